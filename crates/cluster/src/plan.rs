@@ -25,19 +25,19 @@ pub struct ClusterPlan {
     pub lb_policy: LbPolicy,
     /// Settings of `ring_hash` and `maglev`.
     pub hash: HashPlan,
-    /// When health is ignored rather than everything refused.
+    /// When health is ignored or picks fail.
     pub panic: PanicPlan,
-    /// How an endpoint that is new, or healthy again, comes to its full share.
+    /// How an endpoint that is new, or healthy again, gets its full share.
     pub slow_start: Option<SlowStartPlan>,
-    /// How endpoints are asked whether they work.
+    /// Active health checks; `None` is none.
     pub health_check: Option<HealthCheckPlan>,
     /// How failing endpoints are detected by their operations.
     pub outlier_detection: Option<OutlierPlan>,
-    /// How much may be under way.
+    /// Limits on what is in flight.
     pub circuit_breaker: BreakerPlan,
     /// How long one attempt to connect may take.
     pub connect_timeout: Duration,
-    /// How many endpoints are tried, one after the other, before giving up. At least 1.
+    /// How many endpoints are tried, one after the other, before the connection fails. At least 1.
     pub connect_attempts: usize,
     /// How many preconnected sockets each worker keeps for each endpoint.
     pub spare_connections: usize,
@@ -46,38 +46,38 @@ pub struct ClusterPlan {
     /// How long sent bytes may stay unacknowledged before the connection is closed (RFC 5482);
     /// `None` is the system's default.
     pub tcp_user_timeout: Option<Duration>,
-    /// How long connections to an endpoint that left the cluster may go on.
+    /// How long connections to an endpoint that left the cluster may stay open.
     pub drain_timeout: Duration,
-    /// Names are looked up again after their TTL, but not sooner than this.
+    /// The minimum time before names are resolved again…
     pub dns_min_ttl: Duration,
-    /// …and not later than this.
+    /// …and the maximum.
     pub dns_max_ttl: Duration,
 }
 
-/// A file of endpoints, and how its text is read.
+/// A file of endpoints, and how to parse it.
 #[derive(Clone, Debug)]
 pub struct EndpointsFile {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// Reads the file's text; the path is for messages.
+    /// Parses the file's text; the path is for messages.
     pub read: ReadEndpoints,
 }
 
-/// Makes endpoints of the text of a file, or returns what is wrong with it.
+/// Makes endpoints of a file's text, or returns the error.
 pub type ReadEndpoints = fn(&str, &Path) -> Result<Vec<EndpointPlan>, String>;
 
-/// What a health check asks, with its settings: each protocol brings its own.
+/// A probe with its settings, from a protocol.
 pub trait ProbeConfig: Debug + Send + Sync {
-    /// Begins one check.
+    /// Starts one check.
     fn begin(&self) -> Box<dyn Probe>;
 
     /// Its name in the config.
     fn name(&self) -> &'static str;
 
-    /// Its settings as a config would have them.
+    /// Its settings in the shape of the config.
     fn to_json(&self) -> serde_json::Value;
 
-    /// Whether only the server is healthy that takes writes, of which a replica set has one.
+    /// Whether only the primary of a replica set is healthy.
     fn wants_the_primary(&self) -> bool {
         false
     }
@@ -113,14 +113,15 @@ impl ClusterPlan {
 /// One endpoint, as written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointPlan {
-    /// Where it is.
+    /// Its address or name.
     pub at: Target,
-    /// Its share beside the others of its priority: 1 to 1000. Those of an SRV record go before.
+    /// Its weight among endpoints of the same priority: 1 to 1000. Weights of an SRV record take
+    /// precedence.
     pub weight: u32,
-    /// 0 is served first; greater ones when too few before them are healthy. Those of an SRV
-    /// record go before.
+    /// 0 is used first; higher numbers when too few before them are healthy. Priorities of an SRV
+    /// record take precedence.
     pub priority: u8,
-    /// The zone that it is in.
+    /// Its zone.
     pub zone: Option<Arc<str>>,
 }
 
@@ -140,26 +141,26 @@ pub enum LbPolicy {
     LeastRequest,
     /// At random, by weight.
     Random,
-    /// The same one for the same key, by a ring of hashes (Ketama, as Envoy has it).
+    /// The same one for the same key, by a hash ring (Ketama as in Envoy).
     RingHash,
-    /// The same one for the same key, by Maglev's table (as Envoy has it).
+    /// The same one for the same key, by Maglev's table as in Envoy.
     Maglev,
 }
 
 impl LbPolicy {
-    /// Whether a key decides.
+    /// Whether endpoints are picked by key.
     pub fn picks_by_key(self) -> bool {
         matches!(self, LbPolicy::RingHash | LbPolicy::Maglev)
     }
 }
 
-/// What `ring_hash` and `maglev` pick by.
+/// Settings of `ring_hash` and `maglev`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HashPlan {
-    /// The most that an endpoint may be loaded beside the mean, in percent (at least 100), before
-    /// the next one of the ring is taken; `None` means that load does not count.
+    /// The highest load of an endpoint, in percent of the mean (at least 100), before the next one
+    /// is picked; `None`: load does not count.
     pub bounded_load: Option<u32>,
-    /// How many places a ring has at least.
+    /// The minimum size of the ring.
     pub ring_size: u32,
 }
 
@@ -169,42 +170,42 @@ impl Default for HashPlan {
     }
 }
 
-/// When health is ignored rather than everything refused.
+/// When health is ignored or picks fail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PanicPlan {
     /// The share of usable endpoints in percent below which the cluster panics; 0 is never. `None`:
     /// 50 for six endpoints and more; with fewer, only when none is usable, since such clusters are
     /// built to survive one or two dead endpoints.
     pub threshold: Option<u8>,
-    /// Refuse, in a panic, instead of ignoring health.
+    /// In panic, picks fail instead of ignoring health.
     pub fail: bool,
 }
 
-/// How an endpoint that is new, or healthy again, comes to its full share.
+/// How an endpoint that is new, or healthy again, gets its full share.
 ///
 /// Its weight is multiplied by `max(min_weight, (elapsed / window)^(1 / aggression))`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SlowStartPlan {
-    /// How long it takes.
+    /// How long until the full share.
     pub window: Duration,
-    /// 1 grows evenly, more grows faster at first.
+    /// 1 is linear growth, more is faster at first.
     pub aggression: f64,
-    /// The share to begin with, in percent: 1 to 100.
+    /// The initial share, in percent: 1 to 100.
     pub min_weight: u8,
 }
 
-/// How endpoints are asked whether they work.
+/// Active health checks.
 #[derive(Clone, Debug)]
 pub struct HealthCheckPlan {
     /// The time between two checks of an endpoint.
     pub interval: Duration,
-    /// How long a check may take, connecting included.
+    /// The timeout of a check, connecting included.
     pub timeout: Duration,
-    /// How much longer than `interval` the pause may be, at random, in percent of it.
+    /// The most that is added to `interval` at random, in percent of it.
     pub jitter: u8,
     /// The time between two checks while the last one contradicts the endpoint's state.
     pub edge_interval: Duration,
-    /// How many good checks in a row make an endpoint healthy. The first check of all decides
+    /// How many successful checks in a row make an endpoint healthy. The very first check decides
     /// alone.
     pub healthy_threshold: u32,
     /// How many failed checks in a row make it unhealthy.
@@ -240,28 +241,27 @@ impl HealthCheckPlan {
 /// How failing endpoints are detected by their operations.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OutlierPlan {
-    /// Ejected after that many failed operations in a row; 0 is never.
+    /// How many failed operations in a row eject; 0 is never.
     pub consecutive_failures: u32,
-    /// Ejected after that many failures of the way to it in a row (not connected, reset, timed
-    /// out); 0 is never.
+    /// How many connection failures in a row (not connected, reset, timed out) eject; 0 is never.
     pub consecutive_local_failures: u32,
-    /// Which ends of a session of raw bytes count as such a failure.
+    /// Which ends of a TCP session count as such a failure.
     pub session_failures: SessionFailures,
-    /// How often success rates and failure percentages are looked at, and returns.
+    /// How often success rates and failure percentages are evaluated, and endpoints return.
     pub interval: Duration,
     /// How long the first ejection lasts; the n-th in a row lasts n times as long.
     pub base_ejection_time: Duration,
     /// …and no longer than this.
     pub max_ejection_time: Duration,
-    /// The most endpoints that may be ejected at once, in percent; one may always be, if another
-    /// is left.
+    /// The most endpoints that are ejected at a time, in percent; one may always be, if another is
+    /// left.
     pub max_ejection_percent: u8,
-    /// Ejected when the rate of successes is below the mean of all by more than `stdev_factor`
-    /// standard deviations.
+    /// Ejects when the success rate is below the mean of all by more than `stdev_factor` standard
+    /// deviations.
     pub success_rate: RateDetector,
     /// See `success_rate`.
     pub stdev_factor: f64,
-    /// Ejected when at least `failure_threshold` percent of its operations failed.
+    /// Ejects when at least `failure_threshold` percent of the operations failed.
     pub failure_percentage: RateDetector,
     /// See `failure_percentage`.
     pub failure_threshold: u8,
@@ -270,31 +270,32 @@ pub struct OutlierPlan {
     pub enforcing_consecutive: u8,
 }
 
-/// Which ends of a session, that is of a connection that is one operation, are its endpoint's
-/// failures.
+/// Which ends of a session, that is of a connection that is one operation, count as failures of its
+/// endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionFailures {
-    /// None: whether it can be connected to is all that counts.
+    /// None, only failures to connect.
     None,
-    /// Those that the endpoint resets.
+    /// A reset by the endpoint.
     Reset,
-    /// Also those that it closes without having sent a byte.
+    /// Also a close by the endpoint before its first byte.
     NoReply,
 }
 
-/// When a detector that compares an interval's operations has enough to go by, and whether it acts.
+/// How much data a detector that compares an interval's operations needs, and whether it is
+/// enforced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateDetector {
-    /// Endpoints with enough operations that it takes.
+    /// The minimum number of endpoints with enough operations.
     pub minimum_endpoints: u32,
-    /// Operations in an interval that an endpoint needs to count.
+    /// The minimum number of operations of an endpoint in an interval.
     pub minimum_operations: u32,
     /// The percentage of ejections that are enforced; 0 only reports.
     pub enforcing: u8,
 }
 
 impl RateDetector {
-    /// Never enough to go by.
+    /// Never enough data.
     pub const OFF: Self =
         Self { minimum_endpoints: u32::MAX, minimum_operations: u32::MAX, enforcing: 0 };
 }
@@ -326,18 +327,18 @@ impl Default for OutlierPlan {
     }
 }
 
-/// How much may be under way. `None` is no limit.
+/// Limits on what is in flight. `None` is no limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BreakerPlan {
-    /// Upstream connections, open or being opened.
+    /// The most upstream connections, open or being opened.
     pub max_connections: Option<usize>,
-    /// Upstream connections to one endpoint.
+    /// The most upstream connections to one endpoint.
     pub max_connections_per_endpoint: Option<usize>,
-    /// Clients that may wait for a connection when there are enough.
+    /// The most clients that wait for a connection.
     pub max_pending: usize,
-    /// How long they wait.
+    /// How long a client waits for a connection.
     pub pending_timeout: Duration,
-    /// Operations.
+    /// The most operations in flight.
     pub max_operations: Option<usize>,
     /// Second and later attempts to connect, in percent of the connections being opened…
     pub retry_percent: u8,
@@ -359,14 +360,14 @@ impl Default for BreakerPlan {
     }
 }
 
-/// When an upstream connection that rests is asked whether it still stands.
+/// When an idle upstream connection is probed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeepalivePlan {
-    /// After so long a rest.
+    /// The idle time before the first probe.
     pub idle: Duration,
-    /// How long until it is asked again.
+    /// The time between probes.
     pub interval: Duration,
-    /// How many probes are sent before it is closed.
+    /// How many unanswered probes close the connection.
     pub probes: u32,
 }
 
@@ -392,7 +393,7 @@ const LB_POLICIES: [(&str, LbPolicy); 5] = [
 ];
 
 impl LbPolicy {
-    /// The word for it in a config.
+    /// The keyword in a config.
     pub fn as_str(self) -> &'static str {
         LB_POLICIES.iter().find(|(_, it)| *it == self).map_or("", |(word, _)| word)
     }
@@ -417,7 +418,7 @@ const SESSION_FAILURES: [(&str, SessionFailures); 3] = [
 ];
 
 impl SessionFailures {
-    /// The word for it in a config.
+    /// The keyword in a config.
     pub fn as_str(self) -> &'static str {
         SESSION_FAILURES.iter().find(|(_, it)| *it == self).map_or("", |(word, _)| word)
     }

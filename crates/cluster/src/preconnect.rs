@@ -95,7 +95,7 @@ impl PreconnectPool {
         self.cluster.connect_with(whom, |endpoint| self.take(endpoint), dial).await
     }
 
-    /// Closes all sockets and opens no more, since the worker drains.
+    /// Closes all sockets and stops preconnecting, since the worker drains.
     pub fn close(&self) {
         self.closed.set(true);
         self.by_endpoint.borrow_mut().clear();

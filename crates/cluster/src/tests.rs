@@ -1,4 +1,4 @@
-//! What the tests of clusters share, and the tests of reports.
+//! Helpers for the tests of clusters, and the tests of reports.
 
 use super::*;
 use crate::plan::{EndpointPlan, LbPolicy};
@@ -32,8 +32,7 @@ pub(super) async fn listener() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// A connection that was made without waiting, so that time can stand still. Its other end is
-/// closed.
+/// A connection made synchronously, so that time can be paused. Its other end is closed.
 pub(super) fn loopback() -> TcpStream {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -49,22 +48,22 @@ pub(super) fn closed() -> (TcpSocket, SocketAddr) {
     (socket, address)
 }
 
-/// Metrics that are read by name and labels.
+/// Metrics, read by name and labels.
 #[derive(Default)]
 pub(super) struct Recorded(Metrics);
 
 impl Recorded {
-    /// The counter with these labels' values, in order: `name(orders, ok)`. 0 before it is there.
+    /// The counter with these label values, in order: `name(orders, ok)`. 0 if there is none.
     pub(super) fn count(&self, metric: &str) -> u64 {
         self.read(metric).unwrap_or_default() as u64
     }
 
-    /// The gauge with these labels' values; it has to be there.
+    /// The gauge with these label values; it must exist.
     pub(super) fn gauge(&self, metric: &str) -> f64 {
         self.read(metric).unwrap()
     }
 
-    /// The series with these labels' values, if it is there.
+    /// The series with these label values, if it exists.
     pub(super) fn read(&self, metric: &str) -> Option<f64> {
         let mut text = String::new();
         self.0.render(&mut text);
@@ -88,7 +87,7 @@ impl std::ops::Deref for Recorded {
 }
 
 #[tokio::test]
-async fn a_report_tells_what_happened_at_each_endpoint() {
+async fn a_report_has_the_last_events_of_each_endpoint() {
     let (_listener, open) = listener().await;
     let (_socket, shut) = closed();
     let cluster = Cluster::new(Arc::new(plan_at(&[open, shut])), &Metrics::new());
@@ -138,7 +137,7 @@ fn clusters_can_be_shared_by_threads() {
     sent(cluster.discover());
 }
 
-/// A health check for which connecting is enough.
+/// A health check that succeeds once it is connected.
 #[derive(Debug)]
 pub(crate) struct Connects;
 

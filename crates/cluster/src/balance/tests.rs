@@ -1,5 +1,4 @@
-//! What is promised of picks by a policy. `levels` has priorities, zones and panic, `simulation` the
-//! large ones.
+//! Picks by policy. `levels` tests priorities, zones and panic, `simulation` large clusters.
 
 mod levels;
 mod simulation;
@@ -23,12 +22,12 @@ const ALL: [LbPolicy; 5] = [
     LbPolicy::Maglev,
 ];
 
-/// A plan without endpoints: tests make members themselves.
+/// A plan without endpoints: the tests make the members.
 fn plan_by(lb_policy: LbPolicy) -> ClusterPlan {
     ClusterPlan { lb_policy, ..plan(&[]) }
 }
 
-/// An endpoint at that port of 127.0.0.1, of the first priority.
+/// An endpoint at this port of 127.0.0.1, with the first priority.
 fn member(port: u16, weight: u32) -> Member {
     let address: std::net::SocketAddr = ([127, 0, 0, 1], port).into();
     let name: Arc<str> = address.to_string().into();
@@ -37,7 +36,7 @@ fn member(port: u16, weight: u32) -> Member {
     Member { endpoint, weight, priority: 0, zone: None }
 }
 
-/// Endpoints at ports from 1 on.
+/// Endpoints at ports from 1 on, with these weights.
 fn weighing(weights: &[u32]) -> Vec<Member> {
     (1..).zip(weights).map(|(port, &weight)| member(port, weight)).collect()
 }
@@ -54,7 +53,7 @@ fn pick(cluster: &Cluster, members: &[Member], ask: PickOptions<'_>) -> Option<u
     members.iter().position(|m| Arc::ptr_eq(&m.endpoint, &picked))
 }
 
-/// How many of so many picks each member gets, where keys, if they count, are all different.
+/// The number of picks of each member after `times` picks, each with a key of its own.
 fn picks(cluster: &Cluster, members: &[Member], times: usize) -> Vec<usize> {
     let mut counts = vec![0; members.len()];
     for nth in 0..times {
@@ -64,7 +63,7 @@ fn picks(cluster: &Cluster, members: &[Member], times: usize) -> Vec<usize> {
     counts
 }
 
-/// The picks of some members together, in percent of all.
+/// The share of these counts in all picks, in percent.
 fn percent(counts: &[usize]) -> f64 {
     100.0 * counts.iter().sum::<usize>() as f64
 }
@@ -94,7 +93,7 @@ fn weights_hold_within_two_percent() {
 }
 
 #[test]
-fn round_robin_gives_each_exactly_its_turns_over_all_threads() {
+fn round_robin_is_exact_over_all_threads() {
     let members = weighing(&[1, 2, 7]);
     let cluster = cluster(plan_by(LbPolicy::RoundRobin), &members);
     let workers = (0..4).map(|_| {
@@ -108,7 +107,7 @@ fn round_robin_gives_each_exactly_its_turns_over_all_threads() {
 }
 
 #[test]
-fn least_request_of_two_always_takes_the_less_busy() {
+fn least_request_of_two_picks_the_less_busy() {
     let members = weighing(&[1, 1]);
     let cluster = cluster(plan_by(LbPolicy::LeastRequest), &members);
     let _busy = Lease::new(&cluster, &members[0].endpoint);
@@ -116,7 +115,7 @@ fn least_request_of_two_always_takes_the_less_busy() {
 }
 
 #[test]
-fn least_request_of_many_never_takes_the_busiest() {
+fn least_request_of_many_never_picks_the_busiest() {
     let members = weighing(&[1; 5]);
     let cluster = cluster(plan_by(LbPolicy::LeastRequest), &members);
     let busy = Lease::new(&cluster, &members[2].endpoint);
@@ -147,7 +146,7 @@ fn least_request_fills_up_by_weight_when_connections_stay() {
 }
 
 #[test]
-fn what_is_excepted_is_not_picked_and_nothing_left_is_none() {
+fn excluded_endpoints_are_not_picked_and_none_left_is_none() {
     for (policy, weights) in ALL.into_iter().flat_map(|p| [(p, [1, 1, 1]), (p, [1, 1000, 1])]) {
         let members = weighing(&weights);
         let cluster = cluster(plan_by(policy), &members);
@@ -164,7 +163,7 @@ fn what_is_excepted_is_not_picked_and_nothing_left_is_none() {
 }
 
 #[test]
-fn what_an_excepted_endpoint_leaves_is_shared_by_all_others() {
+fn picks_of_an_excluded_endpoint_are_shared_by_all_others() {
     let members = weighing(&[1; 10]);
     for policy in ALL {
         let hash = HashPlan { ring_size: 1 << 16, ..HashPlan::default() };
@@ -183,7 +182,7 @@ fn what_an_excepted_endpoint_leaves_is_shared_by_all_others() {
 
 #[test]
 fn second_attempts_take_no_turn() {
-    // Else every other client of two would begin with the one that failed before.
+    // Otherwise every other client of two would start with the endpoint that failed before.
     let members = weighing(&[1, 1]);
     let cluster = cluster(plan_by(LbPolicy::RoundRobin), &members);
     let except = [members[0].endpoint.clone()];
@@ -221,7 +220,7 @@ fn a_key_stays_and_no_key_is_random() {
 
 #[test]
 fn keys_hash_as_in_envoy() {
-    // XXH64 of the reference implementation, without a seed.
+    // From the reference implementation of XXH64, without a seed.
     assert_eq!(Cluster::hash(b""), 0xef46_db37_51d8_e999);
     assert_eq!(Cluster::hash(b"10.0.0.1"), 0xed16_cb68_c786_e3d7);
     assert_eq!(Cluster::hash(&[b'a'; 100]), 0x3750_41e8_b1de_cfb3);
@@ -233,7 +232,7 @@ fn bounded(policy: LbPolicy, percent: u32) -> ClusterPlan {
 }
 
 #[test]
-fn a_key_that_is_too_much_for_its_endpoint_is_passed_on() {
+fn a_key_whose_endpoint_is_over_its_bound_goes_to_another() {
     let members = weighing(&[1, 1, 2]);
     for policy in [LbPolicy::RingHash, LbPolicy::Maglev] {
         let cluster = cluster(bounded(policy, 125), &members);
@@ -242,7 +241,7 @@ fn a_key_that_is_too_much_for_its_endpoint_is_passed_on() {
         let leases: Vec<_> =
             (0..1_000).map(|_| Lease::new(&cluster, &cluster.pick(ask).unwrap())).collect();
         let loads = [0, 1, 2].map(|i| members[i].endpoint.load());
-        // 125 % of their shares of 1000, and one more as Envoy has it.
+        // 125 % of their shares of 1000, and one more as in Envoy.
         let bounds = [1, 1, 2].map(|weight| 1_001 * 125 / 100 * weight / 4 + 2);
         assert!(loads.iter().zip(bounds).all(|(load, bound)| *load <= bound), "{loads:?}");
         assert!(loads[own] + 3 >= bounds[own], "its own endpoint is full: {loads:?}");
@@ -252,13 +251,14 @@ fn a_key_that_is_too_much_for_its_endpoint_is_passed_on() {
 }
 
 #[test]
-fn operations_count_for_the_bound_and_load_within_it_moves_nothing() {
+fn operations_count_for_the_bound_and_load_within_it_moves_no_key() {
     let members = weighing(&[1; 4]);
     let cluster = cluster(bounded(LbPolicy::Maglev, 150), &members);
     let ask = PickOptions { hash: Some(Cluster::hash(b"alice")), exclude: &[] };
     let own = pick(&cluster, &members, ask).unwrap();
     let leases: Vec<_> = members.iter().map(|m| Lease::new(&cluster, &m.endpoint)).collect();
-    // ⌈(4 + 1) × 150 %⌉ = 8 slots, 2 of them its own: with one operation it is full, not over.
+    // ⌈(4 + 1) × 150 %⌉ = 8 slots, 2 of them its own: with one operation it is at its bound, not
+    // beyond.
     leases[own].operation_started();
     assert_eq!(pick(&cluster, &members, ask), Some(own));
     leases[own].operation_started();
@@ -271,7 +271,7 @@ fn operations_count_for_the_bound_and_load_within_it_moves_nothing() {
 }
 
 #[test]
-fn an_empty_cluster_has_nothing_to_pick_and_nothing_to_panic_about() {
+fn an_empty_cluster_picks_none_and_does_not_panic() {
     for policy in ALL {
         let cluster = cluster(plan_by(policy), &[]);
         let ask = PickOptions { hash: Some(1), exclude: &[] };

@@ -16,7 +16,7 @@ use std::{
 use tokio::task::{spawn_local, yield_now};
 use tollgate_metrics::Metrics;
 
-/// A cluster of `n` endpoints that exist on paper only, with these limits.
+/// A cluster of `n` endpoints without servers, with these limits.
 fn cluster(n: u8, recorder: &Metrics, change: impl FnOnce(&mut BreakerPlan)) -> Arc<Cluster> {
     let addresses: Vec<SocketAddr> = (1..=n).map(|i| ([10, 0, 0, i], 5000).into()).collect();
     let mut plan = plan_at(&addresses);
@@ -28,13 +28,13 @@ async fn connect(cluster: &Arc<Cluster>) -> Result<UpstreamConnection, ConnectEr
     cluster.connect_with_dial(None, async |_| Ok(loopback())).await
 }
 
-/// What the breaker counts: connections, clients that wait, connections being opened, retries.
+/// The breaker's counts: connections, waiting clients, connections being opened, retries.
 fn counts(cluster: &Cluster) -> [usize; 4] {
     let Breaker { connections, pending, opening, retrying, .. } = &cluster.breaker;
     [connections, pending, opening, retrying].map(|count| count.load(SeqCst))
 }
 
-/// Lets every other task go as far as it can.
+/// Runs every other task until it waits.
 async fn settle() {
     for _ in 0..100 {
         yield_now().await;
@@ -42,7 +42,7 @@ async fn settle() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn clients_wait_for_a_connection_to_end_and_are_served_in_their_order() {
+async fn waiting_clients_are_served_in_order_as_connections_end() {
     let recorded = Recorded::default();
     let cluster = cluster(2, &recorded, |plan| plan.max_connections = Some(2));
     let mut open = vec![connect(&cluster).await.unwrap(), connect(&cluster).await.unwrap()];
@@ -62,12 +62,12 @@ async fn clients_wait_for_a_connection_to_end_and_are_served_in_their_order() {
     open.pop();
     settle().await;
     assert_eq!(order(), [0]);
-    // Two that end at once serve two.
+    // Two connections that end at once serve two clients.
     open.pop();
     drop(served.borrow_mut().remove(0));
     settle().await;
     assert_eq!(order(), [1, 2]);
-    // Who comes now finds others before.
+    // A new client finds others waiting before it.
     let mut late = pin!(connect(&cluster));
     let polled = poll_fn(|task| Poll::Ready(late.as_mut().poll(task).is_pending())).await;
     assert!(polled);
@@ -82,7 +82,7 @@ async fn clients_wait_for_a_connection_to_end_and_are_served_in_their_order() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn who_finds_no_room_is_told_what_was_full_and_which_keys_to_change() {
+async fn a_rejection_names_the_full_limit_and_the_keys_to_change() {
     let recorded = Recorded::default();
     let cluster = cluster(1, &recorded, |plan| {
         plan.max_connections = Some(1);
@@ -113,7 +113,7 @@ async fn who_finds_no_room_is_told_what_was_full_and_which_keys_to_change() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_no_queue_the_door_is_shut_at_once() {
+async fn without_a_queue_clients_are_rejected_at_once() {
     let cluster = cluster(1, &Metrics::new(), |plan| {
         plan.max_connections = Some(1);
         plan.max_pending = 0;
@@ -126,7 +126,7 @@ async fn with_no_queue_the_door_is_shut_at_once() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn an_endpoint_at_its_limit_is_passed_over_and_when_all_are_clients_wait() {
+async fn full_endpoints_are_skipped_and_clients_wait_when_all_are_full() {
     let cluster = cluster(3, &Metrics::new(), |plan| plan.max_connections_per_endpoint = Some(2));
     let mut open = Vec::new();
     for _ in 0..6 {
@@ -169,23 +169,23 @@ async fn an_endpoint_more_serves_who_waits() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn nothing_leaks_whatever_a_client_is_doing_when_it_goes_away() {
+async fn a_client_that_leaves_at_any_point_leaks_nothing() {
     let cluster = cluster(2, &Metrics::new(), |plan| {
         plan.max_connections = Some(1);
         plan.pending_timeout = Duration::from_secs(3600);
     });
     let brief = Duration::from_millis(10);
-    // While it dials.
+    // Dropped while it dials.
     let dialing = cluster.connect_with_dial(None, async |_| pending().await);
     assert!(time::timeout(brief, dialing).await.is_err());
     assert_eq!(counts(&cluster), [0; 4]);
-    // While it pauses, or dials again.
+    // Dropped while it pauses or dials again.
     for _ in 0..20 {
         let failing = cluster.connect_with_dial(None, async |_| Err(io::ErrorKind::Other.into()));
         let _ = time::timeout(brief, failing).await;
         assert_eq!(counts(&cluster), [0; 4]);
     }
-    // While it waits, as the first and as another one, also when it was woken already.
+    // Dropped while it waits, as the first and as another one, also after it was woken.
     let open = connect(&cluster).await.unwrap();
     {
         let (mut first, mut second) = (Box::pin(connect(&cluster)), Box::pin(connect(&cluster)));
@@ -209,7 +209,7 @@ async fn nothing_leaks_whatever_a_client_is_doing_when_it_goes_away() {
 }
 
 #[test]
-fn on_several_threads_no_limit_is_passed_and_everybody_is_served() {
+fn on_several_threads_limits_hold_and_all_are_served() {
     const THREADS: usize = 4;
     const TURNS: usize = 100;
     for per_endpoint in [None, Some(1)] {
@@ -235,7 +235,7 @@ fn on_several_threads_no_limit_is_passed_and_everybody_is_served() {
                         }
                     };
                     let other = async {
-                        // Some give up while they wait.
+                        // Some clients give up while they wait.
                         for _ in 0..TURNS {
                             tokio::select! {
                                 biased;
@@ -253,7 +253,7 @@ fn on_several_threads_no_limit_is_passed_and_everybody_is_served() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_budget_of_retries_is_kept_and_its_end_explained() {
+async fn the_retry_budget_holds_and_its_exhaustion_is_explained() {
     let recorded = Recorded::default();
     let cluster = cluster(2, &recorded, |plan| {
         plan.retry_percent = 20;
@@ -268,13 +268,13 @@ async fn the_budget_of_retries_is_kept_and_its_end_explained() {
         });
         failing.await.unwrap_err().to_string()
     };
-    // Ten clients at once: a fifth of them may retry.
+    // Ten clients at a time: a fifth of them may retry.
     let errors = futures_util::future::join_all((0..10).map(|_| fail())).await;
     let stopped = errors.iter().filter(|error| error.contains("circuit_breaker.retry_percent"));
     assert_eq!(stopped.count(), 8, "{errors:?}");
     assert_eq!(dials.get(), 10 + 2 * 2);
     assert_eq!(recorded.count("tollgate_breaker_refusals_total(orders, retry_percent)"), 8);
-    // One alone always may.
+    // A single client may always retry.
     dials.set(0);
     assert!(!fail().await.contains("circuit_breaker"));
     assert_eq!(dials.get(), 3);
@@ -347,7 +347,7 @@ async fn a_limit_is_told_once_a_minute() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn who_waits_behind_others_is_told_of_a_limit_that_is_set() {
+async fn a_client_behind_others_in_the_queue_gets_the_limit_that_is_set() {
     let recorded = Recorded::default();
     let cluster = cluster(1, &recorded, |plan| {
         plan.max_connections_per_endpoint = Some(1);

@@ -14,7 +14,7 @@ use std::{
 };
 use tollgate_metrics::Metrics;
 
-/// A cluster of endpoints that exist on paper only: to be dialed by a closure.
+/// A cluster of endpoints without servers, dialed by a closure.
 fn on_paper(n: u16, change: impl FnOnce(&mut ClusterPlan)) -> Arc<Cluster> {
     let addresses: Vec<SocketAddr> = (1..=n).map(|i| ([10, 0, 0, i as u8], 5000).into()).collect();
     let mut plan = plan_at(&addresses);
@@ -81,13 +81,13 @@ async fn the_only_endpoint_is_tried_again_after_a_pause() {
         assert_eq!(attempts.get(), 3);
         longest = longest.max(begin.elapsed());
     }
-    // The clock of tokio counts milliseconds, and rounds up.
+    // Tokio's clock counts milliseconds, and rounds up.
     let limit = MIN_PAUSE + MIN_PAUSE * 2;
     assert!(longest > limit / 3 && longest <= limit + Duration::from_millis(2), "{longest:?}");
 }
 
 #[tokio::test]
-async fn an_endpoint_that_does_not_answer_is_given_up_and_the_next_one_tried() {
+async fn after_a_connect_timeout_the_next_endpoint_is_tried() {
     let (_listener, open) = listener().await;
     let mut plan = plan_at(&["10.0.0.1:5000".parse().unwrap(), open]);
     plan.connect_timeout = Duration::from_millis(200);
@@ -126,7 +126,7 @@ async fn an_error_tells_what_was_tried() {
     let cluster = Cluster::new(Arc::new(plan_at(&[shut])), &Metrics::new());
     let error = cluster.connect(None).await.unwrap_err();
     assert_eq!(error.close_reason(), Close::ConnectFailed);
-    // Three attempts at one endpoint are told once.
+    // Three attempts at one endpoint are reported once.
     let expected = format!(
         "no endpoint of cluster `orders` accepted a connection: {shut}: connection refused"
     );
@@ -147,7 +147,7 @@ async fn one_refusal_among_timeouts_is_no_timeout() {
     assert_eq!(error.close_reason(), Close::ConnectFailed);
 }
 
-/// Knows no name but `db`.
+/// Resolves only `db`.
 struct OnlyDb;
 
 impl Resolver for OnlyDb {
@@ -175,7 +175,7 @@ async fn a_name_without_addresses_is_no_endpoint() {
 }
 
 #[tokio::test]
-async fn an_endpoint_with_a_name_is_told_by_both() {
+async fn an_endpoint_with_a_name_is_described_by_name_and_address() {
     let (_socket, shut) = closed();
     let mut plan = plan(&[("db", shut.port())]);
     plan.connect_attempts = 1;
@@ -265,13 +265,13 @@ fn pauses_double_up_to_a_limit_with_full_jitter() {
 }
 
 #[test]
-fn errors_are_told_in_plain_words_if_there_are_any() {
+fn io_errors_are_described_in_plain_words_where_known() {
     assert_eq!(describe(&io::Error::from_raw_os_error(111)), "connection refused");
-    // Too many open files has no kind of its own.
+    // "Too many open files" has no `ErrorKind` of its own.
     assert!(describe(&io::Error::from_raw_os_error(24)).contains("os error 24"));
 }
 
-/// A cluster of one name that has an address of each family, at port 5000.
+/// A cluster of one name with an address of each family, at port 5000.
 async fn both_families() -> Arc<Cluster> {
     struct Both;
     impl Resolver for Both {
@@ -312,7 +312,7 @@ async fn a_silent_family_is_overtaken_by_the_other_after_a_head_start() {
             assert_eq!(sums(&cluster)[2], 1, "the loser is let go");
         }
     }
-    // Who lost counts neither as good nor as bad.
+    // The loser of a race counts neither as a success nor as a failure.
     assert_eq!(sums(&cluster), [4, 0, 0]);
 }
 
@@ -332,7 +332,7 @@ async fn the_first_may_still_win_the_race() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_families_that_are_silent_have_each_its_time_and_are_one_attempt() {
+async fn two_silent_families_have_a_timeout_each_and_are_one_attempt() {
     let cluster = both_families().await;
     let dials = Cell::new(0);
     let error = cluster.connect_with_dial(None, async |_| {
@@ -348,7 +348,7 @@ async fn two_families_that_are_silent_have_each_its_time_and_are_one_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_family_that_is_out_of_use_takes_no_part() {
+async fn an_excluded_family_does_not_race() {
     let cluster = both_families().await;
     let out = cluster.endpoints().into_iter().find(|e| e.address().is_ipv6()).unwrap();
     out.exclude(crate::Exclusion::Ejected);
@@ -363,7 +363,7 @@ async fn a_family_that_is_out_of_use_takes_no_part() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connect_given_up_during_a_race_leaves_nothing_behind() {
+async fn a_connect_cancelled_during_a_race_leaks_nothing() {
     let cluster = both_families().await;
     let connect = cluster.connect_with_dial(None, async |_| pending().await);
     assert!(time::timeout(Duration::from_millis(300), connect).await.is_err());
@@ -371,7 +371,7 @@ async fn a_connect_given_up_during_a_race_leaves_nothing_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_wrong_on_this_machine_blames_no_endpoint() {
+async fn local_errors_blame_no_endpoint() {
     use rustix::io::Errno;
     let lacking = [Errno::ADDRNOTAVAIL, Errno::AGAIN, Errno::MFILE, Errno::NFILE, Errno::NOBUFS]
         .into_iter()
@@ -397,7 +397,7 @@ async fn what_is_wrong_on_this_machine_blames_no_endpoint() {
 }
 
 #[tokio::test]
-async fn a_cluster_that_refuses_in_a_panic_says_how_many_endpoints_are_usable() {
+async fn the_error_in_a_panic_says_how_many_endpoints_are_usable() {
     let cluster = on_paper(3, |plan| plan.panic.fail = true);
     cluster.endpoints().iter().for_each(|endpoint| _ = endpoint.exclude(Exclusion::Unhealthy));
     cluster.refresh();

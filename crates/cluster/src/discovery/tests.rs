@@ -11,7 +11,7 @@ use serde_json::json;
 use std::{collections::VecDeque, sync::atomic::Ordering::Relaxed};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// Answers in the order given, the last answer for ever, and tells of each question.
+/// Returns the answers in this order, the last one for ever, and reports each question.
 struct Scripted {
     answers: Mutex<VecDeque<Result<HostAnswer, String>>>,
     asked: UnboundedSender<String>,
@@ -69,7 +69,7 @@ async fn all_addresses_of_a_name_are_endpoints() {
 }
 
 #[tokio::test]
-async fn a_look_up_that_panics_is_a_failed_one_and_the_name_is_looked_up_again() {
+async fn a_panic_in_a_look_up_is_a_failure_and_the_name_is_resolved_again() {
     // An empty script panics.
     let (cluster, _) = scripted(plan(&[("db", 5000)]), &Metrics::new(), []);
     cluster.resolve().await;
@@ -79,7 +79,7 @@ async fn a_look_up_that_panics_is_a_failed_one_and_the_name_is_looked_up_again()
 }
 
 #[tokio::test]
-async fn an_address_that_two_names_stand_for_is_one_endpoint() {
+async fn an_address_of_two_names_is_one_endpoint() {
     let answers = [for_a_second(&["10.0.0.1"])];
     let (cluster, _) = scripted(plan(&[("a", 5000), ("b", 5000)]), &Metrics::new(), answers);
     cluster.resolve().await;
@@ -119,7 +119,7 @@ async fn a_failed_look_up_keeps_the_last_good_answer() {
 }
 
 #[tokio::test]
-async fn one_name_that_fails_leaves_the_others_alone() {
+async fn a_failed_name_does_not_affect_the_others() {
     let (asked, _questions) = unbounded_channel();
     struct FailsB(Scripted);
     impl Resolver for FailsB {
@@ -133,13 +133,13 @@ async fn one_name_that_fails_leaves_the_others_alone() {
     let cluster = Cluster::with_resolver(plan, &Metrics::new(), resolver);
     cluster.resolve().await;
     assert_eq!(addresses(&cluster), ["10.0.0.1:5000"]);
-    // The name that never was good stands for all.
+    // A name that was never resolved makes the cluster's value null.
     let expected = json!({ "last_ok_seconds_ago": null, "last_error": "b: no such name" });
     assert_eq!(cluster.report()["dns"], expected);
 }
 
 #[tokio::test]
-async fn a_removed_address_is_picked_no_more_while_its_connections_live_on() {
+async fn a_removed_address_is_not_picked_but_keeps_its_connections() {
     let (listener, address) = listener().await;
     let answers =
         [for_a_second(&["127.0.0.1", "10.0.0.2"]), for_a_second(&["10.0.0.3", "10.0.0.2"])];
@@ -196,7 +196,7 @@ async fn a_shuffled_answer_changes_nothing() {
 }
 
 #[tokio::test]
-async fn names_are_looked_up_again_when_their_ttl_is_over() {
+async fn names_are_resolved_again_after_their_ttl() {
     let brief = |address| answer(&[address], Duration::from_millis(2));
     let answers = [brief("10.0.0.1"), brief("10.0.0.2"), brief("10.0.0.3")];
     let (cluster, mut questions) = scripted(plan(&[("db", 5000)]), &Metrics::new(), answers);
@@ -208,7 +208,7 @@ async fn names_are_looked_up_again_when_their_ttl_is_over() {
     // The fourth answer, and so the third, was learned before the fifth question.
     assert_eq!(addresses(&cluster), ["10.0.0.3:5000"]);
 
-    // It ends when it is dropped, and lets go of the cluster.
+    // It ends when it is dropped, and releases the cluster.
     drop(discovery);
     drop(cluster);
     while questions.recv().await.is_some() {}
@@ -231,7 +231,7 @@ async fn a_ttl_is_kept_within_limits() {
 }
 
 #[tokio::test]
-async fn a_failed_look_up_is_due_again_later_and_later() {
+async fn failed_look_ups_back_off() {
     let (cluster, _) = scripted(plan(&[("db", 5000)]), &Metrics::new(), [failure()]);
     for failures in 0..4 {
         let before = Instant::now();
@@ -268,7 +268,7 @@ async fn an_answer_of_any_size_makes_a_bounded_number_of_endpoints() {
     assert_eq!(cluster.endpoints().len(), MAX_ADDRESSES);
 }
 
-/// How the endpoints stand: address, name, weight, priority and zone.
+/// The endpoints: address, name, weight, priority and zone.
 fn places(cluster: &Cluster) -> Vec<String> {
     let set = cluster.set.load();
     let place = |m: &crate::set::Member| {
@@ -296,7 +296,7 @@ async fn weights_priorities_and_zones_of_the_config_reach_the_set() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_removed_endpoint_rests_then_closes_and_is_the_same_when_it_comes_back() {
+async fn a_removed_endpoint_drains_then_closes_and_is_the_same_when_it_returns() {
     let long = Duration::from_secs(30);
     let answers = [
         answer(&["10.0.0.1", "10.0.0.2"], long),
@@ -308,14 +308,14 @@ async fn a_removed_endpoint_rests_then_closes_and_is_the_same_when_it_comes_back
     let mut plan = plan(&[("db", 5000)]);
     plan.drain_timeout = Duration::from_secs(40);
     let (cluster, mut questions) = scripted(plan, &Metrics::new(), answers);
-    let nudges = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let counted = nudges.clone();
+    let notifications = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = notifications.clone();
     cluster.on_close_request(move || {
         counted.fetch_add(1, Relaxed);
     });
     cluster.resolve().await;
     let [one, two] = <[_; 2]>::try_from(cluster.endpoints()).unwrap();
-    assert_eq!((one.close_request(), nudges.load(Relaxed)), (CloseRequest::None, 0));
+    assert_eq!((one.close_request(), notifications.load(Relaxed)), (CloseRequest::None, 0));
 
     let _discovery = JoinSet::from_iter([cluster.clone().discover()]);
     let mut asked = async |times| {
@@ -329,15 +329,15 @@ async fn a_removed_endpoint_rests_then_closes_and_is_the_same_when_it_comes_back
     asked(2).await;
     assert_eq!((one.close_request(), one.usable()), (CloseRequest::WhenIdle, false));
     assert!(one.is_excluded(Exclusion::Removed));
-    assert_eq!(nudges.load(Relaxed), 1);
+    assert_eq!(notifications.load(Relaxed), 1);
 
-    // It comes back after 30 s.
+    // The address comes back after 30 s.
     asked(1).await;
     assert!(Arc::ptr_eq(&cluster.endpoints()[0], &one));
     assert_eq!((one.close_request(), one.usable()), (CloseRequest::None, true));
-    assert_eq!(nudges.load(Relaxed), 2);
+    assert_eq!(notifications.load(Relaxed), 2);
 
-    // It goes again, and its time is over 40 s later.
+    // It leaves again, and its drain ends 40 s later.
     asked(1).await;
     let removed = Instant::now();
     assert_eq!(one.close_request(), CloseRequest::WhenIdle);
@@ -346,13 +346,13 @@ async fn a_removed_endpoint_rests_then_closes_and_is_the_same_when_it_comes_back
     }
     assert_eq!(one.close_request(), CloseRequest::Removed);
     assert_eq!(removed.elapsed().as_secs(), 40);
-    assert_eq!(nudges.load(Relaxed), 4);
+    assert_eq!(notifications.load(Relaxed), 4);
     assert!(cluster.names.lock().draining.is_empty());
     assert_eq!((two.close_request(), two.usable()), (CloseRequest::None, true));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_name_whose_addresses_all_fail_is_looked_up_again_at_once() {
+async fn a_name_is_resolved_at_once_when_all_its_addresses_fail() {
     let minutes = Duration::from_secs(600);
     let answers = [
         answer(&["10.0.0.1", "10.0.0.2"], minutes),
@@ -376,14 +376,14 @@ async fn a_name_whose_addresses_all_fail_is_looked_up_again_at_once() {
     };
     time::sleep(Duration::from_secs(10)).await;
 
-    // As long as one address works, its answer holds.
+    // As long as one address works, the answer is valid.
     for _ in 0..4 {
         assert!(connect(true).await);
     }
     time::sleep(Duration::from_secs(10)).await;
     assert!(questions.try_recv().is_err());
 
-    // When none does, it is asked at once, and not more often than `min_ttl` allows.
+    // When none does, the name is resolved at once, but not more often than `min_ttl` allows.
     for _ in 0..4 {
         connect(false).await;
     }
@@ -399,7 +399,7 @@ async fn a_name_whose_addresses_all_fail_is_looked_up_again_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_without_an_endpoint_has_the_name_looked_up_again() {
+async fn a_client_without_an_endpoint_triggers_a_look_up() {
     let later = answer(&["10.0.0.1"], Duration::from_secs(60));
     let mut plan = plan(&[("db", 5000)]);
     plan.dns_min_ttl = Duration::from_millis(100);
@@ -413,7 +413,7 @@ async fn a_client_without_an_endpoint_has_the_name_looked_up_again() {
     let error = cluster.connect(None).await.unwrap_err();
     assert_eq!(error.close_reason(), operation::Close::NoEndpoint);
     questions.recv().await.unwrap();
-    // Not after the second that a failed look-up is good for.
+    // Without the second that a failed look-up is cached.
     assert_eq!(began.elapsed(), Duration::ZERO);
     time::sleep(Duration::from_millis(1)).await;
     assert_eq!(addresses(&cluster), ["10.0.0.1:5000"]);

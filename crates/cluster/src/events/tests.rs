@@ -12,7 +12,7 @@ use process::log_file;
 use std::time::Duration;
 use tollgate_metrics::Metrics;
 
-/// The lines that are written while `test` runs.
+/// The lines written while `test` runs.
 fn written(plan: ClusterPlan, test: impl FnOnce(&Arc<Cluster>)) -> Vec<Value> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.jsonl");
@@ -32,7 +32,7 @@ fn two() -> ClusterPlan {
     ClusterPlan { outlier_detection: Some(outlier), ..plan_at(&addresses) }
 }
 
-/// The line without its time, which every line begins with.
+/// The line without its time, which every line starts with.
 fn timeless(mut line: Value) -> Value {
     let time = line.as_object_mut().unwrap().remove("time").unwrap();
     humantime::parse_rfc3339(time.as_str().unwrap()).unwrap();
@@ -76,7 +76,7 @@ fn what_is_done_by_hand_is_told() {
         cluster.operator_return("10.0.0.1:5000").unwrap();
     });
     let told: Vec<_> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
-    // With the one drained and the other ejected there is none to pick but in a panic.
+    // With one drained and one ejected, only a panic has endpoints to pick.
     let expected = ["ejected", "drained", "panic_entered", "undrained", "panic_left"];
     assert_eq!(told, expected);
     assert_eq!(lines[0]["detector"], "operator");
@@ -84,7 +84,7 @@ fn what_is_done_by_hand_is_told() {
 }
 
 #[test]
-fn a_set_that_changes_is_told_by_what_came_and_went() {
+fn a_changed_set_is_logged_with_added_and_removed_endpoints() {
     let lines = written(plan(&[]), |cluster| {
         let meters = Arc::new(EndpointMetrics::new(
             &"orders".into(),
@@ -99,7 +99,7 @@ fn a_set_that_changes_is_told_by_what_came_and_went() {
         };
         cluster.update_set(|_| vec![member(1), member(2)]);
         cluster.update_set(|before| vec![before[1].clone(), member(3)]);
-        // The same endpoints once more are no change.
+        // The same endpoints again are no change.
         cluster.refresh();
     });
     let lines: Vec<_> = lines.into_iter().map(timeless).collect();

@@ -30,7 +30,7 @@ fn checks() -> HealthCheckPlan {
     }
 }
 
-/// Asks one byte and takes one for an answer: `+` is good.
+/// Sends one byte and expects one: `+` is good.
 struct Byte;
 
 impl Probe for Byte {
@@ -51,7 +51,7 @@ fn byte() -> ProbeFactory {
     Arc::new(|| Box::new(Byte))
 }
 
-/// A service that tells itself well or not, and counts how often it is asked.
+/// A service that is healthy or not, and counts the checks.
 #[derive(Clone, Default)]
 struct Service {
     ill: Arc<AtomicBool>,
@@ -75,7 +75,7 @@ impl Service {
     }
 }
 
-/// A cluster of a service that is well or not, and another one that is always well.
+/// A cluster of a service that may be unhealthy, and another one that is always healthy.
 async fn tried(
     change: impl FnOnce(&mut ClusterPlan),
     recorder: &Metrics,
@@ -98,11 +98,11 @@ async fn tried(
         .await;
 }
 
-/// Time in small steps, so that sockets have their say in between.
+/// Advances the time in small steps, so that sockets make progress in between.
 async fn seconds(n: u64) {
     for _ in 0..n * 20 {
         time::sleep(Duration::from_millis(50)).await;
-        // Real sockets: what is written is there at once, but the runtime has to look.
+        // Real sockets: written bytes are there at once, but the runtime has to poll.
         for _ in 0..20 {
             tokio::task::yield_now().await;
         }
@@ -110,7 +110,7 @@ async fn seconds(n: u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_goes_out_and_comes_back_with_its_checks() {
+async fn checks_exclude_and_readmit_an_endpoint() {
     let recorder = Recorded::default();
     tried(
         |_| {},
@@ -159,21 +159,21 @@ async fn the_first_round_comes_within_a_second_and_decides() {
         assert!(cluster.endpoints().iter().all(|e| e.is_excluded(Exclusion::Unhealthy)));
         seconds(1).await;
         assert!(cluster.endpoints().iter().all(|e| e.usable()));
-        // Once, or twice where the second check, somewhere within an interval, came early.
+        // Once, or twice if the second check, somewhere within an interval, came early.
         assert!((1..=2).contains(&service.asked.load(SeqCst)));
     })
     .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn connections_are_closed_only_if_that_is_wanted_and_those_to_come_are_not() {
+async fn open_connections_are_closed_only_if_configured_and_new_ones_never() {
     let closes = |plan: &mut ClusterPlan| {
         let close_connections_on_unhealthy = true;
         plan.health_check = Some(HealthCheckPlan { close_connections_on_unhealthy, ..checks() });
     };
     tried(closes, &Metrics::new(), async |cluster, service| {
-        let nudges = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&nudges);
+        let notifications = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&notifications);
         cluster.on_close_request(move || {
             counted.fetch_add(1, SeqCst);
         });
@@ -182,7 +182,7 @@ async fn connections_are_closed_only_if_that_is_wanted_and_those_to_come_are_not
         service.ill.store(true, SeqCst);
         seconds(10).await;
         assert_eq!(endpoint.close_request(), CloseRequest::Unhealthy);
-        assert_eq!(nudges.load(SeqCst), 1);
+        assert_eq!(notifications.load(SeqCst), 1);
         service.ill.store(false, SeqCst);
         seconds(10).await;
         assert_eq!(endpoint.close_request(), CloseRequest::None);
@@ -191,7 +191,7 @@ async fn connections_are_closed_only_if_that_is_wanted_and_those_to_come_are_not
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_becomes_healthy_by_its_checks_is_ejected_no_more() {
+async fn an_endpoint_whose_checks_succeed_again_is_no_longer_ejected() {
     let plan = |plan: &mut ClusterPlan| {
         let base_ejection_time = Duration::from_secs(280);
         plan.outlier_detection = Some(OutlierPlan { base_ejection_time, ..OutlierPlan::default() });
@@ -202,7 +202,7 @@ async fn who_becomes_healthy_by_its_checks_is_ejected_no_more() {
         for _ in 0..5 {
             cluster.observe(&endpoint, Outcome::Lost, Duration::ZERO);
         }
-        // Good checks of an endpoint that never failed any say nothing new.
+        // Successful checks of an endpoint that never failed change nothing.
         seconds(20).await;
         assert!(
             endpoint.is_excluded(Exclusion::Ejected) && !endpoint.is_excluded(Exclusion::Unhealthy)
@@ -237,7 +237,7 @@ async fn without_a_probe_an_endpoint_is_checked_by_connecting() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_than_a_hundred_checks_are_under_way_and_they_are_spread() {
+async fn at_most_a_hundred_checks_run_at_a_time_and_they_are_spread() {
     // Each address of the loopback network is an endpoint of its own.
     let silent = TcpListener::bind("0.0.0.0:0").await.unwrap();
     let port = silent.local_addr().unwrap().port();
@@ -245,7 +245,7 @@ async fn no_more_than_a_hundred_checks_are_under_way_and_they_are_spread() {
     let plan = ClusterPlan { health_check: Some(checks()), ..plan_at(&addresses) };
     let cluster = Cluster::new(Arc::new(plan), &Metrics::new());
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    /// Counts how many there are while it lives. What it is asked for, it never gives.
+    /// Counts its live instances. Its connections get no answer.
     struct Counted(Arc<AtomicUsize>);
     impl Drop for Counted {
         fn drop(&mut self) {
@@ -273,16 +273,16 @@ async fn no_more_than_a_hundred_checks_are_under_way_and_they_are_spread() {
         })
         .await;
     assert_eq!(most.load(SeqCst), MAX_CONCURRENT);
-    // None answered, and all were asked: three rounds of a hundred, two seconds each.
+    // None answered, and all were checked: three rounds of a hundred, two seconds each.
     assert!(cluster.endpoints().iter().all(|e| e.is_excluded(Exclusion::Unhealthy)));
     drop(silent);
 }
 
-/// Answers with what it is told to.
+/// A resolver that returns the given addresses.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<IpAddr>>>);
+struct FixedAnswer(Arc<Mutex<Vec<IpAddr>>>);
 
-impl Resolver for Told {
+impl Resolver for FixedAnswer {
     fn resolve<'a>(&'a self, _: &'a str) -> Lookup<'a> {
         let addresses = self.0.lock().unwrap().clone();
         Box::pin(async move { Ok(HostAnswer { addresses, ttl: Duration::from_secs(60) }) })
@@ -294,7 +294,7 @@ async fn checks_follow_endpoints_that_come_and_go_and_gauges_count_addresses() {
     let service = Service::default();
     let everywhere = TcpListener::bind("0.0.0.0:0").await.unwrap();
     let port = everywhere.local_addr().unwrap().port();
-    let (names, recorder) = (Told::default(), Recorded::default());
+    let (names, recorder) = (FixedAnswer::default(), Recorded::default());
     let plan = ClusterPlan { health_check: Some(checks()), ..plan(&[("db", port)]) };
     let cluster = Cluster::with_resolver(Arc::new(plan), &recorder, Box::new(names.clone()));
     let up = || recorder.gauge(&format!("tollgate_endpoint_up(orders, db:{port})"));
@@ -317,7 +317,7 @@ async fn checks_follow_endpoints_that_come_and_go_and_gauges_count_addresses() {
             assert_eq!(up(), 2.0);
             let before = service.asked.load(SeqCst);
             seconds(10).await;
-            // Two endpoints, two rounds; those that are gone are asked no more.
+            // Two endpoints, two rounds; removed ones are not checked.
             let asked = service.asked.load(SeqCst) - before;
             assert!((3..=6).contains(&asked), "{asked}");
             become_of(&[]).await;

@@ -26,7 +26,7 @@ fn cluster(n: u16) -> Arc<Cluster> {
 const FIRST: &str = "10.0.0.1:5000";
 
 #[tokio::test(start_paused = true)]
-async fn who_is_ejected_by_hand_stays_out_until_returned_by_hand() {
+async fn an_operator_ejection_lasts_until_the_operator_restores() {
     let cluster = cluster(2);
     LocalSet::new()
         .run_until(async {
@@ -45,10 +45,10 @@ async fn who_is_ejected_by_hand_stays_out_until_returned_by_hand() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_asks_connections_to_rest_and_closes_them_once_its_time_is_over() {
+async fn a_drain_closes_idle_connections_and_all_at_its_timeout() {
     let cluster = cluster(2);
-    let nudges = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&nudges);
+    let notifications = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&notifications);
     cluster.on_close_request(move || {
         counted.fetch_add(1, SeqCst);
     });
@@ -60,30 +60,36 @@ async fn a_drain_asks_connections_to_rest_and_closes_them_once_its_time_is_over(
             cluster.operator_drain(FIRST).unwrap();
             assert!(endpoint.is_excluded(Exclusion::Drained));
             assert_eq!(
-                (endpoint.close_request(), nudges.load(SeqCst)),
+                (endpoint.close_request(), notifications.load(SeqCst)),
                 (CloseRequest::WhenIdle, 1)
             );
             time::sleep(Duration::from_secs(29)).await;
             assert_eq!(endpoint.close_request(), CloseRequest::WhenIdle);
             time::sleep(Duration::from_secs(2)).await;
-            assert_eq!((endpoint.close_request(), nudges.load(SeqCst)), (CloseRequest::Removed, 2));
+            assert_eq!(
+                (endpoint.close_request(), notifications.load(SeqCst)),
+                (CloseRequest::Removed, 2)
+            );
             cluster.operator_return(FIRST).unwrap();
             assert!(endpoint.usable());
             assert_eq!(endpoint.close_request(), CloseRequest::None);
 
-            // One that is undone in time closes nothing.
+            // A drain that is undone in time closes nothing.
             cluster.operator_drain(FIRST).unwrap();
             time::sleep(Duration::from_secs(5)).await;
             cluster.operator_return(FIRST).unwrap();
             time::sleep(Duration::from_secs(60)).await;
-            assert_eq!((endpoint.close_request(), nudges.load(SeqCst)), (CloseRequest::None, 3));
+            assert_eq!(
+                (endpoint.close_request(), notifications.load(SeqCst)),
+                (CloseRequest::None, 3)
+            );
             sweep.abort();
         })
         .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_ejected_for_its_failures_can_be_returned_by_hand() {
+async fn an_operator_can_restore_an_endpoint_ejected_for_failures() {
     let cluster = cluster(3);
     let endpoint = cluster.endpoints()[0].clone();
     (0..5).for_each(|_| cluster.observe(&endpoint, Outcome::Failed, Duration::ZERO));
@@ -93,7 +99,7 @@ async fn an_endpoint_ejected_for_its_failures_can_be_returned_by_hand() {
 }
 
 #[test]
-fn who_is_not_there_is_told_so_with_who_is() {
+fn an_unknown_endpoint_is_an_error_that_lists_the_known() {
     let error = cluster(2).operator_drain("10.0.0.9:5000").unwrap_err().to_string();
     let expected =
         "cluster `orders` has no endpoint `10.0.0.9:5000`; it has 10.0.0.1:5000, 10.0.0.2:5000";

@@ -28,7 +28,7 @@ fn ejected(cluster: &Cluster) -> usize {
     cluster.endpoints().iter().filter(|e| e.is_excluded(Exclusion::Ejected)).count()
 }
 
-/// This many operations end so on endpoint number `index`.
+/// Ends this many operations on endpoint number `index` with this outcome.
 fn operations(cluster: &Cluster, index: usize, outcome: Outcome, times: u32) {
     let endpoint = &cluster.endpoints()[index];
     for _ in 0..times {
@@ -37,7 +37,7 @@ fn operations(cluster: &Cluster, index: usize, outcome: Outcome, times: u32) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn enough_failures_in_a_row_eject_at_once_and_nobody_picks_it_any_more() {
+async fn enough_failures_in_a_row_eject_at_once() {
     for outcome in [Outcome::Failed, Outcome::Lost] {
         let cluster = cluster(2, |_| {});
         operations(&cluster, 0, outcome, 4);
@@ -52,7 +52,7 @@ async fn enough_failures_in_a_row_eject_at_once_and_nobody_picks_it_any_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_good_or_rejected_operation_ends_a_run_and_a_cancelled_one_says_nothing() {
+async fn a_success_or_rejection_ends_a_run_and_a_cancellation_does_not_count() {
     for good in [Outcome::Ok, Outcome::Rejected] {
         for bad in [Outcome::Failed, Outcome::Lost] {
             let cluster = cluster(2, |_| {});
@@ -73,7 +73,7 @@ async fn a_good_or_rejected_operation_ends_a_run_and_a_cancelled_one_says_nothin
 async fn failed_connections_and_lost_operations_make_one_run() {
     let cluster = cluster(2, |_| {});
     let endpoint = &cluster.endpoints()[0];
-    // Connecting works and says nothing about what becomes of the operation.
+    // An established connection does not reset the run of lost operations.
     for _ in 0..4 {
         cluster.observe_connect(endpoint, true);
         cluster.observe(endpoint, Outcome::Lost, MS);
@@ -84,7 +84,7 @@ async fn failed_connections_and_lost_operations_make_one_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_comes_about_ends_a_run_of_those_that_did_not() {
+async fn an_established_connection_ends_a_run_of_failed_ones() {
     let cluster = cluster(2, |_| {});
     let endpoint = &cluster.endpoints()[0];
     for _ in 0..10 {
@@ -119,7 +119,7 @@ async fn the_last_usable_endpoint_is_never_ejected() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_is_ejected_however_small_the_share_and_no_more_than_the_share() {
+async fn at_least_one_and_at_most_the_share_is_ejected() {
     let cluster = cluster(6, |plan| plan.max_ejection_percent = 1);
     operations(&cluster, 0, Outcome::Failed, 5);
     operations(&cluster, 1, Outcome::Failed, 500);
@@ -127,7 +127,7 @@ async fn one_is_ejected_however_small_the_share_and_no_more_than_the_share() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_was_spared_is_ejected_once_there_is_room() {
+async fn a_spared_endpoint_is_ejected_once_there_is_room() {
     let cluster = cluster(4, |plan| plan.max_ejection_percent = 25);
     tokio::task::LocalSet::new()
         .run_until(async {
@@ -145,7 +145,7 @@ async fn who_was_spared_is_ejected_once_there_is_room() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_ejection_that_is_not_enforced_is_counted_once_an_interval_and_not_carried_out() {
+async fn an_unenforced_ejection_is_counted_once_an_interval() {
     let recorder = Recorded::default();
     let cluster = recorded(2, |plan| plan.enforcing_consecutive = 0, &recorder);
     operations(&cluster, 0, Outcome::Failed, 50);
@@ -178,7 +178,7 @@ async fn gauges_and_counters_follow_an_endpoint_out_and_back() {
     assert_eq!((up(), out()), (1.0, 0.0));
 }
 
-/// Ejects endpoint 0, and tells how many whole seconds it takes until it is back.
+/// Ejects endpoint 0, and returns after how many whole seconds it is back.
 async fn seconds_out(cluster: &Arc<Cluster>) -> u64 {
     operations(cluster, 0, Outcome::Failed, 5);
     let began = Instant::now();
@@ -190,7 +190,7 @@ async fn seconds_out(cluster: &Arc<Cluster>) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_ejection_in_a_row_lasts_longer_up_to_the_longest_and_good_intervals_forgive() {
+async fn ejections_in_a_row_last_longer_up_to_a_maximum_and_good_intervals_reduce() {
     let cluster = cluster(2, |plan| {
         plan.base_ejection_time = Duration::from_secs(3);
         plan.max_ejection_time = Duration::from_secs(8);
@@ -204,7 +204,7 @@ async fn each_ejection_in_a_row_lasts_longer_up_to_the_longest_and_good_interval
                 lasted.push(seconds_out(&cluster).await);
             }
             assert_eq!(lasted, [3, 6, 8, 8]);
-            // The interval in which it was ejected forgives nothing, the two after it one each.
+            // The interval in which it was ejected reduces nothing, the two after it one each.
             time::sleep(Duration::from_secs(1000)).await;
             assert_eq!(cluster.endpoints()[0].stats.ejection_count.load(Relaxed), 4);
             time::sleep(Duration::from_secs(3000)).await;
@@ -218,11 +218,11 @@ async fn each_ejection_in_a_row_lasts_longer_up_to_the_longest_and_good_interval
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_returns_begins_with_clean_counters() {
+async fn a_returning_endpoint_starts_with_reset_counters() {
     let cluster = cluster(2, |_| {});
     let endpoint = cluster.endpoints()[0].clone();
     operations(&cluster, 0, Outcome::Failed, 5);
-    // Under way when it was ejected.
+    // These were in flight when it was ejected.
     operations(&cluster, 0, Outcome::Failed, 4);
     assert!(cluster.restore(&endpoint, "a test says so"));
     cluster.refresh();
@@ -233,7 +233,7 @@ async fn who_returns_begins_with_clean_counters() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_returns_and_fails_at_once_is_ejected_at_once() {
+async fn a_returning_endpoint_that_fails_at_once_is_ejected_at_once() {
     for outcome in [Outcome::Failed, Outcome::Lost] {
         let cluster = cluster(2, |_| {});
         operations(&cluster, 0, outcome, 5);
@@ -280,18 +280,18 @@ fn only_success_rate() -> OutlierPlan {
 }
 
 #[test]
-fn a_success_rate_far_below_the_mean_stands_out() {
-    // Rates 100 × 9 and 80: mean 98, deviation 6, threshold 86.6.
+fn a_success_rate_far_below_the_mean_is_an_outlier() {
+    // Success rates 100 × 9 and 80: mean 98, deviation 6, threshold 86.6.
     let mut windows = vec![window(100, 0); 9];
     windows.push(window(80, 20));
     assert_eq!(found(&only_success_rate(), &windows), [(9, Detector::SuccessRate)]);
-    // With a factor of 3 and a little more than that, the threshold is at 80 and below it.
+    // With a factor of a little more than 3, the threshold is just below 80.
     let plan = OutlierPlan { stdev_factor: 3.001, ..only_success_rate() };
     assert_eq!(found(&plan, &windows), []);
 }
 
 #[test]
-fn endpoints_that_fail_alike_do_not_stand_out() {
+fn endpoints_that_fail_alike_are_no_outliers() {
     for bad in 0..=300 {
         assert_eq!(found(&only_success_rate(), &vec![window(1000, bad); 7]), [], "{bad}");
     }
@@ -308,7 +308,7 @@ fn too_few_endpoints_or_operations_are_not_compared() {
 }
 
 #[test]
-fn a_failure_percentage_at_the_threshold_stands_out_the_worst_first() {
+fn failure_percentages_at_the_threshold_are_outliers_the_worst_first() {
     let plan = OutlierPlan {
         success_rate: RateDetector { minimum_endpoints: 99, ..OutlierPlan::default().success_rate },
         ..OutlierPlan::default()
@@ -339,14 +339,14 @@ async fn a_sweep_ejects_who_stands_out() {
     assert_eq!(ejection.detector, Detector::SuccessRate);
     assert!(ejection.reason.starts_with("success rate 50.0 % is below"), "{}", ejection.reason);
     assert_eq!(endpoint.stats.last().success_rate(), Some(50.0));
-    // An interval without operations has nothing to say.
+    // An interval without operations changes nothing.
     cluster.end_interval();
     assert_eq!(ejected(&cluster), 1);
     assert_eq!(endpoint.stats.last().success_rate(), None);
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_thousand_endpoints_never_more_than_the_share_are_ejected() {
+async fn at_most_the_share_of_a_thousand_endpoints_is_ejected() {
     for percent in [10, 33, 50] {
         let cluster = cluster(1000, |plan| {
             plan.max_ejection_percent = percent;
@@ -354,13 +354,13 @@ async fn of_a_thousand_endpoints_never_more_than_the_share_are_ejected() {
         });
         let endpoints = cluster.endpoints();
         let mut most = 0;
-        // A generator of its own, so that each run is the same.
+        // A generator with a fixed seed, so that each run is the same.
         let mut seed = 7u64;
         for round in 0..8 {
             for _ in 0..5_000 {
                 seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 let index = (seed >> 33) as usize % endpoints.len();
-                // Two thirds of them fail everything.
+                // Two thirds of the endpoints fail all operations.
                 let outcome = if index.is_multiple_of(3) { Outcome::Ok } else { Outcome::Failed };
                 cluster.observe(&endpoints[index], outcome, MS);
             }
@@ -376,7 +376,7 @@ async fn of_a_thousand_endpoints_never_more_than_the_share_are_ejected() {
 }
 
 #[test]
-fn what_many_threads_observe_is_counted_exactly() {
+fn observations_of_many_threads_are_counted_exactly() {
     const EACH: u64 = 20_000;
     let cluster = cluster(2, |plan| plan.interval = Duration::from_secs(3600));
     let endpoint = cluster.endpoints()[0].clone();
@@ -432,7 +432,7 @@ fn exactly_one_of_many_threads_ejects() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_is_its_endpoint_s_failure_as_far_as_the_config_says() {
+async fn the_config_decides_which_session_ends_are_failures() {
     use SessionFailures::{NoReply, None, Reset};
     for (counts, reset, silent) in
         [(None, false, false), (Reset, true, false), (NoReply, true, true)]

@@ -7,7 +7,7 @@ use std::{
 use tokio::task::yield_now;
 use tollgate_metrics::Metrics;
 
-/// A service whose connections are made without waiting, so that time can stand still.
+/// A service whose connections are made synchronously, so that time can be paused.
 struct Service {
     listener: TcpListener,
     address: SocketAddr,
@@ -38,7 +38,7 @@ fn cluster(services: &[&Service], change: impl FnOnce(&mut ClusterPlan)) -> Arc<
     Cluster::new(Arc::new(plan), &Metrics::new())
 }
 
-/// Holds pool of this cluster, and tells how many were dialed.
+/// Starts a pool for this cluster, and returns it with the number of dials.
 fn hold(cluster: &Arc<Cluster>) -> (Rc<PreconnectPool>, Rc<Cell<usize>>) {
     let pool = PreconnectPool::new(cluster.clone());
     let dials = Rc::new(Cell::new(0));
@@ -64,20 +64,20 @@ async fn pass(seconds: u64) {
     }
 }
 
-/// Connects without ever dialing.
+/// Connects with a preconnected socket only.
 async fn take(pool: &PreconnectPool) -> Option<UpstreamConnection> {
     let refuse = async |_| Err(io::ErrorKind::ConnectionRefused.into());
     pool.cluster.connect_with(None, |endpoint| pool.take(endpoint), refuse).await.ok()
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn a_client_is_given_what_is_ready_and_another_is_dialed_in_its_place() {
+async fn a_client_gets_a_ready_socket_and_another_is_dialed() {
     let service = Service::new();
     let cluster = cluster(&[&service], |_| {});
     let (pool, dials) = hold(&cluster);
     settle().await;
     assert_eq!((pool.ready(), dials.get()), (2, 2));
-    // Held ready they are nobody's: no limit counts them.
+    // Idle ones are not in use: no limit counts them.
     assert_eq!(cluster.report()["circuit_breaker"]["connections"], 0);
     let upstream = take(&pool).await.unwrap();
     assert_eq!(pool.ready(), 1);
@@ -85,18 +85,18 @@ async fn a_client_is_given_what_is_ready_and_another_is_dialed_in_its_place() {
     assert_eq!(upstream.lease.endpoint().active_connections(), 1);
     settle().await;
     assert_eq!((pool.ready(), dials.get()), (2, 3));
-    // It works, and the first was the oldest.
+    // It works, and the pool returned the oldest.
     let mut accepted = service.accept();
     upstream.stream.try_write(b"ping").unwrap();
     let mut bytes = [0; 4];
     accepted.read_exact(&mut bytes).unwrap();
     assert_eq!(&bytes, b"ping");
-    // Dialed once each, and counted so.
+    // Dialed once each, and counted once.
     assert_eq!(cluster.report()["endpoints"][0]["connects_ok"], 3);
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn one_that_the_service_closed_is_not_given_to_a_client() {
+async fn a_socket_closed_by_the_service_is_not_used() {
     let service = Service::new();
     let cluster = cluster(&[&service], |_| {});
     let (pool, _) = hold(&cluster);
@@ -109,13 +109,13 @@ async fn one_that_the_service_closed_is_not_given_to_a_client() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn what_the_service_said_first_is_the_client_s_to_read() {
+async fn first_bytes_of_the_service_are_kept_for_the_client() {
     let service = Service::new();
     let cluster = cluster(&[&service], |plan| plan.spare_connections = 1);
     let (pool, _) = hold(&cluster);
     settle().await;
     service.accept().write_all(b"220 ready").unwrap();
-    // The service closed behind its greeting: that is told to the client too.
+    // The service closed after its greeting: the client sees the close too.
     let upstream = take(&pool).await.unwrap();
     upstream.stream.readable().await.unwrap();
     let mut bytes = [0; 9];
@@ -138,7 +138,7 @@ async fn one_that_is_old_is_renewed() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn an_endpoint_that_is_out_or_gone_has_none() {
+async fn excluded_and_removed_endpoints_have_no_ready_sockets() {
     let (one, two) = (Service::new(), Service::new());
     let cluster = cluster(&[&one, &two], |_| {});
     let (pool, dials) = hold(&cluster);
@@ -155,7 +155,7 @@ async fn an_endpoint_that_is_out_or_gone_has_none() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn a_worker_that_drains_closes_all_and_dials_no_more() {
+async fn a_draining_worker_closes_all_and_stops_dialing() {
     let service = Service::new();
     let cluster = cluster(&[&service], |_| {});
     let (pool, dials) = hold(&cluster);
@@ -165,12 +165,12 @@ async fn a_worker_that_drains_closes_all_and_dials_no_more() {
     assert_eq!((pool.ready(), dials.get()), (0, 2));
     assert_eq!(service.accept().read(&mut [0; 1]).unwrap(), 0);
     assert!(take(&pool).await.is_none());
-    // The task has ended and let go.
+    // The task has ended and released the pool.
     assert_eq!(Rc::strong_count(&pool), 1);
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn a_dead_endpoint_is_dialed_less_and_less_and_each_failure_told() {
+async fn dials_of_a_dead_endpoint_back_off_and_each_failure_is_logged() {
     let cluster = cluster(&[&Service::new()], |plan| plan.spare_connections = 1);
     let pool = PreconnectPool::new(cluster.clone());
     let dials = Rc::new(RefCell::new(Vec::new()));

@@ -19,7 +19,7 @@ fn cluster() -> Arc<Cluster> {
     )
 }
 
-/// The first is busy and well, the second fails its checks, the third was ejected 10 s ago.
+/// The first is busy and healthy, the second fails its checks, the third was ejected 10 s ago.
 async fn busy() -> (Arc<Cluster>, Lease) {
     let cluster = cluster();
     let endpoints = cluster.endpoints();
@@ -44,7 +44,7 @@ async fn busy() -> (Arc<Cluster>, Lease) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_report_tells_how_each_endpoint_is_doing() {
+async fn a_report_has_the_state_of_each_endpoint() {
     let (cluster, _lease) = busy().await;
     let report = cluster.report();
     assert_eq!(report["panic"], false);
@@ -105,13 +105,13 @@ async fn the_table_for_people_is_aligned() {
 }
 
 #[test]
-fn a_name_for_several_addresses_stands_before_each() {
+fn a_name_with_several_addresses_precedes_each() {
     let cluster = Cluster::new(Arc::new(plan(&[("::1", 5000)])), &Metrics::new());
     assert!(cluster.report_text().contains("\n  [::1]:5000 in_use"), "{}", cluster.report_text());
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_table_shows_how_much_is_under_way_where_that_is_limited() {
+async fn the_table_shows_what_is_in_flight_where_limited() {
     let limited = |limits: BreakerPlan| {
         let address: SocketAddr = ([10, 0, 0, 1], 5000).into();
         let plan = ClusterPlan { circuit_breaker: limits, ..plan_at(&[address]) };

@@ -14,8 +14,8 @@ fn scope(listeners: &[(&str, Option<&str>)]) -> Scope {
     Scope::new(listeners.iter().map(heard).collect())
 }
 
-/// What is told about a match.
-fn told(text: &str, scope: &Scope, about_connections: bool) -> Vec<String> {
+/// The problems of a match.
+fn problems_of(text: &str, scope: &Scope, about_connections: bool) -> Vec<String> {
     let tree = yaml::read(text).unwrap();
     let report = RefCell::new(Report::new("t", text));
     let written: MatchSetting = decode::decode(&tree, &report).unwrap();
@@ -35,10 +35,10 @@ fn told(text: &str, scope: &Scope, about_connections: bool) -> Vec<String> {
 #[test]
 fn what_decides_about_connections_matches_by_what_is_known_of_them() {
     let scope = scope(&[("db", Some("mongo"))]);
-    let told = |text| told(text, &scope, true);
-    assert!(told("{ listener: db, not: { peer: 10.0.0.7, protocol: tcp } }").is_empty());
+    let told = |text| problems_of(text, &scope, true);
+    assert!(problems_of("{ listener: db, not: { peer: 10.0.0.7, protocol: tcp } }").is_empty());
     assert_eq!(
-        told("{ operation: find, peer: 10.0.0.7, not: { app: x } }"),
+        problems_of("{ operation: find, peer: 10.0.0.7, not: { app: x } }"),
         [
             "1:3 `bandwidth` decides before `operation` is known",
             "1:43 `bandwidth` decides before `app` is known",
@@ -58,7 +58,7 @@ fn a_match_that_no_listener_can_meet_is_told_and_no_other() {
         "{ not: { listener: \"*\" } }",
         "{ listener: db, not: { protocol: m* } }",
     ] {
-        assert_eq!(told(text, &both, false), never, "{text}");
+        assert_eq!(problems_of(text, &both, false), never, "{text}");
     }
     for text in [
         "{}",
@@ -70,24 +70,24 @@ fn a_match_that_no_listener_can_meet_is_told_and_no_other() {
         "{ not: { listener: \"*\", operation: find } }",
         "{ not: { not: { listener: db } } }",
     ] {
-        assert!(told(text, &both, false).is_empty(), "{text}");
+        assert!(problems_of(text, &both, false).is_empty(), "{text}");
     }
     // What is known too late matches nothing, and excludes nothing.
     let web = scope(&[("web", Some("http")), ("rpc", Some("grpc"))]);
     for (text, at) in [("{ status: 503 }", 3), ("{ client: x, not: { endpoint: x } }", 21)] {
         let key = text[at - 1..].split(':').next().unwrap();
         let late = format!("1:{at} policies are asked before `{key}` is known");
-        assert_eq!(told(text, &web, false), [late], "{text}");
+        assert_eq!(problems_of(text, &web, false), [late], "{text}");
     }
     let mixed = scope(&[("web", Some("http")), ("db", Some("mongo"))]);
-    assert_eq!(told("{ protocol: http, endpoint: x }", &mixed, false), never);
+    assert_eq!(problems_of("{ protocol: http, endpoint: x }", &mixed, false), never);
     for text in ["{ endpoint: x }", "{ client: x }", "{ protocol: mongo, endpoint: x }"] {
-        assert!(told(text, &mixed, false).is_empty(), "{text}");
+        assert!(problems_of(text, &mixed, false).is_empty(), "{text}");
     }
-    // What a listener speaks may have been written wrong, which is told elsewhere.
+    // An invalid protocol of a listener is reported elsewhere.
     let unknown = scope(&[("db", None)]);
-    assert!(told("{ protocol: tcp, app: x }", &unknown, false).is_empty());
-    assert!(told("{ app: x }", &scope(&[]), false).is_empty());
+    assert!(problems_of("{ protocol: tcp, app: x }", &unknown, false).is_empty());
+    assert!(problems_of("{ app: x }", &scope(&[]), false).is_empty());
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn what_no_operation_is_called_or_is_about_is_told() {
         ("{ db: shop }", "unknown key `db`, did you mean `database`?"),
         ("{ ns: shop.orders }", "unknown key `ns`, did you mean `resource`?"),
     ] {
-        let told = told(text, &all, false);
+        let told = problems_of(text, &all, false);
         let [one] = told.as_slice() else { panic!("{text}: {told:?}") };
         assert!(one.contains(message), "{text}: {one}");
     }
@@ -115,7 +115,7 @@ fn what_no_operation_is_called_or_is_about_is_told() {
         "{ listener: web, header.X-Team: a }",
         "{ protocol: nothing-that-is-known, operation: x }",
     ] {
-        let told = told(text, &all, false);
+        let told = problems_of(text, &all, false);
         assert!(
             told.iter().all(|it| it.contains("no protocol") || it.contains("matches no")),
             "{told:?}"

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Three priorities with ten endpoints each, of which so many are usable.
+/// Three priorities with ten endpoints each, `usable[i]` of them usable.
 fn priorities(usable: [usize; 3]) -> Vec<Member> {
     let of = |priority: u8| {
         (0..10).map(move |i| Member { priority, ..member(u16::from(priority) * 10 + i + 1, 1) })
@@ -51,7 +51,7 @@ fn a_key_s_level_is_that_of_envoy() {
 }
 
 #[test]
-fn where_a_level_is_exhausted_the_next_is_tried() {
+fn the_next_level_is_tried_when_one_is_exhausted() {
     for policy in ALL {
         let members = priorities([10, 3, 10]);
         let cluster = cluster(plan_by(policy), &members);
@@ -61,12 +61,12 @@ fn where_a_level_is_exhausted_the_next_is_tried() {
             assert!((10..13).contains(&but(&endpoints[..10]).unwrap()));
             assert!((20..30).contains(&but(&endpoints[..13]).unwrap()));
         }
-        // Nor are unusable ones, when everything else was tried.
+        // Unusable ones are not picked either, after everything else was tried.
         assert_eq!(but(&[&endpoints[..13], &endpoints[20..]].concat()), None);
     }
 }
 
-/// Ten endpoints here and ten elsewhere, of which so many are usable.
+/// Ten endpoints in the proxy's zone and ten in another, with this many usable ones.
 fn zoned(here: usize, elsewhere: usize) -> Vec<Member> {
     let in_zone = |zone: &str, from: u16| {
         let zone = Some(Arc::from(zone));
@@ -79,7 +79,7 @@ fn zoned(here: usize, elsewhere: usize) -> Vec<Member> {
 }
 
 #[test]
-fn the_own_zone_comes_first_and_keeps_what_it_can_carry() {
+fn the_local_zone_is_preferred_up_to_its_capacity() {
     for policy in [LbPolicy::RoundRobin, LbPolicy::LeastRequest, LbPolicy::Random] {
         for (here, elsewhere, share) in
             [(10, 10, 100.0), (8, 10, 100.0), (5, 10, 70.0), (2, 9, 28.0), (0, 10, 0.0)]
@@ -90,7 +90,7 @@ fn the_own_zone_comes_first_and_keeps_what_it_can_carry() {
             let counts = picks(&cluster, &members, 50_000);
             let is = percent(&counts[..10]) / 50_000.0;
             assert!((is - share).abs() < 0.7, "{policy:?} {here}: {is}");
-            // Those that are here, then those elsewhere.
+            // The first half is in the proxy's zone.
             let endpoints = cluster.endpoints();
             let exclude = &endpoints[..10];
             assert!(pick(&cluster, &members, PickOptions { exclude, hash: None }).unwrap() >= 10);
@@ -99,7 +99,7 @@ fn the_own_zone_comes_first_and_keeps_what_it_can_carry() {
 }
 
 #[test]
-fn zones_do_not_count_where_none_is_the_own_nor_for_keys() {
+fn zones_are_ignored_without_a_local_zone_and_for_keys() {
     let members = zoned(10, 10);
     for (zone, policy) in
         [(None, LbPolicy::Random), (Some("c"), LbPolicy::Random), (Some("a"), LbPolicy::Maglev)]
@@ -110,7 +110,7 @@ fn zones_do_not_count_where_none_is_the_own_nor_for_keys() {
     }
 }
 
-/// Whether a cluster with so many usable endpoints panics, and how many of them are picked.
+/// Whether a cluster with `usable` usable endpoints panics, and how many endpoints get picks.
 fn panic_with(panic: PanicPlan, usable: usize, all: usize) -> (bool, usize) {
     let members = weighing(&vec![1; all]);
     out(&members[usable..]);
@@ -135,7 +135,7 @@ fn few_endpoints_panic_when_none_is_usable_and_many_below_half() {
 }
 
 #[test]
-fn a_threshold_holds_for_every_size_and_zero_never_panics() {
+fn a_set_threshold_applies_to_every_size_and_zero_never_panics() {
     let at = |percent| PanicPlan { threshold: Some(percent), fail: false };
     assert_eq!(panic_with(at(50), 1, 3), (true, 3));
     assert_eq!(panic_with(at(50), 1, 2), (false, 1));
@@ -146,7 +146,7 @@ fn a_threshold_holds_for_every_size_and_zero_never_panics() {
 }
 
 #[test]
-fn a_panic_refuses_where_the_plan_prefers_that() {
+fn a_panic_fails_picks_if_the_plan_says_so() {
     let fail = |threshold| PanicPlan { threshold, fail: true };
     assert_eq!(panic_with(fail(None), 2, 6), (true, 0));
     assert_eq!(panic_with(fail(None), 3, 6), (false, 3));
@@ -154,7 +154,7 @@ fn a_panic_refuses_where_the_plan_prefers_that() {
 }
 
 #[test]
-fn what_an_operator_took_out_stays_out_even_in_a_panic() {
+fn drained_endpoints_are_not_picked_even_in_a_panic() {
     for policy in ALL {
         let members = weighing(&[1; 4]);
         out(&members);
@@ -165,7 +165,7 @@ fn what_an_operator_took_out_stays_out_even_in_a_panic() {
         assert!(cluster.set.load().table.panics() && counts[0] > 0 && counts[3] > 0, "{counts:?}");
         assert_eq!(counts[1..3], [0, 0]);
         assert_eq!(cluster.set.load().describe(), "0 of 2 endpoints are usable");
-        // Nor is it a panic if an operator took all of them.
+        // It is no panic either if an operator drained all of them.
         members[0].endpoint.exclude(Exclusion::Drained);
         members[3].endpoint.exclude(Exclusion::Drained);
         cluster.refresh();

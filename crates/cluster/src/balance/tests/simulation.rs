@@ -5,18 +5,18 @@ use crate::balance::pool::LOOKS;
 
 const ENDPOINTS: usize = 1_000;
 const OPERATIONS: usize = 100_000;
-/// A third of the endpoints each.
+/// The weights; a third of the endpoints has each.
 const WEIGHTS: [u32; 3] = [2, 3, 5];
 
-/// What became of a simulation.
+/// The result of a simulation.
 struct Seen {
-    /// Picks by weight, as [`WEIGHTS`] has them.
+    /// Picks by weight, in the order of [`WEIGHTS`].
     counts: [usize; 3],
-    /// The most candidates that one pick looked at.
+    /// The most candidates that one pick examined.
     looks: usize,
 }
 
-/// Has operations come while endpoints fail and return, `changes` times, and connections stay.
+/// Simulates operations while endpoints fail and return `changes` times and connections stay open.
 fn simulate(policy: LbPolicy, changes: usize, except: usize) -> Seen {
     let hash = HashPlan { ring_size: 1 << 18, ..HashPlan::default() };
     let plan = ClusterPlan { hash, ..plan_by(policy) };
@@ -29,7 +29,7 @@ fn simulate(policy: LbPolicy, changes: usize, except: usize) -> Seen {
     for nth in 0..OPERATIONS {
         if nth % (OPERATIONS / changes) == 0 {
             let endpoint = &members[random::below(ENDPOINTS as u32) as usize].endpoint;
-            // Each third one returns all, so that few are out at any time.
+            // Each third change returns all, so that few are excluded at a time.
             match nth / (OPERATIONS / changes) % 3 {
                 2 => members.iter().for_each(|m| _ = m.endpoint.readmit(Exclusion::Unhealthy)),
                 0 => _ = endpoint.exclude(Exclusion::Unhealthy),
@@ -55,7 +55,7 @@ fn simulate(policy: LbPolicy, changes: usize, except: usize) -> Seen {
 }
 
 #[test]
-fn weights_hold_and_what_fails_is_not_picked() {
+fn weights_hold_and_failing_endpoints_are_not_picked() {
     for (policy, changes) in ALL.into_iter().zip([200, 200, 200, 4, 20]) {
         let Seen { counts, looks } = simulate(policy, changes, 0);
         let third = |weight: usize| (ENDPOINTS - weight).div_ceil(3) as f64;
@@ -64,14 +64,13 @@ fn weights_hold_and_what_fails_is_not_picked() {
             let ought = OPERATIONS as f64 * third(index) * f64::from(WEIGHTS[index]) / total;
             assert_near(count as f64, ought, &format!("{policy:?} {counts:?}"));
         }
-        // A candidate is found by halving the weights: log₂ n steps. Then none but these is
-        // looked at.
+        // A candidate is found by halving the weights, in log₂ n steps; no others are examined.
         assert!(looks <= 2, "{policy:?}: {looks} candidates");
     }
 }
 
 #[test]
-fn picks_that_leave_some_out_look_at_few_more() {
+fn picks_with_exclusions_examine_few_candidates() {
     for (policy, changes) in ALL.into_iter().zip([50, 50, 50, 2, 5]) {
         let Seen { looks, .. } = simulate(policy, changes, 3);
         assert!(looks <= 2 + 2 * 3, "{policy:?}: {looks} candidates");

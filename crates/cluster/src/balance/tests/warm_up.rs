@@ -1,4 +1,4 @@
-//! Endpoints that come to their share little by little.
+//! Slow start.
 
 use super::*;
 
@@ -18,7 +18,7 @@ fn an_endpoint_warms_up_over_its_window() {
                 .filter(|_| Arc::ptr_eq(table.pick(PickOptions::default(), &turns).unwrap(), last));
             (picks.count() as f64 / 40_000.0, table.refresh_at().map(|at| (at - began).as_secs()))
         };
-        // At the start they come in together: no one is spared.
+        // Endpoints that start with the proxy start together: none is spared.
         let (even, stale) = share(&members, 0);
         assert_near(even, 1.0 / 3.0, "at the start");
         assert_eq!(stale, Some(1));
@@ -36,7 +36,7 @@ fn an_endpoint_warms_up_over_its_window() {
         assert!((share(&members, 160).0 - 0.25).abs() < 0.007);
         assert_eq!(share(&members, 160).1, None);
 
-        // Healthy again, it begins anew.
+        // Healthy again, it starts from the beginning.
         out(&members[3..]);
         assert!(share(&members, 170).0 < f64::EPSILON);
         members[3].endpoint.readmit(Exclusion::Unhealthy);
@@ -52,7 +52,7 @@ fn keys_do_not_move_by_warming_up() {
     assert_eq!(PickTable::new(&plan, &weighing(&[1, 1]), Instant::now()).refresh_at(), None);
 }
 
-/// How many new sets three rounds of warming up make, and when each round was due.
+/// The number of new sets in three rounds of slow start, and the time of each round.
 fn rounds(cluster: &Arc<Cluster>) -> (usize, Vec<Instant>) {
     let (dues, sets) = (std::cell::RefCell::new(Vec::new()), std::cell::RefCell::new(Vec::new()));
     let warming = cluster.warm_up_with(async |due| {
@@ -70,7 +70,7 @@ fn rounds(cluster: &Arc<Cluster>) -> (usize, Vec<Instant>) {
 }
 
 #[test]
-fn sets_are_made_anew_while_something_warms_up_and_only_then() {
+fn sets_are_rebuilt_only_during_slow_start() {
     let warming = |window| {
         let slow = SlowStartPlan { window, aggression: 1.0, min_weight: 10 };
         let plan = ClusterPlan { slow_start: Some(slow), ..plan_by(LbPolicy::Random) };

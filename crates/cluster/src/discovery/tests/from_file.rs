@@ -1,14 +1,14 @@
-//! Endpoints that a file lists.
+//! Endpoints from a file.
 
 use super::*;
 use crate::Lease;
 
-/// A cluster whose endpoints are in a file, and the directory that has it.
+/// A cluster with its endpoints in a file, and the file's directory.
 fn in_file(text: Option<&str>) -> (Arc<Cluster>, tempfile::TempDir, std::path::PathBuf) {
     counted_by(&Metrics::new(), text)
 }
 
-/// Reads a JSON list of addresses, and of maps with an address, a weight and a zone.
+/// Reads a JSON list of addresses, or of maps with an address, a weight and a zone.
 fn read(text: &str, path: &std::path::Path) -> Result<Vec<EndpointPlan>, String> {
     let wrong = |error: String| format!("{}: {error}", path.display());
     let list: Vec<serde_json::Value> =
@@ -59,7 +59,7 @@ async fn a_file_of_endpoints_is_read_again_however_it_changes() {
     let kept = cluster.endpoints()[1].clone();
     let _discovery = JoinSet::from_iter([cluster.clone().discover()]);
 
-    // In place, with the same length and the same time.
+    // Written in place, with the same length and the same time.
     let time = std::fs::metadata(&path).unwrap().modified().unwrap();
     std::fs::write(&path, r#"["10.0.0.2:1"]"#).unwrap();
     std::fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
@@ -67,7 +67,7 @@ async fn a_file_of_endpoints_is_read_again_however_it_changes() {
     assert_eq!(addresses(&cluster), ["10.9.9.9:1", "10.0.0.2:1"]);
     assert_eq!(kept.close_request(), CloseRequest::WhenIdle);
 
-    // By a rename over it; and the first endpoint comes back as itself, with another weight.
+    // Replaced by a rename; and the first endpoint comes back as itself, with another weight.
     let other = directory.path().join("other");
     let text = r#"[{"address": "10.0.0.1:1", "weight": 5, "zone": "east"}, "db:5000"]"#;
     std::fs::write(&other, text).unwrap();
@@ -82,7 +82,7 @@ async fn a_file_of_endpoints_is_read_again_however_it_changes() {
     assert!(Arc::ptr_eq(&cluster.endpoints()[1], &kept));
     assert_eq!(kept.close_request(), CloseRequest::None);
 
-    // By a symbolic link that is swapped, as Kubernetes does it.
+    // A symbolic link that is swapped, as Kubernetes does it.
     for (name, text) in [("v1", r#"["10.0.0.3:1"]"#), ("v2", r#"["10.0.0.4:1"]"#)] {
         std::fs::create_dir(directory.path().join(name)).unwrap();
         std::fs::write(directory.path().join(name).join("endpoints.json"), text).unwrap();
@@ -129,7 +129,7 @@ async fn a_file_that_is_missing_or_wrong_changes_nothing_and_is_explained() {
     assert_eq!(error(), None);
 }
 
-/// What is counted of endpoints at port 1 of these addresses, by each one's name.
+/// The counts of endpoints at port 1 of these addresses, by each one's name.
 fn series(recorded: &Recorded, metric: &str, address: &str) -> Option<f64> {
     recorded.read(&format!("{metric}(orders, {address}:1)"))
 }
@@ -155,12 +155,12 @@ async fn an_endpoint_that_leaves_takes_its_gauges_along_and_its_counters_after_m
     assert_eq!((read(UP, one), read(ACTIVE, one)), (None, Some(1.0)));
     assert_eq!(series(&recorded, UP, written), Some(1.0));
 
-    // It comes back, and counts go on.
+    // It comes back, and its counters continue.
     std::fs::write(&path, r#"["10.0.0.1:1"]"#).unwrap();
     reread(&cluster).await;
     assert_eq!((read(UP, one), read(ACTIVE, one)), (Some(1.0), Some(1.0)));
 
-    // As long as a connection goes on it is counted, however long that is.
+    // It is counted as long as a connection is open, however long that is.
     std::fs::write(&path, r#"["10.0.0.2:1"]"#).unwrap();
     time::sleep(Duration::from_secs(3600)).await;
     assert_eq!((read(UP, one), read(ACTIVE, one)), (None, Some(1.0)));
@@ -171,7 +171,7 @@ async fn an_endpoint_that_leaves_takes_its_gauges_along_and_its_counters_after_m
 }
 
 #[tokio::test(start_paused = true)]
-async fn endpoints_without_room_are_other_and_who_left_makes_room() {
+async fn endpoints_beyond_the_series_limit_are_other_and_removed_ones_make_room() {
     let recorded = Recorded::default();
     let list = |from: u32, to: u32| {
         let address = |i: u32| format!("10.0.{}.{}:1", i >> 8, i & 255);

@@ -1,4 +1,4 @@
-//! Endpoints that SRV records tell, and names whose answers change.
+//! Endpoints from SRV records, and names whose answers change.
 
 use super::*;
 
@@ -52,7 +52,7 @@ fn srv_cluster(zone: &Zone) -> Arc<Cluster> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn srv_records_tell_ports_weights_and_ranked_priorities() {
+async fn srv_records_set_ports_weights_and_ranked_priorities() {
     let zone = Zone::default();
     zone.serves(&[(20, 0, "c", 3), (10, 5, "b", 2), (10, 60, "a", 1), (500, 1, "a", 9)]);
     for (host, address) in [("a", "10.0.0.1"), ("b", "10.0.0.2"), ("c", "10.0.0.3")] {
@@ -67,13 +67,13 @@ async fn srv_records_tell_ports_weights_and_ranked_priorities() {
         "10.0.0.1:9 a:9 1 2 east",
     ];
     assert_eq!(places(&cluster), expected);
-    // The least of all TTLs holds.
+    // The shortest TTL applies.
     let source = &cluster.names.lock().sources[0];
     assert_eq!(source.due.unwrap() - source.last_ok.unwrap(), Duration::from_secs(20));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_srv_record_that_fails_keeps_what_was_known_target_by_target() {
+async fn a_failed_srv_look_up_keeps_the_last_answer_of_each_target() {
     let zone = Zone::default();
     zone.serves(&[(0, 1, "a", 1), (0, 1, "b", 1)]);
     zone.host("a", Some("10.0.0.1"));
@@ -81,14 +81,14 @@ async fn an_srv_record_that_fails_keeps_what_was_known_target_by_target() {
     let cluster = srv_cluster(&zone);
     cluster.resolve().await;
     let kept = cluster.endpoints();
-    // One target's look-up fails, and its weight changes all the same.
+    // One target cannot be resolved; its weight changes all the same.
     zone.host("b", None);
     zone.serves(&[(0, 1, "a", 1), (0, 7, "b", 1), (0, 1, "new", 1)]);
     cluster.resolve().await;
     assert_eq!(places(&cluster), ["10.0.0.1:1 a:1 1 0 east", "10.0.0.2:1 b:1 7 0 east"]);
     assert!(cluster.endpoints().iter().zip(&kept).all(|(now, then)| Arc::ptr_eq(now, then)));
     assert_eq!(cluster.report()["dns"]["last_error"], "_db._tcp.example: b: no such name");
-    // No records, or a root as target, is no answer at all.
+    // No records, or the root as the target, count as a failed look-up.
     for nothing in [&[][..], &[(0, 1, "", 1)], &[(0, 1, ".", 1)]] {
         zone.serves(nothing);
         cluster.resolve().await;
@@ -96,7 +96,7 @@ async fn an_srv_record_that_fails_keeps_what_was_known_target_by_target() {
         let error = &cluster.report()["dns"]["last_error"];
         assert_eq!(error, "_db._tcp.example: it has no service");
     }
-    // A target that the records name no more is removed, whether it can be looked up or not.
+    // A target without a record is removed, whether it can be resolved or not.
     zone.serves(&[(0, 1, "a", 1)]);
     cluster.resolve().await;
     assert_eq!(addresses(&cluster), ["10.0.0.1:1"]);
@@ -104,7 +104,7 @@ async fn an_srv_record_that_fails_keeps_what_was_known_target_by_target() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_address_that_another_name_has_as_well_is_not_removed_with_the_first() {
+async fn an_address_of_two_names_stays_when_one_name_loses_it() {
     let zone = Zone::default();
     zone.host("a", Some("10.0.0.1"));
     zone.host("b", Some("10.0.0.1"));

@@ -3,7 +3,7 @@ use crate::tests::{closed, listener};
 use std::{cell::Cell, rc::Rc};
 use tokio::{io::AsyncReadExt, net::TcpListener};
 
-/// Asks `?` and waits for a line: `good …` or anything else.
+/// Sends `?` and waits for a line: `good …` or anything else.
 struct Line;
 
 impl Probe for Line {
@@ -23,7 +23,7 @@ impl Probe for Line {
     }
 }
 
-/// Says nothing.
+/// Sends nothing.
 struct Silent;
 
 impl Probe for Silent {
@@ -42,7 +42,7 @@ fn checker(address: SocketAddr) -> Checker {
     Checker::new(address, Duration::from_secs(20), true)
 }
 
-/// Answers the questions on a connection with these pieces each, then closes it.
+/// Answers each question on a connection with the next of these pieces, then closes it.
 async fn answer(stream: &mut TcpStream, pieces: &[&[u8]]) {
     let mut asked = [0];
     stream.read_exact(&mut asked).await.unwrap();
@@ -52,7 +52,7 @@ async fn answer(stream: &mut TcpStream, pieces: &[&[u8]]) {
     }
 }
 
-/// What a check comes to, either way in words.
+/// The verdict as text, good or bad.
 fn in_words(verdict: CheckVerdict) -> Result<String, String> {
     verdict.map_err(|error| match error {
         CheckError::Failed(words) => words,
@@ -60,8 +60,8 @@ fn in_words(verdict: CheckVerdict) -> Result<String, String> {
     })
 }
 
-/// What one check comes to when this is answered.
-async fn told(pieces: &[&[u8]]) -> Result<String, String> {
+/// The verdict of one check that gets this answer.
+async fn verdict_of(pieces: &[&[u8]]) -> Result<String, String> {
     let (listener, address) = listener().await;
     let mut checker = checker(address);
     let served = async {
@@ -72,22 +72,22 @@ async fn told(pieces: &[&[u8]]) -> Result<String, String> {
 }
 
 #[tokio::test]
-async fn an_answer_is_judged_in_words_even_if_it_comes_in_pieces() {
-    assert_eq!(told(&[b"good primary of rs0\n"]).await, Ok("primary of rs0".to_owned()));
-    assert_eq!(told(&[b"go", b"od ", b"well", b"\n"]).await, Ok("well".to_owned()));
-    assert_eq!(told(&[b"recovering\n"]).await, Err("recovering".to_owned()));
+async fn an_answer_in_pieces_is_evaluated_as_a_whole() {
+    assert_eq!(verdict_of(&[b"good primary of rs0\n"]).await, Ok("primary of rs0".to_owned()));
+    assert_eq!(verdict_of(&[b"go", b"od ", b"well", b"\n"]).await, Ok("well".to_owned()));
+    assert_eq!(verdict_of(&[b"recovering\n"]).await, Err("recovering".to_owned()));
 }
 
 #[tokio::test]
 async fn an_answer_that_ends_too_soon_or_never_is_a_failed_check() {
-    let early = told(&[b"good"]).await.unwrap_err();
+    let early = verdict_of(&[b"good"]).await.unwrap_err();
     assert_eq!(early, "the connection ended before the answer did");
-    let endless = told(&[&vec![b'x'; MAX_ANSWER + 1]]).await.unwrap_err();
+    let endless = verdict_of(&[&vec![b'x'; MAX_ANSWER + 1]]).await.unwrap_err();
     assert_eq!(endless, "no end of the answer within 64 KiB");
 }
 
 #[tokio::test]
-async fn connecting_is_all_there_is_to_check_where_nothing_is_asked() {
+async fn without_a_question_connecting_is_the_check() {
     let (_listener, open) = listener().await;
     let silent = || Box::new(Silent) as Box<dyn Probe>;
     assert_eq!(in_words(checker(open).check(silent).await), Ok("connected".to_owned()));
@@ -96,7 +96,7 @@ async fn connecting_is_all_there_is_to_check_where_nothing_is_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_accepts_and_says_nothing_fails_in_time() {
+async fn a_silent_endpoint_fails_at_the_timeout() {
     let (_listener, address) = listener().await;
     let began = time::Instant::now();
     let verdict = in_words(Checker::new(address, Duration::from_secs(3), true).check(line).await);
@@ -104,7 +104,7 @@ async fn an_endpoint_that_accepts_and_says_nothing_fails_in_time() {
     assert_eq!(began.elapsed().as_secs(), 3);
 }
 
-/// Answers `times` questions on each connection, and counts connections.
+/// Answers `times` questions on each connection, and counts the connections.
 async fn serve(listener: TcpListener, times: usize, connections: Rc<Cell<u32>>) {
     loop {
         let (mut stream, _) = listener.accept().await.unwrap();
@@ -117,7 +117,7 @@ async fn serve(listener: TcpListener, times: usize, connections: Rc<Cell<u32>>) 
     }
 }
 
-/// How many connections five checks take.
+/// The number of connections for five checks.
 async fn connections(times: usize, reuse: bool) -> u32 {
     let (listener, address) = listener().await;
     let count = Rc::new(Cell::new(0));
@@ -126,7 +126,7 @@ async fn connections(times: usize, reuse: bool) -> u32 {
             tokio::task::spawn_local(serve(listener, times, count.clone()));
             let mut checker = Checker::new(address, Duration::from_secs(20), reuse);
             for _ in 0..5 {
-                // `good` alone is no good answer, but the connection can be judged by it.
+                // Any line passes here: the test is about the connection.
                 let verdict = in_words(checker.check(|| Box::new(Any)).await);
                 assert_eq!(verdict, Ok("fine".to_owned()));
             }
@@ -135,7 +135,7 @@ async fn connections(times: usize, reuse: bool) -> u32 {
     count.get()
 }
 
-/// Takes any whole line for good.
+/// Accepts any complete line.
 struct Any;
 
 impl Probe for Any {
@@ -152,19 +152,19 @@ impl Probe for Any {
 }
 
 #[tokio::test]
-async fn a_connection_is_kept_for_the_next_check_if_that_is_wanted() {
+async fn a_connection_is_reused_for_the_next_check_if_configured() {
     assert_eq!(connections(100, true).await, 1);
     assert_eq!(connections(100, false).await, 5);
 }
 
 #[tokio::test]
-async fn a_kept_connection_that_has_ended_is_no_failed_check() {
+async fn a_closed_kept_connection_is_no_failed_check() {
     assert_eq!(connections(1, true).await, 5);
     assert_eq!(connections(2, true).await, 3);
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_gone_is_found_so_although_a_connection_was_kept() {
+async fn a_dead_endpoint_is_detected_despite_a_kept_connection() {
     let (listener, address) = listener().await;
     let mut checker = checker(address);
     let served = async {
