@@ -14,13 +14,13 @@ pub mod fault;
 mod key;
 pub mod live;
 pub mod matching;
-mod over;
+mod over_limit;
 pub mod rate_limit;
 mod read_only;
 pub mod rule;
-#[cfg(test)]
-mod stand;
 mod stats;
+#[cfg(test)]
+mod testing;
 pub mod time_limit;
 
 use crate::{
@@ -38,7 +38,7 @@ use std::{
 use tollgate_metrics::Metrics;
 
 pub use access_log::AccessLog;
-pub use breaker::{Breaker, NAME as BREAKER};
+pub use breaker::{BreakerPolicy, NAME as BREAKER};
 pub use live::Live;
 pub use operation::Decision;
 pub use rule::{ActivePolicy, Rule};
@@ -79,7 +79,7 @@ pub fn active_policies(
         let same = known.iter().find(|entry| entry.is_for(rule));
         same.map_or_else(|| Rc::new(ActivePolicy::configured(rule, from)), Rc::clone)
     });
-    let breaker = Breaker::new(from).map(|breaker| {
+    let breaker = BreakerPolicy::new(from).map(|breaker| {
         Rc::new(ActivePolicy::built_in_named(breaker::NAME, Box::new(breaker), from))
     });
     before.chain(configured).chain(breaker).collect()

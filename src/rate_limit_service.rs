@@ -71,12 +71,12 @@ pub struct DescriptorStatus {
     pub code: i32,
     /// When there will be more.
     #[prost(message, optional, tag = "4")]
-    pub duration_until_reset: Option<Span>,
+    pub duration_until_reset: Option<ProtoDuration>,
 }
 
 /// `google.protobuf.Duration`.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
-pub struct Span {
+pub struct ProtoDuration {
     /// Whole seconds.
     #[prost(int64, tag = "1")]
     pub seconds: i64,
@@ -106,25 +106,25 @@ impl RateLimitResponse {
 
 /// A connection to a service, made when it is needed and made again when it broke.
 #[derive(Clone, Debug)]
-pub struct Client(Grpc<Channel>);
+pub struct RateLimitClient(Grpc<Channel>);
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum RateLimitError {
     /// The service can't be reached.
     Unreachable(String),
     /// It answered with an error.
     Error(String),
 }
 
-impl Client {
+impl RateLimitClient {
     /// Connects when it is first asked. To be called where Tokio runs.
     ///
     /// # Errors
     /// When nothing can be dialled by the address.
-    pub fn new(address: &Target) -> Result<Self, Failure> {
+    pub fn new(address: &Target) -> Result<Self, RateLimitError> {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
-            .map_err(|error| Failure::Unreachable(error.to_string()))?;
+            .map_err(|error| RateLimitError::Unreachable(error.to_string()))?;
         Ok(Self(Grpc::new(endpoint.connect_timeout(CONNECT).tcp_nodelay(true).connect_lazy())))
     }
 
@@ -135,25 +135,26 @@ impl Client {
     pub async fn should_rate_limit(
         &mut self,
         request: RateLimitRequest,
-    ) -> Result<RateLimitResponse, Failure> {
-        let unreachable = |error: tonic::transport::Error| Failure::Unreachable(words(&error));
+    ) -> Result<RateLimitResponse, RateLimitError> {
+        let unreachable =
+            |error: tonic::transport::Error| RateLimitError::Unreachable(error_chain(&error));
         self.0.ready().await.map_err(unreachable)?;
         let codec = ProstCodec::<RateLimitRequest, RateLimitResponse>::default();
         let path = PathAndQuery::from_static(METHOD);
         let response = self.0.unary(Request::new(request), path, codec).await;
-        response.map(tonic::Response::into_inner).map_err(|status| failure(&status))
+        response.map(tonic::Response::into_inner).map_err(|status| status_error(&status))
     }
 }
 
-fn failure(status: &Status) -> Failure {
+fn status_error(status: &Status) -> RateLimitError {
     match status.code() {
-        Code::Unavailable => Failure::Unreachable(words(status)),
-        _ => Failure::Error(words(status)),
+        Code::Unavailable => RateLimitError::Unreachable(error_chain(status)),
+        _ => RateLimitError::Error(error_chain(status)),
     }
 }
 
 /// An error with its causes, which are more specific.
-fn words(error: &dyn std::error::Error) -> String {
+fn error_chain(error: &dyn std::error::Error) -> String {
     let mut words = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -192,7 +193,7 @@ mod tests {
     fn the_longest_wait_of_what_is_over_its_limit_counts() {
         let status = |code, seconds, nanos| DescriptorStatus {
             code,
-            duration_until_reset: Some(Span { seconds, nanos }),
+            duration_until_reset: Some(ProtoDuration { seconds, nanos }),
         };
         let response = |statuses| RateLimitResponse { overall_code: OVER_LIMIT, statuses };
         let over = [status(OVER_LIMIT, 1, 5), status(OK, 60, 0), status(OVER_LIMIT, 0, 9)];

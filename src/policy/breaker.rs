@@ -10,7 +10,7 @@ use std::{cell::RefCell, rc::Rc, sync::Arc, time::Instant};
 pub const NAME: &str = "circuit_breaker";
 
 /// A cluster's limit of operations, as one listener's worker sees it.
-pub struct Breaker {
+pub struct BreakerPolicy {
     state: Rc<BreakerState>,
 }
 
@@ -22,7 +22,7 @@ struct BreakerState {
     permits: RefCell<Vec<OperationPermit>>,
 }
 
-impl Breaker {
+impl BreakerPolicy {
     /// `None` where operations are not limited.
     pub fn new(from: &PolicyEnv) -> Option<Self> {
         // A listener with several clusters checks each cluster's limit when it routes.
@@ -37,7 +37,7 @@ impl Breaker {
     }
 }
 
-impl WorkerPolicy for Breaker {
+impl WorkerPolicy for BreakerPolicy {
     fn bind(&self, _: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
         Some(Box::new(Rc::clone(&self.state)))
     }

@@ -9,7 +9,7 @@ mod worker;
 use super::{
     PolicyEnv, WorkerPolicy,
     key::{KeySetting, KeySpec},
-    over::Over,
+    over_limit::OverLimit,
     rule::{PolicyConfig, Rule, Stage},
 };
 use schemars::JsonSchema;
@@ -51,7 +51,7 @@ pub(crate) struct Settings {
     /// How an operation beyond the limit is rejected: `refuse`, `close` or `reset`. Default:
     /// `refuse`.
     #[schemars(extend("enum" = ["refuse", "close", "reset"]))]
-    over: Opt<Over>,
+    over: Opt<OverLimit>,
     /// What a person reads in the error. Default: a sentence that names the policy.
     message: Option<Spanned<String>>,
 }
@@ -80,7 +80,7 @@ struct Plan {
     key_spec: KeySpec,
     queue: usize,
     queue_timeout: Duration,
-    over: Over,
+    over: OverLimit,
     message: Option<Box<str>>,
 }
 

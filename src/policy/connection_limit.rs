@@ -3,7 +3,7 @@
 use super::{
     ConnectDecision, ConnectionPermit, PolicyEnv, WorkerPolicy,
     key::{KeySetting, KeySpec},
-    over::Over,
+    over_limit::OverLimit,
     rule::{PolicyConfig, Rule, Stage},
 };
 use crate::series::SeriesKey;
@@ -37,7 +37,7 @@ pub(crate) struct Settings {
     /// How a connection beyond the limit is rejected: `refuse`, `close` or `reset`. Default:
     /// `refuse`.
     #[schemars(extend("enum" = ["refuse", "close", "reset"]))]
-    over: Opt<Over>,
+    over: Opt<OverLimit>,
 }
 
 impl Settings {
@@ -68,7 +68,7 @@ impl Settings {
 #[derive(Debug)]
 struct ConnectionLimit {
     key_spec: Arc<KeySpec>,
-    over: Over,
+    over: OverLimit,
     open: Arc<OpenConnections>,
 }
 
@@ -126,14 +126,14 @@ impl PolicyConfig for ConnectionLimit {
     fn worker_policy(&self, rule: &Rule, from: &PolicyEnv) -> Box<dyn WorkerPolicy> {
         let max = self.open.max;
         let message = format!("the policy `{}` allows {max} connections at a time", rule.name);
-        let mut no = Rejection::new(RejectReason::Overloaded, message);
-        no.mode = self.over.manner();
+        let mut rejection = Rejection::new(RejectReason::Overloaded, message);
+        rejection.mode = self.over.reject_mode();
         Box::new(WorkerConnectionLimit {
             listener: Arc::clone(&from.listener),
             protocol: from.protocol.name,
             key_spec: Arc::clone(&self.key_spec),
             open: Arc::clone(&self.open),
-            no,
+            rejection,
         })
     }
 
@@ -152,7 +152,7 @@ struct WorkerConnectionLimit {
     protocol: &'static str,
     key_spec: Arc<KeySpec>,
     open: Arc<OpenConnections>,
-    no: Rejection,
+    rejection: Rejection,
 }
 
 impl WorkerPolicy for WorkerConnectionLimit {
@@ -167,7 +167,7 @@ impl WorkerPolicy for WorkerConnectionLimit {
                 key,
                 open: Arc::clone(&self.open),
             })),
-            false => ConnectDecision::Reject(self.no.clone()),
+            false => ConnectDecision::Reject(self.rejection.clone()),
         }
     }
 }

@@ -78,12 +78,12 @@ impl PolicyConfig for Deny {
             DenyMode::Close => RejectMode::Close,
             DenyMode::Reset => RejectMode::Reset,
         };
-        let no = Rejection {
+        let rejection = Rejection {
             code: self.code,
             mode: manner,
             ..Rejection::new(RejectReason::Denied, message)
         };
-        Box::new(WorkerDeny(Rc::new(no)))
+        Box::new(WorkerDeny(Rc::new(rejection)))
     }
 
     fn to_json(&self) -> serde_json::Value {

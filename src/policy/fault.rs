@@ -15,7 +15,7 @@ use operation::{
     Rejection,
 };
 pub use sampler::draw;
-use sampler::{FaultSampler, Hit, When, any_seed};
+use sampler::{FaultSampler, FaultSchedule, Hit, any_seed};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -52,7 +52,7 @@ pub(crate) struct Settings {
     lasts: Opt<Duration>,
     /// How long the operation waits before it goes on: `200ms`, `{ min: 10ms, max: 50ms }`, or
     /// quantiles: `{ p50: 10ms, p99: 200ms }`. Default: not at all.
-    delay: Option<Spanned<delay::Written>>,
+    delay: Option<Spanned<delay::DelaySetting>>,
     /// Answer with an error in the service's place. Default: no.
     refuse: Option<Spanned<RefuseSettings>>,
     /// End the connection: before the `request` is forwarded, instead of the `reply`, or at its
@@ -67,7 +67,7 @@ pub(crate) struct Settings {
     throttle: Opt<Rate>,
     /// Of TCP: how much later bytes arrive, drawn for each chunk as it arrives; written as `delay`
     /// is. Default: not at all.
-    latency: Option<Spanned<delay::Written>>,
+    latency: Option<Spanned<delay::DelaySetting>>,
     /// Of TCP: bytes arrive in pieces, such as `{ size: 10B, pause: 5ms }`. Default: as they come.
     slice: Option<Spanned<impair::SliceSettings>>,
     /// Of TCP: bytes are taken, and never arrive; neither does the end. Default: no.
@@ -80,7 +80,7 @@ pub(crate) struct Settings {
     reset_after: Opt<Duration>,
     /// Which way `latency`, `slice`, `black_hole` and `slow_close` hold: to the `client`, or to
     /// the `service`. Default: both.
-    to: Option<Spanned<impair::To>>,
+    to: Option<Spanned<impair::Receiver>>,
 }
 
 /// What is answered in the service's place.
@@ -160,7 +160,7 @@ impl Settings {
             let message = "a refused operation has no bytes to throttle";
             mistakes.push(Mistake::new(&["throttle"], message, "leave one of the two out"));
         }
-        let keys = impair::Keys {
+        let keys = impair::ImpairmentSettings {
             latency: self.latency,
             slice: self.slice,
             black_hole: self.black_hole,
@@ -185,9 +185,9 @@ impl Settings {
             return Err(mistakes);
         }
         let when = match (value(self.nth), value(self.every)) {
-            (Some(nth), _) => When::Nth(nth.0.0 as u64),
-            (_, Some(every)) => When::Every(every.0.0 as u64),
-            _ => When::Percent(value(self.percent).map_or(100.0, |share| share.0.0)),
+            (Some(nth), _) => FaultSchedule::Nth(nth.0.0 as u64),
+            (_, Some(every)) => FaultSchedule::Every(every.0.0 as u64),
+            _ => FaultSchedule::Percent(value(self.percent).map_or(100.0, |share| share.0.0)),
         };
         let seed = value(self.seed).map_or_else(any_seed, |seed| seed.0.0 as u64);
         let times = value(self.times).map(|times| times.0.0 as u64);
@@ -199,7 +199,7 @@ impl Settings {
             value(time).map(|time| InjectedClose { at: ClosePoint::AfterDelay(time.0), reset })
         };
         let after = after(self.close_after, false).or(after(self.reset_after, true));
-        Ok(Arc::new(Fault {
+        Ok(Arc::new(FaultPolicy {
             sampler: Arc::new(FaultSampler::new(when, seed, times)),
             lasts: value(self.lasts).map(|lasts| lasts.0),
             delay,
@@ -212,9 +212,9 @@ impl Settings {
 }
 
 impl RefuseSettings {
-    fn check(self) -> Refuse {
+    fn check(self) -> FaultRejection {
         let labels = value(self.labels).map_or_else(Vec::new, |labels| labels.0);
-        Refuse {
+        FaultRejection {
             code: value(self.code).and_then(|code| code.0.0.try_into().ok()),
             message: value(self.message),
             labels,
@@ -223,11 +223,11 @@ impl RefuseSettings {
 }
 
 #[derive(Debug)]
-struct Fault {
+struct FaultPolicy {
     sampler: Arc<FaultSampler>,
     lasts: Option<Duration>,
     delay: Option<LatencyDistribution>,
-    refuse: Option<Refuse>,
+    refuse: Option<FaultRejection>,
     cut: Option<InjectedClose>,
     impairments: Impairments,
     throttle: Option<Rate>,
@@ -235,14 +235,14 @@ struct Fault {
 
 /// What is answered in the service's place.
 #[derive(Debug)]
-struct Refuse {
+struct FaultRejection {
     code: Option<i32>,
     message: Option<String>,
     labels: Vec<String>,
 }
 
-impl Refuse {
-    fn no(&self, policy: &str) -> Rejection {
+impl FaultRejection {
+    fn rejection(&self, policy: &str) -> Rejection {
         let usual = || format!("the policy `{policy}` breaks this on purpose");
         let message = self.message.clone().unwrap_or_else(usual);
         let labels = self.labels.iter().map(|label| label.as_str().into()).collect();
@@ -264,7 +264,7 @@ impl Refuse {
     }
 }
 
-impl PolicyConfig for Fault {
+impl PolicyConfig for FaultPolicy {
     fn kind(&self) -> &'static str {
         "fault"
     }
@@ -288,21 +288,21 @@ impl PolicyConfig for Fault {
 
     fn worker_policy(&self, rule: &Rule, _: &PolicyEnv) -> Box<dyn WorkerPolicy> {
         let pace = self.throttle.map(|rate| rate.amount / rate.per.as_secs().max(1));
-        Box::new(Injection(Rc::new(Injected {
+        Box::new(WorkerFault(Rc::new(WorkerFaultState {
             sampler: Arc::clone(&self.sampler),
             delay: self.delay.clone(),
-            no: self.refuse.as_ref().map(|refuse| refuse.no(&rule.name)),
+            rejection: self.refuse.as_ref().map(|refuse| refuse.rejection(&rule.name)),
             cut: self.cut,
-            impairments: self.impairments.ways(),
+            impairments: self.impairments.by_direction(),
             pace: pace.map(|pace| NonZeroU64::new(pace).unwrap_or(NonZeroU64::MIN)),
         })))
     }
 
     fn to_json(&self) -> serde_json::Value {
         let mut json = match self.sampler.when {
-            When::Percent(percent) => serde_json::json!({ "percent": percent }),
-            When::Nth(nth) => serde_json::json!({ "nth": nth }),
-            When::Every(every) => serde_json::json!({ "every": every }),
+            FaultSchedule::Percent(percent) => serde_json::json!({ "percent": percent }),
+            FaultSchedule::Nth(nth) => serde_json::json!({ "nth": nth }),
+            FaultSchedule::Every(every) => serde_json::json!({ "every": every }),
         };
         json["seed"] = self.sampler.seed.into();
         if let Some(times) = self.sampler.times {
@@ -339,42 +339,42 @@ impl PolicyConfig for Fault {
 }
 
 /// What one worker injects.
-struct Injected {
+struct WorkerFaultState {
     sampler: Arc<FaultSampler>,
     delay: Option<LatencyDistribution>,
-    no: Option<Rejection>,
+    rejection: Option<Rejection>,
     cut: Option<InjectedClose>,
     impairments: [Impairment; 2],
     pace: Option<NonZeroU64>,
 }
 
 #[derive(Clone)]
-struct Injection(Rc<Injected>);
+struct WorkerFault(Rc<WorkerFaultState>);
 
-impl WorkerPolicy for Injection {
+impl WorkerPolicy for WorkerFault {
     fn bind(&self, _: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
         Some(Box::new(self.clone()))
     }
 }
 
-impl SeriesPolicy for Injection {
+impl SeriesPolicy for WorkerFault {
     fn admit_open(&self, operation: &Operation<'_>, now: Instant) -> Option<Decision> {
         // An operation admitted earlier is rejected at once, without the delay.
-        if let Some(no) = &self.0.no {
-            return self.0.sampler.next().map(|_| Decision::Reject(no.clone()));
+        if let Some(rejection) = &self.0.rejection {
+            return self.0.sampler.next().map(|_| Decision::Reject(rejection.clone()));
         }
         Some(self.admit(operation, now, &mut 0))
     }
 
     fn admit(&self, _: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
-        let Injected { sampler, delay, no, cut, impairments, pace } = &*self.0;
+        let WorkerFaultState { sampler, delay, rejection, cut, impairments, pace } = &*self.0;
         let Some(Hit { draw }) = sampler.next() else { return Decision::Admit };
         let delay = delay.as_ref().map_or(Duration::ZERO, |delay| delay.quantile(draw));
-        match no.clone() {
-            Some(no) if delay.is_zero() => Decision::Reject(no),
-            Some(no) => Decision::Pending(Box::pin(async move {
+        match rejection.clone() {
+            Some(rejection) if delay.is_zero() => Decision::Reject(rejection),
+            Some(rejection) => Decision::Pending(Box::pin(async move {
                 tokio::time::sleep(delay).await;
-                Decision::Reject(no)
+                Decision::Reject(rejection)
             })),
             None => {
                 let (cut, pace, mut impairments) = (*cut, *pace, impairments.clone());

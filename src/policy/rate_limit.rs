@@ -1,9 +1,9 @@
 //! Limits the rate of operations, documents, bytes or connections.
 
 mod allowance;
-mod limit;
 mod limiter;
-mod local;
+mod local_fallback;
+mod local_limit;
 pub mod shared;
 mod shared_limit;
 mod table;
@@ -11,17 +11,17 @@ mod table;
 use super::{
     PolicyEnv, WorkerPolicy,
     key::{KeySetting, KeySpec},
-    over::Over,
+    over_limit::OverLimit,
     rule::{PolicyConfig, Rule, Stage},
 };
 use allowance::Allowance;
-use limit::LocalLimit;
 use limiter::Buckets;
-use local::Local;
+use local_fallback::LocalFallback;
+use local_limit::LocalLimit;
 use operation::{RejectReason, Rejection, Settlement};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use shared::Shared;
+use shared::SharedLimitStore;
 use shared_limit::SharedLimit;
 use std::{
     borrow::Cow,
@@ -65,7 +65,7 @@ pub(crate) struct Settings {
     unit: Opt<Unit>,
     /// What is done beyond the limit: `refuse`, `delay`, `by_client` (refuse clients that know to
     /// back off, delay others), `close` or `reset`. Default: `refuse`.
-    over: Opt<Over>,
+    over: Opt<OverLimit>,
     /// An operation that would be delayed for longer than this is refused. Default: `1s`.
     max_delay: Opt<Duration>,
     /// How long refused clients are asked to wait before they try again, where the protocol can
@@ -104,7 +104,7 @@ struct Plan {
     allowance: Allowance,
     key_spec: KeySpec,
     unit: Unit,
-    over: Over,
+    over: OverLimit,
     max_delay: Duration,
     base_backoff: Option<Duration>,
     max_keys: usize,
@@ -119,7 +119,7 @@ struct RateLimit {
     /// In a shared limit, what decides while its store is away.
     buckets: Arc<Buckets>,
     /// Made for the first worker: by then the policy's name is known.
-    shared: OnceLock<Shared>,
+    shared: OnceLock<SharedLimitStore>,
 }
 
 impl Settings {
@@ -154,7 +154,7 @@ impl Settings {
             let hint = "write `over: delay` or `over: by_client`, or leave it out";
             wrong("max_delay", "`max_delay` says how long a delay may be, and none is asked", hint);
         }
-        if of_connections && over == Over::ByClient {
+        if of_connections && over == OverLimit::ByClient {
             let hint = "write `over: refuse` or `over: delay`";
             wrong("over", "what a client knows is not known when it connects", hint);
         }
@@ -206,7 +206,7 @@ impl PolicyConfig for RateLimit {
     }
 
     fn depends_on(&self) -> Vec<Cow<'_, str>> {
-        shared_limit::facts(&self.plan)
+        shared_limit::store_attributes(&self.plan)
     }
 
     fn limits_clients(&self) -> bool {
@@ -223,10 +223,10 @@ impl PolicyConfig for RateLimit {
             return Box::new(LocalLimit::new(plan, &self.buckets, rule, from));
         };
         let made = || {
-            let local = Arc::new(Local::new(&self.buckets, rule, from));
-            Shared::new(shared, &plan.limit(rule), local, &from.metrics)
+            let local = Arc::new(LocalFallback::new(&self.buckets, rule, from));
+            SharedLimitStore::new(shared, &plan.limit(rule), local, &from.metrics)
         };
-        Box::new(SharedLimit::new(plan, self.shared.get_or_init(made).hand(), rule, from))
+        Box::new(SharedLimit::new(plan, self.shared.get_or_init(made).client(), rule, from))
     }
 
     fn to_json(&self) -> serde_json::Value {
@@ -267,7 +267,7 @@ impl Plan {
     }
 
     /// The rejection of an operation over the limit.
-    fn no(&self, policy: &str) -> Rejection {
+    fn rejection(&self, policy: &str) -> Rejection {
         let message = self.message.as_deref().map_or_else(
             || {
                 let (rate, unit) = (self.rate_text(), self.unit);
@@ -275,16 +275,16 @@ impl Plan {
             },
             str::to_owned,
         );
-        let mut no = Rejection::new(RejectReason::RateLimited, message);
-        no.mode = self.over.manner();
-        no.retry_after = self.base_backoff;
-        no
+        let mut rejection = Rejection::new(RejectReason::RateLimited, message);
+        rejection.mode = self.over.reject_mode();
+        rejection.retry_after = self.base_backoff;
+        rejection
     }
 
     /// Credentials that the store gets hashed with a key that everybody knows, or as they are.
     fn hint(&self) -> Option<String> {
         let shared = self.shared.as_ref()?;
-        let told = shared_limit::facts(self);
+        let told = shared_limit::store_attributes(self);
         let credential = told.iter().find(|name| CREDENTIALS.contains(&&***name))?;
         let how = match (shared.shows(credential), shared.hashes_in_public()) {
             (true, _) => "as it is: leave it out of `plain`",
@@ -304,11 +304,11 @@ impl Plan {
     }
 
     /// What is limited, in the words of those who share it.
-    fn limit(&self, rule: &Rule) -> shared::Limit {
+    fn limit(&self, rule: &Rule) -> shared::SharedLimitSpec {
         let Allowance { rate, burst } = self.allowance;
         let key = self.key_spec.names().into_iter().map(Into::into).collect();
         let policy = Arc::clone(&rule.name);
-        shared::Limit { policy, amount: rate.amount, per: rate.per, burst, key }
+        shared::SharedLimitSpec { policy, amount: rate.amount, per: rate.per, burst, key }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
     connection::Door,
     gate::Gate,
     listener::{Listener, WorkerListener},
-    policy::{Breaker, PolicyEnv, WorkerPolicy},
+    policy::{BreakerPolicy, PolicyEnv, WorkerPolicy},
     series::CardinalityLimit,
     worker::Worker,
 };
@@ -169,7 +169,7 @@ async fn proxy(
     let address = socket.local_addr().unwrap();
     let plan = crate::config::for_proxy("tcp", "127.0.0.1:0", "127.0.0.1:1", None).unwrap();
     let census = || Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
-    let breaker = Breaker::new(&PolicyEnv {
+    let breaker = BreakerPolicy::new(&PolicyEnv {
         plan: Arc::new(plan),
         metrics: metrics.clone(),
         listener: "lines".into(),

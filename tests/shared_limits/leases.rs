@@ -6,18 +6,18 @@ use crate::{
 };
 use std::time::{Duration, Instant};
 use tollgate::policy::rate_limit::shared::{
-    Answer, Limit, OnStoreFailure, PendingDecision, RedisPlan, Store,
+    LimitDecision, OnStoreFailure, PendingDecision, RedisPlan, SharedLimitSpec, StorePlan,
 };
 
 const LONG: Duration = Duration::from_secs(5);
 
-fn machine(server: &Server, limit: &Limit) -> Machine {
+fn machine(server: &Server, limit: &SharedLimitSpec) -> Machine {
     Machine::new(&plan(server.store(), OnStoreFailure::Refuse, LONG), limit)
 }
 
 /// So few a day that a test sees none of them come.
-fn slow(policy: &str, burst: u64) -> Limit {
-    Limit { amount: 1, per: Duration::from_secs(86_400), ..limit(policy, 1, burst) }
+fn slow(policy: &str, burst: u64) -> SharedLimitSpec {
+    SharedLimitSpec { amount: 1, per: Duration::from_secs(86_400), ..limit(policy, 1, burst) }
 }
 
 #[test]
@@ -27,7 +27,7 @@ fn a_slow_limit_is_exact_on_any_number_of_machines() {
     run(async {
         let mut got = 0;
         for machine in machines.iter().cycle().take(60) {
-            got += u64::from(take(&machine.shared.hand(), 1).await == Answer::Yes);
+            got += u64::from(take(&machine.shared.client(), 1).await == LimitDecision::Allowed);
         }
         assert_eq!(got, 10);
     });
@@ -37,16 +37,18 @@ fn a_slow_limit_is_exact_on_any_number_of_machines() {
 fn a_refusal_is_remembered_and_says_when_there_is_more() {
     let server = Server::start();
     let machine = machine(&server, &slow("slow", 1));
-    let hand = machine.shared.hand();
+    let hand = machine.shared.client();
     run(async {
-        assert_eq!(take(&hand, 1).await, Answer::Yes);
-        let Answer::No(Some(wait)) = take(&hand, 1).await else { panic!("it was not refused") };
+        assert_eq!(take(&hand, 1).await, LimitDecision::Allowed);
+        let LimitDecision::Limited(Some(wait)) = take(&hand, 1).await else {
+            panic!("it was not refused")
+        };
         assert!(wait > Duration::from_secs(86_000) && wait <= Duration::from_secs(86_400));
         let trips = machine.answers();
         for _ in 0..1000 {
             let taken = hand.take(1, &peer, 1, Instant::now());
             assert!(
-                matches!(taken, PendingDecision::Now(Answer::No(Some(_)))),
+                matches!(taken, PendingDecision::Now(LimitDecision::Limited(Some(_)))),
                 "it asks each time"
             );
         }
@@ -73,8 +75,8 @@ fn a_key_that_is_ahead_of_the_clock_holds_nobody_longer_than_an_empty_bucket() {
         let set = format!("SET tollgate:{policy}:peer=10.0.0.1 {value}");
         assert!(server.command(&set).starts_with("+OK"), "{set}");
         run(async {
-            let answer = take(&machine.shared.hand(), 6).await;
-            let Answer::No(Some(wait)) = answer else { panic!("{policy}: {answer:?}") };
+            let answer = take(&machine.shared.client(), 6).await;
+            let LimitDecision::Limited(Some(wait)) = answer else { panic!("{policy}: {answer:?}") };
             assert!(wait <= Duration::from_secs(5), "{policy}: {wait:?}");
         });
     }
@@ -84,13 +86,13 @@ fn a_key_that_is_ahead_of_the_clock_holds_nobody_longer_than_an_empty_bucket() {
 fn whose_key_is_deleted_is_free_again_within_seconds() {
     let server = Server::start();
     let machine = machine(&server, &slow("freed", 1));
-    let hand = machine.shared.hand();
+    let hand = machine.shared.client();
     run(async {
-        assert_eq!(take(&hand, 1).await, Answer::Yes);
-        assert!(matches!(take(&hand, 1).await, Answer::No(Some(_))));
+        assert_eq!(take(&hand, 1).await, LimitDecision::Allowed);
+        assert!(matches!(take(&hand, 1).await, LimitDecision::Limited(Some(_))));
         server.command("FLUSHALL");
         let began = Instant::now();
-        while take(&hand, 1).await != Answer::Yes {
+        while take(&hand, 1).await != LimitDecision::Allowed {
             assert!(began.elapsed() < PATIENCE, "it never asks again");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -101,7 +103,7 @@ fn whose_key_is_deleted_is_free_again_within_seconds() {
 fn keys_are_told_apart_and_go_away_by_themselves() {
     let server = Server::start();
     let machine = machine(&server, &slow("apart", 1));
-    let hand = machine.shared.hand();
+    let hand = machine.shared.client();
     run(async {
         for key in 0..3u64 {
             let attribute = |_: &str| Some(format!("10.0.0.{key}").into());
@@ -109,7 +111,7 @@ fn keys_are_told_apart_and_go_away_by_themselves() {
             else {
                 panic!("a key was taken for another one");
             };
-            assert_eq!(answer.await, Answer::Yes);
+            assert_eq!(answer.await, LimitDecision::Allowed);
         }
     });
     let keys = server.command("KEYS *");
@@ -125,14 +127,19 @@ fn keys_are_told_apart_and_go_away_by_themselves() {
 fn what_was_spent_already_has_to_be_waited_for() {
     let server = Server::start();
     let machines = [(); 2].map(|()| machine(&server, &slow("spent", 10)));
-    let hands = machines.each_ref().map(|machine| machine.shared.hand());
+    let hands = machines.each_ref().map(|machine| machine.shared.client());
     run(async {
-        assert_eq!(take(&hands[0], 1).await, Answer::Yes);
+        assert_eq!(take(&hands[0], 1).await, LimitDecision::Allowed);
         hands[0].spend(1, &peer, 12, Instant::now());
         // The debt is paid before anything else is asked for by the same machine.
-        let Answer::No(Some(wait)) = take(&hands[0], 1).await else { panic!("it had none left") };
+        let LimitDecision::Limited(Some(wait)) = take(&hands[0], 1).await else {
+            panic!("it had none left")
+        };
         assert!(wait > Duration::from_secs(3 * 86_400), "{wait:?}");
-        assert!(matches!(take(&hands[1], 1).await, Answer::No(Some(_))), "the other has none too");
+        assert!(
+            matches!(take(&hands[1], 1).await, LimitDecision::Limited(Some(_))),
+            "the other has none too"
+        );
     });
 }
 
@@ -140,10 +147,12 @@ fn what_was_spent_already_has_to_be_waited_for() {
 fn more_than_the_burst_goes_through_when_nothing_else_did() {
     let server = Server::start();
     let machine = machine(&server, &slow("large", 10));
-    let hand = machine.shared.hand();
+    let hand = machine.shared.client();
     run(async {
-        assert_eq!(take(&hand, 25).await, Answer::Yes);
-        let Answer::No(Some(wait)) = take(&hand, 1).await else { panic!("it went through") };
+        assert_eq!(take(&hand, 25).await, LimitDecision::Allowed);
+        let LimitDecision::Limited(Some(wait)) = take(&hand, 1).await else {
+            panic!("it went through")
+        };
         assert!(wait > Duration::from_secs(15 * 86_400), "{wait:?}");
     });
 }
@@ -152,11 +161,11 @@ fn more_than_the_burst_goes_through_when_nothing_else_did() {
 fn a_server_that_forgot_the_script_is_told_again() {
     let server = Server::start();
     let machine = machine(&server, &slow("forgets", 10));
-    let hand = machine.shared.hand();
+    let hand = machine.shared.client();
     run(async {
-        assert_eq!(take(&hand, 1).await, Answer::Yes);
+        assert_eq!(take(&hand, 1).await, LimitDecision::Allowed);
         assert!(server.command("SCRIPT FLUSH").starts_with("+OK"));
-        assert_eq!(take(&hand, 1).await, Answer::Yes);
+        assert_eq!(take(&hand, 1).await, LimitDecision::Allowed);
         assert_eq!((machine.answers(), machine.fallbacks()), (2, 0));
     });
 }
@@ -167,16 +176,16 @@ fn a_server_that_wants_a_password_gets_the_one_in_the_file() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("password");
     std::fs::write(&file, "open sesame\n").unwrap();
-    let Store::Redis(store) = server.store() else { panic!("it is a Redis") };
+    let StorePlan::Redis(store) = server.store() else { panic!("it is a Redis") };
     let answers = |password_file| {
-        let store = Store::Redis(RedisPlan { password_file, ..store.clone() });
+        let store = StorePlan::Redis(RedisPlan { password_file, ..store.clone() });
         let plan = plan(store, OnStoreFailure::Refuse, LONG);
         let machine = Machine::new(&plan, &slow("locked", 10));
-        run(take(&machine.shared.hand(), 1))
+        run(take(&machine.shared.client(), 1))
     };
-    assert_eq!(answers(Some(file)), Answer::Yes);
-    assert_eq!(answers(None), Answer::No(None));
-    assert_eq!(answers(Some("/nonexistent".into())), Answer::No(None));
+    assert_eq!(answers(Some(file)), LimitDecision::Allowed);
+    assert_eq!(answers(None), LimitDecision::Limited(None));
+    assert_eq!(answers(Some("/nonexistent".into())), LimitDecision::Limited(None));
 }
 
 #[test]
@@ -188,7 +197,7 @@ fn a_limit_that_nobody_has_any_more_lets_go_of_its_connection() {
         line.unwrap().parse::<u32>().unwrap()
     };
     let machine = machine(&server, &slow("gone", 10));
-    assert_eq!(run(take(&machine.shared.hand(), 1)), Answer::Yes);
+    assert_eq!(run(take(&machine.shared.client(), 1)), LimitDecision::Allowed);
     assert_eq!(clients(), 2, "the limit's, and the one that asks");
     drop(machine);
     let began = Instant::now();

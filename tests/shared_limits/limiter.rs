@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 use tokio::sync::oneshot;
-use tollgate::policy::rate_limit::shared::{Entry, ServicePlan, Store};
+use tollgate::policy::rate_limit::shared::{DescriptorEntryPlan, ServicePlan, StorePlan};
 use tonic::{
     Request, Response, Status,
     body::Body,
@@ -156,12 +156,12 @@ impl Limiter {
         self.state.lock().unwrap().asked.clone()
     }
 
-    pub fn store(&self, descriptors: &[&[(&str, Option<&str>)]]) -> Store {
-        let entry = |(key, value): &(&str, Option<&str>)| Entry {
+    pub fn store(&self, descriptors: &[&[(&str, Option<&str>)]]) -> StorePlan {
+        let entry = |(key, value): &(&str, Option<&str>)| DescriptorEntryPlan {
             key: (*key).into(),
             value: value.map(Into::into),
         };
-        Store::Service(ServicePlan {
+        StorePlan::Service(ServicePlan {
             address: Target::Host(self.address.ip().to_string(), self.address.port()),
             domain: "databases".to_owned(),
             descriptors: descriptors.iter().map(|one| one.iter().map(entry).collect()).collect(),

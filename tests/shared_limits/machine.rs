@@ -15,8 +15,8 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 use tollgate::policy::rate_limit::shared::{
-    Answer, Limit, Local, Names, OnStoreFailure, PendingDecision, Plan, Shared, SharedLimitClient,
-    Store,
+    AttributeHasher, FallbackLimiter, LimitDecision, OnStoreFailure, PendingDecision, Plan,
+    SharedLimitClient, SharedLimitSpec, SharedLimitStore, StorePlan,
 };
 use tollgate_metrics::Metrics;
 
@@ -26,31 +26,31 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// A process that takes part in a limit.
 #[derive(Clone)]
 pub struct Machine {
-    pub shared: Shared,
+    pub shared: SharedLimitStore,
     metrics: Metrics,
     /// How often its local limiter was asked.
     pub local: Arc<AtomicU64>,
 }
 
 /// This many a second for each peer.
-pub fn limit(policy: &str, rate: u64, burst: u64) -> Limit {
+pub fn limit(policy: &str, rate: u64, burst: u64) -> SharedLimitSpec {
     let (policy, key) = (policy.into(), vec!["peer".into()]);
-    Limit { policy, amount: rate, per: Duration::from_secs(1), burst, key }
+    SharedLimitSpec { policy, amount: rate, per: Duration::from_secs(1), burst, key }
 }
 
 /// A plan with a time-out.
-pub fn plan(store: Store, on_failure: OnStoreFailure, timeout: Duration) -> Plan {
-    Plan { store, on_failure, timeout, names: Names::default(), hash_key_file: None }
+pub fn plan(store: StorePlan, on_failure: OnStoreFailure, timeout: Duration) -> Plan {
+    Plan { store, on_failure, timeout, hasher: AttributeHasher::default(), hash_key_file: None }
 }
 
 /// A local limiter that lets every second one through, and counts how often it was asked.
 struct Every2nd(Arc<AtomicU64>);
 
-impl Local for Every2nd {
-    fn take(&self, _: u64, _: u64, _: Instant) -> Answer {
+impl FallbackLimiter for Every2nd {
+    fn take(&self, _: u64, _: u64, _: Instant) -> LimitDecision {
         match self.0.fetch_add(1, Relaxed) % 2 {
-            0 => Answer::Yes,
-            _ => Answer::No(None),
+            0 => LimitDecision::Allowed,
+            _ => LimitDecision::Limited(None),
         }
     }
 
@@ -61,10 +61,11 @@ impl Local for Every2nd {
 
 impl Machine {
     /// Its local limiter lets every second one through.
-    pub fn new(plan: &Plan, limit: &Limit) -> Self {
+    pub fn new(plan: &Plan, limit: &SharedLimitSpec) -> Self {
         let metrics = Metrics::new();
         let local = Arc::new(AtomicU64::new(0));
-        let shared = Shared::new(plan, limit, Arc::new(Every2nd(Arc::clone(&local))), &metrics);
+        let shared =
+            SharedLimitStore::new(plan, limit, Arc::new(Every2nd(Arc::clone(&local))), &metrics);
         Self { shared, metrics, local }
     }
 
@@ -104,7 +105,7 @@ impl Machine {
     }
 
     async fn run(self, per_tick: usize, span: Duration) -> u64 {
-        let (began, hand) = (Instant::now(), self.shared.hand());
+        let (began, hand) = (Instant::now(), self.shared.client());
         let (mut got, mut waiting) = (0, JoinSet::new());
         let mut tick = interval(Duration::from_millis(1));
         tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -112,16 +113,18 @@ impl Machine {
             tick.tick().await;
             for _ in 0..per_tick {
                 match hand.take(1, &peer, 1, Instant::now()) {
-                    PendingDecision::Now(answer) => got += u64::from(answer == Answer::Yes),
+                    PendingDecision::Now(answer) => {
+                        got += u64::from(answer == LimitDecision::Allowed)
+                    }
                     PendingDecision::Later(answer) => drop(waiting.spawn_local(answer)),
                 }
             }
             while let Some(answer) = waiting.try_join_next() {
-                got += u64::from(answer.unwrap() == Answer::Yes);
+                got += u64::from(answer.unwrap() == LimitDecision::Allowed);
             }
         }
         let rest = waiting.join_all().await;
-        got + rest.into_iter().filter(|answer| *answer == Answer::Yes).count() as u64
+        got + rest.into_iter().filter(|answer| *answer == LimitDecision::Allowed).count() as u64
     }
 }
 
@@ -131,7 +134,7 @@ pub fn peer(name: &str) -> Option<Cow<'static, str>> {
 }
 
 /// Takes, and waits if it has to.
-pub async fn take(hand: &SharedLimitClient, n: u64) -> Answer {
+pub async fn take(hand: &SharedLimitClient, n: u64) -> LimitDecision {
     match hand.take(1, &peer, n, Instant::now()) {
         PendingDecision::Now(answer) => answer,
         PendingDecision::Later(answer) => answer.await,
@@ -147,7 +150,7 @@ pub fn run<T>(test: impl Future<Output = T>) -> T {
 pub async fn take_until(
     hand: &SharedLimitClient,
     what: &str,
-    mut done: impl FnMut(Answer) -> bool,
+    mut done: impl FnMut(LimitDecision) -> bool,
 ) {
     let mut tick = interval(Duration::from_millis(1));
     let began = Instant::now();

@@ -6,7 +6,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
 };
-use tollgate::policy::rate_limit::shared::{RedisPlan, Store};
+use tollgate::policy::rate_limit::shared::{RedisPlan, StorePlan};
 use values::Target;
 
 /// A running server, with a port of its own and nothing on disk.
@@ -34,8 +34,8 @@ impl Server {
     }
 
     /// Where it is, as a config would say.
-    pub fn store(&self) -> Store {
-        Store::Redis(RedisPlan {
+    pub fn store(&self) -> StorePlan {
+        StorePlan::Redis(RedisPlan {
             address: Target::Host(self.address.ip().to_string(), self.address.port()),
             database: 0,
             user: None,

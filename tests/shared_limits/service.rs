@@ -8,7 +8,9 @@ use std::{
     borrow::Cow,
     time::{Duration, Instant},
 };
-use tollgate::policy::rate_limit::shared::{Answer, OnStoreFailure, PendingDecision, Store};
+use tollgate::policy::rate_limit::shared::{
+    LimitDecision, OnStoreFailure, PendingDecision, StorePlan,
+};
 
 const TIMEOUT: Duration = Duration::from_millis(20);
 const LONG: Duration = Duration::from_secs(5);
@@ -17,7 +19,7 @@ const SLACK: Duration = Duration::from_millis(200);
 
 const PEER: &[(&str, Option<&str>)] = &[("peer", None)];
 
-fn machine(store: Store, on_failure: OnStoreFailure, timeout: Duration) -> Machine {
+fn machine(store: StorePlan, on_failure: OnStoreFailure, timeout: Duration) -> Machine {
     Machine::new(&plan(store, on_failure, timeout), &limit("asks", 1000, 1000))
 }
 
@@ -33,9 +35,9 @@ fn the_service_decides_for_all_machines() {
     run(async {
         let mut got = 0;
         for machine in machines.iter().cycle().take(30) {
-            match take(&machine.shared.hand(), 1).await {
-                Answer::Yes => got += 1,
-                Answer::No(wait) => assert_eq!(wait, Some(Duration::from_millis(7500))),
+            match take(&machine.shared.client(), 1).await {
+                LimitDecision::Allowed => got += 1,
+                LimitDecision::Limited(wait) => assert_eq!(wait, Some(Duration::from_millis(7500))),
             }
         }
         assert_eq!(got, 10);
@@ -53,7 +55,7 @@ fn it_is_told_what_the_config_says_of_an_operation() {
         &[("peer", None), ("tenant", None)],
     ]);
     let machine = machine(store, OnStoreFailure::Refuse, LONG);
-    let hand = machine.shared.hand();
+    let hand = machine.shared.client();
     let attribute = |name: &str| match name {
         "user" => Some(Cow::Borrowed("ann")),
         "peer" => Some(Cow::Borrowed("10.0.0.1")),
@@ -63,7 +65,7 @@ fn it_is_told_what_the_config_says_of_an_operation() {
         let PendingDecision::Later(answer) = hand.take(1, &attribute, 25, Instant::now()) else {
             panic!("it did not ask");
         };
-        assert_eq!(answer.await, Answer::Yes);
+        assert_eq!(answer.await, LimitDecision::Allowed);
     });
     let asked = &limiter.received()[0];
     assert_eq!((&*asked.domain, asked.hits), ("databases", 25));
@@ -83,8 +85,8 @@ fn it_is_told_what_the_config_says_of_an_operation() {
 fn an_operation_with_nothing_to_tell_is_not_asked_about() {
     let limiter = Limiter::start(plenty());
     let machine = machine(limiter.store(&[&[("tenant", None)]]), OnStoreFailure::Refuse, LONG);
-    let taken = machine.shared.hand().take(1, &peer, 1, Instant::now());
-    assert!(matches!(taken, PendingDecision::Now(Answer::Yes)));
+    let taken = machine.shared.client().take(1, &peer, 1, Instant::now());
+    assert!(matches!(taken, PendingDecision::Now(LimitDecision::Allowed)));
 }
 
 #[test]
@@ -93,12 +95,12 @@ fn a_service_that_is_slow_or_fails_costs_nobody_more_than_the_time_out() {
     for (manner, kind) in [(slow, "timeout"), (Manner { fails: true, ..plenty() }, "error")] {
         let limiter = Limiter::start(manner);
         let machine = machine(limiter.store(&[PEER]), OnStoreFailure::Local, TIMEOUT);
-        let hand = machine.shared.hand();
+        let hand = machine.shared.client();
         run(async {
             let (began, mut got) = (Instant::now(), 0);
             for _ in 0..200 {
                 let began = Instant::now();
-                got += u64::from(take(&hand, 1).await == Answer::Yes);
+                got += u64::from(take(&hand, 1).await == LimitDecision::Allowed);
                 assert!(began.elapsed() < TIMEOUT + SLACK, "{:?}", began.elapsed());
             }
             assert_eq!((got, machine.fallbacks()), (100, 200), "{kind}");
@@ -120,7 +122,7 @@ fn a_service_that_is_gone_is_asked_again_when_it_is_back() {
             [(OnStoreFailure::Allow, 100), (OnStoreFailure::Refuse, 0), (OnStoreFailure::Local, 50)]
         {
             let machine = machine(store.clone(), on_failure, TIMEOUT);
-            let hand = machine.shared.hand();
+            let hand = machine.shared.client();
             take_until(&hand, "it answers", |_| machine.answers() > 0).await;
             limiter.stop();
             let before = machine.fallbacks();
@@ -128,7 +130,7 @@ fn a_service_that_is_gone_is_asked_again_when_it_is_back() {
             let mut got = 0;
             for _ in 0..100 {
                 let began = Instant::now();
-                got += u64::from(take(&hand, 1).await == Answer::Yes);
+                got += u64::from(take(&hand, 1).await == LimitDecision::Allowed);
                 assert!(began.elapsed() < TIMEOUT + SLACK, "{:?}", began.elapsed());
             }
             assert_eq!(got, share, "{on_failure:?}");

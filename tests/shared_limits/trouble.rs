@@ -8,7 +8,7 @@ use std::{
     sync::atomic::Ordering::Relaxed,
     time::{Duration, Instant},
 };
-use tollgate::policy::rate_limit::shared::{Answer, Limit, OnStoreFailure};
+use tollgate::policy::rate_limit::shared::{LimitDecision, OnStoreFailure, SharedLimitSpec};
 
 const TIMEOUT: Duration = Duration::from_millis(20);
 /// What a machine that is busy otherwise may add to it.
@@ -18,8 +18,8 @@ const ALL: [OnStoreFailure; 3] =
     [OnStoreFailure::Allow, OnStoreFailure::Refuse, OnStoreFailure::Local];
 
 /// Five, and none after.
-fn five(policy: &str) -> Limit {
-    Limit { per: Duration::from_secs(86_400), ..limit(policy, 1, 5) }
+fn five(policy: &str) -> SharedLimitSpec {
+    SharedLimitSpec { per: Duration::from_secs(86_400), ..limit(policy, 1, 5) }
 }
 
 fn machines(server: &Server) -> [Machine; 3] {
@@ -31,10 +31,10 @@ fn machines(server: &Server) -> [Machine; 3] {
 
 /// How many of 200 get through, and how long the slowest took.
 async fn burst(machine: &Machine) -> (u64, Duration) {
-    let (hand, mut got, mut slowest) = (machine.shared.hand(), 0, Duration::ZERO);
+    let (hand, mut got, mut slowest) = (machine.shared.client(), 0, Duration::ZERO);
     for _ in 0..200 {
         let began = Instant::now();
-        got += u64::from(take(&hand, 1).await == Answer::Yes);
+        got += u64::from(take(&hand, 1).await == LimitDecision::Allowed);
         slowest = slowest.max(began.elapsed());
     }
     (got, slowest)
@@ -42,8 +42,8 @@ async fn burst(machine: &Machine) -> (u64, Duration) {
 
 /// Until the store decides, and says no.
 async fn until_limited(machine: &Machine) {
-    take_until(&machine.shared.hand(), "the limit holds", |answer| {
-        matches!(answer, Answer::No(Some(_)))
+    take_until(&machine.shared.client(), "the limit holds", |answer| {
+        matches!(answer, LimitDecision::Limited(Some(_)))
     })
     .await;
 }
@@ -84,7 +84,7 @@ fn a_store_that_goes_away_in_between_is_asked_again_when_it_is_back() {
         server.kill();
         for (machine, on_failure) in machines.iter().zip(ALL) {
             let before = machine.fallbacks();
-            take_until(&machine.shared.hand(), "it falls back", |_| machine.fallbacks() > before)
+            take_until(&machine.shared.client(), "it falls back", |_| machine.fallbacks() > before)
                 .await;
             let (got, slowest) = burst(machine).await;
             let share = match on_failure {
@@ -98,7 +98,8 @@ fn a_store_that_goes_away_in_between_is_asked_again_when_it_is_back() {
         server.restart();
         for machine in &machines {
             let before = machine.answers();
-            take_until(&machine.shared.hand(), "it is back", |_| machine.answers() > before).await;
+            take_until(&machine.shared.client(), "it is back", |_| machine.answers() > before)
+                .await;
             until_limited(machine).await;
         }
     });
@@ -112,7 +113,7 @@ fn a_store_that_hangs_holds_nobody_up() {
     run(async {
         until_limited(&machine).await;
         server.freeze();
-        let hand = machine.shared.hand();
+        let hand = machine.shared.client();
         take_until(&hand, "it falls back", |_| machine.fallbacks() > 0).await;
         let began = Instant::now();
         let (got, slowest) = burst(&machine).await;

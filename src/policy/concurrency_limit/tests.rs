@@ -3,7 +3,7 @@
 use crate::policy::{
     Decision, SeriesPolicy, WorkerPolicy,
     rule::Rule,
-    stand::{self, ask, bound, client, materials, settle},
+    testing::{self, ask, client, policy_env, series_policy, settle},
 };
 use operation::{DecisionFuture, Outcome, RejectReason, Settlement};
 use std::{
@@ -13,15 +13,15 @@ use std::{
 };
 
 fn rule(settings: &str) -> Arc<Rule> {
-    stand::rule(&format!("concurrency_limit: {{ {settings} }}"))
+    testing::rule(&format!("concurrency_limit: {{ {settings} }}"))
 }
 
 fn limit(settings: &str) -> Box<dyn WorkerPolicy> {
-    stand::policy(&rule(settings), &materials())
+    testing::policy(&rule(settings), &policy_env())
 }
 
 fn series(policy: &dyn WorkerPolicy) -> Box<dyn SeriesPolicy> {
-    bound(policy, "find", "shop.orders")
+    series_policy(policy, "find", "shop.orders")
 }
 
 /// Asks `times` times; returns the states of the operations that were admitted.
@@ -51,7 +51,7 @@ fn poll(answer: &mut DecisionFuture) -> Option<Decision> {
 #[test]
 fn one_that_ends_makes_room_for_another_on_any_worker() {
     let rule = rule("max: 3, key: [peer]");
-    let (one, two) = (stand::policy(&rule, &materials()), stand::policy(&rule, &materials()));
+    let (one, two) = (testing::policy(&rule, &policy_env()), testing::policy(&rule, &policy_env()));
     let (one, two) = (series(&*one), series(&*two));
     let first = admitted(&*one, 1, 2);
     assert_eq!(admitted(&*two, 1, 5).len(), 1);
@@ -66,7 +66,7 @@ fn one_that_ends_makes_room_for_another_on_any_worker() {
 fn what_waits_by_design_takes_no_place() {
     let policy = limit("max: 1");
     let (bound, watcher) = (series(&*policy), client(1));
-    let mut watch = stand::operation(&watcher);
+    let mut watch = testing::operation(&watcher);
     watch.long_poll = true;
     for _ in 0..5 {
         let mut id = 0;
@@ -143,7 +143,7 @@ fn settings_are_checked_and_shown() {
         ("adaptive: { smoothing: 0 }", "never changes it"),
     ] {
         let policy = format!("{{ name: it, concurrency_limit: {{ {settings} }} }}");
-        let said = stand::rules(&policy).unwrap_err();
+        let said = testing::rules(&policy).unwrap_err();
         assert!(said.contains(message), "{settings}: {said}");
     }
     for settings in [
@@ -160,8 +160,8 @@ fn settings_are_checked_and_shown() {
 #[test]
 fn a_dry_run_counts_and_lets_nobody_wait() {
     let text = "{ name: it, dry_run: true, concurrency_limit: { max: 1, queue: 5 } }";
-    let rule = stand::rules(text).unwrap().remove(0);
-    let policy = stand::policy(&rule, &materials());
+    let rule = testing::rules(text).unwrap().remove(0);
+    let policy = testing::policy(&rule, &policy_env());
     let bound = series(&*policy);
     let first = admitted(&*bound, 1, 3);
     assert_eq!(first.len(), 1);

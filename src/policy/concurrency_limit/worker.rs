@@ -27,7 +27,7 @@ pub(super) struct WorkerConcurrencyLimit {
 /// What all series have in common.
 struct WorkerState {
     plan: Arc<Plan>,
-    no: Rejection,
+    rejection: Rejection,
     /// How many operations may wait; 0 for a dry run.
     queue: usize,
     semaphores: WorkerSemaphores,
@@ -54,11 +54,11 @@ impl WorkerConcurrencyLimit {
             || format!("the policy `{}` has as many operations under way as it may", rule.name),
             str::to_owned,
         );
-        let mut no = Rejection::new(RejectReason::Overloaded, message);
-        no.mode = plan.over.manner();
+        let mut rejection = Rejection::new(RejectReason::Overloaded, message);
+        rejection.mode = plan.over.reject_mode();
         let state = WorkerState {
             plan: Arc::clone(plan),
-            no,
+            rejection,
             queue: if rule.dry_run { 0 } else { plan.queue },
             semaphores: WorkerSemaphores::new(Arc::clone(semaphores)),
             admissions: RefCell::default(),
@@ -94,7 +94,7 @@ impl SeriesPolicy for ConcurrencySeries {
             return Decision::Admit;
         }
         let Some(waiting) = semaphore.enqueue(state.queue) else {
-            return Decision::Reject(state.no.clone());
+            return Decision::Reject(state.rejection.clone());
         };
         *id = state.keep(Admission::Queued);
         let timeout = state.plan.queue_timeout;
@@ -132,7 +132,7 @@ struct QueuedOperation {
 impl QueuedOperation {
     async fn wait_for_slot(self, waiting: QueuePosition, timeout: Duration) -> Decision {
         if tokio::time::timeout(timeout, waiting.acquired()).await.is_err() {
-            return Decision::Reject(self.state.no.clone());
+            return Decision::Reject(self.state.rejection.clone());
         }
         let now = tokio::time::Instant::now().into_std();
         match self.state.admissions.borrow_mut().get_mut(&self.number) {

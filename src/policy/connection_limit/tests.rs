@@ -1,15 +1,15 @@
 //! Who finds a place, and who gives one back.
 
 use super::*;
-use crate::policy::stand::{self, link, materials};
+use crate::policy::testing::{self, connection, policy_env};
 use std::thread;
 
 fn rule(settings: &str) -> Arc<Rule> {
-    stand::rule(&format!("connection_limit: {{ {settings} }}"))
+    testing::rule(&format!("connection_limit: {{ {settings} }}"))
 }
 
 fn guest(policy: &dyn WorkerPolicy, n: u32) -> Option<Box<dyn ConnectionPermit>> {
-    match policy.connect(&link(n), Instant::now()) {
+    match policy.connect(&connection(n), Instant::now()) {
         ConnectDecision::AcceptWith(guest) => Some(guest),
         ConnectDecision::Reject(no) => {
             assert_eq!(no.reason, RejectReason::Overloaded);
@@ -22,7 +22,7 @@ fn guest(policy: &dyn WorkerPolicy, n: u32) -> Option<Box<dyn ConnectionPermit>>
 #[test]
 fn a_place_is_free_again_when_its_connection_ends() {
     let rule = rule("max: 2, key: [peer]");
-    let (one, two) = (stand::policy(&rule, &materials()), stand::policy(&rule, &materials()));
+    let (one, two) = (testing::policy(&rule, &policy_env()), testing::policy(&rule, &policy_env()));
     let first = guest(&*one, 1).unwrap();
     let _second = guest(&*two, 1).unwrap();
     assert!(guest(&*one, 1).is_none());
@@ -34,9 +34,9 @@ fn a_place_is_free_again_when_its_connection_ends() {
 
 #[test]
 fn without_a_key_there_is_one_limit_for_all() {
-    let policy = stand::policy(&rule("max: 1, over: reset"), &materials());
+    let policy = testing::policy(&rule("max: 1, over: reset"), &policy_env());
     let _first = guest(&*policy, 1).unwrap();
-    let ConnectDecision::Reject(no) = policy.connect(&link(2), Instant::now()) else {
+    let ConnectDecision::Reject(no) = policy.connect(&connection(2), Instant::now()) else {
         panic!("let in")
     };
     assert_eq!(no.mode, operation::RejectMode::Reset);
@@ -85,12 +85,12 @@ fn threads_never_let_in_more_than_may_be() {
 #[test]
 fn settings_are_checked_and_shown() {
     let mistake = |settings: &str| {
-        stand::rules(&format!("{{ name: it, connection_limit: {{ {settings} }} }}")).unwrap_err()
+        testing::rules(&format!("{{ name: it, connection_limit: {{ {settings} }} }}")).unwrap_err()
     };
     assert!(mistake("key: [peer]").contains("`max` is missing"));
     assert!(mistake("max: 5, over: delay").contains("not supported by a connection limit"));
     assert!(mistake("max: 5, key: [user]").contains("not known when a connection comes"));
     let shown = rule("max: 5, key: [peer, listener], over: close").config.to_json().to_string();
-    let again = stand::rule(&format!("connection_limit: {shown}"));
+    let again = testing::rule(&format!("connection_limit: {shown}"));
     assert_eq!(again.config.to_json().to_string(), shown);
 }

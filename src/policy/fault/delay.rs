@@ -11,9 +11,9 @@ use values::{FromText, Mistake, duration_text, spanned::Opt, to_serde_error};
 
 /// A delay as people write it: a duration, or a map.
 #[derive(Debug)]
-pub(crate) enum Written {
+pub(crate) enum DelaySetting {
     Fixed(Duration),
-    Spread(Box<Keys>),
+    Spread(Box<DelayDistribution>),
 }
 
 /// A delay that differs: either `min` and `max`, or quantiles.
@@ -24,7 +24,7 @@ pub(crate) enum Written {
     expecting = "keys and values, such as `{ min: 1ms, max: 2ms }`"
 )]
 #[schemars(rename = "Delay")]
-pub(crate) struct Keys {
+pub(crate) struct DelayDistribution {
     /// The shortest; each one up to `max` is as likely. Default: quantiles are given.
     min: Opt<Duration>,
     /// The longest. Default: quantiles are given.
@@ -53,12 +53,12 @@ pub(crate) struct Keys {
 const KEYS: &[&str] =
     &["min", "max", "p0", "p25", "p50", "p75", "p90", "p95", "p99", "p99.9", "p100"];
 
-impl Written {
+impl DelaySetting {
     /// The delays, which are written under this key.
     pub(super) fn check(self, at: &'static str) -> Result<LatencyDistribution, Mistake> {
         let keys = match self {
-            Written::Fixed(duration) => return Ok(LatencyDistribution(vec![(1.0, duration)])),
-            Written::Spread(keys) => keys,
+            DelaySetting::Fixed(duration) => return Ok(LatencyDistribution(vec![(1.0, duration)])),
+            DelaySetting::Spread(keys) => keys,
         };
         let given = |given: &Opt<Duration>| Some(given.as_ref()?.value.as_ref()?.0);
         let quantiles = [
@@ -118,31 +118,33 @@ pub(super) fn to_json(delays: &LatencyDistribution) -> serde_json::Value {
     }
 }
 
-impl<'de> Deserialize<'de> for Written {
+impl<'de> Deserialize<'de> for DelaySetting {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_struct("Delay", KEYS, WrittenVisitor)
+        deserializer.deserialize_struct("Delay", KEYS, DelayVisitor)
     }
 }
 
-struct WrittenVisitor;
+struct DelayVisitor;
 
-impl<'de> Visitor<'de> for WrittenVisitor {
-    type Value = Written;
+impl<'de> Visitor<'de> for DelayVisitor {
+    type Value = DelaySetting;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a duration, or keys and values such as `{ min: 10ms, max: 50ms }`")
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<Written, E> {
-        Duration::from_text(text).map(Written::Fixed).map_err(to_serde_error)
+    fn visit_str<E: Error>(self, text: &str) -> Result<DelaySetting, E> {
+        Duration::from_text(text).map(DelaySetting::Fixed).map_err(to_serde_error)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Written, A::Error> {
-        Keys::deserialize(MapAccessDeserializer::new(map)).map(Box::new).map(Written::Spread)
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<DelaySetting, A::Error> {
+        DelayDistribution::deserialize(MapAccessDeserializer::new(map))
+            .map(Box::new)
+            .map(DelaySetting::Spread)
     }
 }
 
-impl JsonSchema for Written {
+impl JsonSchema for DelaySetting {
     fn inline_schema() -> bool {
         true
     }
@@ -152,7 +154,7 @@ impl JsonSchema for Written {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [Duration::schema(), generator.subschema_for::<Keys>()] })
+        json_schema!({ "anyOf": [Duration::schema(), generator.subschema_for::<DelayDistribution>()] })
     }
 }
 
@@ -168,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_fixed_delay_is_always_the_same() {
-        let delay = Written::Fixed(Duration::from_millis(200)).check("delay").unwrap();
+        let delay = DelaySetting::Fixed(Duration::from_millis(200)).check("delay").unwrap();
         assert_eq!(delay.quantile(0.0), Duration::from_millis(200));
         assert_eq!(delay.quantile(0.999_999), Duration::from_millis(200));
         assert_eq!(to_json(&delay), "200ms");

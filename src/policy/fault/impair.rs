@@ -29,18 +29,18 @@ pub(crate) struct SliceSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case", expecting = "`client` or `service`")]
 #[schemars(inline)]
-pub(super) enum To {
+pub(super) enum Receiver {
     Client,
     Service,
 }
 
 /// The keys of a fault that are about this, as they are written.
-pub(super) struct Keys {
-    pub(super) latency: Option<Spanned<delay::Written>>,
+pub(super) struct ImpairmentSettings {
+    pub(super) latency: Option<Spanned<delay::DelaySetting>>,
     pub(super) slice: Option<Spanned<SliceSettings>>,
     pub(super) black_hole: Option<Spanned<bool>>,
     pub(super) slow_close: Opt<Duration>,
-    pub(super) to: Option<Spanned<To>>,
+    pub(super) to: Option<Spanned<Receiver>>,
 }
 
 /// What is asked of a session's bytes.
@@ -50,10 +50,10 @@ pub(super) struct Impairments {
     slice: Option<Slicer>,
     black_hole: bool,
     slow_close: Option<Duration>,
-    to: Option<To>,
+    to: Option<Receiver>,
 }
 
-impl Keys {
+impl ImpairmentSettings {
     pub(super) fn check(self, mistakes: &mut Vec<Mistake>) -> Impairments {
         let latency = value(self.latency).map(|written| written.check("latency")).transpose();
         let latency = latency.unwrap_or_else(|mistake| {
@@ -91,7 +91,7 @@ impl Impairments {
     }
 
     /// The impairments of bytes to the service, and to the client.
-    pub(super) fn ways(&self) -> [Impairment; 2] {
+    pub(super) fn by_direction(&self) -> [Impairment; 2] {
         let way = Impairment {
             latency: self.latency.clone().map(Rc::new),
             seed: 0,
@@ -99,7 +99,7 @@ impl Impairments {
             black_hole: self.black_hole,
             slow_close: self.slow_close.unwrap_or_default(),
         };
-        [To::Service, To::Client].map(|to| match self.to {
+        [Receiver::Service, Receiver::Client].map(|to| match self.to {
             Some(only) if only != to => Impairment::default(),
             _ => way.clone(),
         })

@@ -8,7 +8,7 @@ use std::{
 
 /// Which of the operations that match.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum When {
+pub(super) enum FaultSchedule {
     /// This percentage.
     Percent(f64),
     /// The one with this number, from 1.
@@ -21,7 +21,7 @@ pub(super) enum When {
 /// depends on the seed and on n only.
 #[derive(Debug)]
 pub(super) struct FaultSampler {
-    pub(super) when: When,
+    pub(super) when: FaultSchedule,
     pub(super) seed: u64,
     /// How often at most.
     pub(super) times: Option<u64>,
@@ -38,7 +38,7 @@ pub(super) struct Hit {
 
 impl FaultSampler {
     /// A sampler that has seen no operation yet.
-    pub(super) fn new(when: When, seed: u64, times: Option<u64>) -> Self {
+    pub(super) fn new(when: FaultSchedule, seed: u64, times: Option<u64>) -> Self {
         Self { when, seed, times, seen: AtomicU64::new(0), struck: AtomicU64::new(0) }
     }
 
@@ -46,9 +46,9 @@ impl FaultSampler {
     pub(super) fn next(&self) -> Option<Hit> {
         let number = self.seen.fetch_add(1, Relaxed).wrapping_add(1);
         let strikes = match self.when {
-            When::Percent(percent) => draw(self.seed, number, 0) * 100.0 < percent,
-            When::Nth(nth) => number == nth,
-            When::Every(every) => number.is_multiple_of(every),
+            FaultSchedule::Percent(percent) => draw(self.seed, number, 0) * 100.0 < percent,
+            FaultSchedule::Nth(nth) => number == nth,
+            FaultSchedule::Every(every) => number.is_multiple_of(every),
         };
         (strikes && self.is_left()).then(|| Hit { draw: draw(self.seed, number, 1) })
     }
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_strikes_the_same_again_and_another_seed_others() {
-        let with = |seed| FaultSampler::new(When::Percent(10.0), seed, None);
+        let with = |seed| FaultSampler::new(FaultSchedule::Percent(10.0), seed, None);
         let first = struck(&with(7), 1000);
         assert_eq!(first, struck(&with(7), 1000));
         assert_ne!(first, struck(&with(8), 1000));
@@ -100,7 +100,8 @@ mod tests {
     #[test]
     fn a_share_is_struck_with_fractions_too() {
         for (percent, expected) in [(100.0, 100_000), (10.0, 10_000), (0.1, 100)] {
-            let struck = struck(&FaultSampler::new(When::Percent(percent), 1, None), 100_000).len();
+            let struck =
+                struck(&FaultSampler::new(FaultSchedule::Percent(percent), 1, None), 100_000).len();
             let off = struck.abs_diff(expected);
             assert!(off * off <= 16 * expected, "{struck} of {expected}");
         }
@@ -108,20 +109,23 @@ mod tests {
 
     #[test]
     fn the_nth_is_struck_once_and_every_nth_again_and_again() {
-        assert_eq!(struck(&FaultSampler::new(When::Nth(3), 1, None), 12), [3]);
-        assert_eq!(struck(&FaultSampler::new(When::Every(5), 1, None), 12), [5, 10]);
+        assert_eq!(struck(&FaultSampler::new(FaultSchedule::Nth(3), 1, None), 12), [3]);
+        assert_eq!(struck(&FaultSampler::new(FaultSchedule::Every(5), 1, None), 12), [5, 10]);
     }
 
     #[test]
     fn no_more_are_struck_than_so_many_times() {
-        assert_eq!(struck(&FaultSampler::new(When::Percent(100.0), 1, Some(2)), 12), [1, 2]);
-        assert_eq!(struck(&FaultSampler::new(When::Every(5), 1, Some(1)), 12), [5]);
+        assert_eq!(
+            struck(&FaultSampler::new(FaultSchedule::Percent(100.0), 1, Some(2)), 12),
+            [1, 2]
+        );
+        assert_eq!(struck(&FaultSampler::new(FaultSchedule::Every(5), 1, Some(1)), 12), [5]);
     }
 
     #[test]
     fn what_becomes_of_the_nth_does_not_hang_on_who_asks() {
-        let alone = struck(&FaultSampler::new(When::Percent(50.0), 3, None), 4000).len();
-        let shared = FaultSampler::new(When::Percent(50.0), 3, None);
+        let alone = struck(&FaultSampler::new(FaultSchedule::Percent(50.0), 3, None), 4000).len();
+        let shared = FaultSampler::new(FaultSchedule::Percent(50.0), 3, None);
         let count = || (0..1000).filter(|_| shared.next().is_some()).count();
         let together: usize = std::thread::scope(|scope| {
             let all: Vec<_> = (0..4).map(|_| scope.spawn(count)).collect();

@@ -1,17 +1,17 @@
 //! Who shares an allowance.
 
 use super::*;
-use crate::policy::stand::{self, Client, client, link};
+use crate::policy::testing::{self, TestClient, client, connection};
 
 fn key_spec(names: &[&str]) -> KeySpec {
     KeySpec(names.iter().map(|name| KeyPart::named(name)).collect())
 }
 
-fn key_of(names: &[&str], series: (&str, &str), client: &Client) -> u64 {
-    let protocol = stand::materials().protocol;
+fn key_of(names: &[&str], series: (&str, &str), client: &TestClient) -> u64 {
+    let protocol = testing::policy_env().protocol;
     let (name, resource) = (series.0.into(), series.1.into());
     let series = series::SeriesKey { protocol, name, resource, confirmed: true };
-    key_spec(names).hasher("front", &series).key(&stand::operation(client))
+    key_spec(names).hasher("front", &series).key(&testing::operation(client))
 }
 
 #[test]
@@ -25,9 +25,9 @@ fn those_that_agree_in_all_parts_share_a_key_and_no_others_do() {
     assert_eq!(key(&["resource"], find, &one), key(&["resource"], ("insert", find.1), &other));
     assert_ne!(key(&["resource"], find, &one), key(&["resource"], (find.0, "shop.users"), &one));
     let both = &["user", "resource"];
-    let ann = Client { user: Some("ann"), ..one };
-    let bob = Client { user: Some("bob"), ..one };
-    assert_eq!(key(both, find, &ann), key(both, find, &Client { user: Some("ann"), ..other }));
+    let ann = TestClient { user: Some("ann"), ..one };
+    let bob = TestClient { user: Some("bob"), ..one };
+    assert_eq!(key(both, find, &ann), key(both, find, &TestClient { user: Some("ann"), ..other }));
     assert_ne!(key(both, find, &ann), key(both, find, &bob));
     assert_ne!(key(both, find, &ann), key(both, ("find", "shop.users"), &ann));
 }
@@ -41,15 +41,16 @@ fn words_do_not_run_into_each_other() {
 #[test]
 fn an_attribute_that_is_missing_is_the_empty_one() {
     let find = ("find", "shop.orders");
-    let empty = Client { user: Some(""), ..client(1) };
+    let empty = TestClient { user: Some(""), ..client(1) };
     assert_eq!(key_of(&["user"], find, &client(1)), key_of(&["user"], find, &empty));
     assert_eq!(key_of(&["usr"], find, &client(1)), key_of(&["usr"], find, &client(2)));
 }
 
 #[test]
 fn an_address_is_the_same_in_both_families() {
-    let mapped = Client { peer: Some("::ffff:10.0.0.1".parse().unwrap()), ..Client::default() };
-    let plain = Client { peer: Some("10.0.0.1".parse().unwrap()), ..Client::default() };
+    let mapped =
+        TestClient { peer: Some("::ffff:10.0.0.1".parse().unwrap()), ..TestClient::default() };
+    let plain = TestClient { peer: Some("10.0.0.1".parse().unwrap()), ..TestClient::default() };
     let find = ("find", "shop.orders");
     assert_eq!(key_of(&["peer"], find, &mapped), key_of(&["peer"], find, &plain));
 }
@@ -57,7 +58,8 @@ fn an_address_is_the_same_in_both_families() {
 #[test]
 fn connections_are_told_apart_by_their_peers() {
     let peer = key_spec(&["peer"]);
-    let key = |key_spec: &KeySpec, listener, n| key_spec.connection_key(listener, "toy", &link(n));
+    let key =
+        |key_spec: &KeySpec, listener, n| key_spec.connection_key(listener, "toy", &connection(n));
     assert_eq!(key(&peer, "front", 1), key(&peer, "back", 1));
     assert_ne!(key(&peer, "front", 1), key(&peer, "front", 2));
     let listener = key_spec(&["listener"]);
@@ -67,7 +69,7 @@ fn connections_are_told_apart_by_their_peers() {
 
 #[test]
 fn the_addresses_of_one_network_share_a_key_where_the_key_has_its_length() {
-    let at = |ip: &str| Client { peer: Some(ip.parse().unwrap()), ..Client::default() };
+    let at = |ip: &str| TestClient { peer: Some(ip.parse().unwrap()), ..TestClient::default() };
     let find = ("find", "shop.orders");
     let key = |part: &str, ip: &str| key_of(&[part], find, &at(ip));
     let (one, near, far) = ("2001:db8::1", "2001:db8::ffff:1:2:3", "2001:db8:0:1::1");
@@ -77,8 +79,10 @@ fn the_addresses_of_one_network_share_a_key_where_the_key_has_its_length() {
     assert_eq!(key("peer/48", one), key("peer/48", far));
     assert_ne!(key("peer/64", "10.0.0.1"), key("peer/64", "10.0.0.2"));
     assert_eq!(key("peer/24/64", "10.0.0.1"), key("peer/24/64", "::ffff:10.0.0.2"));
-    let link =
-        |ip: &str| ConnectionInfo { peer: (ip.parse::<IpAddr>().unwrap(), 1).into(), ..link(1) };
+    let link = |ip: &str| ConnectionInfo {
+        peer: (ip.parse::<IpAddr>().unwrap(), 1).into(),
+        ..connection(1)
+    };
     let of_link = |ip: &str| key_spec(&["peer/64"]).connection_key("front", "toy", &link(ip));
     assert_eq!(of_link(one), of_link(near));
     assert_ne!(of_link(one), of_link(far));
@@ -87,7 +91,7 @@ fn the_addresses_of_one_network_share_a_key_where_the_key_has_its_length() {
 #[test]
 fn a_key_that_makes_no_sense_is_a_mistake() {
     let problem = |key: &str| {
-        stand::rules(&format!("{{ name: it, rate_limit: {{ rate: 5/s, key: {key} }} }}"))
+        testing::rules(&format!("{{ name: it, rate_limit: {{ rate: 5/s, key: {key} }} }}"))
             .unwrap_err()
     };
     assert!(problem("[peer, peer]").contains("`peer` is there twice"));

@@ -40,8 +40,8 @@ impl Buckets {
 
 /// A worker's way to the buckets.
 pub(super) struct Limiter {
-    store: Store,
-    governor: RateLimiter<u64, Store, SetClock, NoOpMiddleware<Nanos>>,
+    store: BucketStore,
+    governor: RateLimiter<u64, BucketStore, SetClock, NoOpMiddleware<Nanos>>,
 }
 
 impl Limiter {
@@ -49,7 +49,7 @@ impl Limiter {
     pub(super) fn new(buckets: Arc<Buckets>, overflow: Counter) -> Self {
         let quota = buckets.allowance.quota();
         let clock = SetClock::default();
-        let store = Store { buckets, clock: clock.clone(), overflow };
+        let store = BucketStore { buckets, clock: clock.clone(), overflow };
         // The clock stands at 0, so that all workers' limiters begin then.
         Self { governor: RateLimiter::new(quota, store.clone(), clock), store }
     }
@@ -114,13 +114,13 @@ impl Limiter {
 
 /// The buckets, as governor sees them.
 #[derive(Clone)]
-struct Store {
+struct BucketStore {
     buckets: Arc<Buckets>,
     clock: SetClock,
     overflow: Counter,
 }
 
-impl StateStore for Store {
+impl StateStore for BucketStore {
     type Key = u64;
 
     fn measure_and_replace<T, F, E>(&self, key: &u64, change: F) -> Result<T, E>

@@ -3,11 +3,11 @@
 //! Redis hands out *leases*: some operations' worth at a time, which a process then lets through
 //! by itself. A rate-limit service is asked about each operation, since that is its protocol. In
 //! either case no operation waits longer than the plan's time-out, and none waits for a store that
-//! is known to be away.
+//! is known to be unavailable.
 
+mod attribute_hasher;
 mod lease;
 mod leases;
-mod name;
 mod redis;
 mod script;
 mod service;
@@ -15,12 +15,12 @@ mod settings;
 mod store_health;
 mod thread;
 
-pub use name::Names;
+pub use attribute_hasher::AttributeHasher;
 pub(crate) use settings::Settings;
-pub use settings::{Entry, OnStoreFailure, Plan, RedisPlan, ServicePlan, Store};
+pub use settings::{DescriptorEntryPlan, OnStoreFailure, Plan, RedisPlan, ServicePlan, StorePlan};
 
 use leases::Leases;
-use service::Service;
+use service::ServiceLimit;
 use std::{
     borrow::Cow,
     cell::RefCell,
@@ -31,9 +31,9 @@ use std::{
 use store_health::StoreHealth;
 use tollgate_metrics::Metrics;
 
-/// What is limited, and how much of it there may be.
+/// A limit that several machines share.
 #[derive(Clone, Debug)]
-pub struct Limit {
+pub struct SharedLimitSpec {
     /// The policy's name: limits of the same name and store are one limit.
     pub policy: Arc<str>,
     /// How many there may be...
@@ -47,45 +47,45 @@ pub struct Limit {
     pub key: Vec<Arc<str>>,
 }
 
-impl Limit {
-    /// How many there may be in a second.
+impl SharedLimitSpec {
+    /// The limit in a second.
     fn rate(&self) -> f64 {
         self.amount as f64 / self.per.as_secs_f64()
     }
 }
 
 /// Finds an operation's attribute by its name.
-pub type Attribute<'a> = dyn Fn(&str) -> Option<Cow<'a, str>> + 'a;
+pub type AttributeLookup<'a> = dyn Fn(&str) -> Option<Cow<'a, str>> + 'a;
 
 /// Decides while the store is unavailable.
-pub trait Local: Send + Sync {
+pub trait FallbackLimiter: Send + Sync {
     /// Takes `n` of a key if the limit allows that now.
-    fn take(&self, key: u64, n: u64, now: Instant) -> Answer;
+    fn take(&self, key: u64, n: u64, now: Instant) -> LimitDecision;
 
-    /// Takes them in any case: they have been already.
+    /// Takes `n` in any case: they have passed already.
     fn spend(&self, key: u64, n: u64, now: Instant);
 }
 
 /// Whether an amount is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// They may.
-    Yes,
-    /// They may not, and perhaps it is known when it is worth asking again.
-    No(Option<Duration>),
+pub enum LimitDecision {
+    /// It is allowed.
+    Allowed,
+    /// It is over the limit; with the time until it is worth asking again, if that is known.
+    Limited(Option<Duration>),
 }
 
 /// A decision, or one that is pending.
 pub enum PendingDecision {
     /// It is known.
-    Now(Answer),
+    Now(LimitDecision),
     /// The store is asked. It is ready after the plan's time-out at the latest, and asks for
     /// Tokio's timers.
-    Later(Pin<Box<dyn Future<Output = Answer>>>),
+    Later(Pin<Box<dyn Future<Output = LimitDecision>>>),
 }
 
-impl From<Answer> for PendingDecision {
-    fn from(answer: Answer) -> Self {
+impl From<LimitDecision> for PendingDecision {
+    fn from(answer: LimitDecision) -> Self {
         PendingDecision::Now(answer)
     }
 }
@@ -93,46 +93,51 @@ impl From<Answer> for PendingDecision {
 /// A limit shared by machines, as all workers of this process use it. Its thread starts with
 /// the first operation, and ends when this and every [`SharedLimitClient`] is dropped.
 #[derive(Clone)]
-pub struct Shared(Backend);
+pub struct SharedLimitStore(Backend);
 
 #[derive(Clone)]
 enum Backend {
     Leases(Arc<Leases>),
-    Service(Arc<Service>),
+    Service(Arc<ServiceLimit>),
 }
 
-impl Shared {
-    /// Touches no network. `local` decides if the plan says so and the store is away.
-    pub fn new(plan: &Plan, limit: &Limit, local: Arc<dyn Local>, metrics: &Metrics) -> Self {
+impl SharedLimitStore {
+    /// Does no I/O. `local` decides if the plan says so and the store is unavailable.
+    pub fn new(
+        plan: &Plan,
+        limit: &SharedLimitSpec,
+        local: Arc<dyn FallbackLimiter>,
+        metrics: &Metrics,
+    ) -> Self {
         let health = |store| Arc::new(StoreHealth::new(plan, store, &limit.policy, local, metrics));
         Self(match &plan.store {
-            Store::Redis(redis) => {
-                let (redis, names) = (redis.clone(), plan.names.clone());
-                Backend::Leases(Arc::new(Leases::new(redis, names, limit, health("redis"))))
+            StorePlan::Redis(redis) => {
+                let (redis, hasher) = (redis.clone(), plan.hasher.clone());
+                Backend::Leases(Arc::new(Leases::new(redis, hasher, limit, health("redis"))))
             }
-            Store::Service(service) => {
+            StorePlan::Service(service) => {
                 let health = health("rate_limit_service");
-                let (service, names) = (service.clone(), plan.names.clone());
-                Backend::Service(Arc::new(Service::new(service, names, health)))
+                let (service, hasher) = (service.clone(), plan.hasher.clone());
+                Backend::Service(Arc::new(ServiceLimit::new(service, hasher, health)))
             }
         })
     }
 
     /// A worker's access to it.
-    pub fn hand(&self) -> SharedLimitClient {
+    pub fn client(&self) -> SharedLimitClient {
         SharedLimitClient { shared: self.clone(), leases: RefCell::default() }
     }
 }
 
-impl std::fmt::Debug for Shared {
+impl std::fmt::Debug for SharedLimitStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").finish_non_exhaustive()
+        f.debug_struct("SharedLimitStore").finish_non_exhaustive()
     }
 }
 
 /// One worker's access to a shared limit, with the leases that it has seen.
 pub struct SharedLimitClient {
-    shared: Shared,
+    shared: SharedLimitStore,
     leases: RefCell<leases::WorkerLeases>,
 }
 
@@ -144,7 +149,7 @@ impl SharedLimitClient {
     pub fn take(
         &self,
         key: u64,
-        attribute: &Attribute<'_>,
+        attribute: &AttributeLookup<'_>,
         n: u64,
         now: Instant,
     ) -> PendingDecision {
@@ -154,8 +159,8 @@ impl SharedLimitClient {
         }
     }
 
-    /// Takes `n` in any case: they have been already. What comes later has to wait for it.
-    pub fn spend(&self, key: u64, attribute: &Attribute<'_>, n: u64, now: Instant) {
+    /// Takes `n` in any case: they have passed already. Later ones have to wait for it.
+    pub fn spend(&self, key: u64, attribute: &AttributeLookup<'_>, n: u64, now: Instant) {
         match &self.shared.0 {
             Backend::Leases(leases) => leases.spend(&self.leases, key, attribute, n, now),
             Backend::Service(service) => service.spend(key, attribute, n, now),

@@ -2,7 +2,7 @@
 
 use super::{
     Plan,
-    shared::{Answer, PendingDecision, SharedLimitClient, Store},
+    shared::{LimitDecision, PendingDecision, SharedLimitClient, StorePlan},
 };
 use crate::{
     policy::{
@@ -32,40 +32,40 @@ pub(super) struct SharedLimit {
 /// What all series have in common.
 struct SharedLimitState {
     plan: Arc<Plan>,
-    hand: SharedLimitClient,
-    no: Rejection,
+    client: SharedLimitClient,
+    rejection: Rejection,
     /// The attributes that are sent to the store.
-    facts: Vec<Box<str>>,
+    attributes: Vec<Box<str>>,
 }
 
 impl SharedLimit {
     pub(super) fn new(
         plan: &Arc<Plan>,
-        hand: SharedLimitClient,
+        client: SharedLimitClient,
         rule: &Rule,
         from: &PolicyEnv,
     ) -> Self {
         let own = SharedLimitState {
             plan: Arc::clone(plan),
-            hand,
-            no: plan.no(&rule.name),
-            facts: facts(plan).iter().map(|name| (**name).into()).collect(),
+            client,
+            rejection: plan.rejection(&rule.name),
+            attributes: store_attributes(plan).iter().map(|name| (**name).into()).collect(),
         };
         Self { listener: Arc::clone(&from.listener), own: Rc::new(own) }
     }
 }
 
 /// The names of the attributes that the store may want to know.
-pub(super) fn facts(plan: &Plan) -> Vec<Cow<'_, str>> {
+pub(super) fn store_attributes(plan: &Plan) -> Vec<Cow<'_, str>> {
     match plan.shared.as_ref().map(|shared| &shared.store) {
-        Some(Store::Service(service)) => {
+        Some(StorePlan::Service(service)) => {
             let entries = service.descriptors.iter().flatten();
             entries
                 .filter(|entry| entry.value.is_none())
                 .map(|entry| Cow::Borrowed(&*entry.key))
                 .collect()
         }
-        Some(Store::Redis(_)) | None => plan.key_spec.names(),
+        Some(StorePlan::Redis(_)) | None => plan.key_spec.names(),
     }
 }
 
@@ -94,17 +94,17 @@ impl SeriesPolicy for SharedLimitSeries {
         if operation.long_poll {
             return Decision::Admit;
         }
-        let SharedLimitState { plan, hand, .. } = &*self.own;
+        let SharedLimitState { plan, client, .. } = &*self.own;
         let key = self.key_hasher.key(operation);
         *memo = key;
         let attribute = |name: &str| self.attribute(name, operation.attributes, operation.head);
         // Of documents and bytes one is taken now, and the rest when it is known.
-        let taken = hand.take(key, &attribute, 1, now);
-        if matches!(taken, PendingDecision::Now(Answer::Yes)) {
+        let taken = client.take(key, &attribute, 1, now);
+        if matches!(taken, PendingDecision::Now(LimitDecision::Allowed)) {
             return Decision::Admit;
         }
-        if plan.over.delays_this(operation) {
-            let facts = &self.own.facts;
+        if plan.over.delays_operation(operation) {
+            let facts = &self.own.attributes;
             let facts = facts.iter().map(|name| attribute(name).map(Cow::into_owned)).collect();
             let own = Rc::clone(&self.own);
             let turn = DelayedOperation { own, key, facts, until: now + plan.max_delay };
@@ -123,7 +123,7 @@ impl SeriesPolicy for SharedLimitSeries {
         let rest = self.own.plan.unit.paid_after(done.how).saturating_sub(1);
         if rest > 0 && !done.awaits {
             let attribute = |name: &str| self.attribute(name, done.how.attributes, done.front);
-            self.own.hand.spend(memo, &attribute, rest, done.how.now);
+            self.own.client.spend(memo, &attribute, rest, done.how.now);
         }
     }
 }
@@ -156,20 +156,20 @@ impl SharedLimitSeries {
 }
 
 impl SharedLimitState {
-    fn decision(&self, answer: Answer) -> Decision {
+    fn decision(&self, answer: LimitDecision) -> Decision {
         match answer {
-            Answer::Yes => Decision::Admit,
-            Answer::No(retry) => Decision::Reject(self.no(retry)),
+            LimitDecision::Allowed => Decision::Admit,
+            LimitDecision::Limited(retry) => Decision::Reject(self.rejection_after(retry)),
         }
     }
 
     /// The error has the whole wait as its minimum, if that is known. Otherwise it has none: a
     /// share of a flooded limit is free within milliseconds, and a client's own default is better
     /// than a retry at that time.
-    fn no(&self, retry: Option<Duration>) -> Rejection {
-        let mut no = self.no.clone();
-        no.retry_after = no.retry_after.and_then(|least| Some(least).max(retry));
-        no
+    fn rejection_after(&self, retry: Option<Duration>) -> Rejection {
+        let mut rejection = self.rejection.clone();
+        rejection.retry_after = rejection.retry_after.and_then(|least| Some(least).max(retry));
+        rejection
     }
 }
 
@@ -192,23 +192,23 @@ impl DelayedOperation {
                 PendingDecision::Later(answer) => answer.await,
             };
             let retry = match answer {
-                Answer::Yes if waited => return Decision::waited(),
-                Answer::Yes => return Decision::Admit,
-                Answer::No(retry) => retry,
+                LimitDecision::Allowed if waited => return Decision::waited(),
+                LimitDecision::Allowed => return Decision::Admit,
+                LimitDecision::Limited(retry) => retry,
             };
             let again = retry.map(|retry| time::Instant::now() + retry);
             let Some(again) = again.filter(|again| again.into_std() <= self.until) else {
-                return Decision::Reject(self.own.no(retry));
+                return Decision::Reject(self.own.rejection_after(retry));
             };
             time::sleep_until(again).await;
             waited = true;
             let now = time::Instant::now().into_std();
-            taken = self.own.hand.take(self.key, &|name| self.fact(name), 1, now);
+            taken = self.own.client.take(self.key, &|name| self.fact(name), 1, now);
         }
     }
 
     fn fact(&self, name: &str) -> Option<Cow<'_, str>> {
-        let place = self.own.facts.iter().position(|known| **known == *name)?;
+        let place = self.own.attributes.iter().position(|known| **known == *name)?;
         self.facts.get(place)?.as_deref().map(Cow::Borrowed)
     }
 }

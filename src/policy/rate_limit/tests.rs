@@ -3,7 +3,7 @@
 use crate::policy::{
     ConnectDecision, Decision, WorkerPolicy,
     rule::{Rule, Stage},
-    stand::{self, Client, ask, bound, client, link, materials, rule, settle},
+    testing::{self, TestClient, ask, client, connection, policy_env, rule, series_policy, settle},
 };
 use operation::{Outcome, RejectMode, RejectReason, Settlement};
 use serde_json::Value;
@@ -14,12 +14,12 @@ const MS: Duration = Duration::from_millis(1);
 /// A rate limit on one worker, and a moment after it came to be.
 fn limit(settings: &str) -> (Box<dyn WorkerPolicy>, Instant) {
     let rule = rule(&format!("rate_limit: {{ {settings} }}"));
-    (stand::policy(&rule, &materials()), Instant::now())
+    (testing::policy(&rule, &policy_env()), Instant::now())
 }
 
 /// The decisions on `times` operations of a client that arrive at once.
-fn said(policy: &dyn WorkerPolicy, client: &Client, now: Instant, times: usize) -> Vec<String> {
-    let bound = bound(policy, "find", "shop.orders");
+fn said(policy: &dyn WorkerPolicy, client: &TestClient, now: Instant, times: usize) -> Vec<String> {
+    let bound = series_policy(policy, "find", "shop.orders");
     let said = (0..times).map(|_| match ask(&*bound, client, now).0 {
         Decision::Admit => "admit".to_owned(),
         Decision::Modify(terms) => format!("{:?}", terms.delay),
@@ -42,14 +42,14 @@ fn who_is_over_the_limit_is_refused_and_others_are_not() {
 fn a_refusal_says_what_was_configured() {
     let settings = "rate: 1/h, base_backoff: 250ms, message: come back tomorrow, over: close";
     let (policy, now) = limit(settings);
-    let bound = bound(&*policy, "find", "shop.orders");
+    let bound = series_policy(&*policy, "find", "shop.orders");
     ask(&*bound, &client(1), now);
     let (Decision::Reject(no), _) = ask(&*bound, &client(1), now) else { panic!("it passed") };
     assert_eq!((no.reason, no.mode), (RejectReason::RateLimited, RejectMode::Close));
     assert_eq!((&*no.message, no.retry_after), ("come back tomorrow", Some(250 * MS)));
 
     let (policy, now) = limit("rate: 10MiB/s, unit: bytes, burst: 1");
-    let bound = stand::bound(&*policy, "find", "shop.orders");
+    let bound = testing::series_policy(&*policy, "find", "shop.orders");
     let (_, memo) = ask(&*bound, &client(1), now);
     settle(&*bound, memo, &bytes(1 << 30, 0, now));
     let (Decision::Reject(no), _) = ask(&*bound, &client(1), now) else { panic!("it passed") };
@@ -60,10 +60,10 @@ fn a_refusal_says_what_was_configured() {
 #[test]
 fn all_workers_share_an_allowance_and_so_do_series() {
     let rule = rule("rate_limit: { rate: 3/s }");
-    let (one, two) = (stand::policy(&rule, &materials()), stand::policy(&rule, &materials()));
+    let (one, two) = (testing::policy(&rule, &policy_env()), testing::policy(&rule, &policy_env()));
     let now = Instant::now();
     assert_eq!(said(&*one, &client(1), now, 2), ["admit", "admit"]);
-    let inserts = bound(&*two, "insert", "shop.users");
+    let inserts = series_policy(&*two, "insert", "shop.users");
     assert!(matches!(ask(&*inserts, &client(2), now).0, Decision::Admit));
     assert!(matches!(ask(&*inserts, &client(2), now).0, Decision::Reject(_)));
 }
@@ -78,8 +78,8 @@ fn who_is_to_be_delayed_waits_its_turn_and_is_refused_when_that_is_too_long() {
 #[test]
 fn who_knows_to_back_off_is_refused_and_the_others_wait() {
     let (policy, now) = limit("rate: 10/s, burst: 1, over: by_client");
-    let knows = Client { backs_off: Some("true"), ..client(1) };
-    let (says_no, says_nothing) = (Client { backs_off: Some("false"), ..knows }, client(1));
+    let knows = TestClient { backs_off: Some("true"), ..client(1) };
+    let (says_no, says_nothing) = (TestClient { backs_off: Some("false"), ..knows }, client(1));
     assert_eq!(said(&*policy, &knows, now, 2), ["admit", "rate_limited Reply"]);
     assert_eq!(said(&*policy, &says_no, now, 1), ["100ms"]);
     assert_eq!(said(&*policy, &says_nothing, now, 1), ["200ms"]);
@@ -88,9 +88,9 @@ fn who_knows_to_back_off_is_refused_and_the_others_wait() {
 #[test]
 fn what_waits_by_design_is_never_limited_nor_counted() {
     let (policy, now) = limit("rate: 1/h");
-    let bound = bound(&*policy, "hello", "");
+    let bound = series_policy(&*policy, "hello", "");
     let watcher = client(1);
-    let mut hello = stand::operation(&watcher);
+    let mut hello = testing::operation(&watcher);
     hello.long_poll = true;
     for _ in 0..5 {
         assert!(matches!(bound.admit(&hello, now, &mut 0), Decision::Admit));
@@ -108,7 +108,7 @@ fn bytes(request_bytes: u64, reply_bytes: u64, now: Instant) -> Settlement<'stat
 #[test]
 fn bytes_are_paid_for_when_they_have_passed() {
     let (policy, now) = limit("rate: 1000/s, unit: bytes, burst: 1000, key: [peer]");
-    let bound = bound(&*policy, "find", "shop.orders");
+    let bound = series_policy(&*policy, "find", "shop.orders");
     let (decision, memo) = ask(&*bound, &client(1), now);
     assert!(matches!(decision, Decision::Admit));
     settle(&*bound, memo, &bytes(1000, 2000, now));
@@ -124,7 +124,7 @@ fn documents_are_those_asked_for_or_those_answered_whichever_are_more() {
     let settings = "rate: 100/s, unit: documents, burst: 1, over: delay, max_delay: 1m";
     for (request_items, reply_items) in [(200, 1), (0, 200)] {
         let (policy, now) = limit(settings);
-        let bound = bound(&*policy, "insert", "shop.orders");
+        let bound = series_policy(&*policy, "insert", "shop.orders");
         let (_, memo) = ask(&*bound, &client(1), now);
         let how = Settlement { request_items, reply_items, ..bytes(9999, 9999, now) };
         settle(&*bound, memo, &how);
@@ -137,23 +137,25 @@ fn documents_are_those_asked_for_or_those_answered_whichever_are_more() {
 fn connections_are_let_in_held_or_turned_away() {
     let rule = rule("rate_limit: { rate: 1/s, unit: connections, key: [peer] }");
     assert_eq!(rule.config.stage(), Stage::Connection);
-    let (policy, now) = (stand::policy(&rule, &materials()), Instant::now());
-    assert!(matches!(policy.connect(&link(1), now), ConnectDecision::Accept));
-    let ConnectDecision::Reject(no) = policy.connect(&link(1), now) else {
+    let (policy, now) = (testing::policy(&rule, &policy_env()), Instant::now());
+    assert!(matches!(policy.connect(&connection(1), now), ConnectDecision::Accept));
+    let ConnectDecision::Reject(no) = policy.connect(&connection(1), now) else {
         panic!("it was let in")
     };
     assert_eq!(no.reason, RejectReason::RateLimited);
-    assert!(matches!(policy.connect(&link(2), now), ConnectDecision::Accept));
+    assert!(matches!(policy.connect(&connection(2), now), ConnectDecision::Accept));
 
     let (policy, now) = limit("rate: 1/s, unit: connections, over: delay, max_delay: 1s");
-    assert!(matches!(policy.connect(&link(1), now), ConnectDecision::Accept));
-    let ConnectDecision::Delay(wait) = policy.connect(&link(2), now) else { panic!("not held") };
+    assert!(matches!(policy.connect(&connection(1), now), ConnectDecision::Accept));
+    let ConnectDecision::Delay(wait) = policy.connect(&connection(2), now) else {
+        panic!("not held")
+    };
     assert_eq!(wait, 1000 * MS);
-    assert!(matches!(policy.connect(&link(3), now), ConnectDecision::Reject(_)));
+    assert!(matches!(policy.connect(&connection(3), now), ConnectDecision::Reject(_)));
 }
 
 fn mistakes(settings: &str) -> String {
-    stand::rules(&format!("{{ name: it, rate_limit: {{ {settings} }} }}")).unwrap_err()
+    testing::rules(&format!("{{ name: it, rate_limit: {{ {settings} }} }}")).unwrap_err()
 }
 
 #[test]

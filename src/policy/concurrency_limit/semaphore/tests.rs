@@ -73,7 +73,7 @@ fn threads_share_places_and_wake_each_other() {
     let work = |seed: u64| {
         let (semaphore, inside) = (&semaphore, &inside);
         move || {
-            let mut random = crate::policy::stand::Random(seed);
+            let mut random = crate::policy::testing::Random(seed);
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             for _ in 0..5000 {
                 if !semaphore.try_acquire() {

@@ -1,7 +1,7 @@
 //! What passes in simulated time.
 
 use super::*;
-use crate::policy::stand::Random;
+use crate::policy::testing::Random;
 use std::{collections::HashMap, thread};
 use values::Rate;
 

@@ -43,11 +43,11 @@ pub(super) struct QuotaLease {
     ahead: AtomicU64,
 }
 
-/// What it takes to take from a lease.
+/// The result of taking from a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TakeResult {
     /// It is taken.
-    PendingDecision,
+    Taken,
     /// It is taken, and the caller should have the lease refilled.
     Last,
     /// There is not enough left.
@@ -83,7 +83,7 @@ impl QuotaLease {
             Ok(before) if before - n < self.low.load(Relaxed) && self.begins_refill() => {
                 TakeResult::Last
             }
-            Ok(_) => TakeResult::PendingDecision,
+            Ok(_) => TakeResult::Taken,
             Err(left) if left < RETIRED / 2 => TakeResult::Retired,
             Err(_) => TakeResult::Out,
         }
@@ -96,7 +96,7 @@ impl QuotaLease {
         match left {
             left if left < RETIRED / 2 => TakeResult::Retired,
             left if left < self.low.load(Relaxed) && self.begins_refill() => TakeResult::Last,
-            _ => TakeResult::PendingDecision,
+            _ => TakeResult::Taken,
         }
     }
 
@@ -213,7 +213,7 @@ mod tests {
         lease.add(3);
         assert_eq!(
             [lease.take(2), lease.take(2), lease.take(1)],
-            [TakeResult::PendingDecision, TakeResult::Out, TakeResult::PendingDecision]
+            [TakeResult::Taken, TakeResult::Out, TakeResult::Taken]
         );
         assert_eq!(lease.take(1), TakeResult::Out);
     }
@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(lease.wants_ahead(10, 1000, 1001 * MS), 200);
         lease.add(200);
         lease.note(1001 * MS);
-        assert_eq!(lease.take(100), TakeResult::PendingDecision);
+        assert_eq!(lease.take(100), TakeResult::Taken);
         assert_eq!(lease.wants_ahead(0, 1000, 1011 * MS), 200, "a hundred in 10 ms");
         assert_eq!(lease.wants_ahead(0, 50, 1011 * MS), 50, "never more than a bound");
         lease.note(1011 * MS);

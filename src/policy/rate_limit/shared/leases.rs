@@ -1,10 +1,11 @@
 //! Lets operations through on leases, and asks for more of them in the background.
 
 use super::{
-    Answer, Attribute, Limit, Names, PendingDecision, RedisPlan, StoreHealth,
+    AttributeHasher, AttributeLookup, LimitDecision, PendingDecision, RedisPlan, SharedLimitSpec,
+    StoreHealth,
     lease::{QuotaLease, TakeResult},
-    redis::{Redis, serve},
-    store_health::Failure,
+    redis::{RedisTask, serve},
+    store_health::StoreFailure,
     thread::Inbox,
 };
 use foldhash::{HashMap, HashMapExt as _};
@@ -24,8 +25,8 @@ const SHARDS: usize = 64;
 /// A limit whose store hands out leases.
 pub(super) struct Leases {
     plan: RedisPlan,
-    names: Names,
-    limit: Limit,
+    hasher: AttributeHasher,
+    limit: SharedLimitSpec,
     health: Arc<StoreHealth>,
     table: Arc<LeaseTable>,
     inbox: Inbox<LeaseRequest>,
@@ -42,7 +43,7 @@ pub(super) struct LeaseRequest {
 /// An operation that waits. The answer that never comes is that the store can't be asked.
 pub(super) struct Waiter {
     pub(super) n: u64,
-    pub(super) answer: oneshot::Sender<Answer>,
+    pub(super) answer: oneshot::Sender<LimitDecision>,
 }
 
 /// The leases that a worker has seen: to find one it needs no lock.
@@ -56,19 +57,19 @@ pub(super) struct WorkerLeases {
 impl Leases {
     pub(super) fn new(
         plan: RedisPlan,
-        names: Names,
-        limit: &Limit,
+        hasher: AttributeHasher,
+        limit: &SharedLimitSpec,
         health: Arc<StoreHealth>,
     ) -> Self {
         let (limit, table) = (limit.clone(), Arc::new(LeaseTable::new(MAX_KEYS)));
-        Self { plan, names, limit, health, table, inbox: Inbox::default() }
+        Self { plan, hasher, limit, health, table, inbox: Inbox::default() }
     }
 
     pub(super) fn take(
         &self,
         seen: &RefCell<WorkerLeases>,
         key: u64,
-        attribute: &Attribute<'_>,
+        attribute: &AttributeLookup<'_>,
         n: u64,
         now: Instant,
     ) -> PendingDecision {
@@ -91,10 +92,10 @@ impl Leases {
         now: Instant,
     ) -> Option<PendingDecision> {
         match lease.take(wanted(n)) {
-            TakeResult::PendingDecision => Some(Answer::Yes.into()),
+            TakeResult::Taken => Some(LimitDecision::Allowed.into()),
             TakeResult::Last => {
                 self.refill(key, lease, now);
-                Some(Answer::Yes.into())
+                Some(LimitDecision::Allowed.into())
             }
             TakeResult::Out => Some(self.ask(key, lease, n, now)),
             TakeResult::Retired => None,
@@ -105,7 +106,7 @@ impl Leases {
         &self,
         seen: &RefCell<WorkerLeases>,
         key: u64,
-        attribute: &Attribute<'_>,
+        attribute: &AttributeLookup<'_>,
         n: u64,
         now: Instant,
     ) {
@@ -123,10 +124,10 @@ impl Leases {
         &self,
         seen: &RefCell<WorkerLeases>,
         key: u64,
-        attribute: &Attribute<'_>,
+        attribute: &AttributeLookup<'_>,
         now: Instant,
     ) -> Arc<QuotaLease> {
-        let named = || self.names.name(&self.limit.policy, &self.limit.key, attribute);
+        let named = || self.hasher.name(&self.limit.policy, &self.limit.key, attribute);
         let lease = self.table.lease(key, named, now);
         if lease.listed {
             seen.borrow_mut().insert(key, &lease);
@@ -145,7 +146,7 @@ impl Leases {
     /// Has an operation wait for more.
     fn ask(&self, key: u64, lease: &Arc<QuotaLease>, n: u64, now: Instant) -> PendingDecision {
         if let Some(wait) = lease.refused_for(self.table.nanos(now)) {
-            return Answer::No(Some(wait)).into();
+            return LimitDecision::Limited(Some(wait)).into();
         }
         let (answer, told) = oneshot::channel();
         if !self.health.may_ask() || !self.send(key, lease, Some(Waiter { n, answer })) {
@@ -165,11 +166,11 @@ impl Leases {
         let serve = || {
             let (plan, limit) = (self.plan.clone(), self.limit.clone());
             let (health, table) = (Arc::clone(&self.health), Arc::clone(&self.table));
-            move |inbox| serve(Redis::new(plan, &limit, health, table), inbox)
+            move |inbox| serve(RedisTask::new(plan, &limit, health, table), inbox)
         };
         let sent = self.inbox.send(ask, serve).is_ok();
         if !sent {
-            self.health.failed(Failure::Full, "too many operations ask");
+            self.health.failed(StoreFailure::Full, "too many operations ask");
         }
         sent
     }

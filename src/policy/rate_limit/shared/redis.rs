@@ -1,11 +1,11 @@
 //! Asks Redis for leases: one round trip at a time for each key, many keys at once.
 
 use super::{
-    Answer, Limit, RedisPlan, StoreHealth,
+    LimitDecision, RedisPlan, SharedLimitSpec, StoreHealth,
     lease::QuotaLease,
     leases::{LeaseRequest, LeaseTable, Waiter},
     script::{Grant, LimitScript, TakeRequest},
-    store_health::Failure,
+    store_health::{StoreError, StoreFailure},
 };
 use foldhash::{HashMap, HashMapExt as _};
 use redis::{
@@ -42,11 +42,8 @@ const LEASES_A_SECOND: f64 = 20.0;
 /// The longest file with a password that is read, in bytes.
 const MAX_PASSWORD_FILE: u64 = 64 << 10;
 
-/// A store that can't be asked, and why.
-type Trouble = (Failure, String);
-
-/// Redis, as the thread that asks it has it.
-pub(super) struct Redis {
+/// The state of the thread that asks Redis.
+pub(super) struct RedisTask {
     plan: RedisPlan,
     bucket: LimitScript,
     /// How much may be asked for ahead.
@@ -61,7 +58,7 @@ pub(super) struct Redis {
 }
 
 /// Runs until the last sender is dropped.
-pub(super) async fn serve(redis: Redis, mut inbox: Receiver<LeaseRequest>) {
+pub(super) async fn serve(redis: RedisTask, mut inbox: Receiver<LeaseRequest>) {
     let redis = Rc::new(redis);
     let mut trips = JoinSet::new();
     let mut sweep = interval(SWEEP);
@@ -80,10 +77,10 @@ pub(super) async fn serve(redis: Redis, mut inbox: Receiver<LeaseRequest>) {
     }
 }
 
-impl Redis {
+impl RedisTask {
     pub(super) fn new(
         plan: RedisPlan,
-        limit: &Limit,
+        limit: &SharedLimitSpec,
         health: Arc<StoreHealth>,
         table: Arc<LeaseTable>,
     ) -> Self {
@@ -174,7 +171,7 @@ impl Redis {
         for waiter in waiters {
             if waiter.n > pool {
                 left.push(waiter);
-            } else if waiter.answer.send(Answer::Yes).is_ok() {
+            } else if waiter.answer.send(LimitDecision::Allowed).is_ok() {
                 pool -= waiter.n;
             }
         }
@@ -184,7 +181,7 @@ impl Redis {
         if let Some(wait) = grant.wait {
             lease.refuse_for(wait.max(REST), now);
             for waiter in left.drain(..) {
-                let _ = waiter.answer.send(Answer::No(Some(wait.max(REST))));
+                let _ = waiter.answer.send(LimitDecision::Limited(Some(wait.max(REST))));
             }
         }
         let nobody = left.is_empty();
@@ -195,13 +192,13 @@ impl Redis {
     }
 
     /// One round trip, within the plan's time-out.
-    async fn ask(self: &Rc<Self>, name: &str, wish: TakeRequest) -> Result<Grant, Trouble> {
+    async fn ask(self: &Rc<Self>, name: &str, wish: TakeRequest) -> Result<Grant, StoreError> {
         let began = Instant::now();
         let trip = async {
             let mut connection = self.connection().await?;
-            self.bucket.take(&mut connection, name, wish).await.map_err(trouble)
+            self.bucket.take(&mut connection, name, wish).await.map_err(store_error)
         };
-        let slow = |_| (Failure::Timeout, "no answer in time".to_owned());
+        let slow = |_| (StoreFailure::Timeout, "no answer in time".to_owned());
         let grant = timeout(self.health.timeout, trip).await.map_err(slow)??;
         self.health.answered(grant.granted > 0 || wish.most == 0, began.elapsed());
         Ok(grant)
@@ -209,7 +206,7 @@ impl Redis {
 
     /// The connection. A missing one is made by a task of its own, since the caller may give up
     /// earlier.
-    async fn connection(self: &Rc<Self>) -> Result<MultiplexedConnection, Trouble> {
+    async fn connection(self: &Rc<Self>) -> Result<MultiplexedConnection, StoreError> {
         let known = self.connection.borrow().clone();
         if let Some(connection) = known {
             return Ok(connection);
@@ -219,14 +216,14 @@ impl Redis {
             spawn_local(Rc::clone(self).connect());
         }
         connected.await;
-        let gone = || (Failure::Unreachable, "it can't be connected to".to_owned());
+        let gone = || (StoreFailure::Unreachable, "it can't be connected to".to_owned());
         self.connection.borrow().clone().ok_or_else(gone)
     }
 
     async fn connect(self: Rc<Self>) {
         let made = match time::timeout(CONNECT, self.dial()).await {
             Ok(made) => made,
-            Err(_) => Err((Failure::Unreachable, format!("no answer within {CONNECT:?}"))),
+            Err(_) => Err((StoreFailure::Unreachable, format!("no answer within {CONNECT:?}"))),
         };
         self.connecting.set(false);
         match made {
@@ -234,22 +231,22 @@ impl Redis {
                 self.health.reachable();
                 self.connection.replace(Some(connection));
             }
-            Err((_, error)) => self.health.failed(Failure::Unreachable, &error),
+            Err((_, error)) => self.health.failed(StoreFailure::Unreachable, &error),
         }
         self.connected.notify_waiters();
     }
 
     /// Connects, logs in, and hears an answer: a server that hangs accepts connections too.
-    async fn dial(&self) -> Result<MultiplexedConnection, Trouble> {
+    async fn dial(&self) -> Result<MultiplexedConnection, StoreError> {
         let client = self.client().await?;
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let connection = client.get_multiplexed_async_connection_with_config(&config).await;
-        let mut connection = connection.map_err(trouble)?;
-        let () = redis::cmd("PING").exec_async(&mut connection).await.map_err(trouble)?;
+        let mut connection = connection.map_err(store_error)?;
+        let () = redis::cmd("PING").exec_async(&mut connection).await.map_err(store_error)?;
         Ok(connection)
     }
 
-    async fn client(&self) -> Result<Client, Trouble> {
+    async fn client(&self) -> Result<Client, StoreError> {
         let mut login = RedisConnectionInfo::default().set_db(i64::from(self.plan.database));
         if let Some(user) = &self.plan.user {
             login = login.set_username(user);
@@ -257,7 +254,7 @@ impl Redis {
         if let Some(file) = &self.plan.password_file {
             let text = password(file.clone()).await.map_err(|error| {
                 let file = file.display();
-                (Failure::Unreachable, format!("can't read the password in {file}: {error}"))
+                (StoreFailure::Unreachable, format!("can't read the password in {file}: {error}"))
             })?;
             login = login.set_password(text.lines().next().unwrap_or_default());
         }
@@ -265,8 +262,8 @@ impl Redis {
             Target::Host(host, port) => ConnectionAddr::Tcp(host.clone(), *port),
             Target::Srv(name) => ConnectionAddr::Tcp(name.clone(), 6379),
         };
-        let info = address.into_connection_info().map_err(trouble)?;
-        Client::open(info.set_redis_settings(login)).map_err(trouble)
+        let info = address.into_connection_info().map_err(store_error)?;
+        Client::open(info.set_redis_settings(login)).map_err(store_error)
     }
 }
 
@@ -276,8 +273,8 @@ async fn password(file: PathBuf) -> io::Result<String> {
     read.map_err(io::Error::other)?
 }
 
-fn trouble(error: RedisError) -> Trouble {
+fn store_error(error: RedisError) -> StoreError {
     let gone = error.is_io_error() || error.is_connection_dropped() || error.is_timeout();
-    let failure = if gone { Failure::Unreachable } else { Failure::Error };
+    let failure = if gone { StoreFailure::Unreachable } else { StoreFailure::Error };
     (failure, error.to_string())
 }

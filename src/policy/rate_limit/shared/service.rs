@@ -1,11 +1,13 @@
 //! Asks a rate-limit service about each operation.
 
 use super::{
-    Answer, Attribute, Entry, Names, PendingDecision, ServicePlan, StoreHealth,
-    store_health::Failure, thread::Inbox,
+    AttributeHasher, AttributeLookup, DescriptorEntryPlan, LimitDecision, PendingDecision,
+    ServicePlan, StoreHealth,
+    store_health::{StoreError, StoreFailure},
+    thread::Inbox,
 };
 use crate::rate_limit_service::{
-    Client, DescriptorEntry, Failure as Trouble, OK, OVER_LIMIT, RateLimitDescriptor,
+    DescriptorEntry, OK, OVER_LIMIT, RateLimitClient, RateLimitDescriptor, RateLimitError,
     RateLimitRequest,
 };
 use std::{
@@ -24,32 +26,38 @@ use tokio::{
 const MAX_TRIPS: usize = 1024;
 
 /// A limit that a service keeps.
-pub(super) struct Service {
+pub(super) struct ServiceLimit {
     plan: Arc<ServicePlan>,
-    names: Names,
+    hasher: AttributeHasher,
     health: Arc<StoreHealth>,
     inbox: Inbox<ServiceRequest>,
 }
 
-/// An operation that waits. The answer that never comes is that the service can't be asked.
+/// An operation that waits. If `answer` is dropped the service can't be asked.
 struct ServiceRequest {
     request: RateLimitRequest,
-    answer: oneshot::Sender<Answer>,
+    answer: oneshot::Sender<LimitDecision>,
 }
 
-impl Service {
-    pub(super) fn new(plan: ServicePlan, names: Names, health: Arc<StoreHealth>) -> Self {
-        Self { plan: Arc::new(plan), names, health, inbox: Inbox::default() }
+impl ServiceLimit {
+    pub(super) fn new(
+        plan: ServicePlan,
+        hasher: AttributeHasher,
+        health: Arc<StoreHealth>,
+    ) -> Self {
+        Self { plan: Arc::new(plan), hasher, health, inbox: Inbox::default() }
     }
 
     pub(super) fn take(
         &self,
         key: u64,
-        attribute: &Attribute<'_>,
+        attribute: &AttributeLookup<'_>,
         n: u64,
         now: Instant,
     ) -> PendingDecision {
-        let Some(request) = self.request(attribute, n) else { return Answer::Yes.into() };
+        let Some(request) = self.request(attribute, n) else {
+            return LimitDecision::Allowed.into();
+        };
         let (answer, told) = oneshot::channel();
         if !self.health.may_ask() || !self.send(ServiceRequest { request, answer }) {
             return self.health.decide(key, n, now).into();
@@ -64,7 +72,7 @@ impl Service {
     }
 
     /// Reports an amount that was used already, without waiting for an answer.
-    pub(super) fn spend(&self, key: u64, attribute: &Attribute<'_>, n: u64, now: Instant) {
+    pub(super) fn spend(&self, key: u64, attribute: &AttributeLookup<'_>, n: u64, now: Instant) {
         let Some(request) = self.request(attribute, n) else { return };
         let (answer, _) = oneshot::channel();
         if !self.health.may_ask() || !self.send(ServiceRequest { request, answer }) {
@@ -73,8 +81,8 @@ impl Service {
     }
 
     /// What the service is asked; `None` if nothing that it limits applies to the operation.
-    fn request(&self, attribute: &Attribute<'_>, n: u64) -> Option<RateLimitRequest> {
-        let described = |one: &Vec<Entry>| descriptor(one, &self.names, attribute);
+    fn request(&self, attribute: &AttributeLookup<'_>, n: u64) -> Option<RateLimitRequest> {
+        let described = |one: &Vec<DescriptorEntryPlan>| descriptor(one, &self.hasher, attribute);
         let descriptors: Vec<_> = self.plan.descriptors.iter().filter_map(described).collect();
         let applies = !descriptors.is_empty() && n > 0;
         applies.then(|| RateLimitRequest {
@@ -88,7 +96,7 @@ impl Service {
         let (plan, health) = (Arc::clone(&self.plan), Arc::clone(&self.health));
         let sent = self.inbox.send(ask, || move |inbox| serve(plan, health, inbox)).is_ok();
         if !sent {
-            self.health.failed(Failure::Full, "too many operations ask");
+            self.health.failed(StoreFailure::Full, "too many operations ask");
         }
         sent
     }
@@ -96,14 +104,14 @@ impl Service {
 
 /// An operation that lacks one of the attributes goes without the descriptor.
 fn descriptor(
-    entries: &[Entry],
-    names: &Names,
-    attribute: &Attribute<'_>,
+    entries: &[DescriptorEntryPlan],
+    hasher: &AttributeHasher,
+    attribute: &AttributeLookup<'_>,
 ) -> Option<RateLimitDescriptor> {
-    let entry = |entry: &Entry| {
+    let entry = |entry: &DescriptorEntryPlan| {
         let value = match &entry.value {
             Some(value) => value.to_string(),
-            None => names.value(&entry.key, attribute(&entry.key)?).into_owned(),
+            None => hasher.value(&entry.key, attribute(&entry.key)?).into_owned(),
         };
         Some(DescriptorEntry { key: entry.key.to_string(), value })
     };
@@ -117,12 +125,12 @@ async fn serve(
     health: Arc<StoreHealth>,
     mut inbox: Receiver<ServiceRequest>,
 ) {
-    let asker = Rc::new(Asker { plan, health, client: RefCell::default() });
+    let task = Rc::new(ServiceTask { plan, health, client: RefCell::default() });
     let mut trips = JoinSet::new();
     loop {
         tokio::select! {
             ask = inbox.recv(), if trips.len() < MAX_TRIPS => match ask {
-                Some(ask) => { trips.spawn_local(Rc::clone(&asker).answer(ask)); }
+                Some(ask) => { trips.spawn_local(Rc::clone(&task).answer(ask)); }
                 None => return,
             },
             Some(_) = trips.join_next() => {}
@@ -130,23 +138,23 @@ async fn serve(
     }
 }
 
-/// The service, as the thread that asks it has it.
-struct Asker {
+/// The state of the thread that asks the service.
+struct ServiceTask {
     plan: Arc<ServicePlan>,
     health: Arc<StoreHealth>,
-    client: RefCell<Option<Client>>,
+    client: RefCell<Option<RateLimitClient>>,
 }
 
-impl Asker {
+impl ServiceTask {
     async fn answer(self: Rc<Self>, ask: ServiceRequest) {
         let began = Instant::now();
         let told = match timeout(self.health.timeout, self.ask(ask.request)).await {
             Ok(told) => told,
-            Err(_) => Err((Failure::Timeout, "no answer in time".to_owned())),
+            Err(_) => Err((StoreFailure::Timeout, "no answer in time".to_owned())),
         };
         match told {
             Ok(answer) => {
-                self.health.answered(answer == Answer::Yes, began.elapsed());
+                self.health.answered(answer == LimitDecision::Allowed, began.elapsed());
                 let _ = ask.answer.send(answer);
             }
             Err((failure, error)) => {
@@ -159,27 +167,29 @@ impl Asker {
         }
     }
 
-    async fn ask(&self, request: RateLimitRequest) -> Result<Answer, (Failure, String)> {
-        let response = self.client()?.should_rate_limit(request).await.map_err(trouble)?;
+    async fn ask(&self, request: RateLimitRequest) -> Result<LimitDecision, StoreError> {
+        let response = self.client()?.should_rate_limit(request).await.map_err(store_error)?;
         match response.overall_code {
-            OK => Ok(Answer::Yes),
-            OVER_LIMIT => Ok(Answer::No(response.retry_after().filter(|it| *it > Duration::ZERO))),
-            code => Err((Failure::Error, format!("the answer has the code {code}"))),
+            OK => Ok(LimitDecision::Allowed),
+            OVER_LIMIT => {
+                Ok(LimitDecision::Limited(response.retry_after().filter(|it| *it > Duration::ZERO)))
+            }
+            code => Err((StoreFailure::Error, format!("the answer has the code {code}"))),
         }
     }
 
-    fn client(&self) -> Result<Client, (Failure, String)> {
+    fn client(&self) -> Result<RateLimitClient, StoreError> {
         let mut client = self.client.borrow_mut();
         if client.is_none() {
-            *client = Some(Client::new(&self.plan.address).map_err(trouble)?);
+            *client = Some(RateLimitClient::new(&self.plan.address).map_err(store_error)?);
         }
-        client.clone().ok_or((Failure::Unreachable, String::new()))
+        client.clone().ok_or((StoreFailure::Unreachable, String::new()))
     }
 }
 
-fn trouble(trouble: Trouble) -> (Failure, String) {
-    match trouble {
-        Trouble::Unreachable(error) => (Failure::Unreachable, error),
-        Trouble::Error(error) => (Failure::Error, error),
+fn store_error(error: RateLimitError) -> StoreError {
+    match error {
+        RateLimitError::Unreachable(error) => (StoreFailure::Unreachable, error),
+        RateLimitError::Error(error) => (StoreFailure::Error, error),
     }
 }

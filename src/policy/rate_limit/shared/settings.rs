@@ -1,6 +1,6 @@
 //! What people write under `shared`, and what is made of it.
 
-use super::name::{LEAST_KEY, Names};
+use super::attribute_hasher::{AttributeHasher, LEAST_KEY};
 use crate::config::{is_attribute, normalize};
 use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
@@ -133,20 +133,20 @@ impl OnStoreFailure {
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The store that decides.
-    pub store: Store,
+    pub store: StorePlan,
     /// What is done with operations while it can't be asked.
     pub on_failure: OnStoreFailure,
     /// How long an operation waits for it at most.
     pub timeout: Duration,
     /// What the store gets to see of attributes.
-    pub names: Names,
-    /// Where the key of the names' hash comes from, if it is a secret.
+    pub hasher: AttributeHasher,
+    /// Where the key of the hash comes from, if it is a secret.
     pub hash_key_file: Option<PathBuf>,
 }
 
 /// The store that decides.
 #[derive(Clone, Debug)]
-pub enum Store {
+pub enum StorePlan {
     /// A Redis.
     Redis(RedisPlan),
     /// A rate-limit service.
@@ -174,12 +174,12 @@ pub struct ServicePlan {
     /// Which of its configurations is meant.
     pub domain: String,
     /// The descriptors of an operation that it receives.
-    pub descriptors: Vec<Vec<Entry>>,
+    pub descriptors: Vec<Vec<DescriptorEntryPlan>>,
 }
 
 /// An entry of a descriptor.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct DescriptorEntryPlan {
     /// Its key, and the attribute that it takes its value from.
     pub key: Arc<str>,
     /// A value that is always the same.
@@ -198,16 +198,16 @@ impl Settings {
         }
         let on_failure = given(&self.on_store_failure).unwrap_or_default();
         let hash_key_file = self.hash_key_file.as_ref().and_then(|file| file.value.clone());
-        let names = self.names(hash_key_file.as_deref(), &mut wrong);
+        let hasher = self.attribute_hasher(hash_key_file.as_deref(), &mut wrong);
         match store {
             Some(store) if wrong.is_empty() => {
-                Ok(Plan { store, on_failure, timeout, names, hash_key_file })
+                Ok(Plan { store, on_failure, timeout, hasher, hash_key_file })
             }
             _ => Err(wrong),
         }
     }
 
-    fn names(&self, file: Option<&Path>, wrong: &mut Vec<Mistake>) -> Names {
+    fn attribute_hasher(&self, file: Option<&Path>, wrong: &mut Vec<Mistake>) -> AttributeHasher {
         let plain = self.plain.as_ref().and_then(|list| list.value.as_ref());
         let plain = plain.into_iter().flatten();
         for (at, name) in plain.clone().enumerate().filter(|(_, name)| !is_attribute(name)) {
@@ -237,13 +237,13 @@ impl Settings {
             Some(key)
         });
         let plain = plain.map(|name| (*normalize(name)).into()).collect();
-        Names::new(key.as_ref().map(String::as_bytes), plain)
+        AttributeHasher::new(key.as_ref().map(String::as_bytes), plain)
     }
 
-    fn store(&self, wrong: &mut Vec<Mistake>) -> Option<Store> {
+    fn store(&self, wrong: &mut Vec<Mistake>) -> Option<StorePlan> {
         match (&self.redis, &self.rate_limit_service) {
-            (Some(redis), None) => redis.value.as_ref()?.plan(wrong).map(Store::Redis),
-            (None, Some(service)) => service.value.as_ref()?.plan(wrong).map(Store::Service),
+            (Some(redis), None) => redis.value.as_ref()?.plan(wrong).map(StorePlan::Redis),
+            (None, Some(service)) => service.value.as_ref()?.plan(wrong).map(StorePlan::Service),
             (None, None) => {
                 let hint = "write `redis: { address: … }` or `rate_limit_service: { … }`";
                 wrong.push(Mistake::new(&["shared"], "nobody is named who could decide", hint));
@@ -305,7 +305,7 @@ impl ServiceSettings {
             let hint = format!("at most {MAX_DESCRIPTORS} descriptors, and entries in each");
             wrong.push(Mistake::new(&path, "operations would be told at too great a length", hint));
         }
-        let entry = |it: &EntrySettings| Entry {
+        let entry = |it: &EntrySettings| DescriptorEntryPlan {
             key: it.key.as_str().into(),
             value: it.value.as_deref().map(Into::into),
         };
@@ -329,19 +329,19 @@ fn given<T: Clone>(value: &Opt<T>) -> Option<T> {
 impl Plan {
     /// Whether the store gets values hashed with a key that everybody knows.
     pub(crate) fn hashes_in_public(&self) -> bool {
-        !self.names.is_secret()
+        !self.hasher.is_secret()
     }
 
     /// Whether the store sees an attribute's value as it is.
     pub(crate) fn shows(&self, attribute: &str) -> bool {
-        self.names.shows(attribute)
+        self.hasher.shows(attribute)
     }
 
     /// As a config would have it.
     pub fn to_json(&self) -> Value {
         let (key, store) = match &self.store {
-            Store::Redis(redis) => ("redis", redis.to_json()),
-            Store::Service(service) => ("rate_limit_service", service.to_json()),
+            StorePlan::Redis(redis) => ("redis", redis.to_json()),
+            StorePlan::Service(service) => ("rate_limit_service", service.to_json()),
         };
         let mut shown = json!({
             key: store,
@@ -351,8 +351,8 @@ impl Plan {
         if let Some(file) = &self.hash_key_file {
             shown["hash_key_file"] = json!(file);
         }
-        if !self.names.plain().is_empty() {
-            shown["plain"] = json!(self.names.plain());
+        if !self.hasher.plain().is_empty() {
+            shown["plain"] = json!(self.hasher.plain());
         }
         shown
     }
@@ -372,7 +372,7 @@ impl RedisPlan {
 
 impl ServicePlan {
     fn to_json(&self) -> Value {
-        let entry = |entry: &Entry| match &entry.value {
+        let entry = |entry: &DescriptorEntryPlan| match &entry.value {
             Some(value) => json!({ "key": &*entry.key, "value": &**value }),
             None => json!({ "key": &*entry.key }),
         };

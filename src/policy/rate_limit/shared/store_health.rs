@@ -1,6 +1,6 @@
 //! Health of the store of a shared limit: what is decided, counted and logged while it fails.
 
-use super::{Answer, Local, OnStoreFailure, Plan};
+use super::{FallbackLimiter, LimitDecision, OnStoreFailure, Plan};
 use metrics::{Counter, Histogram};
 use std::{
     sync::{
@@ -21,7 +21,7 @@ const WARN: Duration = Duration::from_secs(60);
 
 /// Why a round trip brought no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(super) enum StoreFailure {
     /// It took too long.
     Timeout,
     /// There is no connection.
@@ -32,23 +32,26 @@ pub(super) enum Failure {
     Full,
 }
 
-impl Failure {
-    const ALL: [Failure; 4] =
-        [Failure::Timeout, Failure::Unreachable, Failure::Error, Failure::Full];
+impl StoreFailure {
+    const ALL: [StoreFailure; 4] =
+        [StoreFailure::Timeout, StoreFailure::Unreachable, StoreFailure::Error, StoreFailure::Full];
 
     fn as_str(self) -> &'static str {
         match self {
-            Failure::Timeout => "timeout",
-            Failure::Unreachable => "unreachable",
-            Failure::Error => "error",
-            Failure::Full => "full",
+            StoreFailure::Timeout => "timeout",
+            StoreFailure::Unreachable => "unreachable",
+            StoreFailure::Error => "error",
+            StoreFailure::Full => "full",
         }
     }
 }
 
+/// Why a store can't be asked, with the error's text.
+pub(super) type StoreError = (StoreFailure, String);
+
 /// The warnings that were logged.
 #[derive(Default)]
-struct Warned {
+struct WarningState {
     /// When it was last logged that the store is unavailable.
     at: Option<Instant>,
     /// Whether the recovery is still to be logged.
@@ -60,7 +63,7 @@ pub(super) struct StoreHealth {
     pub(super) policy: Arc<str>,
     store: &'static str,
     on_failure: OnStoreFailure,
-    local: Arc<dyn Local>,
+    local: Arc<dyn FallbackLimiter>,
     /// How long an operation waits, and a round trip takes, at most.
     pub(super) timeout: Duration,
     began: Instant,
@@ -68,7 +71,7 @@ pub(super) struct StoreHealth {
     /// The time of the next attempt, in milliseconds since `began`. 0: the store is available.
     away_until: AtomicU64,
     pause: AtomicU64,
-    warned: Mutex<Warned>,
+    warned: Mutex<WarningState>,
     granted: Counter,
     refused: Counter,
     took: Histogram,
@@ -81,7 +84,7 @@ impl StoreHealth {
         plan: &Plan,
         store: &'static str,
         policy: &Arc<str>,
-        local: Arc<dyn Local>,
+        local: Arc<dyn FallbackLimiter>,
         metrics: &Metrics,
     ) -> Self {
         let labels = [("policy", &**policy), ("store", store)];
@@ -89,7 +92,7 @@ impl StoreHealth {
             let labels = [labels[0], labels[1], ("result", result)];
             metrics.counter(names::SHARED_LIMIT_REQUESTS_TOTAL, &labels)
         };
-        let errors = |failure: Failure| {
+        let errors = |failure: StoreFailure| {
             let labels = [labels[0], labels[1], ("kind", failure.as_str())];
             metrics.counter(names::SHARED_LIMIT_ERRORS_TOTAL, &labels)
         };
@@ -107,7 +110,7 @@ impl StoreHealth {
             granted: requests("granted"),
             refused: requests("refused"),
             took: metrics.histogram(names::SHARED_LIMIT_DURATION_SECONDS, &labels),
-            errors: Failure::ALL.map(errors),
+            errors: StoreFailure::ALL.map(errors),
             fallbacks: metrics.counter(names::SHARED_LIMIT_FALLBACKS_TOTAL, &labels),
         }
     }
@@ -135,11 +138,11 @@ impl StoreHealth {
     }
 
     /// Decides without the store.
-    pub(super) fn decide(&self, key: u64, n: u64, now: Instant) -> Answer {
+    pub(super) fn decide(&self, key: u64, n: u64, now: Instant) -> LimitDecision {
         self.fallbacks.increment(1);
         match self.on_failure {
-            OnStoreFailure::Allow => Answer::Yes,
-            OnStoreFailure::Refuse => Answer::No(None),
+            OnStoreFailure::Allow => LimitDecision::Allowed,
+            OnStoreFailure::Refuse => LimitDecision::Limited(None),
             OnStoreFailure::Local => self.local.take(key, n, now),
         }
     }
@@ -183,29 +186,29 @@ impl StoreHealth {
     }
 
     /// The store did not answer.
-    pub(super) fn failed(&self, failure: Failure, error: &str) {
-        let place = Failure::ALL.iter().position(|it| *it == failure);
+    pub(super) fn failed(&self, failure: StoreFailure, error: &str) {
+        let place = StoreFailure::ALL.iter().position(|it| *it == failure);
         if let Some(counter) = place.and_then(|place| self.errors.get(place)) {
             counter.increment(1);
         }
         // A full queue says nothing about the store.
-        if failure == Failure::Full {
+        if failure == StoreFailure::Full {
             return;
         }
         let failures = self.failures.fetch_add(1, Relaxed).saturating_add(1);
-        if failure == Failure::Unreachable || failures >= MAX_FAILURES {
+        if failure == StoreFailure::Unreachable || failures >= MAX_FAILURES {
             let until = self.millis() + self.pause.load(Relaxed);
             let _ = self.away_until.compare_exchange(0, until, Relaxed, Relaxed);
             self.warn(failure, error);
         }
     }
 
-    fn warn(&self, failure: Failure, error: &str) {
+    fn warn(&self, failure: StoreFailure, error: &str) {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
         if warned.at.is_some_and(|at| at.elapsed() < WARN) {
             return;
         }
-        *warned = Warned { at: Some(Instant::now()), away: true };
+        *warned = WarningState { at: Some(Instant::now()), away: true };
         tracing::warn!(
             policy = %self.policy,
             store = self.store,

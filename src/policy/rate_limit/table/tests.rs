@@ -1,7 +1,7 @@
 //! What a table keeps, and what it may forget.
 
 use super::*;
-use crate::policy::stand::Random;
+use crate::policy::testing::Random;
 use std::{convert::Infallible, thread};
 
 fn charge(table: &ArrivalTable, key: u64, now: u64, cost: u64) -> bool {

@@ -1,4 +1,4 @@
-//! What tests of policies stand on: a listener's materials, and operations to ask about.
+//! Fixtures for tests of policies: a listener's environment, and operations to ask about.
 
 use super::{Decision, PolicyEnv, SeriesPolicy, Settled, WorkerPolicy, rule::Rule};
 use crate::{
@@ -12,8 +12,8 @@ use tollgate_metrics::Metrics;
 
 const TOY: &Protocol = &Protocol::plain("toy");
 
-/// Materials for a listener called `front`.
-pub(super) fn materials() -> PolicyEnv {
+/// The environment of a listener called `front`.
+pub(super) fn policy_env() -> PolicyEnv {
     let plan = config::for_proxy("tcp", "127.0.0.1:0", "127.0.0.1:1", None).unwrap();
     let metrics = Metrics::new();
     PolicyEnv {
@@ -45,8 +45,8 @@ pub(super) fn policy(rule: &Rule, from: &PolicyEnv) -> Box<dyn WorkerPolicy> {
     rule.config.worker_policy(rule, from)
 }
 
-/// How it applies to operations of a name on a resource.
-pub(super) fn bound(
+/// The policy's share for operations of a name on a resource.
+pub(super) fn series_policy(
     policy: &dyn WorkerPolicy,
     name: &str,
     resource: &str,
@@ -56,26 +56,26 @@ pub(super) fn bound(
     policy.bind(&key).unwrap()
 }
 
-/// A client, and what it says of itself.
+/// A client and its attributes.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Client {
+pub(super) struct TestClient {
     pub(super) peer: Option<IpAddr>,
     pub(super) user: Option<&'static str>,
     pub(super) backs_off: Option<&'static str>,
 }
 
 /// The n-th client.
-pub(super) fn client(n: u32) -> Client {
-    Client { peer: Some(IpAddr::V4(n.into())), ..Client::default() }
+pub(super) fn client(n: u32) -> TestClient {
+    TestClient { peer: Some(IpAddr::V4(n.into())), ..TestClient::default() }
 }
 
 /// The connection of the n-th client.
-pub(super) fn link(n: u32) -> ConnectionInfo {
+pub(super) fn connection(n: u32) -> ConnectionInfo {
     let local = ([127, 0, 0, 1], 27017).into();
     ConnectionInfo { peer: (IpAddr::V4(n.into()), 40000).into(), local }
 }
 
-impl Attributes for Client {
+impl Attributes for TestClient {
     fn get<'a>(&'a self, _: &'a [u8], name: &str) -> AttributeValue<'a> {
         match name {
             "user" => self.user.into(),
@@ -90,7 +90,7 @@ impl Attributes for Client {
 }
 
 /// An operation of a client.
-pub(super) fn operation(client: &Client) -> Operation<'_> {
+pub(super) fn operation(client: &TestClient) -> Operation<'_> {
     Operation {
         protocol: TOY,
         name: "find",
@@ -107,7 +107,7 @@ pub(super) fn operation(client: &Client) -> Operation<'_> {
 }
 
 /// Asks about an operation of a client.
-pub(super) fn ask(bound: &dyn SeriesPolicy, client: &Client, now: Instant) -> (Decision, u64) {
+pub(super) fn ask(bound: &dyn SeriesPolicy, client: &TestClient, now: Instant) -> (Decision, u64) {
     let mut memo = 0;
     let decision = bound.admit(&operation(client), now, &mut memo);
     (decision, memo)

@@ -4,7 +4,7 @@ use super::{limiter::Buckets, shared};
 use crate::policy::{PolicyEnv, Rule};
 use governor::nanos::Nanos;
 use metrics::Counter;
-use shared::Answer;
+use shared::LimitDecision;
 use std::{
     convert::Infallible,
     sync::Arc,
@@ -13,12 +13,12 @@ use std::{
 use tollgate_metrics::table as names;
 
 /// This process's buckets, for all workers and the thread that asks the store.
-pub(super) struct Local {
+pub(super) struct LocalFallback {
     buckets: Arc<Buckets>,
     overflow: Counter,
 }
 
-impl Local {
+impl LocalFallback {
     pub(super) fn new(buckets: &Arc<Buckets>, rule: &Rule, from: &PolicyEnv) -> Self {
         let labels = [("policy", &*rule.name)];
         let overflow = from.metrics.counter(names::RATE_LIMIT_OVERFLOW_TOTAL, &labels);
@@ -43,8 +43,8 @@ impl Local {
     }
 }
 
-impl shared::Local for Local {
-    fn take(&self, key: u64, n: u64, now: Instant) -> Answer {
+impl shared::FallbackLimiter for LocalFallback {
+    fn take(&self, key: u64, n: u64, now: Instant) -> LimitDecision {
         let allowance = self.buckets.allowance;
         let cost = allowance.nanos(n).max(1);
         // More than the burst is there when nothing else was for a while.
@@ -56,7 +56,7 @@ impl shared::Local for Local {
                 wait => Err(Duration::from_nanos(wait)),
             }
         });
-        taken.map_or_else(|wait| Answer::No(Some(wait)), |()| Answer::Yes)
+        taken.map_or_else(|wait| LimitDecision::Limited(Some(wait)), |()| LimitDecision::Allowed)
     }
 
     fn spend(&self, key: u64, n: u64, now: Instant) {
@@ -72,43 +72,43 @@ mod tests {
     use super::*;
     use crate::policy::{
         rate_limit::Allowance,
-        stand::{materials, rule},
+        testing::{policy_env, rule},
     };
-    use shared::Local as _;
+    use shared::FallbackLimiter as _;
 
     const MS: Duration = Duration::from_millis(1);
 
     /// Ten a second and five at once, and a moment after it came to be.
-    fn local() -> (Local, Instant) {
-        let (rule, from, now) = (rule("deny: {}"), materials(), Instant::now());
+    fn local() -> (LocalFallback, Instant) {
+        let (rule, from, now) = (rule("deny: {}"), policy_env(), Instant::now());
         let rate = values::Rate { amount: 10, per: Duration::from_secs(1) };
         let buckets = Buckets::new(Allowance { rate, burst: 5 }, 100, now);
-        (Local::new(&Arc::new(buckets), &rule, &from), now)
+        (LocalFallback::new(&Arc::new(buckets), &rule, &from), now)
     }
 
     #[test]
     fn it_holds_this_process_to_the_rate_and_the_burst() {
         let (local, now) = local();
-        let got = |now| (0..10).filter(|_| local.take(1, 1, now) == Answer::Yes).count();
+        let got = |now| (0..10).filter(|_| local.take(1, 1, now) == LimitDecision::Allowed).count();
         assert_eq!((got(now), got(now + 99 * MS), got(now + 300 * MS)), (5, 0, 3));
-        assert_eq!(local.take(1, 1, now + 350 * MS), Answer::No(Some(50 * MS)));
-        assert_eq!(local.take(2, 1, now), Answer::Yes, "another key");
+        assert_eq!(local.take(1, 1, now + 350 * MS), LimitDecision::Limited(Some(50 * MS)));
+        assert_eq!(local.take(2, 1, now), LimitDecision::Allowed, "another key");
     }
 
     #[test]
     fn more_than_the_burst_is_taken_from_a_full_bucket_only() {
         let (local, now) = local();
-        assert_eq!(local.take(1, 20, now), Answer::Yes);
-        assert_eq!(local.take(1, 1, now), Answer::No(Some(1600 * MS)));
-        assert_eq!(local.take(1, 20, now + 1999 * MS), Answer::No(Some(MS)));
-        assert_eq!(local.take(1, 20, now + 2000 * MS), Answer::Yes);
+        assert_eq!(local.take(1, 20, now), LimitDecision::Allowed);
+        assert_eq!(local.take(1, 1, now), LimitDecision::Limited(Some(1600 * MS)));
+        assert_eq!(local.take(1, 20, now + 1999 * MS), LimitDecision::Limited(Some(MS)));
+        assert_eq!(local.take(1, 20, now + 2000 * MS), LimitDecision::Allowed);
     }
 
     #[test]
     fn what_was_spent_has_to_be_earned_again() {
         let (local, now) = local();
         local.spend(1, 24, now);
-        assert_eq!(local.take(1, 1, now), Answer::No(Some(2000 * MS)));
-        assert_eq!(local.take(1, 1, now + 2000 * MS), Answer::Yes);
+        assert_eq!(local.take(1, 1, now), LimitDecision::Limited(Some(2000 * MS)));
+        assert_eq!(local.take(1, 1, now + 2000 * MS), LimitDecision::Allowed);
     }
 }

@@ -1,7 +1,6 @@
-//! What a key is called in a store: the same on every machine, without secrets, and of bounded
-//! length.
+//! The name of a key in a store: the same on every machine, without secrets, and of bounded length.
 
-use super::Attribute;
+use super::AttributeLookup;
 use crate::policy::key::is_common;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
@@ -19,12 +18,12 @@ pub(super) const LEAST_KEY: usize = 16;
 /// How many hexadecimal digits of a hash are shown: 128 bits.
 const DIGITS: usize = 32;
 
-/// How names are made of the values of attributes.
+/// Makes the names of keys in a store from the values of attributes.
 ///
 /// Most values are not meant for all readers of a store: tokens, cookies, people's names. A store
 /// sees an HMAC-SHA-256 (RFC 2104) of those, cut to 128 bits.
 #[derive(Clone)]
-pub struct Names {
+pub struct AttributeHasher {
     mac: Hmac<Sha256>,
     /// Whether the key of the hash is secret.
     secret: bool,
@@ -32,24 +31,24 @@ pub struct Names {
     plain: Arc<[Box<str>]>,
 }
 
-impl Default for Names {
+impl Default for AttributeHasher {
     fn default() -> Self {
         Self::new(None, Vec::new())
     }
 }
 
 /// The key stays out.
-impl fmt::Debug for Names {
+impl fmt::Debug for AttributeHasher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Names")
+        f.debug_struct("AttributeHasher")
             .field("secret", &self.secret)
             .field("plain", &self.plain)
             .finish_non_exhaustive()
     }
 }
 
-impl Names {
-    /// Names whose values are hashed with this key, but for the `plain` attributes.
+impl AttributeHasher {
+    /// Hashes values with this key, except those of the `plain` attributes.
     pub fn new(key: Option<&[u8]>, plain: Vec<Box<str>>) -> Self {
         let key_or_public = key.unwrap_or(PUBLIC_KEY);
         // HMAC takes keys of any length: the error can't occur, and a key of zeros is no secret.
@@ -88,7 +87,7 @@ impl Names {
         &self,
         policy: &str,
         key: &[Arc<str>],
-        attribute: &Attribute<'_>,
+        attribute: &AttributeLookup<'_>,
     ) -> Box<str> {
         let mut name = format!("tollgate:{policy}:");
         let mut first = true;
@@ -142,18 +141,18 @@ mod tests {
 
     const TOKEN: &str = "Bearer eyJhbGciOi.SECRET-TOKEN.sig";
 
-    fn named_by(names: &Names, parts: &[(&str, &str)]) -> String {
+    fn named_by(hasher: &AttributeHasher, parts: &[(&str, &str)]) -> String {
         let key: Vec<Arc<str>> =
             ["peer", "resource", "user", "header.authorization"].map(Into::into).into();
         let value = |name: &str| {
             let (_, value) = parts.iter().find(|(part, _)| *part == name)?;
             Some(Cow::Borrowed(*value))
         };
-        names.name("per-peer", &key, &value).into()
+        hasher.name("per-peer", &key, &value).into()
     }
 
     fn named(parts: &[(&str, &str)]) -> String {
-        named_by(&Names::default(), parts)
+        named_by(&AttributeHasher::default(), parts)
     }
 
     #[test]
@@ -187,7 +186,7 @@ mod tests {
 
     #[test]
     fn machines_agree_on_a_name_if_they_have_the_same_secret() {
-        let secret = |text: &str| Names::new(Some(text.as_bytes()), Vec::new());
+        let secret = |text: &str| AttributeHasher::new(Some(text.as_bytes()), Vec::new());
         let parts = [("user", "ann"), ("peer", "10.0.0.1")];
         let one = named_by(&secret("0123456789abcdef"), &parts);
         assert_eq!(one, named_by(&secret("0123456789abcdef"), &parts));
@@ -198,10 +197,10 @@ mod tests {
 
     #[test]
     fn a_plain_attribute_is_shown_as_it_is() {
-        let names = Names::new(None, vec!["user".into()]);
-        assert_eq!(named_by(&names, &[("user", "ann")]), "tollgate:per-peer:user=ann");
+        let hasher = AttributeHasher::new(None, vec!["user".into()]);
+        assert_eq!(named_by(&hasher, &[("user", "ann")]), "tollgate:per-peer:user=ann");
         for (attribute, shown) in [("peer/64", true), ("user", true), ("app", false)] {
-            assert_eq!(names.shows(attribute), shown, "{attribute}");
+            assert_eq!(hasher.shows(attribute), shown, "{attribute}");
         }
     }
 

@@ -30,7 +30,7 @@ pub(super) struct LocalLimit {
 struct LocalLimitState {
     plan: Arc<Plan>,
     limiter: Limiter,
-    no: Rejection,
+    rejection: Rejection,
 }
 
 impl LocalLimit {
@@ -43,7 +43,11 @@ impl LocalLimit {
         let labels = [("policy", &*rule.name)];
         let overflow = from.metrics.counter(names::RATE_LIMIT_OVERFLOW_TOTAL, &labels);
         let limiter = Limiter::new(Arc::clone(buckets), overflow);
-        let own = LocalLimitState { plan: Arc::clone(plan), limiter, no: plan.no(&rule.name) };
+        let own = LocalLimitState {
+            plan: Arc::clone(plan),
+            limiter,
+            rejection: plan.rejection(&rule.name),
+        };
         Self {
             listener: Arc::clone(&from.listener),
             protocol: from.protocol.name,
@@ -59,13 +63,14 @@ impl WorkerPolicy for LocalLimit {
     }
 
     fn connect(&self, link: &ConnectionInfo, now: Instant) -> ConnectDecision {
-        let LocalLimitState { plan, limiter, no } = &*self.own;
+        let LocalLimitState { plan, limiter, rejection } = &*self.own;
         let key = plan.key_spec.connection_key(&self.listener, self.protocol, link);
         if limiter.take(key, now) {
             return ConnectDecision::Accept;
         }
         let wait = plan.over.delays().then(|| limiter.reserve(key, now, plan.max_delay));
-        wait.flatten().map_or_else(|| ConnectDecision::Reject(no.clone()), ConnectDecision::Delay)
+        wait.flatten()
+            .map_or_else(|| ConnectDecision::Reject(rejection.clone()), ConnectDecision::Delay)
     }
 }
 
@@ -81,7 +86,7 @@ impl SeriesPolicy for RateLimitSeries {
         if operation.long_poll {
             return Decision::Admit;
         }
-        let LocalLimitState { plan, limiter, no } = &*self.own;
+        let LocalLimitState { plan, limiter, rejection } = &*self.own;
         let key = self.key_hasher.key(operation);
         *memo = key;
         if plan.unit.is_paid_before() {
@@ -91,9 +96,9 @@ impl SeriesPolicy for RateLimitSeries {
         } else if limiter.debt(key, now).is_zero() {
             return Decision::Admit;
         }
-        match plan.over.delays_this(operation).then(|| self.own.wait(key, now)).flatten() {
+        match plan.over.delays_operation(operation).then(|| self.own.wait(key, now)).flatten() {
             Some(wait) => Decision::delay(wait),
-            None => Decision::Reject(no.clone()),
+            None => Decision::Reject(rejection.clone()),
         }
     }
 
