@@ -195,7 +195,7 @@ impl<C: Codec> Future for Relay<C> {
     type Output = Close;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Close> {
-        if let Some(close) = self.shaping.as_ref().and_then(|bent| bent.lingering) {
+        if let Some(close) = self.shaping.as_ref().and_then(|shaping| shaping.lingering) {
             return self.poll_linger(close, cx);
         }
         let close = ready!(self.poll_relay(cx));

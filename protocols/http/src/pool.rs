@@ -216,7 +216,7 @@ impl Pool {
         let crate::proxy::Dialed { stream, lease, queued } = dialed;
         let name = Rc::clone(&lease);
         let failed = |error: hyper::Error| {
-            tracing::debug!(endpoint = &**name.name(), %error, "no HTTP can be spoken");
+            tracing::debug!(endpoint = &**name.name(), %error, "handshake failed");
             Unreachable {
                 reason: RejectReason::NoEndpoint,
                 message: format!("`{}` speaks no HTTP", self.cluster.name()),
