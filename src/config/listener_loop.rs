@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_that_leads_to_itself_is_told() {
+    fn a_listener_that_leads_to_itself_is_reported() {
         for (address, endpoint) in [
             ("127.0.0.1:27017", "localhost:27017"),
             ("127.0.0.1:27017", "127.0.0.1:27017"),
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_through_other_listeners_is_told_once() {
+    fn a_loop_through_other_listeners_is_reported_once() {
         let chain = [
             ("a", "127.0.0.1:1", "127.0.0.1:2"),
             ("b", "127.0.0.1:2", "localhost:3"),

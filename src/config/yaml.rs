@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_yaml_is_told_without_the_reader_s_own_words() {
+    fn yaml_errors_are_reported_without_the_parser_s_own_words() {
         for text in [
             "? [a, b]\n: c\n",
             "? {a: b}\n: c\n",

@@ -4,7 +4,7 @@ use super::{fixtures, target};
 use std::{fs, path::Path};
 
 #[test]
-fn whatever_is_written_is_read_or_told_apart() {
+fn any_text_is_read_or_reported() {
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/fuzz/config");
     let mut paths: Vec<_> = fs::read_dir(kept).unwrap().map(|e| e.unwrap().path()).collect();
     paths.sort();

@@ -29,7 +29,7 @@ fn fixtures(kind: &str) -> Vec<PathBuf> {
 }
 
 #[test]
-fn every_bad_config_is_told_apart_word_for_word() {
+fn every_bad_config_has_its_golden_problems() {
     let files = fixtures("bad");
     assert!(files.len() >= 28, "{}", files.len());
     for path in files {

@@ -56,7 +56,7 @@ fn a_minimal_config_gets_the_documented_defaults() {
 }
 
 #[test]
-fn what_is_written_is_what_runs() {
+fn the_written_config_is_the_plan() {
     let plan = parse("t.yaml", include_str!("../../fixtures/config/good/every_key.yaml")).unwrap();
     assert_eq!((plan.workers, plan.max_connections, plan.max_series), (2, 500, 100));
     let admin = plan.admin.unwrap();
@@ -91,7 +91,7 @@ fn what_is_written_is_what_runs() {
 }
 
 #[test]
-fn what_is_written_about_a_cluster_is_what_runs() {
+fn the_written_cluster_is_the_plan() {
     let seconds = Duration::from_secs;
     let plan = parse("t.yaml", include_str!("../../fixtures/config/good/every_key.yaml")).unwrap();
     assert_eq!(plan.zone.as_deref(), Some("eu-1a"));
@@ -130,7 +130,7 @@ fn what_is_written_about_a_cluster_is_what_runs() {
 }
 
 #[test]
-fn what_is_written_about_failures_and_connections_is_what_runs() {
+fn written_failure_and_connection_settings_are_the_plan() {
     let seconds = Duration::from_secs;
     let plan = parse("t.yaml", include_str!("../../fixtures/config/good/every_key.yaml")).unwrap();
     let [orders, cache, games, ..] = plan.clusters.as_slice() else {
@@ -183,7 +183,7 @@ fn what_is_written_about_failures_and_connections_is_what_runs() {
 }
 
 #[test]
-fn what_is_written_about_http_is_what_runs() {
+fn written_http_settings_are_the_plan() {
     let plan = parse("t.yaml", include_str!("../../fixtures/config/good/every_key.yaml")).unwrap();
     let find = |name: &str| plan.listeners.iter().find(|it| &*it.name == name).unwrap();
     let clusters = |name: &str| {
@@ -220,7 +220,7 @@ fn a_listener_whose_routes_lead_somewhere_needs_no_cluster() {
 }
 
 #[test]
-fn what_is_written_about_policies_is_what_runs() {
+fn written_policies_are_the_plan() {
     let plan = parse("t.yaml", include_str!("../../fixtures/config/good/policies.yaml")).unwrap();
     let shown: Vec<_> = plan.policies.iter().map(|rule| rule.to_json()).collect();
     assert_eq!(
@@ -337,7 +337,7 @@ fn a_proxy_needs_no_file() {
 }
 
 #[test]
-fn wrong_arguments_are_all_told() {
+fn all_wrong_arguments_are_reported() {
     let problems = for_proxy("mongodb", "localhost:1", "db", Some("off")).unwrap_err();
     let printed = problems.to_string();
     for part in ["did you mean `mongo`?", "`localhost` is not an IP", "`db` has no port"] {
@@ -357,7 +357,7 @@ fn problems_are_json_for_machines() {
 }
 
 #[test]
-fn addresses_that_cannot_both_be_listened_on_are_told() {
+fn conflicting_listen_addresses_are_reported() {
     let both = |one: &str, other: &str| {
         let listener =
             |address| format!("{{ address: \"{address}\", protocol: tcp, cluster: db }}");

@@ -165,7 +165,7 @@ fn a_histogram_falls_into_cumulative_buckets() {
 }
 
 #[test]
-fn a_histogram_bears_what_is_no_duration() {
+fn a_histogram_accepts_invalid_durations() {
     let metrics = Metrics::new();
     let histogram = metrics.histogram(OPERATION_DURATION_SECONDS, &FIND);
     histogram.record(f64::NAN);
@@ -226,7 +226,7 @@ fn past_its_bound_the_recorder_drops_new_series_and_counts_them() {
 }
 
 #[test]
-fn what_is_forgotten_is_gone_and_leaves_room() {
+fn forgotten_series_are_gone_and_make_room() {
     let metrics = Metrics::with_max_series(3);
     let connects = |cluster, result| {
         let labels = [("cluster", cluster), ("endpoint", "e"), ("result", result)];
@@ -251,7 +251,7 @@ fn what_is_forgotten_is_gone_and_leaves_room() {
 }
 
 #[test]
-fn what_nobody_declared_is_dropped_and_counted() {
+fn undeclared_metrics_are_dropped_and_counted() {
     let metrics = Metrics::new();
     metrics.counter("tollgate_surprise_total", &[]).increment(1);
     metrics.gauge(CONNECTIONS_TOTAL, &[("listener", "l")]).increment(1); // a counter

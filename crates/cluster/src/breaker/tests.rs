@@ -153,7 +153,7 @@ async fn full_endpoints_are_skipped_and_clients_wait_when_all_are_full() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn an_endpoint_more_serves_who_waits() {
+async fn a_new_endpoint_serves_waiting_clients() {
     let cluster = cluster(2, &Metrics::new(), |plan| plan.max_connections_per_endpoint = Some(1));
     let kept = cluster.set.load().members.clone();
     cluster.update_set(|members| members[..1].to_vec());
@@ -326,7 +326,7 @@ fn without_a_limit_operations_are_not_even_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_is_told_once_a_minute() {
+async fn a_full_limit_is_logged_once_a_minute() {
     let cluster = cluster(1, &Metrics::new(), |_| {});
     let breaker = &cluster.breaker;
     let mut told = 0;

@@ -69,7 +69,7 @@ fn ejections_and_returns_are_lines_with_their_reasons() {
 }
 
 #[test]
-fn what_is_done_by_hand_is_told() {
+fn operator_actions_are_logged() {
     let lines = written(two(), |cluster| {
         cluster.operator_eject("10.0.0.2:5000").unwrap();
         cluster.operator_drain("10.0.0.1:5000").unwrap();
@@ -114,7 +114,7 @@ fn a_changed_set_is_logged_with_added_and_removed_endpoints() {
 }
 
 #[test]
-fn health_and_panic_are_told_in_words() {
+fn health_and_panic_are_logged_as_text() {
     let cluster = Cluster::new(Arc::new(two()), &Metrics::new());
     let endpoint = &cluster.endpoints()[0];
     let line = |event: Event<'_>| timeless(cluster.events.line(&event, SystemTime::now()));

@@ -326,7 +326,7 @@ fn failure_percentages_at_the_threshold_are_outliers_the_worst_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sweep_ejects_who_stands_out() {
+async fn a_sweep_ejects_outliers() {
     let cluster = cluster(10, |plan| plan.consecutive_failures = 0);
     for index in 0..10 {
         operations(&cluster, index, Outcome::Ok, 200);

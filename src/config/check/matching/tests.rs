@@ -28,17 +28,17 @@ fn problems_of(text: &str, scope: &Scope, about_connections: bool) -> Vec<String
         let made = policies.compile(written);
         policies.reaches_a_listener(tree.at, &made);
     }
-    let told = |it: &crate::config::Problem| format!("{}:{} {}", it.line, it.column, it.message);
-    report.finish().0.iter().map(told).collect()
+    let line = |it: &crate::config::Problem| format!("{}:{} {}", it.line, it.column, it.message);
+    report.finish().0.iter().map(line).collect()
 }
 
 #[test]
-fn what_decides_about_connections_matches_by_what_is_known_of_them() {
+fn policies_for_connections_match_only_what_is_known_then() {
     let scope = scope(&[("db", Some("mongo"))]);
-    let told = |text| problems_of(text, &scope, true);
-    assert!(problems_of("{ listener: db, not: { peer: 10.0.0.7, protocol: tcp } }").is_empty());
+    let problems = |text| problems_of(text, &scope, true);
+    assert!(problems("{ listener: db, not: { peer: 10.0.0.7, protocol: tcp } }").is_empty());
     assert_eq!(
-        problems_of("{ operation: find, peer: 10.0.0.7, not: { app: x } }"),
+        problems("{ operation: find, peer: 10.0.0.7, not: { app: x } }"),
         [
             "1:3 `bandwidth` decides before `operation` is known",
             "1:43 `bandwidth` decides before `app` is known",
@@ -47,7 +47,7 @@ fn what_decides_about_connections_matches_by_what_is_known_of_them() {
 }
 
 #[test]
-fn a_match_that_no_listener_can_meet_is_told_and_no_other() {
+fn only_a_match_that_no_listener_can_meet_is_reported() {
     let never = ["1:1 this matches no operation of any listener"];
     let both = scope(&[("db", Some("mongo")), ("raw", Some("tcp"))]);
     for text in [
@@ -91,7 +91,7 @@ fn a_match_that_no_listener_can_meet_is_told_and_no_other() {
 }
 
 #[test]
-fn what_no_operation_is_called_or_is_about_is_told() {
+fn unknown_operations_and_resources_are_reported() {
     let all = scope(&[("db", Some("mongo")), ("web", Some("http")), ("raw", Some("tcp"))]);
     for (text, message) in [
         ("{ protocol: mongo, operation: insertMany }", "there is no command `insertMany`"),
@@ -104,8 +104,8 @@ fn what_no_operation_is_called_or_is_about_is_told() {
         ("{ db: shop }", "unknown key `db`, did you mean `database`?"),
         ("{ ns: shop.orders }", "unknown key `ns`, did you mean `resource`?"),
     ] {
-        let told = problems_of(text, &all, false);
-        let [one] = told.as_slice() else { panic!("{text}: {told:?}") };
+        let found = problems_of(text, &all, false);
+        let [one] = found.as_slice() else { panic!("{text}: {found:?}") };
         assert!(one.contains(message), "{text}: {one}");
     }
     for text in [
@@ -115,10 +115,10 @@ fn what_no_operation_is_called_or_is_about_is_told() {
         "{ listener: web, header.X-Team: a }",
         "{ protocol: nothing-that-is-known, operation: x }",
     ] {
-        let told = problems_of(text, &all, false);
+        let found = problems_of(text, &all, false);
         assert!(
-            told.iter().all(|it| it.contains("no protocol") || it.contains("matches no")),
-            "{told:?}"
+            found.iter().all(|it| it.contains("no protocol") || it.contains("matches no")),
+            "{found:?}"
         );
     }
 }
