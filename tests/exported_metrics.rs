@@ -1,0 +1,263 @@
+//! One proxy with listeners of every protocol, driven until each metric of the table has moved.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod support;
+
+use bson::{Document, doc};
+use grpc::Grpc;
+use mongo::Mongo;
+use operation::Codec;
+use socket2::{Domain, Socket, Type};
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    process::Command,
+};
+use support::{
+    client::RawClient,
+    ends::{End, Upstream},
+    eventually,
+    http::{Client, Content, Reply, Service, Version, get, origin, post},
+    metrics::Sample,
+    scripted::{Scripted, reply_to},
+    tollgate::{Tollgate, program},
+    wire::{self, Message, op_msg},
+};
+use tcp::Tcp;
+use tollgate_metrics::table::{self, Kind, Metric, REASON, TABLE};
+
+/// The metrics that are exported as 0 here, and what would be needed to move each.
+const AT_ZERO: &[(&str, &str)] = &[
+    (table::ACCEPT_PAUSED_TOTAL, "no free descriptor, as in tests/connections.rs: all else fails"),
+    (table::PANICS_TOTAL, "a bug: tests/panics.rs counts a panic in its own process"),
+    (table::LOG_DROPPED_TOTAL, "a stderr that nothing reads, as in tests/logs.rs"),
+    (table::METRICS_DROPPED_TOTAL, "200,000 series; the tests of crates/metrics lower the limit"),
+];
+
+/// A gRPC message: `SERVING` of a health check, `OK` of a rate-limit service.
+const GOOD: &[u8] = b"\0\0\0\0\x02\x08\x01";
+
+/// How many endpoints of one cluster have series of their own.
+const MAX_ENDPOINT_SERIES: u16 = 1024;
+
+/// The servers behind the proxy.
+struct Servers {
+    wire: Upstream,
+    db: Scripted,
+    web: Service,
+    rpc: Service,
+    /// Has a port and does not listen, so that connections to it are refused.
+    gone: Socket,
+}
+
+impl Servers {
+    fn start() -> Self {
+        let rpc = Service::start(Version::Two, |asked| {
+            let status = if asked.target.ends_with("/Missing") { "5" } else { "0" };
+            let message = Content::from(GOOD).trailers(&[("grpc-status", status)]);
+            Reply::ok(message).header("content-type", "application/grpc")
+        });
+        let gone = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        gone.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        let (wire, web) = (Upstream::start(), origin(Version::One));
+        Self { wire, db: Scripted::answering(answer), web, rpc, gone }
+    }
+
+    /// The proxy's config. `endpoints.yaml` in this directory lists the endpoints of `many`.
+    fn config(&self, directory: &Path) -> String {
+        let [file, events] = ["endpoints.yaml", "events.log"].map(|name| directory.join(name));
+        let (file, events) = (file.display(), events.display());
+        let (wire, db) = (self.wire.address(), self.db.address());
+        let gone = self.gone.local_addr().unwrap().as_socket().unwrap();
+        let (web, rpc) = (self.web.address(), self.rpc.address());
+        let (rpc_cluster, gone_port) = (self.rpc.endpoints(), gone.port());
+        format!(
+            r#"
+workers: 1
+max_series: 1
+event_log: {{ path: "{events}" }}
+listeners:
+  wire: {{ address: "127.0.0.1:0", protocol: tcp, cluster: wire }}
+  many: {{ address: "127.0.0.1:0", protocol: tcp, cluster: many }}
+  gone: {{ address: "127.0.0.1:0", protocol: tcp, cluster: gone }}
+  db:
+    address: "127.0.0.1:0"
+    protocol: {{ mongo: {{ shard_keys: {{ shop.orders: [customer] }} }} }}
+    cluster: db
+    max_held_bytes: 1KiB
+  web: {{ address: "127.0.0.1:0", protocol: http, cluster: web }}
+  rpc: {{ address: "127.0.0.1:0", protocol: grpc, cluster: rpc }}
+clusters:
+  wire:
+    endpoints: ["{wire}"]
+    circuit_breaker: {{ max_connections: 1, max_pending: 1, pending_timeout: 1h }}
+  many: {{ endpoints_file: "{file}" }}
+  gone:
+    endpoints: ["localhost:{gone_port}"]
+    health_check: {{ interval: 250ms, unhealthy_threshold: 1, probe: {{ tcp: {{}} }} }}
+    outlier_detection: {{ consecutive_local_failures: 1, enforcing_consecutive: 0 }}
+  db: {{ endpoints: ["{db}"] }}
+  web:
+    endpoints: ["{gone}", "{web}"]
+    lb_policy: round_robin
+    outlier_detection: {{ consecutive_local_failures: 1, base_ejection_time: 1h }}
+  rpc: {{ {rpc_cluster} }}
+policies:
+- {{ name: stop, match: {{ operation: drop }}, deny: {{}} }}
+- {{ name: dry-stop, match: {{ comment: nightly }}, dry_run: true, deny: {{}} }}
+- {{ name: slow, match: {{ listener: web }}, fault: {{ delay: 1ms }} }}
+- {{ name: dry-slow, match: {{ listener: web }}, dry_run: true, fault: {{ delay: 1ms }} }}
+- {{ name: one-key, match: {{ listener: db }}, rate_limit: {{ rate: 1/h, burst: 1000, key: [resource], max_keys: 1 }} }}
+- name: shared
+  match: {{ listener: rpc }}
+  rate_limit:
+    rate: 1000000/s
+    shared:
+      timeout: 5s
+      rate_limit_service: {{ address: "{rpc}", domain: shop, descriptors: [[{{ key: peer }}]] }}
+- name: no-store
+  match: {{ listener: rpc }}
+  rate_limit: {{ rate: 1000000/s, shared: {{ redis: {{ address: "{gone}" }}, on_store_failure: allow }} }}
+"#
+        )
+    }
+}
+
+/// The proxy where no file can grow, as on a full disk: the lines of both logs are lost.
+fn without_disk() -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -f 0; exec \"$0\" \"$@\""]).arg(program().get_program());
+    shell
+}
+
+/// `insert` fails, everything else succeeds.
+fn answer(asked: &Message) -> Vec<u8> {
+    let inserts = asked.opcode() == wire::OP_MSG && asked.document().contains_key("insert");
+    let document = match inserts {
+        true => doc! { "ok": 0.0, "code": 11000, "codeName": "DuplicateKey", "errmsg": "twice" },
+        false => doc! { "ok": 1.0 },
+    };
+    reply_to(asked, &document)
+}
+
+fn find(collection: &str, filter: Document, comment: &str) -> Vec<u8> {
+    op_msg(1, &doc! { "find": collection, "filter": filter, "comment": comment, "$db": "shop" })
+}
+
+/// Every row of the table, and of what protocols count of their own.
+fn rows() -> Vec<Metric> {
+    let protocols = [Tcp::PROTOCOL, Mongo::PROTOCOL, tollgate_http::PROTOCOL, Grpc::PROTOCOL];
+    TABLE.iter().copied().chain(protocols.iter().flat_map(table::extras)).collect()
+}
+
+/// Whether the sample belongs to this row: by its name, and by the names of its labels.
+fn is_of(sample: &Sample, row: &Metric) -> bool {
+    let suffixes: &[&str] = match row.kind {
+        Kind::Histogram => &["_bucket", "_sum", "_count"],
+        Kind::Counter | Kind::Gauge => &[""],
+    };
+    let suffix = sample.name.strip_prefix(row.name);
+    let Some(suffix) = suffix.filter(|suffix| suffixes.contains(suffix)) else { return false };
+    let mut labels: BTreeSet<&str> = row.labels.iter().copied().collect();
+    if suffix == "_bucket" {
+        labels.insert("le");
+    }
+    if !sample.labels.contains_key(REASON) && row.name == table::OPERATIONS_TOTAL {
+        labels.remove(REASON);
+    }
+    sample.labels.keys().map(String::as_str).eq(labels)
+}
+
+/// Whether any sample of this row is more than 0.
+fn has_moved(samples: &[Sample], row: &Metric) -> bool {
+    samples.iter().any(|sample| is_of(sample, row) && sample.value > 0.0)
+}
+
+/// MongoDB: an answer, an error, a refusal, a request too long to be held, and bytes that are no
+/// message.
+fn drive_mongo(tollgate: &Tollgate) {
+    let mut client = RawClient::connect(tollgate.listener("db"));
+    client.round_trip(&find("orders", doc! { "customer": 3 }, "checkout.total"));
+    client.round_trip(&find("orders", doc! { "customer": 3 }, "nightly"));
+    for number in 0..20 {
+        client.round_trip(&find(&format!("orders-{number}"), doc! {}, "checkout.total"));
+    }
+    client.round_trip(&find("orders", doc! { "text": "y".repeat(1 << 20) }, "checkout.total"));
+    let insert = doc! { "insert": "orders", "documents": [{ "_id": 1 }], "$db": "shop" };
+    client.round_trip(&op_msg(2, &insert));
+    let refused = client.round_trip(&op_msg(3, &doc! { "drop": "orders", "$db": "shop" }));
+    assert_eq!(refused.document().get_i32("code").unwrap(), 13, "denied");
+    let mut broken = RawClient::connect(tollgate.listener("db"));
+    broken.send(&[0; 16]);
+    broken.drain();
+}
+
+/// HTTP: answers, an error, and an endpoint that takes no connection and so is ejected.
+fn drive_http(tollgate: &Tollgate) {
+    let client = Client::connect(tollgate.listener("web"), Version::One);
+    for _ in 0..4 {
+        assert_eq!(client.round_trip(get("/seen")).status, 200);
+    }
+    assert_eq!(client.round_trip(post("/read", "body")).status, 200);
+    assert_eq!(client.round_trip(get("/status/404")).status, 404);
+}
+
+/// gRPC: a call that ends with `OK`, and one that does not.
+fn drive_grpc(tollgate: &Tollgate) {
+    let client = Client::connect(tollgate.listener("rpc"), Version::Two);
+    for (method, status) in [("/shop.Prices/Get", "0"), ("/shop.Prices/Missing", "5")] {
+        let call = post(method, &[0; 5][..]).header("content-type", "application/grpc");
+        let answer = client.round_trip(call.header("te", "trailers"));
+        assert_eq!(answer.trailers["grpc-status"], status, "{answer:?}");
+    }
+}
+
+/// TCP: a session that goes on, one that waits for its connection, and one for which there is no
+/// room. The first two must be held.
+fn drive_tcp(tollgate: &Tollgate, server: &Upstream) -> [End; 3] {
+    let (mut first, mut served) = server.session(tollgate);
+    first.send(b"question");
+    served.expect(b"question");
+    let second = End::connect(tollgate.listener("wire"));
+    tollgate.wait_for_metric(table::CONNECTIONS_PENDING, &[("cluster", "wire")], 1.0);
+    End::connect(tollgate.listener("wire")).expect_end();
+    End::connect(tollgate.listener("gone")).expect_end();
+    [first, served, second]
+}
+
+#[test]
+fn a_proxy_that_serves_every_protocol_exports_every_metric() {
+    let directory = tempfile::tempdir().unwrap();
+    let endpoints = (1..=MAX_ENDPOINT_SERIES + 1).fold(String::new(), |mut list, port| {
+        writeln!(list, "- \"127.0.0.1:{port}\"").unwrap();
+        list
+    });
+    std::fs::write(directory.path().join("endpoints.yaml"), endpoints).unwrap();
+    let servers = Servers::start();
+    let tollgate = Tollgate::start_as(without_disk(), "", &servers.config(directory.path()));
+    drive_mongo(&tollgate);
+    drive_http(&tollgate);
+    drive_grpc(&tollgate);
+    let _held = drive_tcp(&tollgate, &servers.wire);
+
+    let stays_at_zero = |row: &Metric| AT_ZERO.iter().any(|(name, _)| *name == row.name);
+    let rows = rows();
+    for row in rows.iter().filter(|row| !stays_at_zero(row)) {
+        let what = format!("{} with the labels {:?} to be more than 0", row.name, row.labels);
+        eventually(&what, || has_moved(&tollgate.metrics(), row).then_some(()));
+    }
+    let samples = tollgate.metrics();
+    for row in &rows {
+        assert!(samples.iter().any(|sample| is_of(sample, row)), "{} is not exported", row.name);
+        assert_eq!(has_moved(&samples, row), !stays_at_zero(row), "{}", row.name);
+    }
+    for sample in &samples {
+        assert!(rows.iter().any(|row| is_of(sample, row)), "no row of the table: {sample:?}");
+    }
+    for (name, why) in AT_ZERO {
+        assert!(rows.iter().any(|row| row.name == *name) && !why.is_empty(), "{name} is no row");
+    }
+}
