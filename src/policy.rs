@@ -87,9 +87,9 @@ pub fn active_policies(
 
 /// A policy on one worker and for one listener.
 ///
-/// State that outlives an operation belongs here, or to the [`rule::Action`] that all workers
-/// share: what [`bind`](Policy::bind) returns may be replaced between an operation's admission and
-/// its settlement.
+/// State that outlives an operation belongs here, or to the [`rule::PolicyConfig`] that all workers
+/// share: what [`bind`](WorkerPolicy::bind) returns may be replaced between an operation's
+/// admission and its settlement.
 pub trait WorkerPolicy {
     /// Whether and how it applies to a series. Asked at first sight, not for each operation.
     fn bind(&self, key: &SeriesKey) -> Option<Box<dyn SeriesPolicy>>;
@@ -124,7 +124,7 @@ pub trait SeriesPolicy {
     /// service.
     fn record_bytes(&self, _bytes: [u64; 2]) {}
 
-    /// Exactly once for each operation that it let go on.
+    /// Called exactly once for each operation that it admitted.
     fn settle(&self, _done: &Settled<'_>, _state: u64) {}
 }
 
@@ -170,9 +170,9 @@ pub struct Settled<'a> {
     pub front: &'a [u8],
     /// When its first byte was seen.
     pub began: Instant,
-    /// Its wait was no latency (see [`Operation::awaits`]).
+    /// Its wait was no latency (see [`Operation::long_poll`]).
     pub awaits: bool,
-    /// It may have a call site (see [`Operation::callsite`]).
+    /// It may have a call site (see [`Operation::may_have_callsite`]).
     pub callsite: bool,
     /// The policies that did something to it, in order.
     pub policy_effects: &'a [PolicyEffect],

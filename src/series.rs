@@ -61,7 +61,7 @@ pub struct CardinalityLimit {
 }
 
 impl CardinalityLimit {
-    /// Counts up to `most`; `capped` counts the times that one more was turned away.
+    /// Admits up to `most` names; `capped` counts how often a further one was not admitted.
     pub fn new(most: usize, capped: metrics::Counter) -> Self {
         Self { known: RwLock::default(), most, dropped: capped }
     }

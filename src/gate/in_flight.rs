@@ -10,10 +10,10 @@ use std::{rc::Rc, time::Instant};
 /// How much of a request's front is kept, in bytes, for what is asked when the operation ends.
 const MAX_FRONT: usize = 4 * 1024;
 
-/// How much of it is kept once all fronts that a listener keeps on a worker take [`MOST_FRONTS`].
+/// How much of it is kept once the kept fronts of a listener's worker take [`MAX_FRONT_BYTES`].
 const SHORT_FRONT: usize = 256;
 
-/// What the fronts of operations under way may take, in bytes, before those of others are cut.
+/// How many bytes the kept fronts of operations in flight may take before further ones are cut.
 const MAX_FRONT_BYTES: usize = 32 << 20;
 
 /// How many operations that have ended leave their memory to the next.

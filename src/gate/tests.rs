@@ -10,7 +10,7 @@ mod doubt;
 
 const TOY: Protocol = Protocol::plain("toy");
 
-/// Counts what it admits and what it hears the end of.
+/// Counts the operations that it admits, and those that are settled.
 #[derive(Clone, Default)]
 struct Count {
     refuses: bool,

@@ -25,7 +25,7 @@ pub struct Live {
     hook: ChangeHook,
 }
 
-/// See [`Live::nudges`].
+/// See [`Live::on_change`].
 #[derive(Default)]
 struct ChangeHook(OnceLock<Box<dyn Fn() + Send + Sync>>);
 

@@ -45,7 +45,7 @@ pub enum Applicability {
     Never,
     /// To all.
     Always,
-    /// To some: each has to be asked ([`Match::holds`]).
+    /// To some: each has to be asked ([`Match::matches`]).
     PerOperation(ResidualMatch),
 }
 
@@ -104,11 +104,11 @@ impl<'a> KnownFields<'a> {
 struct MatchInput<'a> {
     attributes: &'a dyn Attributes,
     front: &'a [u8],
-    /// It may have a call site (see [`Operation::callsite`]).
+    /// It may have a call site (see [`Operation::may_have_callsite`]).
     callsite: bool,
     /// More of the request may be read (see [`Operation::partial`]).
     partial: bool,
-    /// It may be about other resources (see [`Operation::others`]).
+    /// It may be about other resources (see [`Operation::may_have_other_resources`]).
     others: bool,
 }
 

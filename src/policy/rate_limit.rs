@@ -303,7 +303,7 @@ impl Plan {
         if self.shared.as_ref().is_none_or(local) { self.max_keys } else { 1 }
     }
 
-    /// What is limited, in the words of those who share it.
+    /// The limit, as the machines that share it name it.
     fn limit(&self, rule: &Rule) -> shared::SharedLimitSpec {
         let Allowance { rate, burst } = self.allowance;
         let key = self.key_spec.names().into_iter().map(Into::into).collect();

@@ -16,7 +16,7 @@ use std::{
 };
 use tollgate_metrics::{EffectCounts, Metrics, table as names};
 
-/// A word that could not be read; see [`Operation::resource`].
+/// Stands for a part of a name that could not be read; see [`Operation::resource`].
 const UNREAD: char = '?';
 
 /// A configured policy, shared by all workers.
@@ -104,8 +104,8 @@ pub trait PolicyConfig: fmt::Debug + Send + Sync {
         true
     }
 
-    /// Whether what costs the service nothing passes it (see [`Operation::light`]), as long as
-    /// `match` does not name operations.
+    /// Whether operations that cost the service nothing pass it (see
+    /// [`Operation::limit_exempt`]), unless `match` names operations.
     fn skips_light(&self) -> bool {
         false
     }
@@ -170,7 +170,7 @@ pub struct ActivePolicy {
     name: Option<Arc<str>>,
     /// What the listener's clients speak.
     protocol: &'static str,
-    /// What it decides by beside what it matches (see [`Action::decides_by`]).
+    /// What it decides by beside what it matches (see [`PolicyConfig::depends_on`]).
     decides_by: Box<[Box<str>]>,
     counts: Option<EffectCounters>,
 }
@@ -351,7 +351,7 @@ impl ActivePolicy {
         Rejection { policy: self.name.clone(), ..no }
     }
 
-    /// Counts a connection that was turned away, or would have been.
+    /// Counts a connection that was rejected, or would have been.
     pub fn count_rejection(&self, no: &Rejection) {
         self.count_effect(match self.is_dry() {
             true => PolicyOutcome::WouldRefuse(no.reason),

@@ -10,7 +10,7 @@ pub(crate) fn full_method(path: &str) -> &str {
     service.map_or("", |at| &path[at + 1..])
 }
 
-/// Why a service might read this path as another method's than [`call`] names; `None` if it can't.
+/// Why a service might read this path as another method's than [`full_method`] names; `None` if it can't.
 ///
 /// Policies compare names as they are written. gRPC has one spelling of each (gRPC over HTTP/2,
 /// "Path"), but a service of plain HTTP decodes percent signs, drops parameters after a `;` and

@@ -1,4 +1,4 @@
-//! Codecs: bytes in, operations out, and *no* in the protocol's own words.
+//! Codecs: bytes in, operations out, and rejections in the protocol's own messages.
 
 use crate::{AttributeValue, Outcome, Protocol, RejectReason, RejectionRef};
 use bytes::{Bytes, BytesMut};
@@ -17,21 +17,21 @@ pub struct ConnectionInfo {
     pub local: SocketAddr,
 }
 
-/// A request, as found at the front of a buffer. Its words come from [`Codec::named`].
+/// A request, as found at the front of a buffer. Its words come from [`Codec::names`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Request {
     /// `None` when no reply will come: the operation then settles when its request has passed.
     pub tag: Option<Tag>,
-    /// See [`crate::Operation::awaits`].
+    /// See [`crate::Operation::long_poll`].
     pub long_poll: bool,
-    /// See [`crate::Operation::light`].
+    /// See [`crate::Operation::limit_exempt`].
     pub limit_exempt: bool,
-    /// See [`crate::Operation::callsite`].
+    /// See [`crate::Operation::may_have_callsite`].
     pub may_have_callsite: bool,
     /// See [`crate::Operation::partial`]: only a part of the request was read, and the rest may
     /// have more facts. The relay may then call [`Codec::reread`].
     pub partial: bool,
-    /// See [`crate::Operation::others`].
+    /// See [`crate::Operation::may_have_other_resources`].
     pub may_have_other_resources: bool,
     /// What kind of request this is, for protocols that have shapes (see [`Protocol::shapes`]).
     pub shape: Option<&'static str>,
@@ -49,7 +49,7 @@ pub struct OperationNames<'b> {
 }
 
 /// Details from the rest of a request whose operation was admitted with less: see
-/// [`Codec::learned`].
+/// [`Codec::late_details`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LateDetails {
     /// The operation's name.
@@ -72,10 +72,10 @@ pub struct Reply {
     pub code: Option<&'static str>,
     /// How many items (documents, messages) the replies carried.
     pub items: u64,
-    /// A good end says that what the operation named exists: the service neither answers just
-    /// anybody, nor whatever is named.
+    /// A successful reply proves that the named resource exists: the service checks the client,
+    /// and the name.
     pub confirms_names: bool,
-    /// A greeting or a sign of life: that it went well says nothing about the service's work.
+    /// A greeting or a ping: its success says nothing about the service's work.
     pub is_control: bool,
     /// The message breaks a rule but can be stepped over.
     pub violation: Option<Violation>,

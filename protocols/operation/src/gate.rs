@@ -15,7 +15,7 @@ pub trait Gate {
     /// Asks every policy in turn. `now` is when the operation's first byte was seen.
     fn admit(&self, operation: &Operation<'_>, now: Instant) -> Verdict;
 
-    /// Goes on where [`Verdict::Ask`] stopped, once its answer is there. `operation` is the same
+    /// Resumes after [`Verdict::Pending`], once the decision is there. `operation` is the same
     /// operation again.
     fn resume(
         &self,
@@ -37,7 +37,7 @@ pub enum Verdict {
     Admit(Ticket),
     /// Hold it until the decision comes, then call [`Gate::resume`].
     Pending(PendingOperation),
-    /// Say no.
+    /// Reject it.
     Reject(Rejection),
     /// Nothing is decided: the operation is [`partial`](Operation::partial), and a policy needs a
     /// fact that stands further on in the request. Read more of it, and admit it again. If it
@@ -51,7 +51,7 @@ pub enum Decision {
     Admit,
     /// Let it go on, on these terms.
     Modify(Rc<Effects>),
-    /// Say no.
+    /// Reject it.
     Reject(Rejection),
     /// The decision comes later, such as from another server. It must come eventually.
     Pending(DecisionFuture),
@@ -168,7 +168,7 @@ pub trait SettleSink {
     fn settle(&self, slot: u32, how: &Settlement<'_>);
 
     /// Counts bytes of a running operation: from the client, and from the service. Its settlement
-    /// includes them, as [`counted`](Settlement::counted).
+    /// includes them, as [`reported_bytes`](Settlement::reported_bytes).
     fn add_bytes(&self, _slot: u32, _bytes: [u64; 2]) {}
 
     /// Called instead of `settle` when a ticket is dropped unsettled.
@@ -192,7 +192,7 @@ pub struct Settlement<'a> {
     pub request_bytes: u64,
     /// Bytes from the service.
     pub reply_bytes: u64,
-    /// How many of these bytes were reported in the course of it ([`Ticket::passed`]): from the
+    /// How many of these bytes were reported in the course of it ([`Ticket::add_bytes`]): from the
     /// client, and from the service.
     pub reported_bytes: [u64; 2],
     /// Items from the client.
@@ -200,7 +200,7 @@ pub struct Settlement<'a> {
     /// Items from the service.
     pub reply_items: u64,
     /// The service itself reported the outcome, and `Ok` confirms that the named resource exists
-    /// (see [`crate::Reply::confirms`]).
+    /// (see [`crate::Reply::confirms_names`]).
     pub confirmed: bool,
     /// When the first byte of the reply was seen.
     pub first_byte: Option<Instant>,

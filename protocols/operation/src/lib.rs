@@ -1,9 +1,9 @@
-//! The one noun of this proxy, and the verbs every protocol is made of.
+//! The operation, and the interfaces between protocols and policies.
 //!
 //! An [`Operation`] is what a client asked for: a command, a call, a request, or a whole byte
 //! stream. A [`Codec`] finds operations in the bytes of one connection; a [`Gate`] decides on
-//! each and hands out a [`Ticket`] that settles exactly once with a [`Settlement`]; whatever a policy
-//! asks beyond yes and no are the ticket's [`Terms`].
+//! each and returns a [`Ticket`] that is settled exactly once with a [`Settlement`]. What a policy
+//! demands of an admitted operation, such as a delay, is in the ticket's [`Effects`].
 //!
 //! Nothing here does I/O, keeps a clock or knows a protocol: a protocol is a crate that
 //! implements [`Codec`], and everything after that is shared.

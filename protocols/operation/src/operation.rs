@@ -25,9 +25,9 @@ pub struct Operation<'a> {
     /// The service may take as long as it likes to answer (a tailing cursor, a streaming
     /// `hello`): the wait is no latency, and holds up neither time-outs nor a drain.
     pub long_poll: bool,
-    /// It costs the service nothing: a greeting, a log-in, a sign of life, or the end of something
-    /// that the service holds. Limits let it pass, since a client that gets no answer to the first
-    /// takes the service for lost, and without the last the service has more to do, not less.
+    /// It costs the service nothing: a greeting, a log-in, a ping, or the end of something that the
+    /// service holds. Limits let it pass: a client whose ping fails considers the service lost,
+    /// and a resource that is not released costs the service more, not less.
     pub limit_exempt: bool,
     /// The attribute `callsite` may have a value. If `false`, policies skip
     /// the search for it: few operations have one.
@@ -35,9 +35,9 @@ pub struct Operation<'a> {
     /// Name and resource are of lists that the proxy knows: no client made them up, and so they
     /// count by their own names whatever the service answers.
     pub known_names: bool,
-    /// The request goes on behind the bytes that have been read, and so facts may be
-    /// [`Fact::Unread`]: a gate that can't decide without them asks for more of it
-    /// ([`crate::Verdict::More`]).
+    /// The request continues behind the bytes that have been read, so facts may be
+    /// [`Unread`](crate::AttributeValue::Unread): a gate that can't decide without them asks for
+    /// more of it ([`crate::Verdict::NeedMore`]).
     pub partial: bool,
     /// The attribute [`OTHER_RESOURCES`] may have a value.
     pub may_have_other_resources: bool,

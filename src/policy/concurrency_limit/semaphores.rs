@@ -1,7 +1,7 @@
 //! Semaphores by key: operations with the same key share one.
 //!
-//! A worker asks the others for a key's cell when it sees the key for the first time, and keeps
-//! it then. Cells at rest are let go when there are many.
+//! A worker takes a key's semaphore from the shared table when it sees the key for the first time,
+//! and keeps it then. Idle semaphores are dropped when there are many.
 
 use super::semaphore::{LimitMode, Semaphore};
 use foldhash::HashMap;
@@ -10,10 +10,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
-/// How many cells a worker keeps before it lets go of those at rest.
+/// How many semaphores a worker keeps before it drops idle ones.
 const SWEEP_AT: usize = 1024;
 
-/// The cells of all workers.
+/// The semaphores of all workers.
 #[derive(Debug)]
 pub(super) struct SharedSemaphores {
     mode: LimitMode,
@@ -41,10 +41,10 @@ impl SharedSemaphores {
     }
 }
 
-/// The cells that a worker has seen.
+/// The semaphores that a worker has used.
 pub(super) struct WorkerSemaphores {
     shared: Arc<SharedSemaphores>,
-    /// And at how many it looks for those at rest.
+    /// The number at which it next looks for idle ones.
     known: RefCell<(HashMap<u64, Arc<Semaphore>>, usize)>,
 }
 
@@ -53,7 +53,7 @@ impl WorkerSemaphores {
         Self { shared, known: RefCell::new((HashMap::default(), SWEEP_AT)) }
     }
 
-    /// The cell of a key.
+    /// The semaphore of a key.
     pub(super) fn find(&self, key: u64) -> Arc<Semaphore> {
         let mut known = self.known.borrow_mut();
         let (known, sweep_at) = &mut *known;

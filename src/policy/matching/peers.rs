@@ -79,7 +79,7 @@ fn network(text: &str, address: &str, bits: &str) -> Result<PeerPattern, Fault> 
         let hint = format!("write `{network}/{bits}`, or the address alone: `{first}`");
         return Err(Fault::new(message, hint));
     }
-    // IPv4 in the clothes of IPv6.
+    // An IPv4-mapped IPv6 address.
     let canonical = first.to_canonical();
     match bits.checked_sub(most - bits_of(canonical)) {
         Some(bits) => Ok(PeerPattern::Network(canonical, bits)),

@@ -55,7 +55,7 @@ impl SharedLimit {
     }
 }
 
-/// The names of the attributes that the store may want to know.
+/// The names of the attributes that are sent to the store.
 pub(super) fn store_attributes(plan: &Plan) -> Vec<Cow<'_, str>> {
     match plan.shared.as_ref().map(|shared| &shared.store) {
         Some(StorePlan::Service(service)) => {
@@ -129,7 +129,7 @@ impl SeriesPolicy for SharedLimitSeries {
 }
 
 impl SharedLimitSeries {
-    /// What a key or a descriptor calls by this name.
+    /// The value of this part of a key or a descriptor.
     fn attribute<'a>(
         &'a self,
         name: &str,
@@ -137,7 +137,7 @@ impl SharedLimitSeries {
         front: &'a [u8],
     ) -> Option<Cow<'a, str>> {
         match KeyPart::named(name) {
-            // Every machine is to call a client the same, whatever its sockets are of.
+            // The same on every machine, whether its listener is of IPv4 or of both.
             KeyPart::Peer(prefix) => Some(prefix.text(attributes.peer()?).into()),
             KeyPart::Listener => Some(Cow::Borrowed(&*self.listener)),
             KeyPart::Protocol => Some(Cow::Borrowed(self.key.protocol.name)),
@@ -178,7 +178,7 @@ impl SharedLimitState {
 struct DelayedOperation {
     own: Rc<SharedLimitState>,
     key: u64,
-    /// What the store may want to know, as in [`Own::facts`].
+    /// The values of [`SharedLimitState::attributes`], in their order.
     facts: Vec<Option<String>>,
     until: Instant,
 }

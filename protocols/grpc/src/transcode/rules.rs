@@ -261,7 +261,7 @@ pub(crate) const MAX_FIELD_PATH: usize = 32;
 pub(crate) enum FieldPathError {
     /// A message has no field of that name.
     Unknown,
-    /// It has more than [`LONGEST_PATH`] names.
+    /// It has more than [`MAX_FIELD_PATH`] names.
     TooDeep,
 }
 

@@ -11,7 +11,7 @@ fn semaphore(limit: usize) -> Arc<Semaphore> {
     Arc::new(Semaphore::new(LimitMode::Fixed(limit)))
 }
 
-/// A place in the queue that is asked by hand.
+/// A place in the queue that the test polls itself.
 struct Asked(std::pin::Pin<Box<dyn Future<Output = ()>>>);
 
 impl Asked {
@@ -50,7 +50,7 @@ fn who_stops_waiting_leaves_the_queue_and_gives_back_what_it_was_granted() {
     drop(second);
     assert!(semaphore.enqueue(3).is_some(), "its room in the queue is free again");
     semaphore.release();
-    // Granted, and never looked at.
+    // Granted, and never polled.
     drop(first);
     let mut third = Asked::new(third);
     assert!(third.is_granted());

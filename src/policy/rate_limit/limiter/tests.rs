@@ -111,7 +111,7 @@ fn places_in_the_queue_go_in_order_and_end_at_the_longest_wait() {
     assert_eq!(waits, [Some(10 * MS), Some(20 * MS), Some(30 * MS), None, None]);
     assert!(!limiter.take(1, start + 25 * MS), "what comes in between is spoken for");
     assert_eq!(limiter.reserve(1, start + 25 * MS, 30 * MS), Some(15 * MS));
-    // Who was turned away holds no place.
+    // A rejected operation holds no place.
     assert_eq!(limiter.reserve(1, start + 50 * MS, 30 * MS), Some(Duration::ZERO));
 }
 

@@ -40,7 +40,7 @@ pub(super) struct LeaseRequest {
     pub(super) waiter: Option<Waiter>,
 }
 
-/// An operation that waits. The answer that never comes is that the store can't be asked.
+/// An operation that waits. If `answer` is dropped the store can't be asked.
 pub(super) struct Waiter {
     pub(super) n: u64,
     pub(super) answer: oneshot::Sender<LimitDecision>,
@@ -135,7 +135,7 @@ impl Leases {
         lease
     }
 
-    /// Has the thread ask for more before the lease is out.
+    /// Requests more from the store before the lease is used up.
     fn refill(&self, key: u64, lease: &Arc<QuotaLease>, now: Instant) {
         let in_vain = lease.refused_for(self.table.nanos(now)).is_some();
         if in_vain || !self.health.may_ask() || !self.send(key, lease, None) {
@@ -143,7 +143,7 @@ impl Leases {
         }
     }
 
-    /// Has an operation wait for more.
+    /// Makes an operation wait for more.
     fn ask(&self, key: u64, lease: &Arc<QuotaLease>, n: u64, now: Instant) -> PendingDecision {
         if let Some(wait) = lease.refused_for(self.table.nanos(now)) {
             return LimitDecision::Limited(Some(wait)).into();
@@ -176,7 +176,7 @@ impl Leases {
     }
 }
 
-/// As a lease counts; what is more than this is as good as for ever.
+/// `n` as a lease counts it, capped far below `i64::MAX`.
 fn wanted(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX).min(i64::MAX / 1024)
 }
@@ -229,7 +229,7 @@ impl LeaseTable {
         }
     }
 
-    /// Drops the leases that were of no use since the last sweep.
+    /// Drops the leases that were not used since the last sweep.
     pub(super) fn sweep(&self) {
         for part in &self.parts {
             let mut part = lock(part);

@@ -32,7 +32,7 @@ use values::Target;
 const MAX_TRIPS: usize = 256;
 /// How often idle leases are dropped. What is left of them is lost, which is little.
 const SWEEP: Duration = Duration::from_secs(10);
-/// A store that said no is left alone for as long as this, while its bucket fills.
+/// How long the store is not asked again after it granted nothing, while its bucket fills.
 const REST: Duration = Duration::from_millis(5);
 /// How long it may take to connect.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -236,7 +236,7 @@ impl RedisTask {
         self.connected.notify_waiters();
     }
 
-    /// Connects, logs in, and hears an answer: a server that hangs accepts connections too.
+    /// Connects, logs in, and awaits one reply: a server that hangs accepts connections too.
     async fn dial(&self) -> Result<MultiplexedConnection, StoreError> {
         let client = self.client().await?;
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
