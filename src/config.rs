@@ -33,10 +33,10 @@ use std::{cell::RefCell, io::Read, path::Path};
 use values::Span;
 pub(crate) use yaml::Node;
 
-/// The admin interface's address where nothing else is said.
+/// The default address of the admin interface.
 pub const ADMIN: &str = "127.0.0.1:9901";
 
-/// Files beyond this many bytes are refused unread.
+/// Larger files are rejected unread. In bytes.
 const MAX_FILE: usize = 4 << 20;
 
 /// The file name that means stdin.
@@ -121,7 +121,7 @@ fn parse_bytes(name: &str, bytes: &[u8]) -> Result<Plan, Problems> {
     plan(report, tree)
 }
 
-/// The text of a file, if it is text, and not too much of it.
+/// The text of a file, if it is UTF-8 and not too long.
 fn text_of<'b>(name: &str, bytes: &'b [u8]) -> Result<&'b str, Problems> {
     if bytes.len() > MAX_FILE {
         let message = format!("too big: a config may have {} MiB", MAX_FILE >> 20);

@@ -182,10 +182,10 @@ impl Check<'_> {
         })
     }
 
-    /// How long a listener waits for its clients and services.
+    /// The timeouts of a listener.
     fn limits(&mut self, plan: ListenerPlan, listener: &Listener) -> ListenerPlan {
-        let patient = patient(plan.tcp_user_timeout, &listener.write_timeout);
-        let tcp_user_timeout = self.user_timeout(listener.tcp_user_timeout.clone(), patient);
+        let default = default_user_timeout(plan.tcp_user_timeout, &listener.write_timeout);
+        let tcp_user_timeout = self.user_timeout(listener.tcp_user_timeout.clone(), default);
         ListenerPlan {
             tcp_user_timeout,
             idle_timeout: given(&listener.idle_timeout).unwrap_or(plan.idle_timeout),
@@ -202,8 +202,8 @@ impl Check<'_> {
         }
     }
 
-    /// When a listener's upstream is connected to: with the client's first byte, unless the
-    /// service may be the one that speaks first.
+    /// When a listener connects to its upstream: with the client's first byte, unless the service
+    /// may speak first.
     fn connect_mode(
         &mut self,
         protocol: &Protocol,
@@ -289,7 +289,7 @@ impl Check<'_> {
         }
     }
 
-    /// The value of a key that must be there; `at` is where it is missed.
+    /// The value of a required key; `at` is where it is missing.
     fn need<T>(&mut self, key: &str, at: Span, hint: &str, value: Option<T>) -> Option<T> {
         if value.is_none() {
             self.report.add(at, format!("the key `{key}` is missing"), hint);
@@ -329,7 +329,7 @@ impl Check<'_> {
     }
 }
 
-/// Whether two sockets can't both listen. `[::]` takes IPv4 too, as Linux has it.
+/// Whether two sockets can't both listen. `[::]` covers IPv4 too, as in Linux.
 fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     let covers = |a: SocketAddr, b: SocketAddr| {
         a.ip() == b.ip() || a.ip().is_unspecified() && (a.is_ipv6() || b.is_ipv4())
@@ -347,9 +347,9 @@ fn given<T: Clone>(value: &Opt<T>) -> Option<T> {
     value.as_ref().and_then(|located| located.value.as_ref()).map(|text| text.0.clone())
 }
 
-/// How long a client may acknowledge nothing that takes nothing for as long as it may: a peer whose
-/// window is shut is counted as one that is gone.
-fn patient(usual: Option<Duration>, write: &Opt<OrOff<Duration>>) -> Option<Duration> {
+/// The default of `tcp_user_timeout`: at least a set `write_timeout`, and off with it, since a peer
+/// with a closed window acknowledges nothing.
+fn default_user_timeout(usual: Option<Duration>, write: &Opt<OrOff<Duration>>) -> Option<Duration> {
     match (given(write), usual) {
         (Some(write), Some(usual)) => write.map(|write| write.max(usual)),
         _ => usual,

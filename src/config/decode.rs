@@ -26,9 +26,9 @@ use values::{
     spanned::{ONE_OR_MORE, OR_OFF, SPANNED},
 };
 
-/// Fills a `T`; `None` if not even its outline was right.
+/// Fills a `T`; `None` if that is impossible.
 ///
-/// A value that reports its own mistake in the form `message\nhint` gets both shown.
+/// A value that reports its own error in the form `message\nhint` gets both shown.
 pub(crate) fn decode<'de, T: Deserialize<'de>>(
     tree: &'de Node,
     report: &'de RefCell<Report>,
@@ -58,7 +58,7 @@ impl<'de> Reader<'de> {
         }
     }
 
-    /// Reports a mistake. Whether there is more to find where that is left out.
+    /// Reports an error. Returns whether leaving the invalid part out may reveal more.
     fn report_error(self, error: Error) -> bool {
         let at = error.at.unwrap_or(self.at());
         let mut report = self.report.borrow_mut();
@@ -85,7 +85,7 @@ impl<'de> Reader<'de> {
         }
     }
 
-    /// Keys and values, without those keys that stand there for the second time.
+    /// Keys and values, without repeated keys.
     fn entries(self, entries: &'de [(Node, Node)]) -> Vec<Entry<'de>> {
         let mut seen = BTreeMap::new();
         let mut kept = Vec::new();
@@ -229,7 +229,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         self.deserialize_str(visitor)
     }
 
-    /// A key that is there has a value: a forgotten one is a mistake, not the default.
+    /// A key that is written has a value: an empty one is an error, not the default.
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         visitor.visit_some(self)
     }

@@ -48,14 +48,14 @@ fn unlimited(plan: &Plan, listener: &ListenerPlan) -> Option<String> {
              `connection_limit: {{ max: 100, key: [peer/64] }}`, or see docs/facing-strangers.md" ) })
 }
 
-/// A limit of a listener that the whole proxy's makes pointless.
+/// A limit of a listener that is beyond the whole proxy's.
 fn more_than_all(plan: &Plan, listener: &ListenerPlan) -> Option<String> {
     let (own, all) = (listener.max_connections, plan.max_connections);
     (own > all).then(|| { format!( "listener `{}`: it never has {own} connections, since the whole proxy has at most {all}: \
              raise the proxy's `max_connections`", listener.name ) })
 }
 
-/// An admin interface that everybody can reach.
+/// An admin interface that is reachable from other machines.
 fn open_admin(plan: &Plan) -> Option<String> {
     let address = plan.admin.as_ref()?.address;
     address.ip().is_unspecified().then(|| { format!( "admin: {address} is every interface: whoever reaches it sees what runs and who asks for \
@@ -78,7 +78,7 @@ fn several_members(plan: &Plan, listener: &ListenerPlan) -> Option<String> {
     Some(format!("listener `{name}`: `{cluster}` may have several servers, and {advice}"))
 }
 
-/// A member of a replica set that no cluster has, though one is nearly called so.
+/// A member of a replica set that no cluster has, although one has a similar name.
 fn unknown_members(plan: &Plan, listener: &ListenerPlan) -> Vec<String> {
     let endpoints = plan.clusters.iter().flat_map(|cluster| &cluster.endpoints);
     let known: Vec<String> = endpoints.map(|endpoint| endpoint.at.to_string()).collect();
@@ -87,7 +87,7 @@ fn unknown_members(plan: &Plan, listener: &ListenerPlan) -> Vec<String> {
                  are told of a member only if it is called as the replica set calls it", listener.name )) }) .collect()
 }
 
-/// Clusters to which nothing leads.
+/// Clusters that no listener uses.
 fn unused_clusters(plan: &Plan) -> Vec<String> {
     let used: Vec<_> = plan.listeners.iter().flat_map(|listener| listener.clusters()).collect();
     let unused = plan.clusters.iter().filter(|cluster| !used.contains(&cluster.name));
@@ -96,7 +96,7 @@ fn unused_clusters(plan: &Plan) -> Vec<String> {
         .collect()
 }
 
-/// Logs in folders that are not there, at least on this machine.
+/// Logs in folders that do not exist, at least on this machine.
 fn missing_folders(plan: &Plan) -> Vec<String> {
     let logs = [
         ("access_log", plan.access_log.as_ref().map(|log| &log.path)),
@@ -145,8 +145,8 @@ fn database_alone(plan: &Plan, rule: &Rule) -> Option<String> {
     ))
 }
 
-/// A list of operations to be denied that leaves out those that are not known by name: a service
-/// may have another name for one that is in the list.
+/// A list of denied operations without the unknown ones: a service may have another name for one of
+/// the list.
 fn leaves_unnamed(plan: &Plan, rule: &Rule) -> Option<String> {
     let left_out = plan.listeners.iter().find_map(|listener| {
         let unnamed = listener.protocol.describe().unknown_operation;

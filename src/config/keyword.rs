@@ -1,4 +1,4 @@
-//! Values of which there are only a few, each a word.
+//! Keywords of the config.
 
 use super::plan::{OnViolation, UpstreamConnectMode};
 use schemars::Schema;
@@ -22,7 +22,7 @@ const ON_VIOLATION: [(&str, OnViolation); 2] =
     [("pass", OnViolation::Pass), ("close", OnViolation::Close)];
 
 impl OnViolation {
-    /// The word for it in a config.
+    /// The keyword in a config.
     pub fn as_str(self) -> &'static str {
         ON_VIOLATION.iter().find(|(_, it)| *it == self).map_or("", |(word, _)| word)
     }
@@ -46,7 +46,7 @@ const UPSTREAM_CONNECT_MODE: [(&str, UpstreamConnectMode); 2] = [
 ];
 
 impl UpstreamConnectMode {
-    /// The word for it in a config.
+    /// The keyword in a config.
     pub fn as_str(self) -> &'static str {
         UPSTREAM_CONNECT_MODE.iter().find(|(_, it)| *it == self).map_or("", |(word, _)| word)
     }

@@ -10,18 +10,18 @@ use std::{
 };
 use values::Target;
 
-/// A way from a listener to itself.
+/// A path from a listener to itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ListenerLoop {
-    /// The listeners on the way, the first being where it begins and ends.
+    /// The listeners on the path, starting with the one where it begins and ends.
     pub(crate) listeners: Vec<Arc<str>>,
-    /// The cluster by which it leads back…
+    /// The cluster that leads back…
     pub(crate) cluster: Arc<str>,
-    /// …the place of the endpoint in it…
+    /// …the index of its endpoint…
     pub(crate) endpoint: usize,
     /// …and its address or name.
     pub(crate) target: String,
-    /// Everything that no route takes goes this way. Whether a route does depends on the request.
+    /// Whether every connection takes this path. With routes it depends on the request.
     pub(crate) unconditional: bool,
 }
 
@@ -49,7 +49,7 @@ struct LoopStep<'p> {
     unconditional: bool,
 }
 
-/// All circles, each once.
+/// All loops, each once.
 pub(crate) fn listener_loops(
     listeners: &[Arc<ListenerPlan>],
     clusters: &[Arc<ClusterPlan>],
@@ -158,7 +158,7 @@ fn is_own(address: IpAddr) -> bool {
 mod tests {
     use crate::config::parse;
 
-    /// The listeners of each circle of a config of TCP listeners, and whether it is sure.
+    /// The listeners of each loop in a config of TCP listeners, and whether it is unconditional.
     fn found(listeners: &[(&str, &str, &str)]) -> Vec<String> {
         let listener = |(name, address, endpoint): &(&str, &str, &str)| {
             let cluster = format!("  {name}: {{ endpoints: [\"{endpoint}\"] }}\n");

@@ -15,23 +15,23 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time
 pub struct Plan {
     /// The admin interface; `None` switches it off.
     pub admin: Option<AdminPlan>,
-    /// How many worker threads.
+    /// The number of worker threads.
     pub workers: usize,
-    /// How many client connections at once, over all listeners.
+    /// The most client connections at a time, over all listeners.
     pub max_connections: usize,
-    /// How long connections are still accepted after a drain was asked for; `None`: not at all.
+    /// How long connections are still accepted after a drain was requested; `None`: not at all.
     pub drain_wait: Option<Duration>,
     /// How long a drain waits for operations to end.
     pub drain_timeout: Duration,
-    /// How many series (operation × resource) a listener keeps apart; the rest share `other`.
+    /// The most series (operation × resource) of a listener; the rest share `other`.
     pub max_series: usize,
-    /// The zone that the proxy is in.
+    /// The proxy's zone.
     pub zone: Option<Arc<str>>,
     /// Where clients connect.
     pub listeners: Vec<Arc<ListenerPlan>>,
     /// Where operations go.
     pub clusters: Vec<Arc<ClusterPlan>>,
-    /// How each cluster's endpoints are spoken to, where operations share connections.
+    /// How connections to each cluster are pooled, if operations share them.
     pub pooling: BTreeMap<Arc<str>, Pooling>,
     /// The policies, in order.
     pub policies: Vec<Arc<Rule>>,
@@ -41,50 +41,49 @@ pub struct Plan {
     pub event_log: Option<PathBuf>,
 }
 
-/// One place where clients connect.
+/// An address where clients connect.
 #[derive(Debug)]
 pub struct ListenerPlan {
     /// Its name in logs and metrics.
     pub name: Arc<str>,
-    /// Where it listens. With port 0 the kernel picks.
+    /// The address to listen on. With port 0 the kernel picks.
     pub address: SocketAddr,
-    /// What its clients speak.
+    /// The protocol of its clients.
     pub protocol: Protocol,
-    /// The name of the cluster that its operations go to, but for those that the protocol sends
-    /// elsewhere; `None` where it sends them all.
+    /// The name of the cluster for its operations, unless the protocol selects another; `None` if
+    /// the protocol selects all.
     pub cluster: Option<Arc<str>>,
-    /// How many connections at once.
+    /// The most connections at a time.
     pub max_connections: usize,
-    /// How many connections other listeners can't take from it, at most `max_connections`; those
-    /// of all listeners together are at most the proxy's `max_connections`.
+    /// How many connections are reserved for it, at most `max_connections`; the sum over all
+    /// listeners is at most the proxy's `max_connections`.
     pub reserved_connections: usize,
-    /// When a connection's upstream is connected to.
+    /// When the upstream of a connection is connected.
     pub upstream_connect_mode: UpstreamConnectMode,
-    /// How long a connection may rest; `None` means for ever.
+    /// How long a connection may be idle; `None`: no limit.
     pub idle_timeout: Option<Duration>,
-    /// How long a connection may live; `None` means for ever.
+    /// How long a connection may be open; `None`: no limit.
     pub max_connection_duration: Option<Duration>,
-    /// How long both peers may say nothing at first; `None` means for ever.
+    /// How long a new connection may stay silent on both sides; `None`: no limit.
     pub first_byte_timeout: Option<Duration>,
-    /// How long a client may take until its first message can be read; `None` means for ever.
+    /// How long a client may take to send its first complete message; `None`: no limit.
     pub handshake_timeout: Option<Duration>,
-    /// How long a client may take to end a message that it began; `None` means for ever.
+    /// How long a client may take to complete a message that it began; `None`: no limit.
     pub message_timeout: Option<Duration>,
     /// How long a peer may accept none of the bytes for it; `None`: no limit.
     pub write_timeout: Option<Duration>,
-    /// How long nothing may move once one side has ended.
+    /// How long a half-closed connection may move no byte; `None`: no limit.
     pub half_close_timeout: Option<Duration>,
     /// How long bytes sent to a client may stay unacknowledged; `None` leaves that to the system.
     pub tcp_user_timeout: Option<Duration>,
-    /// How many bytes of requests may be held, over all its connections, until policies can
-    /// decide about them.
+    /// The most bytes of requests held, over all its connections, until policies can decide.
     pub max_held_bytes: usize,
     /// What to do when bytes can no longer be parsed.
     pub on_violation: OnViolation,
 }
 
 impl ListenerPlan {
-    /// The names of all clusters that its operations may go to.
+    /// The names of all clusters that its operations may use.
     pub fn clusters(&self) -> Vec<Arc<str>> {
         let mut names: Vec<_> = self.cluster.iter().cloned().collect();
         for name in self.protocol.clusters() {
@@ -95,7 +94,7 @@ impl ListenerPlan {
         names
     }
 
-    /// A listener with every default of a `tcp` listener, and nothing reserved.
+    /// A listener with the defaults of `tcp`, without reserved connections.
     pub fn new(name: &str, address: SocketAddr, protocol: Protocol, cluster: &str) -> Self {
         const MINUTE: Duration = Duration::from_secs(60);
         Self {
@@ -120,19 +119,19 @@ impl ListenerPlan {
     }
 }
 
-/// When the upstream of a connection is connected to, where each connection has one.
+/// When the upstream of a connection is connected, if each connection has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpstreamConnectMode {
-    /// As soon as the client has connected: services that greet first need it.
+    /// When the client has connected: needed by services that greet first.
     Immediate,
-    /// With the client's first byte: a client that says nothing costs the service nothing.
+    /// With the client's first byte: a silent client costs the service nothing.
     OnClientData,
 }
 
 /// What to do with a connection whose bytes can no longer be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnViolation {
-    /// Pass everything on unread, unless not one message could be read before.
+    /// Pass everything on unparsed, unless no message could be parsed before.
     Pass,
     /// Close it.
     Close,
@@ -143,8 +142,8 @@ pub enum OnViolation {
 pub struct AccessLogPlan {
     /// The file; `/dev/stdout` and `/dev/stderr` work.
     pub path: PathBuf,
-    /// Only operations that took at least this long are logged, and with their query's shape.
+    /// Only operations that took at least this long are logged, with the shape of their query.
     pub slower_than: Option<Duration>,
-    /// Show the values in queries too.
+    /// Log the values in queries too.
     pub values: bool,
 }

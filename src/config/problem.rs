@@ -18,17 +18,17 @@ pub(crate) fn printable(text: &str) -> String {
 /// One problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The file, as it was named.
+    /// The name of the file.
     pub file: String,
-    /// The line, counted from 1; 0 if the problem is in no line.
+    /// The line, counted from 1; 0 without a line.
     pub line: u32,
-    /// The column in characters, counted from 1; 0 if the problem is in no line.
+    /// The column in characters, counted from 1; 0 without a line.
     pub column: u32,
     /// What is invalid.
     pub message: String,
     /// How to fix it.
     pub hint: Option<String>,
-    /// The line in question with the place underlined; empty if there is none.
+    /// The line with the place underlined; empty without a line.
     pub snippet: String,
 }
 
@@ -86,7 +86,7 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// Gathers problems while a text is read.
+/// Collects problems while a text is read.
 pub(crate) struct Report {
     file: String,
     lines: Vec<String>,
@@ -146,7 +146,7 @@ impl Report {
         self.problems.is_empty()
     }
 
-    /// Everything, in the order of the text.
+    /// All problems, in the order of the text.
     pub(crate) fn finish(mut self) -> Problems {
         self.problems.sort_by_key(|problem| (problem.line, problem.column));
         Problems(self.problems)
@@ -157,7 +157,7 @@ impl Report {
         let Some(line) = index.and_then(|i| self.lines.get(i)) else { return String::new() };
         let column = (at.column as usize).saturating_sub(1);
         let (line, column, width) = without_secrets(line, column, at.width as usize);
-        // One column for each character, so that the carets stand where they should.
+        // One column for each character, so that the carets are aligned.
         let shown = |c: char| if c.is_control() { ' ' } else { c };
         let from = column.saturating_sub(SNIPPET_RADIUS);
         let part: String = line.chars().skip(from).take(2 * SNIPPET_RADIUS).map(shown).collect();

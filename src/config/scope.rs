@@ -5,7 +5,7 @@ use crate::protocols;
 use operation::Protocol;
 use std::{borrow::Cow, sync::Arc};
 
-/// Attributes that an operation has whatever its protocol.
+/// Attributes of operations of every protocol.
 const COMMON: [&str; 4] = ["peer", "local", "endpoint", "cluster"];
 
 /// The listeners of a config, by name, with their protocols.
@@ -53,7 +53,7 @@ impl Scope {
 
 /// Whether operations of a protocol have such an attribute.
 pub(crate) fn has_attribute(protocol: &Protocol, attribute: &str) -> bool {
-    // Names of headers may be written in any case (RFC 9110, section 5.1).
+    // Names of headers are case-insensitive (RFC 9110, section 5.1).
     let one_of = |known: &&str| match known.ends_with('.') {
         true => attribute.strip_prefix(*known).is_some_and(|rest| !rest.is_empty()),
         false => attribute == *known,
@@ -61,17 +61,17 @@ pub(crate) fn has_attribute(protocol: &Protocol, attribute: &str) -> bool {
     COMMON.iter().chain(protocol.attributes).any(one_of)
 }
 
-/// Whether policies can go by such an attribute of a protocol's operations.
+/// Whether policies can match this attribute of a protocol's operations.
 pub(crate) fn is_matchable(protocol: &Protocol, attribute: &str) -> bool {
     has_attribute(protocol, attribute) && !is_late(protocol, attribute)
 }
 
-/// Whether operations of a protocol have such an attribute, but not yet when policies are asked.
+/// Whether operations of a protocol have this attribute, but only after policies decide.
 pub(crate) fn is_late(protocol: &Protocol, attribute: &str) -> bool {
     protocol.log_only.contains(&attribute)
 }
 
-/// Whether operations of some protocol have such an attribute.
+/// Whether operations of any protocol have this attribute.
 pub(crate) fn is_attribute(name: &str) -> bool {
     protocols::all().into_iter().any(|protocol| has_attribute(protocol, name))
 }
@@ -111,7 +111,7 @@ pub(crate) fn suggest(word: &str, known: &[&str]) -> String {
     }
 }
 
-/// An attribute as it is asked for: case does not matter in names of headers, and is lower there.
+/// The attribute's name; those of headers are in lower case.
 pub(crate) fn normalize(attribute: &str) -> Cow<'_, str> {
     let capital = |c: char| c.is_ascii_uppercase();
     match attribute.split_once('.') {
@@ -120,7 +120,7 @@ pub(crate) fn normalize(attribute: &str) -> Cow<'_, str> {
     }
 }
 
-/// Every attribute that operations of some protocol have.
+/// All attributes of all protocols.
 pub(crate) fn attributes() -> Vec<&'static str> {
     let own = protocols::all().into_iter().flat_map(|protocol| protocol.attributes);
     let mut all: Vec<_> = COMMON.into_iter().chain(own.copied()).collect();

@@ -45,7 +45,7 @@ impl Plan {
     }
 }
 
-/// The token itself is in no plan.
+/// The token itself is not part of the plan.
 fn admin(plan: &AdminPlan) -> Value {
     if *plan == AdminPlan::new(plan.address) {
         return plan.address.to_string().into();

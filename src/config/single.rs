@@ -1,5 +1,5 @@
-//! Policies that come by themselves, while the proxy runs. They are read and checked as those of a
-//! file are.
+//! Single policies, from requests to the running proxy. They are read and checked like those of a
+//! file.
 
 mod merge;
 
@@ -92,7 +92,7 @@ pub fn fault(
         taken(&rule.name).then(|| Mistake::new(&["name"], message, hint))
     };
     let rule = policy(report, &tree, scope, FAULT, check)?;
-    // It was right, or else there would be no rule.
+    // It was valid, otherwise there would be no rule.
     Ok((rule, lasts.unwrap_or_default()))
 }
 

@@ -1,4 +1,4 @@
-//! YAML in, a tree that knows where each value stood out. The only file that knows the parser.
+//! Parses YAML into a tree with spans. The only file that uses the parser.
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{DuplicateKeyPolicy, Error, Options, Spanned};
@@ -6,7 +6,7 @@ use std::fmt;
 use values::Fault;
 use values::Span;
 
-/// A value and its place.
+/// A value and its span.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Node {
     /// Its span.
@@ -31,22 +31,22 @@ pub(crate) enum Value {
 }
 
 impl Node {
-    /// Text from elsewhere.
+    /// Text without a span.
     pub(crate) fn text(text: &str) -> Node {
         Node { at: Span::NOWHERE, value: Value::Text(text.to_owned()) }
     }
 
-    /// A number or a boolean from elsewhere.
+    /// A number or a boolean without a span.
     pub(crate) fn word(word: &str) -> Node {
         Node { at: Span::NOWHERE, value: Value::Word(word.to_owned()) }
     }
 
-    /// A list from elsewhere.
+    /// A list without a span.
     pub(crate) fn list<const N: usize>(items: [Node; N]) -> Node {
         Node { at: Span::NOWHERE, value: Value::List(items.into()) }
     }
 
-    /// A map from elsewhere.
+    /// A map without spans.
     pub(crate) fn map<const N: usize>(entries: [(&str, Node); N]) -> Node {
         let entries = entries.map(|(key, value)| (Node::text(key), value));
         Node { at: Span::NOWHERE, value: Value::Map(entries.into()) }
@@ -72,7 +72,7 @@ impl Node {
         at
     }
 
-    /// The value under a key, or the item of a list.
+    /// The value of a key, or the item of a list.
     pub(crate) fn child(&self, step: &str) -> Option<(Option<&Node>, &Node)> {
         match &self.value {
             Value::Map(entries) => {
@@ -89,7 +89,7 @@ impl Node {
         path.iter().try_fold(self, |node, step| Some(node.child(step.as_ref())?.1))
     }
 
-    /// The same without a key.
+    /// The same without this key.
     pub(crate) fn without(mut self, key: &str) -> Node {
         if let Value::Map(entries) = &mut self.value {
             entries.retain(|(known, _)| known.as_text() != key);
@@ -105,7 +105,7 @@ impl Node {
         self
     }
 
-    /// The place of this value, or that of its `key` if it is a block or nothing.
+    /// The span of this value, or that of its `key` if the value is a block or empty.
     pub(crate) fn place_under(&self, key: Option<Span>) -> Span {
         match self.value {
             Value::Word(_) | Value::Text(_) => self.at,
@@ -151,7 +151,7 @@ enum Raw {
     Map(Vec<(Spanned<MapKey>, Spanned<Raw>)>),
 }
 
-/// A key: any word, also one that would be a number or nothing as a value.
+/// A key: any word, also one that would be a number or null as a value.
 enum MapKey {
     Text(String),
     /// As with [`Raw::Word`].

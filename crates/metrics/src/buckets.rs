@@ -1,10 +1,10 @@
 //! The fixed buckets of every histogram, and quantiles computed from them.
 
-/// One bucket a bound, and one for what lies above the last.
+/// One bucket per bound, and one for larger values.
 pub const BUCKETS: usize = 72;
 
 /// Upper bounds in nanoseconds: the preferred numbers R10 (ISO 3), 10 µs to 100 s. A value equal to
-/// a bound belongs below it, as Prometheus has it.
+/// a bound is below it, as in Prometheus.
 pub(super) const BOUNDS: [u64; BUCKETS - 1] = bounds();
 
 const fn bounds() -> [u64; BUCKETS - 1] {
@@ -22,13 +22,13 @@ const fn bounds() -> [u64; BUCKETS - 1] {
     bounds
 }
 
-/// The bucket that a duration in nanoseconds falls into.
+/// The bucket for a duration in nanoseconds.
 pub fn bucket(nanos: u64) -> usize {
     BOUNDS.partition_point(|bound| *bound < nanos)
 }
 
-/// The bounds that are exported: 1, 2.5 and 5 of each decade from 100 µs to 50 s. Each is the index
-/// of the last bucket that lies below it.
+/// The exported bounds: 1, 2.5 and 5 of each decade from 100 µs to 50 s. Each is the index of the
+/// last bucket below it.
 pub(super) fn exported() -> impl Iterator<Item = usize> {
     (10..BOUNDS.len() - 1).filter(|i| matches!(i % 10, 0 | 4 | 7))
 }
@@ -38,10 +38,10 @@ pub(super) fn seconds(nanos: u64) -> f64 {
     nanos as f64 / 1e9
 }
 
-/// What a histogram held when it was read.
+/// The content of a histogram when it was read.
 #[derive(Clone, Debug)]
 pub struct Distribution {
-    /// How many values each bucket holds; not cumulative.
+    /// The number of values in each bucket; not cumulative.
     pub buckets: [u64; BUCKETS],
     /// The sum of all values, in nanoseconds.
     pub sum: u64,
@@ -54,14 +54,14 @@ impl Default for Distribution {
 }
 
 impl Distribution {
-    /// How many values there are.
+    /// The number of values.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
 
     /// The value in nanoseconds that a share `q` of all values do not exceed, as if the values of
-    /// one bucket were spread evenly over it; `None` if there are no values. What lies above the
-    /// last bound is returned as that bound.
+    /// one bucket were spread evenly over it; `None` without values. Values above the last bound
+    /// count as that bound.
     pub fn quantile(&self, q: f64) -> Option<f64> {
         let count = self.count();
         if count == 0 {

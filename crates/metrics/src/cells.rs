@@ -1,4 +1,4 @@
-//! Where values are kept: one cell for each worker that writes a series, so that no two contend.
+//! Storage of values: one cell per series and worker, so that no two workers contend.
 
 use super::{
     buckets::{BUCKETS, Distribution, bucket},
@@ -14,7 +14,8 @@ use std::{
 };
 
 thread_local! {
-    /// Which cell of a series this thread writes. All threads that are no workers share the first.
+    /// The cell of a series that this thread writes. All threads that are not workers share the
+    /// first.
     static SHARD: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -24,7 +25,7 @@ pub fn enter_worker(index: usize) {
     SHARD.set(index.saturating_add(1));
 }
 
-/// One series, in as many cells as there are threads that asked for it.
+/// One series, with a cell for each thread that has a handle of it.
 #[derive(Debug)]
 pub(super) enum SeriesCells {
     Counter(Shards<CounterCell>),
@@ -60,7 +61,7 @@ impl<C: Default> Shards<C> {
         cell
     }
 
-    /// How many threads write the series.
+    /// The number of cells.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
@@ -111,13 +112,13 @@ impl CounterFn for CounterCell {
         self.0.fetch_add(value, Relaxed);
     }
 
-    /// Right only for a series that one thread writes.
+    /// Correct only for a series that one thread writes.
     fn absolute(&self, value: u64) {
         self.0.fetch_max(value, Relaxed);
     }
 }
 
-/// A level, in whole numbers. What one worker adds another may take away: only the sum counts.
+/// A level, in whole numbers. One worker may subtract what another added: only the sum counts.
 #[derive(Debug, Default)]
 pub(super) struct GaugeCell(AtomicI64);
 
@@ -130,7 +131,7 @@ impl GaugeFn for GaugeCell {
         self.0.fetch_sub(value as i64, Relaxed);
     }
 
-    /// Right only for a series that one thread writes.
+    /// Correct only for a series that one thread writes.
     fn set(&self, value: f64) {
         self.0.store(value as i64, Relaxed);
     }
@@ -151,13 +152,13 @@ impl Default for HistogramCell {
 }
 
 impl HistogramFn for HistogramCell {
-    /// `value` is in seconds. What is negative or no number counts as 0.
+    /// `value` is in seconds. Negative values and NaN count as 0.
     fn record(&self, value: f64) {
         self.record_many(value, 1);
     }
 
     fn record_many(&self, value: f64, count: usize) {
-        // Rounded, so that a duration that was whole nanoseconds is so again; `as` saturates.
+        // Rounded, so that whole nanoseconds stay so; `as` saturates.
         let nanos = (value * 1e9 + 0.5) as u64;
         let count = count as u64;
         self.buckets[bucket(nanos)].fetch_add(count, Relaxed);

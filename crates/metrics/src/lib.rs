@@ -1,5 +1,9 @@
-//! Counts and times what passes: our own recorder behind the `metrics` facade, since recording must
-//! neither allocate nor contend, and series must stay bounded.
+//! Counters, gauges and histograms: our own recorder behind the `metrics` facade, since recording
+//! must neither allocate nor contend, and the number of series must stay bounded.
+//!
+//! `table` lists the metrics, `cells` stores values per worker, `buckets` has the histograms,
+//! `text` exports, and `operations` and `policies` read for the admin interface. This crate knows
+//! neither clusters nor policies nor the config.
 
 mod buckets;
 mod cells;
@@ -31,13 +35,13 @@ use table::{Kind, Metric, TABLE};
 /// How many series a recorder holds by default.
 const MAX_SERIES: usize = 200_000;
 
-/// The most bytes of a label's value that are kept: clients choose names of any length.
+/// Longer label values are cut to this many bytes: clients choose names of any length.
 const MAX_VALUE: usize = 256;
 
-/// The recorder. Clones share what they record.
+/// The recorder. Clones share the series.
 ///
-/// Making a handle looks its series up under a lock: do it once, and keep the handle. Using a handle
-/// is one or two atomic additions to a cell that the worker has for itself ([`enter_worker`]).
+/// Making a handle looks its series up under a lock: do it once, and keep the handle. Using a
+/// handle is one or two atomic additions to a cell that only this worker writes ([`enter_worker`]).
 #[derive(Clone, Debug)]
 pub struct Metrics(Arc<Inner>);
 
@@ -46,7 +50,8 @@ struct Inner {
     families: RwLock<BTreeMap<&'static str, Arc<Family>>>,
     max_series: usize,
     held: AtomicUsize,
-    /// Of [`table::METRICS_DROPPED_TOTAL`], which must be there when nothing else fits any more.
+    /// The cell of [`table::METRICS_DROPPED_TOTAL`], made first so that it exists when there is no
+    /// room.
     dropped: Arc<CounterCell>,
 }
 
@@ -89,7 +94,7 @@ impl Metrics {
         }))
     }
 
-    /// Adds what `protocol` counts beyond the table. Again is no harm.
+    /// Adds the metrics of `protocol` to the table. Repeating it is harmless.
     pub fn declare(&self, protocol: &operation::Protocol) {
         let mut families = self.0.families.write().unwrap_or_else(PoisonError::into_inner);
         for metric in table::extras(protocol) {
@@ -106,7 +111,7 @@ impl Metrics {
     }
 
     /// A handle of the gauge with these labels, in any order. Gauges hold whole numbers; `set` is
-    /// for a series that one thread writes, adding and taking away for all.
+    /// for a series that one thread writes, increments and decrements for all.
     pub fn gauge(&self, name: &str, labels: &[(&str, &str)]) -> Gauge {
         match self.series(name, Kind::Gauge, labels).as_deref() {
             Some(SeriesCells::Gauge(cells)) => Gauge::from_arc(cells.own()),
@@ -122,8 +127,8 @@ impl Metrics {
         }
     }
 
-    /// Forgets the series of a metric that have these labels, and maybe others: those of an
-    /// endpoint that went away. Handles that are still in use do no harm.
+    /// Removes the series of a metric with these labels, and maybe others: those of a removed
+    /// endpoint. Handles in use stay valid.
     pub fn forget(&self, name: &str, labels: &[(&str, &str)]) {
         let Some(family) = self.family(name) else { return };
         let place = |(label, value): &(&str, &str)| {
@@ -140,7 +145,7 @@ impl Metrics {
         self.0.held.fetch_sub(before - series.len(), Relaxed);
     }
 
-    /// The series with these labels, made if there is none and room for one.
+    /// The series with these labels; created if there is none and there is room.
     fn series(&self, name: &str, kind: Kind, labels: &[(&str, &str)]) -> Option<Arc<SeriesCells>> {
         let declared = self.family(name).filter(|family| family.metric.kind == kind);
         let Some((family, values)) = declared.and_then(|f| Some((f.clone(), f.values(labels)?)))
@@ -190,7 +195,7 @@ impl Family {
         self.lock().iter().map(|(values, series)| (values.clone(), series.clone())).collect()
     }
 
-    /// The values in this metric's order; `None` if they are not of its labels. One may be left out
+    /// The label values in this metric's order; `None` if the labels differ. One may be left out
     /// (see [`table::REASON`]).
     fn values(&self, labels: &[(&str, &str)]) -> Option<Values> {
         if labels.iter().any(|(label, _)| !self.metric.labels.contains(label)) {
@@ -204,8 +209,8 @@ impl Family {
     }
 }
 
-/// A value as it is kept: cut to a length, and without characters that no name has and that some
-/// readers of the text format stumble over.
+/// A label value as stored: cut, and without characters that some parsers of the text format cannot
+/// read.
 fn clean(value: &str) -> Box<str> {
     let mut end = value.len().min(MAX_VALUE);
     while !value.is_char_boundary(end) {

@@ -1,4 +1,4 @@
-//! Series as rows: what `/operations` and `/callsites` show, joined from several metrics.
+//! Rows for `/operations` and `/callsites`, joined from the series of several metrics.
 
 use super::{
     Metrics, Values,
@@ -12,7 +12,7 @@ use super::{
 use serde::Serialize;
 use std::{collections::BTreeMap, sync::Arc};
 
-/// Operations of one name on one resource, since the start.
+/// Operations with one name on one resource, since the start.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct OperationRow {
     /// The listener's name.
@@ -21,17 +21,17 @@ pub struct OperationRow {
     pub protocol: String,
     /// The operation's name.
     pub operation: String,
-    /// What it was done to.
+    /// The resource.
     pub resource: String,
-    /// How many ended, whatever the outcome.
+    /// The number of ended operations, with any outcome.
     pub count: u64,
-    /// How many of them did not end well.
+    /// How many of them failed.
     pub errors: u64,
-    /// How many of those the proxy itself refused.
+    /// How many of them the proxy rejected.
     pub refused: u64,
-    /// How many of them ended how.
+    /// The number of operations by outcome.
     pub outcomes: BTreeMap<String, u64>,
-    /// How long they took.
+    /// Their durations.
     #[serde(flatten)]
     pub times: Times,
     /// Bytes from clients.
@@ -40,7 +40,7 @@ pub struct OperationRow {
     pub reply_bytes: u64,
 }
 
-/// Operations that come from one place in the client's code, since the start.
+/// Operations from one place in the client's code, since the start.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct CallsiteRow {
     /// The listener's name.
@@ -49,31 +49,31 @@ pub struct CallsiteRow {
     pub callsite: String,
     /// The operation's name.
     pub operation: String,
-    /// What it was done to.
+    /// The resource.
     pub resource: String,
-    /// How many ended, whatever the outcome.
+    /// The number of ended operations, with any outcome.
     pub count: u64,
-    /// How long they took.
+    /// Their durations.
     #[serde(flatten)]
     pub times: Times,
 }
 
-/// How long operations took, in milliseconds. Quantiles are `None` where there was no operation.
+/// Durations of operations, in milliseconds. Quantiles are `None` without operations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Times {
-    /// All together.
+    /// The sum.
     pub total_ms: f64,
-    /// Half of them took at most this long.
+    /// The median.
     pub p50_ms: Option<f64>,
-    /// Nine in ten took at most this long.
+    /// The 90th percentile.
     pub p90_ms: Option<f64>,
-    /// All but one in a hundred took at most this long.
+    /// The 99th percentile.
     pub p99_ms: Option<f64>,
 }
 
 impl Times {
     fn of(held: &Distribution) -> Self {
-        // To the microsecond: more digits would only pretend.
+        // To the microsecond: more digits would suggest precision that is not there.
         let ms = |nanos: f64| (nanos / 1e3).round() / 1e3;
         Self {
             total_ms: ms(seconds(held.sum) * 1e9),
@@ -84,7 +84,7 @@ impl Times {
     }
 }
 
-/// What makes a row: the labels that its metrics have in common.
+/// The identity of a row: the labels that its metrics have in common.
 type Id = [Box<str>; 4];
 
 impl Metrics {
@@ -143,7 +143,8 @@ impl Metrics {
         rows.into_iter().map(named).collect()
     }
 
-    /// The series of a metric whose first four labels make a row, with the next two, if it has them.
+    /// The series of a metric whose first four labels identify a row, with the next two labels, if
+    /// any.
     fn joined(&self, name: &str) -> impl Iterator<Item = (Id, [Box<str>; 2], Arc<SeriesCells>)> {
         let all = self.family(name).map(|family| family.all()).unwrap_or_default();
         all.into_iter().filter_map(|(values, series): (Values, _)| {

@@ -4,16 +4,16 @@ use super::cells::{CounterCell, Shards};
 use ::metrics::Counter;
 use serde::Serialize;
 
-/// What a policy did, or would have done with `dry_run`.
+/// The effects of a policy, or what they would have been with `dry_run`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Effects {
-    /// Operations and connections that it refused.
+    /// Operations and connections that it rejected.
     pub refused: u64,
-    /// Operations that it let go on, but on terms.
+    /// Operations that it modified.
     pub modified: u64,
-    /// Operations and connections that it would have refused.
+    /// Operations and connections that it would have rejected.
     pub would_refuse: u64,
-    /// Operations that it would have let go on, but on terms.
+    /// Operations that it would have modified.
     pub would_modify: u64,
 }
 
@@ -27,7 +27,7 @@ pub struct EffectCounts {
 }
 
 impl EffectCounts {
-    /// All so far.
+    /// The totals so far.
     pub fn effects(&self) -> Effects {
         Effects {
             refused: self.refused.total(),

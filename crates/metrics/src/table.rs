@@ -9,9 +9,9 @@ pub const CONNECTIONS_TOTAL: &str = "tollgate_connections_total";
 pub const CONNECTIONS_ACTIVE: &str = "tollgate_connections_active";
 /// Client connections ended, by reason.
 pub const CONNECTION_CLOSE_TOTAL: &str = "tollgate_connection_close_total";
-/// Times that accepting stopped for want of descriptors.
+/// Times that accepting stopped because descriptors ran out.
 pub const ACCEPT_PAUSED_TOTAL: &str = "tollgate_accept_paused_total";
-/// Requests that could not be held until policies knew all that they needed.
+/// Requests that could not be held until policies knew enough to decide.
 pub const REQUESTS_NOT_HELD_TOTAL: &str = "tollgate_requests_not_held_total";
 /// Panics of the process.
 pub const PANICS_TOTAL: &str = "tollgate_panics_total";
@@ -23,33 +23,33 @@ pub const OPERATIONS_TOTAL: &str = "tollgate_operations_total";
 pub const OPERATION_DURATION_SECONDS: &str = "tollgate_operation_duration_seconds";
 /// Bytes of operations.
 pub const OPERATION_BYTES_TOTAL: &str = "tollgate_operation_bytes_total";
-/// Operations under way.
+/// Operations in flight.
 pub const OPERATIONS_ACTIVE: &str = "tollgate_operations_active";
-/// Operations refused.
+/// Operations rejected.
 pub const REFUSALS_TOTAL: &str = "tollgate_refusals_total";
-/// Operations that a policy without effect would have refused.
+/// Operations that a policy with `dry_run` would have rejected.
 pub const DRY_RUN_REFUSALS_TOTAL: &str = "tollgate_dry_run_refusals_total";
-/// Operations that a policy let go on, but on terms.
+/// Operations that a policy modified.
 pub const POLICY_EFFECTS_TOTAL: &str = "tollgate_policy_effects_total";
-/// Operations that a policy without effect would have let go on, but on terms.
+/// Operations that a policy with `dry_run` would have modified.
 pub const DRY_RUN_POLICY_EFFECTS_TOTAL: &str = "tollgate_dry_run_policy_effects_total";
-/// Operations and connections that found no bucket of their own in a rate limit.
+/// Operations and connections without a bucket of their own in a rate limit.
 pub const RATE_LIMIT_OVERFLOW_TOTAL: &str = "tollgate_rate_limit_overflow_total";
-/// Round trips to the store of a limit that machines share, by result.
+/// Round trips to the store of a shared limit, by result.
 pub const SHARED_LIMIT_REQUESTS_TOTAL: &str = "tollgate_shared_limit_requests_total";
-/// How long round trips to such a store took.
+/// The duration of round trips to such a store.
 pub const SHARED_LIMIT_DURATION_SECONDS: &str = "tollgate_shared_limit_duration_seconds";
-/// Round trips to such a store that brought no answer, by kind.
+/// Round trips to such a store without an answer, by kind.
 pub const SHARED_LIMIT_ERRORS_TOTAL: &str = "tollgate_shared_limit_errors_total";
 /// Operations decided without such a store.
 pub const SHARED_LIMIT_FALLBACKS_TOTAL: &str = "tollgate_shared_limit_fallbacks_total";
-/// Messages that could not be read.
+/// Messages that could not be parsed.
 pub const VIOLATIONS_TOTAL: &str = "tollgate_violations_total";
 /// Operations counted under `other`.
 pub const SERIES_CAPPED_TOTAL: &str = "tollgate_series_capped_total";
-/// Operations, by the place in the client's code that they come from.
+/// Operations, by their place in the client's code.
 pub const CALLSITE_OPERATIONS_TOTAL: &str = "tollgate_callsite_operations_total";
-/// How long operations took, by the place in the client's code that they come from.
+/// The duration of operations, by their place in the client's code.
 pub const CALLSITE_DURATION_SECONDS: &str = "tollgate_callsite_duration_seconds";
 /// Endpoints that share the label `other`.
 pub const ENDPOINTS_CAPPED_TOTAL: &str = "tollgate_endpoints_capped_total";
@@ -63,13 +63,13 @@ pub const ENDPOINT_UP: &str = "tollgate_endpoint_up";
 pub const ENDPOINT_EJECTED: &str = "tollgate_endpoint_ejected";
 /// Ejections of an endpoint, by detector.
 pub const EJECTIONS_TOTAL: &str = "tollgate_ejections_total";
-/// Ejections of an endpoint that were not carried out, by detector.
+/// Ejections of an endpoint that were not enforced, by detector.
 pub const EJECTIONS_NOT_ENFORCED_TOTAL: &str = "tollgate_ejections_not_enforced_total";
 /// Health checks of an endpoint.
 pub const HEALTH_CHECKS_TOTAL: &str = "tollgate_health_checks_total";
 /// Operations on an endpoint that ended, by outcome.
 pub const ENDPOINT_OPERATIONS_TOTAL: &str = "tollgate_endpoint_operations_total";
-/// Operations on an endpoint under way.
+/// Operations on an endpoint in flight.
 pub const ENDPOINT_OPERATIONS_ACTIVE: &str = "tollgate_endpoint_operations_active";
 /// How long operations on an endpoint took.
 pub const ENDPOINT_DURATION_SECONDS: &str = "tollgate_endpoint_operation_duration_seconds";
@@ -77,7 +77,7 @@ pub const ENDPOINT_DURATION_SECONDS: &str = "tollgate_endpoint_operation_duratio
 pub const CLUSTER_PANIC: &str = "tollgate_cluster_panic";
 /// Clients that wait for an upstream connection.
 pub const CONNECTIONS_PENDING: &str = "tollgate_connections_pending";
-/// What circuit breakers refused, by limit.
+/// Rejections by circuit breakers, by limit.
 pub const BREAKER_REFUSALS_TOTAL: &str = "tollgate_breaker_refusals_total";
 /// Look-ups of a cluster's names.
 pub const DNS_LOOKUPS_TOTAL: &str = "tollgate_dns_lookups_total";
@@ -92,19 +92,19 @@ pub const METRICS_DROPPED_TOTAL: &str = "tollgate_metrics_dropped_total";
 /// Always 1; the version is its label.
 pub const BUILD_INFO: &str = "tollgate_build_info";
 
-/// How a metric moves, and so how it is exported.
+/// The kind of a metric, which decides how it is exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Only grows.
+    /// Only increases.
     Counter,
-    /// Goes up and down; whole numbers.
+    /// Increases and decreases; whole numbers.
     Gauge,
     /// Durations in fixed buckets.
     Histogram,
 }
 
 impl Kind {
-    /// The word of the Prometheus text format.
+    /// The keyword of the Prometheus text format.
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Counter => "counter",
@@ -119,7 +119,7 @@ impl Kind {
 pub struct Metric {
     /// The whole name.
     pub name: &'static str,
-    /// How it moves.
+    /// Its kind.
     pub kind: Kind,
     /// What is counted, in the plural: `seconds`, `bytes`, `connections`.
     pub unit: &'static str,
@@ -129,7 +129,7 @@ pub struct Metric {
     pub help: &'static str,
 }
 
-/// The label that series are without where it has no value.
+/// The label that a series lacks if it has no value.
 pub const REASON: &str = "reason";
 
 const LISTENER: &[&str] = &["listener"];
@@ -137,7 +137,7 @@ const OPERATION: &[&str] = &["listener", "protocol", "operation", "resource"];
 const ENDPOINT: &[&str] = &["cluster", "endpoint"];
 const CALLSITE: &[&str] = &["listener", "callsite", "operation", "resource"];
 
-/// Every metric that the proxy itself has. What a protocol counts beyond these is declared by it.
+/// Every metric of the proxy itself. Protocols declare theirs.
 pub const TABLE: &[Metric] = &[
     counter(
         CONNECTIONS_TOTAL,
@@ -420,9 +420,9 @@ const fn histogram(
     Metric { name, kind: Kind::Histogram, unit: "seconds", labels, help }
 }
 
-/// What a protocol counts beyond the table, as rows.
+/// The metrics that a protocol adds to the table, as rows.
 pub fn extras(protocol: &operation::Protocol) -> impl Iterator<Item = Metric> {
-    // The labels are those that `operation::Protocol` promises.
+    // The labels that `operation::Protocol` defines.
     let items: &[&str] = &["listener", "operation", "resource", "direction"];
     let codes: &[&str] = &["listener", "operation", "code"];
     let shapes: &[&str] = &["listener", "resource", "shape"];

@@ -1,4 +1,4 @@
-//! What the recorder promises: sums that are right, text that every reader takes, bounds that hold.
+//! The recorder: sums are correct, the text is valid, bounds hold.
 
 mod exposition;
 
@@ -205,7 +205,7 @@ fn values_that_clients_choose_are_escaped_cleaned_and_cut() {
         let labels = [("resource", told)];
         assert_eq!(value(&metrics, CALLSITE_OPERATIONS_TOTAL, &labels), Some(1.0), "{given:?}");
     }
-    // Cut between characters, and what is cut to the same text is one series.
+    // Cut between characters; values with the same cut text are one series.
     count(&"ü".repeat(1000));
     count(&"ü".repeat(2000));
     let cut = "ü".repeat(128);

@@ -10,7 +10,7 @@ use std::fmt::Write;
 
 impl Metrics {
     /// Appends every series as Prometheus text: families by name, series by labels, durations in
-    /// seconds. Takes time with the number of series, so call it off the workers.
+    /// seconds. It takes time with many series, so workers must not call it.
     pub fn render(&self, out: &mut String) {
         let bounds: Vec<(usize, String)> =
             exported().map(|last| (last, seconds(BOUNDS[last]).to_string())).collect();

@@ -70,7 +70,7 @@ pub fn split_host_port<'t>(text: &'t str, hint: &str) -> Result<(&'t str, u16), 
     }
 }
 
-/// The ports of URLs that name none.
+/// The default ports of URLs.
 const PORTS: [(&str, u16); 6] = [
     ("mongodb", 27017),
     ("redis", 6379),

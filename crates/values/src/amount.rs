@@ -1,19 +1,19 @@
-//! How many of something, and how many in how much time.
+//! Sizes and rates.
 
 use super::{Fault, FromText, UNITS, octal};
 use schemars::{Schema, json_schema};
 use std::time::Duration;
 
-/// How many of something in how much time: `500/s`, `6000/m`, `10MiB/s`.
+/// An amount per period: `500/s`, `6000/m`, `10MiB/s`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// How many, at least 1.
+    /// The amount, at least 1.
     pub amount: u64,
-    /// In how much time: a second, a minute, an hour or a day.
+    /// The period: a second, a minute, an hour or a day.
     pub per: Duration,
 }
 
-/// How many bytes: `512`, `64KiB`, `1MB`.
+/// A number of bytes: `512`, `64KiB`, `1MB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size(pub u64);
 
@@ -59,7 +59,7 @@ impl FromText for Size {
 }
 
 impl Size {
-    /// As a config would have it: `64KiB`.
+    /// The text in a config: `64KiB`.
     pub fn text(self) -> String {
         let units = SIZES.iter().rev().filter(|(name, _)| name.contains('i'));
         match units.into_iter().find(|(_, scale)| self.0.is_multiple_of(*scale)) {
@@ -95,12 +95,12 @@ impl FromText for Rate {
 }
 
 impl Rate {
-    /// As a config would have it: `500/s`.
+    /// The text in a config: `500/s`.
     pub fn text(self) -> String {
         format!("{}/{}", self.amount, self.unit())
     }
 
-    /// As a config would have it, of bytes: `10MiB/s`.
+    /// The text in a config, as bytes: `10MiB/s`.
     pub fn bytes_text(self) -> String {
         format!("{}/{}", Size(self.amount).text(), self.unit())
     }

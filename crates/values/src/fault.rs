@@ -18,10 +18,10 @@ impl Fault {
     }
 }
 
-/// A fault somewhere inside a value, and the keys that lead there.
+/// An error somewhere inside a value, and the keys that lead there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
-    /// The keys, from the value in question down.
+    /// The keys, from the outer value inwards.
     pub path: Vec<String>,
     /// The error there.
     pub fault: Fault,
@@ -35,7 +35,7 @@ impl Mistake {
     }
 }
 
-/// Hands a fault to `decode`, which takes message and hint apart again.
+/// Converts an error for `decode`, which separates message and hint again.
 pub fn to_serde_error<E: Error>(fault: Fault) -> E {
     E::custom(format_args!("{}\n{}", fault.message, fault.hint))
 }

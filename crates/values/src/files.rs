@@ -12,11 +12,10 @@ use std::{
     path::Path,
 };
 
-/// Opens a regular file to read it. A symbolic link to one is followed.
+/// Opens a regular file for reading. A symbolic link to one is followed.
 ///
 /// # Errors
-/// When it can't be opened, or is a FIFO, a directory, a socket or a device. None of them is
-/// waited for.
+/// If it can't be opened, or is a FIFO, a directory, a socket or a device. None of these blocks.
 pub fn open_regular(path: &Path) -> io::Result<File> {
     if let Some(kind) = irregular(path) {
         return Err(not_regular(kind));
@@ -33,7 +32,7 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
 /// Reads a regular file of at most `max` bytes.
 ///
 /// # Errors
-/// As for [`open_regular`], and when the file is longer.
+/// As for [`open_regular`], and if the file is longer.
 pub fn read_regular(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     read_at_most(open_regular(path)?, max)
 }
@@ -41,15 +40,15 @@ pub fn read_regular(path: &Path, max: u64) -> io::Result<Vec<u8>> {
 /// The text of a regular file of at most `max` bytes.
 ///
 /// # Errors
-/// As for [`read_regular`], and when it is not UTF-8.
+/// As for [`read_regular`], and if it is not UTF-8.
 pub fn read_text(path: &Path, max: u64) -> io::Result<String> {
     String::from_utf8(read_regular(path, max)?).map_err(io::Error::other)
 }
 
-/// Reads a file that is open, of at most `max` bytes.
+/// Reads an open file of at most `max` bytes.
 ///
 /// # Errors
-/// When it can't be read, or is longer.
+/// If it can't be read, or is longer.
 pub fn read_at_most(file: File, max: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let read = file.take(max.saturating_add(1)).read_to_end(&mut bytes)?;

@@ -1,4 +1,4 @@
-//! Values of which there are only a few, each a word, and the word that was probably meant.
+//! Keywords, and the one that was probably meant.
 
 use crate::Fault;
 use schemars::{Schema, json_schema};
@@ -10,12 +10,15 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     (found.0 <= 1 + word.chars().count() / 4).then_some(found.1)
 }
 
-/// `, did you mean …?` if there is something that was.
+/// `, did you mean …?` if a word is near.
 pub fn did_you_mean(nearest: Option<&str>) -> String {
     nearest.map_or(String::new(), |near| format!(", did you mean `{near}`?"))
 }
 
-/// Finds the meaning of one of a few words.
+/// The value of a keyword.
+///
+/// # Errors
+/// If it is unknown, with the known ones as a hint.
 pub fn parse_keyword<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Fault> {
     if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
         return Ok(*meaning);

@@ -54,39 +54,39 @@ pub trait FromText: Sized {
 /// A value, or `off`.
 pub type OrOff<T> = Option<T>;
 
-/// A whole number, both bounds included.
+/// A whole number between these bounds, inclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InRange<const MIN: usize, const MAX: usize>(pub usize);
 
-/// A number of things, at least 1.
+/// A number, at least 1.
 pub type Count = InRange<1, MAX_COUNT>;
 
-/// A number of things, or none.
+/// A number, which may be 0.
 pub type Limit = InRange<0, MAX_COUNT>;
 
-/// A share, written as a plain number.
+/// A percentage, as a whole number.
 pub type Percent = InRange<0, 100>;
 
-/// A factor or an exponent: 0.1 to 100, as accurate as it is written.
+/// A factor or an exponent: 0.1 to 100, with any precision.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Factor(pub f64);
 
-/// A share in percent, as accurate as it is written.
+/// A percentage, with any precision.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Share(pub f64);
 
-/// It is in range, and so never `NaN`.
+/// The range excludes `NaN`.
 impl Eq for Share {}
 
 /// The name of a zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Zone(pub Arc<str>);
 
-/// The name of something.
+/// A name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name(pub Arc<str>);
 
-/// How many worker threads; `None` means one a core.
+/// The number of worker threads; `None` is one per core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Workers(pub Option<usize>);
 
@@ -126,7 +126,7 @@ impl FromText for Duration {
 
 const DURATION_UNITS: &str = "the units are ms, s, m, h and d: `250ms`, `5s`, `1.5h`";
 
-/// Reads a duration, which may be nothing; that needs no unit.
+/// Parses a duration, which may be 0; 0 needs no unit.
 fn duration(text: &str) -> Result<Duration, Fault> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -165,7 +165,7 @@ fn duration(text: &str) -> Result<Duration, Fault> {
 /// If `number` has one; `text` is the whole text.
 pub fn octal(number: &str, text: &str) -> Result<(), Fault> {
     let plain = number.trim_start_matches('0');
-    // `0` and `00` are the same to everybody.
+    // `0` and `00` are the same in octal.
     if plain.len() == number.len() || number.len() < 2 || !is_digits(plain) {
         return Ok(());
     }
@@ -173,7 +173,7 @@ pub fn octal(number: &str, text: &str) -> Result<(), Fault> {
     Err(Fault::new(format!("`{text}` begins with a 0, which some take for octal"), hint))
 }
 
-/// A duration from which on something is done: `0s` is always.
+/// A minimum duration: `0s` is always exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AtLeast(pub Duration);
 
@@ -193,7 +193,7 @@ impl FromText for AtLeast {
     }
 }
 
-/// A duration as a config would have it: `1h`, `90s`, `0.5ms`.
+/// The text of a duration in a config: `1h`, `90s`, `0.5ms`.
 pub fn duration_text(duration: Duration) -> String {
     let nanos = duration.as_nanos();
     match UNITS.iter().find(|(_, unit)| nanos.is_multiple_of(*unit)) {
@@ -347,23 +347,23 @@ fn whole(text: &str) -> &str {
     text.split('.').next().unwrap_or_default()
 }
 
-/// Whether this is 0 of something: `0`, `0s`, `0.0ms`.
+/// Whether this is 0, with or without a unit: `0`, `0s`, `0.0ms`.
 fn is_nothing(text: &str) -> bool {
     let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).trim_end();
     number.starts_with('0') && number.bytes().all(|b| matches!(b, b'0' | b'.'))
 }
 
-/// Whether text is a plain number; the standard library would take `+1` too.
+/// Whether a text is a plain number; the standard library would accept `+1` too.
 pub fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// The hint for an invalid name.
 pub const NAME: &str = "1 to 64 letters, digits, `_`, `.` and `-`: names are metric labels";
-/// …and for editors.
+/// The pattern of names, for editors.
 pub const NAME_PATTERN: &str = "^[A-Za-z0-9_.-]{1,64}$";
 
-/// Whether this can be the name of something.
+/// Whether this is a valid name.
 pub fn is_name(text: &str) -> bool {
     let odd = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'));
     !text.is_empty() && text.len() <= 64 && !text.contains(odd)
@@ -388,7 +388,7 @@ impl<T: FromText> Visitor<'_> for TextVisitor<T> {
         T::from_text(text).map(Text).map_err(to_serde_error)
     }
 
-    // A config's numbers come as text, as they were written; those of JSON do not.
+    // Numbers of a config arrive as text, as they were written; those of JSON do not.
     fn visit_u64<E: Error>(self, number: u64) -> Result<Text<T>, E> {
         self.visit_str(&number.to_string())
     }

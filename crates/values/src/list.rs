@@ -1,4 +1,4 @@
-//! One of something, or a list of it.
+//! One value, or a list.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{

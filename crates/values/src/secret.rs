@@ -29,7 +29,7 @@ pub fn hide(text: &str) -> Cow<'_, str> {
     shown.into()
 }
 
-/// Where secrets stand in a text: ranges of bytes, in order, none of which touches another.
+/// The secrets in a text: ranges of bytes, in order, not adjacent.
 #[must_use]
 pub fn secrets(text: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
@@ -61,7 +61,7 @@ fn in_uris(line: &str) -> impl Iterator<Item = Range<usize>> {
         if let Some(at) = rest.rfind('@') {
             return Some(start..start + at);
         }
-        // The host is not there, as where a text was cut short: `mongodb://user:password`.
+        // There is no host, as in a text that was cut: `mongodb://user:password`.
         let word = rest.split(is_end).next().unwrap_or_default();
         let (name, more) = word.split_once(':').filter(|_| !word.starts_with('['))?;
         let port = more.split(['/', '?', '#', ',']).next().unwrap_or_default();
@@ -70,7 +70,7 @@ fn in_uris(line: &str) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// `user:password` before an `@`, where no scheme leads to it.
+/// `user:password` before an `@`, without a scheme.
 fn before_hosts(line: &str) -> impl Iterator<Item = Range<usize>> {
     words(line).filter_map(|(start, word)| {
         let inner = word.trim_start_matches(['[', '{', '(']);
@@ -101,7 +101,7 @@ fn by_name(line: &str) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// The words of a line, and where they begin.
+/// The words of a line, with their offsets.
 fn words(line: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut from = 0;
     line.split_inclusive(is_end).map(move |word| {

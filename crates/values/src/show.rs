@@ -1,4 +1,4 @@
-//! Values on their way back, as a config would have them.
+//! Values as text for a config.
 
 use super::{Factor, InRange, Name, OneOrMore, OrOff, Rate, Share, Size, Text, duration_text};
 use serde::ser::{Serialize, Serializer};

@@ -1,11 +1,11 @@
-//! Places in the text of a file.
+//! Spans in the text of a file.
 
 use serde::Deserialize;
 
-/// A place in the text.
+/// A span in the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 pub struct Span {
-    /// The line, counted from 1; 0 where there is no text to point at.
+    /// The line, counted from 1; 0 without a text.
     pub line: u32,
     /// The column in characters, counted from 1.
     pub column: u32,
@@ -14,10 +14,10 @@ pub struct Span {
 }
 
 impl Span {
-    /// No place in particular.
+    /// No span.
     pub const NOWHERE: Span = Span { line: 0, column: 0, width: 0 };
 
-    /// The place after the last character.
+    /// The span after the last character.
     pub fn end_of(text: &str) -> Span {
         let lines = text_lines(text);
         let column = lines.last().map_or(0, |line| line.chars().count()) + 1;
@@ -26,8 +26,8 @@ impl Span {
     }
 }
 
-/// The lines of a text as YAML counts them (1.2.2, section 5.4): a carriage return alone ends
-/// one too. The last one may be empty.
+/// The lines of a text as YAML counts them (1.2.2, section 5.4): a lone carriage return ends one
+/// too. The last one may be empty.
 pub fn text_lines(text: &str) -> Vec<String> {
     text.replace("\r\n", "\n").split(['\n', '\r']).map(str::to_owned).collect()
 }

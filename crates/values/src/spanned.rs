@@ -9,7 +9,7 @@ use std::{borrow::Cow, fmt, marker::PhantomData};
 /// so that the rest can be read and checked.
 #[derive(Clone, Debug)]
 pub struct Spanned<T> {
-    /// Where it stands.
+    /// Its span.
     pub at: Span,
     /// `None` if it was invalid, which has been reported.
     pub value: Option<T>,
@@ -57,7 +57,7 @@ fn read<'de, T: Deserialize<'de>, A: SeqAccess<'de>>(
 /// further checks.
 #[derive(Clone, Debug)]
 pub struct PartlySpanned<T> {
-    /// Where it stands.
+    /// Its span.
     pub at: Span,
     /// `None` if a part of it was invalid, which has been reported.
     pub value: Option<T>,
@@ -121,7 +121,7 @@ impl<T: JsonSchema> JsonSchema for Spanned<T> {
     }
 }
 
-/// Things by name, in the order of the file.
+/// A map with user-defined names, in the order of the file.
 #[derive(Clone, Debug)]
 pub struct NamedMap<T>(pub Vec<(Spanned<String>, Spanned<T>)>);
 
@@ -177,7 +177,7 @@ pub enum MapOrOff<T> {
     Off,
 }
 
-/// Tells `decode` that `off` is allowed here.
+/// Makes `decode` accept `off` here.
 pub const OR_OFF: &str = "$or_off";
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for MapOrOff<T> {
@@ -219,11 +219,11 @@ impl<T: JsonSchema> JsonSchema for MapOrOff<T> {
     }
 }
 
-/// Texts, each in its place: a list of them, or just one.
+/// Texts with their spans: a list, or just one.
 #[derive(Clone, Debug)]
 pub struct TextList(pub Vec<Spanned<String>>);
 
-/// Tells `decode` that a single value is allowed in place of a list.
+/// Makes `decode` accept a single value in place of a list.
 pub const ONE_OR_MORE: &str = "$one_or_more";
 
 impl<'de> Deserialize<'de> for TextList {
@@ -316,10 +316,10 @@ impl JsonSchema for WordList {
     }
 }
 
-/// A key that may be left out, and whose value is written as text.
+/// An optional key whose value is written as text.
 pub type Opt<T> = Option<Spanned<Text<T>>>;
 
-/// What was written, if something was and could be read.
+/// The value, if it is set and valid.
 pub fn opt_value<T>(value: Opt<T>) -> Option<T> {
     let Spanned { value, .. } = value?;
     value.map(|Text(value)| value)

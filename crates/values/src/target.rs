@@ -4,12 +4,12 @@ use crate::{Fault, FromText, split_host_port};
 use schemars::{Schema, json_schema};
 use std::{fmt, net::Ipv6Addr};
 
-/// How an endpoint is found.
+/// How an endpoint is addressed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
-    /// An address, or a name to look up (without brackets), and the port.
+    /// An address, or a name to resolve (without brackets), and the port.
     Host(String, u16),
-    /// The whole name of an SRV record, whose answer has names, ports, weights and priorities.
+    /// The full name of an SRV record, which has names, ports, weights and priorities.
     Srv(String),
 }
 
@@ -24,7 +24,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// Reads `host:port`, the port not 0.
+/// Parses `host:port`; the port is not 0.
 pub fn host_port(text: &str) -> Result<Target, Fault> {
     let (host, port) = split_host_port(text, "write `host:port`: `db-1.example.net:27017`")?;
     if !is_host_name(host) && host.parse::<Ipv6Addr>().is_err() {
@@ -71,7 +71,7 @@ pub struct SrvTarget(pub Target);
 impl FromText for SrvTarget {
     const EXPECTED: &str = "the name of an SRV record";
 
-    /// `SERVICE+srv://HOST`, as connection strings have it, is `_SERVICE._tcp.HOST`.
+    /// `SERVICE+srv://HOST`, as in connection strings, is `_SERVICE._tcp.HOST`.
     fn from_text(text: &str) -> Result<Self, Fault> {
         let (service, name) = match text.split_once("+srv://") {
             Some((service, host)) => (Some(service), host),
@@ -106,12 +106,12 @@ impl FromText for SrvTarget {
     }
 }
 
-/// The front of a URL's host and all that follows it.
+/// The host of a URL and everything after it.
 fn host_of(text: &str) -> &str {
     text.split([':', '/', '?', '#']).next().unwrap_or_default()
 }
 
-/// Whether this can be a name that is looked up.
+/// Whether this can be the name of a host.
 pub fn is_host_name(text: &str) -> bool {
     let odd = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
     !text.is_empty() && text.len() <= 253 && !text.contains(odd)

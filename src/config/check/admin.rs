@@ -1,4 +1,4 @@
-//! The admin interface: its addresses, its token and the names that it answers to.
+//! The admin interface: its addresses, its token and its host names.
 
 use super::{Check, or};
 use crate::config::{
@@ -11,7 +11,7 @@ use values::irregular_file;
 use values::{Span, is_host_name, spanned::Spanned};
 
 impl Check<'_> {
-    /// The admin interface; `None` where it is off.
+    /// The admin interface; `None` if it is off.
     pub(super) fn admin(&mut self, written: Option<Spanned<Admin>>) -> Option<AdminPlan> {
         let default: Option<SocketAddr> = ADMIN.parse().ok();
         let at = written.as_ref().map_or(self.tree.at, |admin| admin.at);

@@ -1,4 +1,4 @@
-//! Clusters: where their endpoints are, and how much may be under way.
+//! Clusters: endpoints, load balancing and limits.
 
 use super::{Check, MINUTE, SECOND, endpoints::Listed, given, number, or};
 use crate::config::file::{CircuitBreaker, ClusterConfig, Dns, Hash, Keepalive};
@@ -175,7 +175,7 @@ impl Check<'_> {
         Some(time)
     }
 
-    /// The shortest and the longest time between two look-ups of a name.
+    /// The minimum and maximum time between two look-ups of a name.
     fn dns(&mut self, dns: Option<Spanned<Dns>>) -> (Duration, Duration) {
         let defaults = (SECOND, 5 * MINUTE);
         let Some(dns) = dns.and_then(|dns| dns.value) else { return defaults };
@@ -208,7 +208,7 @@ fn limit(written: &Opt<OrOff<Count>>, default: Option<usize>) -> Option<usize> {
     given(written).map_or(default, |limit| limit.map(|limit| limit.0))
 }
 
-/// Reads the text of a file of endpoints.
+/// Parses the text of a file of endpoints.
 fn read_endpoints(text: &str, path: &Path) -> Result<Vec<EndpointPlan>, String> {
     crate::config::endpoints(text, path).map_err(|problems| problems.to_string())
 }

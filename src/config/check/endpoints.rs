@@ -12,13 +12,13 @@ use values::{Span, Target, spanned::Spanned};
 /// How a list of endpoints relates to its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Listed {
-    /// There are no others.
+    /// The list is complete.
     All,
-    /// Others are listed elsewhere.
+    /// The cluster has other endpoints too.
     Some,
 }
 
-/// Makes plans of endpoints, each of them once.
+/// Makes plans of endpoints, without duplicates.
 pub(crate) fn endpoints(
     report: &mut Report,
     Spanned { at, value }: Spanned<Vec<Spanned<EndpointConfig>>>,
@@ -41,7 +41,7 @@ pub(crate) fn endpoints(
         }
         endpoints.push((at, endpoint));
     }
-    // The records of an SRV name may have any priorities.
+    // SRV records may have any priorities.
     let known = endpoints.iter().all(|(_, endpoint)| matches!(endpoint.at, Target::Host(..)));
     if listed == Listed::All && known {
         no_gap(report, &endpoints);

@@ -6,14 +6,14 @@ use values::spanned::Spanned;
 use values::{Fault, irregular_file, irregular_log};
 
 impl Check<'_> {
-    /// A file that is read. It may come later, but nothing else than a regular file may be there.
+    /// A file to read. It may be missing so far, but must not be anything but a regular file.
     pub(super) fn file_to_read(&mut self, name: Spanned<String>) -> Option<PathBuf> {
         self.path(name, irregular_file)
     }
 
-    /// A log, which is appended to.
+    /// A log to append to.
     pub(super) fn log(&mut self, name: Spanned<String>) -> Option<PathBuf> {
-        // The standard streams are used as such, whatever they are.
+        // The standard streams may be of any kind.
         let stream =
             |path: &Path| matches!(path.to_str(), Some("/dev/stdout" | "/dev/stderr" | "-"));
         self.path(name, |path| if stream(path) { None } else { irregular_log(path) })

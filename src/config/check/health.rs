@@ -47,7 +47,7 @@ impl Check<'_> {
         })
     }
 
-    /// A time no longer than `interval`, as its default is, too.
+    /// A time of at most `interval`; so is its default.
     fn within(
         &mut self,
         key: &str,
@@ -99,7 +99,7 @@ impl Check<'_> {
         }
     }
 
-    /// The probe of the protocol that the cluster's listeners speak.
+    /// The probe of the protocol that the cluster's listeners have.
     fn default_probe(&mut self, cluster: &str, pooling: &Pooling, at: Span) -> Option<ProbePlan> {
         let spoken = self.spoken.get(cluster).map(Vec::as_slice).unwrap_or_default();
         match spoken {
@@ -160,7 +160,7 @@ impl Check<'_> {
     }
 }
 
-/// How many in a row; 0 is never.
+/// A number of consecutive events; 0 is never.
 fn times(written: &Opt<OrOff<Count>>, default: u32) -> u32 {
     let times = given(written);
     times.map_or(default, |times| times.and_then(|it| it.0.try_into().ok()).unwrap_or(0))

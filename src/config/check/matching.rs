@@ -16,10 +16,10 @@ use values::{
     spanned::{Spanned, TextList},
 };
 
-/// The keys of a match that are no attributes.
+/// The keys of a match that are not attributes.
 const WORDS: [&str; 5] = ["listener", "protocol", "operation", "resource", "not"];
 
-/// The longest that a glob may be, in bytes.
+/// The maximum length of a glob, in bytes.
 const MAX_GLOB: usize = 256;
 
 impl Policies<'_> {
@@ -87,7 +87,7 @@ impl Policies<'_> {
         false
     }
 
-    /// Whether a key is known when policies are asked, on any listener that knows it at all.
+    /// Whether a key is known when policies decide, on any listener that has it.
     fn is_in_time(&mut self, at: Span, key: &str) -> bool {
         let spoken = || self.scope.listeners().iter().map(|it| it.protocol);
         let tells = |it: Option<&Protocol>| it.is_none_or(|it| scope::is_matchable(it, key));
@@ -122,8 +122,7 @@ impl Policies<'_> {
         Err(Fault::new(format!("there is no {key} `{glob}`{near}"), hint))
     }
 
-    /// Whether something can be on one of the listeners in question at least. Of each it is asked
-    /// why not.
+    /// Whether any of the listeners in question is suitable. `why_not` returns why one is not.
     fn is_on_any(&self, why_not: impl Fn(&ListenerScope) -> Option<Fault>) -> Result<(), Fault> {
         let mut wrong = Ok(());
         for listener in &self.reached {
@@ -149,7 +148,7 @@ impl Policies<'_> {
         listeners.filter(|it| resolves(&made, it)).cloned().collect()
     }
 
-    /// Whether an attribute can have such a value on any listener that knows it.
+    /// Whether an attribute can have such a value on any listener that has it.
     fn has_form(&self, key: &str, glob: &str) -> Result<(), Fault> {
         let spoken = self.scope.listeners().iter().filter_map(|it| it.protocol);
         let knows: Vec<&Protocol> = spoken.filter(|it| scope::is_matchable(it, key)).collect();
@@ -181,7 +180,7 @@ impl Policies<'_> {
         }
     }
 
-    /// A policy that judges by an attribute must not meet a protocol that has none.
+    /// Reports a policy that needs an attribute which a matched protocol does not have.
     pub(super) fn can_judge(&mut self, action: &dyn PolicyConfig, made: &Match) {
         let Some(attribute) = action.required_attribute() else { return };
         let tells = |it: &Protocol| scope::is_matchable(it, attribute);
@@ -198,7 +197,7 @@ impl Policies<'_> {
         self.report.add(self.place(&[kind]), message, hint);
     }
 
-    /// A policy that changes how a stream's bytes pass must not meet a protocol that has messages.
+    /// Reports a policy that changes the flow of bytes if a matched protocol has messages.
     pub(super) fn can_stream(&mut self, action: &dyn PolicyConfig, made: &Match) {
         if !action.needs_stream() {
             return;
@@ -234,7 +233,7 @@ impl Policies<'_> {
     }
 }
 
-/// Why nothing of a listener's is called so.
+/// The error if no resource of a listener matches.
 fn no_resource(listener: &ListenerScope, glob: &str) -> Option<Fault> {
     let known = listener.resources.as_ref()?;
     if known.iter().any(|name| glob_matches(glob, name)) {
@@ -249,7 +248,7 @@ fn no_resource(listener: &ListenerScope, glob: &str) -> Option<Fault> {
     Some(Fault::new(format!("there is no route `{glob}`{near}"), hint))
 }
 
-/// Whether any operation can match that comes in by a listener.
+/// Whether any operation of a listener can match.
 fn reaches(made: &Match, listener: &ListenerScope) -> bool {
     let tells = |attribute| {
         listener.protocol.is_none_or(|protocol| scope::is_matchable(protocol, attribute))
@@ -257,7 +256,7 @@ fn reaches(made: &Match, listener: &ListenerScope) -> bool {
     resolves(made, listener) && made.attributes().all(tells)
 }
 
-/// Whether any operation can, as far as listeners and protocols go.
+/// Whether any operation can match, as far as listeners and protocols are concerned.
 fn resolves(made: &Match, listener: &ListenerScope) -> bool {
     let known = KnownFields {
         listener: Some(&listener.name),
@@ -267,7 +266,7 @@ fn resolves(made: &Match, listener: &ListenerScope) -> bool {
     made.resolve(&known) != Applicability::Never
 }
 
-/// The key for which none can since it is known too late, and on which listener.
+/// The key that is known too late, so that nothing can match, and its listener.
 fn late<'a>(made: &'a Match, listener: &'a ListenerScope) -> Option<(&'a str, &'a str)> {
     let protocol = listener.protocol.filter(|_| resolves(made, listener))?;
     let late = made.attributes().find(|attribute| scope::is_late(protocol, attribute))?;

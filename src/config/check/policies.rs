@@ -18,30 +18,30 @@ use crate::{
 use std::{sync::Arc, time::Instant};
 use values::{Span, spanned::Spanned};
 
-/// Checks policies, of a config or one that comes by itself.
+/// Checks policies, of a config or a single one.
 pub(crate) struct Policies<'a> {
     pub(super) report: &'a mut Report,
     pub(super) scope: &'a Scope,
-    /// Where they stand.
+    /// The node with the policies.
     tree: &'a Node,
-    /// The keys that lead from there to the policy in question.
+    /// The keys from there to the current policy.
     path: Vec<String>,
-    /// The listeners that its match leaves.
+    /// The listeners that its match allows.
     pub(super) reached: Vec<ListenerScope>,
 }
 
 impl<'a> Policies<'a> {
-    /// Those of a whole config.
+    /// Checks the policies of a config.
     pub(super) fn new(check: &'a mut Check<'_>, scope: &'a Scope) -> Self {
         Self::alone(check.tree, scope, check.report)
     }
 
-    /// One that comes by itself.
+    /// Checks a single policy.
     pub(crate) fn alone(tree: &'a Node, scope: &'a Scope, report: &'a mut Report) -> Self {
         Self { report, scope, tree, path: Vec::new(), reached: Vec::new() }
     }
 
-    /// All of a list, in its order.
+    /// All policies of a list, in order.
     pub(super) fn list(mut self, list: Spanned<Vec<Spanned<Written>>>) -> Vec<Arc<Rule>> {
         let mut rules: Vec<Arc<Rule>> = Vec::new();
         for (index, Spanned { at, value }) in list.value.unwrap_or_default().into_iter().enumerate()
@@ -98,7 +98,7 @@ impl<'a> Policies<'a> {
         })
     }
 
-    /// The one thing that a policy does.
+    /// The action of a policy.
     fn action(&mut self, at: Span, written: &mut Written) -> Option<Arc<dyn PolicyConfig>> {
         let mut actions = written.actions();
         if actions.len() > 1 {

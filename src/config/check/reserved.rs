@@ -1,4 +1,4 @@
-//! How many of the proxy's connections each listener is sure of.
+//! How many of the proxy's connections are reserved for each listener.
 
 use super::Check;
 use crate::config::plan::ListenerPlan;

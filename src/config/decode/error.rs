@@ -7,7 +7,7 @@ use values::{Fault, Span, did_you_mean, hide, nearest};
 /// An error on its way to the reader that reports it.
 #[derive(Debug)]
 pub(super) struct Error {
-    /// Where it was made, once that is known.
+    /// Where it occurred, if known.
     pub(super) at: Option<Span>,
     /// `None` if it was reported already.
     pub(super) fault: Option<Fault>,

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::LazyLock};
 use values::Fault;
 use values::did_you_mean;
 
-/// How deep maps are in maps, at most.
+/// The maximum depth of nested maps.
 const MAX_DEPTH: usize = 12;
 
 /// Stands for a user-defined name.
@@ -63,7 +63,7 @@ pub(super) fn is_below(key: &str, known: &[&str], near: &str) -> bool {
     !below(&have, known).is_empty()
 }
 
-/// The nearest of these places that are in the map with such keys.
+/// The nearest of these places inside the map with these keys.
 fn below(places: &[&SchemaPath], known: &[&str]) -> Vec<String> {
     let here: BTreeSet<&str> = known.iter().copied().collect();
     let is_here =
@@ -79,7 +79,7 @@ fn below(places: &[&SchemaPath], known: &[&str]) -> Vec<String> {
     found.map(|path| path.join(".")).collect()
 }
 
-/// The whole paths of places, if there are few.
+/// The full paths of places, if they are few.
 fn whole(places: &[&SchemaPath]) -> Vec<String> {
     let paths: BTreeSet<String> = places.iter().map(|place| place.path.join(".")).collect();
     let few = paths.len() <= 2 && !paths.contains("");

@@ -24,7 +24,7 @@ impl<'de> Entry<'de> {
     }
 }
 
-/// How often a value is read at most.
+/// The maximum number of attempts to read a value.
 const MAX_ATTEMPTS: u32 = 100;
 
 /// Yields the span of a value, then the value, or nothing if it is invalid, and then whether it is
@@ -131,7 +131,7 @@ impl<'de> de::EnumAccess<'de> for Variant<'de> {
     }
 }
 
-/// The content of a variant of which only the name was written.
+/// The content of a variant that is only a name.
 const NOTHING: Node = Node { at: Span::NOWHERE, value: Value::Null };
 
 impl<'de> de::VariantAccess<'de> for Variant<'de> {

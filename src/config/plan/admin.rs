@@ -5,13 +5,13 @@ use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc};
 /// The admin interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminPlan {
-    /// Where metrics and state are read.
+    /// The address where metrics and state are served.
     pub address: SocketAddr,
-    /// Where requests are taken that change something, if not at `address`.
+    /// The address for requests that change something, if not `address`.
     pub control: Option<ControlAddress>,
-    /// The file whose first line is the token that such requests need.
+    /// The file whose first line is the token for such requests.
     pub token_file: Option<PathBuf>,
-    /// Host names with a dot that requests may be addressed to, in lower case: `db.example.net`,
+    /// Host names with a dot that requests may use, in lower case: `db.example.net`,
     /// `*.example.net`, `*`.
     pub allowed_hosts: Vec<Arc<str>>,
 }
@@ -23,7 +23,7 @@ impl AdminPlan {
     }
 }
 
-/// Where requests are taken that change something.
+/// The address for requests that change something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ControlAddress {
     /// At this address.
@@ -32,7 +32,7 @@ pub enum ControlAddress {
     Unix(PathBuf),
 }
 
-/// As it is written: `127.0.0.1:9902`, `unix:/run/tollgate.sock`.
+/// The text in a config: `127.0.0.1:9902`, `unix:/run/tollgate.sock`.
 impl fmt::Display for ControlAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

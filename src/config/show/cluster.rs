@@ -1,4 +1,4 @@
-//! A cluster, as a config would have it.
+//! A cluster, in the shape of the config.
 
 use super::or_off;
 use crate::protocols::Pooling;
@@ -116,7 +116,7 @@ fn outlier_detection(plan: &OutlierPlan) -> Value {
     })
 }
 
-/// How many in a row; 0 is never.
+/// A number of consecutive events; 0 is never.
 fn times(times: u32) -> Value {
     if times == 0 { "off".into() } else { times.into() }
 }

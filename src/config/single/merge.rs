@@ -78,7 +78,7 @@ fn merged(known: &Node, change: &Node) -> Node {
     Node { at: change.at, value: Value::Map(entries) }
 }
 
-/// The same without the places at which it stood: they are of another text.
+/// The same without spans: they refer to another text.
 fn without_spans(node: &Node) -> Node {
     let value = match &node.value {
         Value::Map(entries) => Value::Map(

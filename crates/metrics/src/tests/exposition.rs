@@ -1,8 +1,8 @@
-//! A strict reader of the Prometheus text format: what it takes, every reader takes.
+//! A strict parser of the Prometheus text format: what it accepts, every parser accepts.
 
 use std::collections::BTreeMap;
 
-/// A sample: its whole name, its labels with the text of their values, its value.
+/// A sample: its full name, its labels with the text of their values, its value.
 #[derive(Debug, PartialEq)]
 pub(super) struct Sample {
     pub(super) name: String,
@@ -29,7 +29,7 @@ pub(super) struct Family {
     pub(super) samples: Vec<Sample>,
 }
 
-/// Reads a whole exposition; panics where a rule is broken.
+/// Parses a whole exposition; panics if a rule is broken.
 pub(super) fn read(text: &str) -> Vec<Family> {
     assert!(text.is_empty() || text.ends_with('\n'), "the last line has no end");
     let mut families: Vec<Family> = Vec::new();
@@ -63,7 +63,7 @@ pub(super) fn read(text: &str) -> Vec<Family> {
     families
 }
 
-/// The rules of a family as a whole.
+/// Checks the rules for whole families.
 fn check(family: &Family) {
     assert!(!family.samples.is_empty(), "{} has no sample", family.name);
     if family.kind == "counter" {
@@ -133,7 +133,7 @@ fn closing_quote(text: &str) -> usize {
     panic!("a value does not end: {text}");
 }
 
-/// Undoes escapes, of which those in `known` (with the backslash) are allowed.
+/// Reverses escapes, of which those in `known` (with the backslash) are allowed.
 fn unescape(text: &str, known: &str) -> String {
     let mut out = String::new();
     let mut chars = text.chars();

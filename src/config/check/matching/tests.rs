@@ -1,4 +1,4 @@
-//! Mistakes in a match that need a policy of a certain kind, or listeners of a certain kind.
+//! Errors in a match that depend on the kind of the policy or of the listeners.
 
 use super::*;
 use crate::config::{Scope, decode, problem::Report, yaml};
@@ -72,7 +72,7 @@ fn only_a_match_that_no_listener_can_meet_is_reported() {
     ] {
         assert!(problems_of(text, &both, false).is_empty(), "{text}");
     }
-    // What is known too late matches nothing, and excludes nothing.
+    // A key that is known too late matches nothing, and excludes nothing.
     let web = scope(&[("web", Some("http")), ("rpc", Some("grpc"))]);
     for (text, at) in [("{ status: 503 }", 3), ("{ client: x, not: { endpoint: x } }", 21)] {
         let key = text[at - 1..].split(':').next().unwrap();
