@@ -60,8 +60,8 @@ const IDIOMS: &[&str] = &[
     "who sends",
 ];
 
-/// How many may be left. The goal is below 40: lower this with every rewrite, and never raise it.
-const ALLOWED: usize = 280;
+/// How many may be left. Lower this with every rewrite, and never raise it.
+const ALLOWED: usize = 40;
 
 /// Every Rust file of the repository, except what a build makes.
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
