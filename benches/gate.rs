@@ -14,8 +14,8 @@ use std::{
 use tollgate::{
     config,
     gate::Gate,
+    policy::series::CardinalityLimit,
     policy::{Live, PolicyEnv},
-    series::CardinalityLimit,
 };
 use tollgate_metrics::{Metrics, table};
 

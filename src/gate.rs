@@ -5,11 +5,11 @@ mod in_flight;
 mod revise;
 
 use crate::{
+    policy::series::{BoundPolicy, CardinalityLimit, Series, SeriesTable},
     policy::{
         self, ActivePolicy, Decision, Live, PolicyEffect, PolicyEnv, Settled, WorkerPolicy,
         matching::Truth,
     },
-    series::{BoundPolicy, CardinalityLimit, Series, SeriesTable},
 };
 use in_flight::{InFlight, InFlightSlab};
 use operation::{

@@ -4,7 +4,7 @@
 //!   threads; `handover`: listening sockets passed to the next process; `own_log`: the log on stderr.
 //! - `worker`: one thread's connections; `listener`: sockets, limits, dispatch; `connection`: one client
 //!   connection; `relay` and `protocols`: how it is served; `held`: limits of buffered requests.
-//! - `gate`, `policy`, `series`, `rate_limit_service`: what policies decide about operations.
+//! - `gate`, `policy`: what policies decide about operations.
 //! - `cluster`: endpoints and upstream connections; `config`: the config file.
 //! - `admin`: the admin interface; `top`: the live table; `demo`: the demonstration.
 
@@ -21,9 +21,7 @@ pub mod own_log;
 pub mod policy;
 pub mod protocols;
 pub mod proxy;
-pub mod rate_limit_service;
 pub mod relay;
-pub mod series;
 pub mod threads;
 pub mod top;
 pub mod worker;

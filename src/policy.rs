@@ -18,6 +18,7 @@ mod over_limit;
 pub mod rate_limit;
 mod read_only;
 pub mod rule;
+pub mod series;
 mod stats;
 #[cfg(test)]
 mod testing;
@@ -25,7 +26,7 @@ pub mod time_limit;
 
 use crate::{
     config::plan::Plan,
-    series::{CardinalityLimit, SeriesKey},
+    policy::series::{CardinalityLimit, SeriesKey},
 };
 use cluster::Cluster;
 use operation::{ConnectionInfo, Operation, Protocol, Rejection, Settlement};

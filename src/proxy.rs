@@ -14,9 +14,9 @@ use crate::{
         self, ConnectionBudget, Dispatcher, ListenSocket, Listener, Upstreams, WorkerListener,
     },
     own_log,
+    policy::series::CardinalityLimit,
     policy::{Live, PolicyEnv, access_log::LineBuffer},
     protocols::{self, Pools},
-    series::CardinalityLimit,
     threads::{Started, Threads},
     worker::{self, Message, Sessions, Worker},
 };

@@ -1,8 +1,8 @@
 //! The operations under way, in places that keep their memory for the next.
 
 use crate::{
+    policy::series::Series,
     policy::{ActivePolicy, PolicyEffect},
-    series::Series,
 };
 use operation::{Effects, Operation};
 use std::{rc::Rc, time::Instant};
@@ -153,7 +153,7 @@ impl InFlightSlab {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::series::{CardinalityLimit, SeriesTable};
+    use crate::policy::series::{CardinalityLimit, SeriesTable};
     use operation::Protocol;
     use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Every admitted operation is settled exactly once.
 
 use super::*;
-use crate::{policy::SeriesPolicy, series::SeriesKey};
+use crate::{policy::SeriesPolicy, policy::series::SeriesKey};
 use operation::{Gate as _, Protocol, RejectReason};
 use std::cell::Cell;
 

@@ -1,7 +1,7 @@
 //! Writes a JSON line for every operation, or for every slow one.
 
 use super::{PolicyEffect, PolicyEnv, SeriesPolicy, Settled, WorkerPolicy};
-use crate::{config::plan::AccessLogPlan, series::SeriesKey};
+use crate::{config::plan::AccessLogPlan, policy::series::SeriesKey};
 use process::log_file::Sink;
 use std::{
     borrow::Cow,

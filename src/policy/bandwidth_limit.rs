@@ -6,7 +6,7 @@ use super::{
     ConnectDecision, ConnectionPermit, Direction, PolicyEnv, SeriesPolicy, WorkerPolicy,
     rule::{PolicyConfig, Rule, Stage},
 };
-use crate::series::SeriesKey;
+use crate::policy::series::SeriesKey;
 pub use bucket::ByteBucket;
 use operation::ConnectionInfo;
 use schemars::JsonSchema;

@@ -1,7 +1,7 @@
 //! Refuses operations of a cluster that has as many under way as it may.
 
 use super::{Decision, PolicyEnv, SeriesPolicy, Settled, WorkerPolicy};
-use crate::series::SeriesKey;
+use crate::policy::series::SeriesKey;
 use cluster::{Cluster, OperationPermit};
 use operation::{Operation, RejectReason, Rejection};
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Instant};

@@ -6,7 +6,7 @@ use super::{
     over_limit::OverLimit,
     rule::{PolicyConfig, Rule, Stage},
 };
-use crate::series::SeriesKey;
+use crate::policy::series::SeriesKey;
 use foldhash::HashMap;
 use operation::{ConnectionInfo, RejectReason, Rejection};
 use schemars::JsonSchema;

@@ -4,7 +4,7 @@ use super::{
     ConnectDecision, Decision, PolicyEnv, SeriesPolicy, WorkerPolicy,
     rule::{PolicyConfig, Rule, Stage},
 };
-use crate::series::SeriesKey;
+use crate::policy::series::SeriesKey;
 use operation::{ConnectionInfo, Operation, RejectMode, RejectReason, Rejection};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -8,7 +8,7 @@ use super::{
     Decision, PolicyEnv, SeriesPolicy, WorkerPolicy,
     rule::{PolicyConfig, Rule, Stage},
 };
-use crate::series::SeriesKey;
+use crate::policy::series::SeriesKey;
 use impair::Impairments;
 use operation::{
     ClosePoint, Effects, Impairment, InjectedClose, LatencyDistribution, Operation, RejectReason,

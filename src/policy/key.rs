@@ -4,7 +4,7 @@ mod prefix;
 
 use crate::{
     config::{attributes, is_attribute, normalize, suggest},
-    series,
+    policy::series,
 };
 use foldhash::{SharedSeed, quality::FoldHasher};
 use operation::{AttributeValue, ConnectionInfo, Operation};

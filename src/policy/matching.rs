@@ -12,7 +12,7 @@ pub mod testing;
 mod tests;
 mod truth;
 
-use crate::series::SeriesKey;
+use crate::policy::series::SeriesKey;
 use glob::Glob;
 use operation::{AttributeValue, Attributes, ConnectionInfo, OTHER_RESOURCES, Operation};
 use peers::PeerMatcher;

@@ -4,7 +4,7 @@ use super::{
     Decision, PolicyEnv, SeriesPolicy, WorkerPolicy,
     rule::{PolicyConfig, Rule, Stage},
 };
-use crate::series::SeriesKey;
+use crate::policy::series::SeriesKey;
 use operation::{Operation, RejectReason, Rejection};
 use std::{rc::Rc, sync::Arc, time::Instant};
 use values::Mistake;

@@ -1,7 +1,7 @@
 //! Counts and times every operation, by series and by call site.
 
 use super::{PolicyEnv, SeriesPolicy, Settled, WorkerPolicy};
-use crate::series::{CardinalityLimit, SeriesKey};
+use crate::policy::series::{CardinalityLimit, SeriesKey};
 use foldhash::HashMap;
 use metrics::{Counter, Histogram};
 use operation::{Outcome, Protocol};

@@ -3,7 +3,7 @@
 use super::{Decision, PolicyEnv, SeriesPolicy, Settled, WorkerPolicy, rule::Rule};
 use crate::{
     config,
-    series::{CardinalityLimit, SeriesKey},
+    policy::series::{CardinalityLimit, SeriesKey},
 };
 use cluster::Cluster;
 use operation::{AttributeValue, Attributes, ConnectionInfo, Operation, Protocol, Settlement};

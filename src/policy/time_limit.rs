@@ -4,7 +4,7 @@ use super::{
     Decision, PolicyEnv, SeriesPolicy, Settled, WorkerPolicy,
     rule::{PolicyConfig, Rule, Stage},
 };
-use crate::series::SeriesKey;
+use crate::policy::series::SeriesKey;
 use metrics::Counter;
 use operation::{Effects, Operation, RejectReason, ReplyTimeout};
 use schemars::JsonSchema;

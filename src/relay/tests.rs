@@ -4,9 +4,9 @@ use crate::{
     config::plan::ListenerPlan,
     gate::Gate,
     listener::{self, ConnectionBudget, Dispatcher, ListenSocket, Listener, WorkerListener},
+    policy::series::{CardinalityLimit, SeriesKey},
     policy::{Decision, SeriesPolicy, Settled, WorkerPolicy},
     protocols::Protocol,
-    series::{CardinalityLimit, SeriesKey},
     worker::{self, Message, Worker},
 };
 use cluster::{Cluster, ClusterPlan, EndpointPlan, PreconnectPool};

@@ -7,8 +7,8 @@ use crate::{
     connection::Door,
     gate::Gate,
     listener::{Listener, WorkerListener},
+    policy::series::CardinalityLimit,
     policy::{BreakerPolicy, PolicyEnv, WorkerPolicy},
-    series::CardinalityLimit,
     worker::Worker,
 };
 use bytes::BytesMut;

@@ -5,9 +5,9 @@ use crate::{
     config::plan::ListenerPlan,
     gate::Gate,
     listener::{ConnectionBudget, Dispatcher, Listener},
+    policy::series::{CardinalityLimit, SeriesKey},
     policy::{Decision, SeriesPolicy, Settled, WorkerPolicy},
     protocols::Protocol,
-    series::{CardinalityLimit, SeriesKey},
 };
 use cluster::{Cluster, ClusterPlan, EndpointPlan, PreconnectPool};
 use operation::Operation;

@@ -12,7 +12,7 @@ use reference::{OTHERS, Value, Wanted, Weighed, Word, World};
 use std::{borrow::Cow, collections::BTreeMap, net::SocketAddr};
 use tollgate::{
     policy::matching::{Applicability, Match, Truth, testing},
-    series::SeriesKey,
+    policy::series::SeriesKey,
 };
 
 /// How many operations are tried at most instead of one that is not completely known.

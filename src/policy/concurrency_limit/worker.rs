@@ -6,8 +6,8 @@ use super::{
     semaphores::{SharedSemaphores, WorkerSemaphores},
 };
 use crate::{
+    policy::series::SeriesKey,
     policy::{Decision, PolicyEnv, Rule, SeriesPolicy, Settled, WorkerPolicy, key::KeyHasher},
-    series::SeriesKey,
 };
 use foldhash::HashMap;
 use operation::{Operation, RejectReason, Rejection};

@@ -5,11 +5,11 @@ use super::{
     limiter::{Buckets, Limiter},
 };
 use crate::{
+    policy::series::SeriesKey,
     policy::{
         ConnectDecision, Decision, PolicyEnv, Rule, SeriesPolicy, Settled, WorkerPolicy,
         key::KeyHasher,
     },
-    series::SeriesKey,
 };
 use operation::{ConnectionInfo, Operation, Rejection};
 use std::{

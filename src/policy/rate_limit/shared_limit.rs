@@ -5,11 +5,11 @@ use super::{
     shared::{LimitDecision, PendingDecision, SharedLimitClient, StorePlan},
 };
 use crate::{
+    policy::series::SeriesKey,
     policy::{
         Decision, PolicyEnv, Rule, SeriesPolicy, Settled, WorkerPolicy,
         key::{KeyHasher, KeyPart},
     },
-    series::SeriesKey,
 };
 use operation::{AttributeValue, Attributes, Operation, Rejection};
 use std::{

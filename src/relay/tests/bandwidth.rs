@@ -6,12 +6,12 @@ use super::{
 };
 use crate::{
     config::plan::ListenerPlan,
+    policy::series::SeriesKey,
     policy::{
         ConnectDecision, ConnectionPermit, Direction, SeriesPolicy, WorkerPolicy,
         bandwidth_limit::ByteBucket,
     },
     protocols::Protocol,
-    series::SeriesKey,
     worker::Message,
 };
 use operation::{ConnectionInfo, RejectMode, RejectReason, Rejection};

@@ -7,10 +7,10 @@ use crate::{
     connection::Door,
     gate::ConnectVerdict,
     listener::WorkerListener,
+    policy::series::SeriesKey,
     policy::{Decision, SeriesPolicy, Settled, WorkerPolicy},
     protocols::Protocol,
     relay::relay,
-    series::SeriesKey,
     worker::Worker,
 };
 use bytes::BytesMut;

@@ -8,9 +8,9 @@ use crate::{
     config::{self, plan::ListenerPlan},
     gate::Gate,
     listener::WorkerListener,
+    policy::series::CardinalityLimit,
     policy::{Live, PolicyEnv},
     protocols::Protocol,
-    series::CardinalityLimit,
 };
 use bytes::BytesMut;
 use cluster::Cluster;

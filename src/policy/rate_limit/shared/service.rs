@@ -1,12 +1,14 @@
 //! Asks a rate-limit service about each operation.
 
+mod client;
+
 use super::{
     AttributeHasher, AttributeLookup, DescriptorEntryPlan, LimitDecision, PendingDecision,
     ServicePlan, StoreHealth,
     store_health::{StoreError, StoreFailure},
     thread::Inbox,
 };
-use crate::rate_limit_service::{
+use client::{
     DescriptorEntry, OK, OVER_LIMIT, RateLimitClient, RateLimitDescriptor, RateLimitError,
     RateLimitRequest,
 };

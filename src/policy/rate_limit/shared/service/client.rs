@@ -1,7 +1,7 @@
 //! A client of Envoy's rate-limit protocol: `envoy.service.ratelimit.v3.RateLimitService`.
 //!
-//! It stands outside of `policy`, which names no protocol. The messages are written by hand: they
-//! have few fields, and reading the definitions would take a compiler for them at build time.
+//! The messages are written by hand: they have few fields, and generating them from their definitions
+//! would need a compiler for these at build time.
 
 use http::uri::PathAndQuery;
 use prost::Message;
@@ -21,78 +21,78 @@ const CONNECT: Duration = Duration::from_secs(1);
 
 /// What the service is asked.
 #[derive(Clone, PartialEq, Message)]
-pub struct RateLimitRequest {
+pub(super) struct RateLimitRequest {
     /// Which of its configurations is meant.
     #[prost(string, tag = "1")]
-    pub domain: String,
+    pub(super) domain: String,
     /// What the request is to be counted under; over the limit of one is over the limit.
     #[prost(message, repeated, tag = "2")]
-    pub descriptors: Vec<RateLimitDescriptor>,
+    pub(super) descriptors: Vec<RateLimitDescriptor>,
     /// How many there are at once.
     #[prost(uint32, tag = "3")]
-    pub hits_addend: u32,
+    pub(super) hits_addend: u32,
 }
 
 /// `envoy.extensions.common.ratelimit.v3.RateLimitDescriptor`.
 #[derive(Clone, PartialEq, Message)]
-pub struct RateLimitDescriptor {
+pub(super) struct RateLimitDescriptor {
     /// Its entries, in order.
     #[prost(message, repeated, tag = "1")]
-    pub entries: Vec<DescriptorEntry>,
+    pub(super) entries: Vec<DescriptorEntry>,
 }
 
 /// An entry of a descriptor.
 #[derive(Clone, PartialEq, Eq, Message)]
-pub struct DescriptorEntry {
+pub(super) struct DescriptorEntry {
     /// Its key.
     #[prost(string, tag = "1")]
-    pub key: String,
+    pub(super) key: String,
     /// Its value.
     #[prost(string, tag = "2")]
-    pub value: String,
+    pub(super) value: String,
 }
 
 /// What the service answers; fields that are of no use here are skipped.
 #[derive(Clone, PartialEq, Message)]
-pub struct RateLimitResponse {
+pub(super) struct RateLimitResponse {
     /// 1: within the limits, 2: over one of them.
     #[prost(int32, tag = "1")]
-    pub overall_code: i32,
+    pub(super) overall_code: i32,
     /// One for each descriptor, in order.
     #[prost(message, repeated, tag = "2")]
-    pub statuses: Vec<DescriptorStatus>,
+    pub(super) statuses: Vec<DescriptorStatus>,
 }
 
 /// What the service found for a descriptor.
 #[derive(Clone, PartialEq, Message)]
-pub struct DescriptorStatus {
+pub(super) struct DescriptorStatus {
     /// 1: within its limit, 2: over it.
     #[prost(int32, tag = "1")]
-    pub code: i32,
+    pub(super) code: i32,
     /// When there will be more.
     #[prost(message, optional, tag = "4")]
-    pub duration_until_reset: Option<ProtoDuration>,
+    pub(super) duration_until_reset: Option<ProtoDuration>,
 }
 
 /// `google.protobuf.Duration`.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
-pub struct ProtoDuration {
+pub(super) struct ProtoDuration {
     /// Whole seconds.
     #[prost(int64, tag = "1")]
-    pub seconds: i64,
+    pub(super) seconds: i64,
     /// The rest.
     #[prost(int32, tag = "2")]
-    pub nanos: i32,
+    pub(super) nanos: i32,
 }
 
 /// Codes of a response: within the limit...
-pub const OK: i32 = 1;
+pub(super) const OK: i32 = 1;
 /// ...and over it.
-pub const OVER_LIMIT: i32 = 2;
+pub(super) const OVER_LIMIT: i32 = 2;
 
 impl RateLimitResponse {
     /// How long it takes until no descriptor is over its limit, if the service says so.
-    pub fn retry_after(&self) -> Option<Duration> {
+    pub(super) fn retry_after(&self) -> Option<Duration> {
         let over = self.statuses.iter().filter(|status| status.code == OVER_LIMIT);
         let spans = over.filter_map(|status| {
             let span = status.duration_until_reset?;
@@ -106,11 +106,11 @@ impl RateLimitResponse {
 
 /// A connection to a service, made when it is needed and made again when it broke.
 #[derive(Clone, Debug)]
-pub struct RateLimitClient(Grpc<Channel>);
+pub(super) struct RateLimitClient(Grpc<Channel>);
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RateLimitError {
+pub(super) enum RateLimitError {
     /// The service can't be reached.
     Unreachable(String),
     /// It answered with an error.
@@ -122,7 +122,7 @@ impl RateLimitClient {
     ///
     /// # Errors
     /// When nothing can be dialled by the address.
-    pub fn new(address: &Target) -> Result<Self, RateLimitError> {
+    pub(super) fn new(address: &Target) -> Result<Self, RateLimitError> {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|error| RateLimitError::Unreachable(error.to_string()))?;
         Ok(Self(Grpc::new(endpoint.connect_timeout(CONNECT).tcp_nodelay(true).connect_lazy())))
@@ -132,7 +132,7 @@ impl RateLimitClient {
     ///
     /// # Errors
     /// When the service can't be reached or answers with an error.
-    pub async fn should_rate_limit(
+    pub(super) async fn should_rate_limit(
         &mut self,
         request: RateLimitRequest,
     ) -> Result<RateLimitResponse, RateLimitError> {
