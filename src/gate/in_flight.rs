@@ -160,7 +160,7 @@ mod tests {
     const TOY: Protocol = Protocol::plain("toy");
 
     #[test]
-    fn a_crowd_of_operations_keeps_less_of_each_and_its_memory_is_given_back() {
+    fn many_operations_keep_shorter_fronts_and_free_them() {
         let mut in_flight = InFlightSlab::default();
         let operation = Operation {
             protocol: const { &TOY },

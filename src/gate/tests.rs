@@ -69,7 +69,7 @@ fn operation() -> Operation<'static> {
 }
 
 #[test]
-fn whoever_admits_an_operation_hears_its_end_once_also_when_another_refuses_it() {
+fn each_policy_that_admitted_settles_once_also_after_a_rejection() {
     let (before, after) = (Count::default(), Count::default());
     let refuses = Count { refuses: true, ..Count::default() };
     let gate = gate(&[&before, &refuses, &after]);
@@ -90,7 +90,7 @@ fn a_ticket_that_is_dropped_settles_as_cancelled() {
 }
 
 #[test]
-fn a_ticket_that_is_settled_says_nothing_when_dropped() {
+fn a_settled_ticket_does_not_settle_again_when_dropped() {
     let count = Count::default();
     let Verdict::Admit(ticket) = gate(&[&count]).admit(&operation(), Instant::now()) else {
         panic!("it was refused or delayed");
@@ -145,7 +145,7 @@ fn asked(gate: &Gate) -> PendingOperation {
 }
 
 #[test]
-fn an_operation_goes_on_past_whoever_was_asked_for_it() {
+fn a_resumed_operation_continues_after_the_pending_policy() {
     let (gate, before, asks, after) = asking();
     let question = asked(&gate);
     assert_eq!((before.admitted.get(), after.admitted.get()), (1, 0));
@@ -159,7 +159,7 @@ fn an_operation_goes_on_past_whoever_was_asked_for_it() {
 }
 
 #[test]
-fn an_answer_may_be_no_and_whoever_came_before_hears_of_it() {
+fn a_pending_rejection_settles_the_policies_before_it() {
     let (gate, before, asks, after) = asking();
     let question = asked(&gate);
     let no = Decision::Reject(Rejection::new(RejectReason::RateLimited, "no"));
@@ -170,7 +170,7 @@ fn an_answer_may_be_no_and_whoever_came_before_hears_of_it() {
 }
 
 #[test]
-fn an_operation_that_is_given_up_while_it_waits_settles_with_whoever_admitted_it() {
+fn a_cancelled_wait_settles_the_policies_that_admitted() {
     let (gate, before, asks, after) = asking();
     drop(asked(&gate));
     assert_eq!(*before.settled.borrow(), [(Outcome::Cancelled, None)]);
@@ -215,7 +215,7 @@ impl SeriesPolicy for Breaks {
 }
 
 #[test]
-fn a_ticket_that_is_dropped_by_a_panic_does_not_end_the_process_by_another_one() {
+fn dropping_a_ticket_in_a_panic_does_not_abort() {
     let census = Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
     let gate = Gate::new(vec![Box::new(Breaks)], census, metrics::Gauge::noop());
     let panic = tells_itself(|| {

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_known_to_read_goes_on() {
+    fn only_known_reads_are_admitted() {
         assert!(admits(Some("false")));
         for doubtful in [Some("true"), Some(""), Some("False"), None] {
             assert!(!admits(doubtful), "{doubtful:?}");
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn it_can_only_be_on() {
+    fn read_only_false_is_rejected() {
         assert!(action(true).is_ok());
         let mistakes = action(false).unwrap_err();
         assert!(mistakes[0].fault.hint.contains("enabled: false"));

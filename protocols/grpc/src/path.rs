@@ -10,7 +10,8 @@ pub(crate) fn full_method(path: &str) -> &str {
     service.map_or("", |at| &path[at + 1..])
 }
 
-/// Why a service might read this path as another method's than [`full_method`] names; `None` if it can't.
+/// Why a service might read this path as another method's than [`full_method`] returns, or
+/// `None`.
 ///
 /// Policies compare names as they are written. gRPC has one spelling of each (gRPC over HTTP/2,
 /// "Path"), but a service of plain HTTP decodes percent signs, drops parameters after a `;` and

@@ -92,7 +92,7 @@ fn what_matches_is_denied_and_counted_and_all_else_passes() {
 }
 
 #[test]
-fn a_denial_is_said_as_somebody_asked() {
+fn a_denial_has_the_configured_message_and_mode() {
     for (over, manner) in
         [("refuse", RejectMode::Reply), ("close", RejectMode::Close), ("reset", RejectMode::Reset)]
     {
@@ -105,7 +105,7 @@ fn a_denial_is_said_as_somebody_asked() {
 }
 
 #[test]
-fn a_dry_run_counts_and_stops_nobody() {
+fn a_dry_run_counts_and_rejects_nothing() {
     let stage = stage("[{ name: d, dry_run: true, match: { operation: find }, deny: {} }]");
     assert!(!stage.is_refused("find"));
     let effects = Effects { would_refuse: 1, ..Effects::default() };
@@ -150,7 +150,7 @@ fn a_fault_applies_at_the_next_operation_and_until_its_end() {
 }
 
 #[test]
-fn a_denial_of_clients_is_said_before_they_say_anything() {
+fn a_denied_client_is_rejected_at_connect() {
     let stage = stage(
         "[{ name: inside, match: { listener: db, not: { peer: [10.0.0.0/8, 127.0.0.1] } },
             deny: { over: reset } },

@@ -38,7 +38,7 @@ fn a_policy_that_guards_applies_in_doubt_and_says_so_and_another_does_not() {
 }
 
 #[test]
-fn more_is_read_only_where_a_policy_turns_on_it() {
+fn more_is_read_only_if_a_policy_depends_on_it() {
     for (policies, turns) in [
         ("[{ name: p, match: { comment: x }, deny: {} }]", true),
         ("[{ name: p, match: { not: { comment: x } }, deny: {} }]", true),
@@ -61,7 +61,7 @@ fn more_is_read_only_where_a_policy_turns_on_it() {
 }
 
 #[test]
-fn what_was_not_known_of_a_key_shares_one_allowance() {
+fn unknown_key_values_share_one_allowance() {
     let stage = stage("[{ name: p, rate_limit: { rate: 1/h, burst: 1, key: [comment] } }]");
     let passes = |fact| matches!(admit(&stage, fact, false), Verdict::Admit(_));
     assert!(
@@ -80,7 +80,7 @@ fn what_was_not_known_of_a_key_shares_one_allowance() {
 }
 
 #[test]
-fn an_operation_settles_by_the_name_that_the_rest_of_it_told() {
+fn an_operation_settles_by_the_name_in_its_late_details() {
     let stage = stage("[]");
     let unread = Operation {
         protocol: stage.protocol,

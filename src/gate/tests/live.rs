@@ -151,7 +151,7 @@ fn several_policies_apply_and_their_delays_add_up() {
 }
 
 #[test]
-fn the_first_refusal_ends_it() {
+fn the_first_rejection_ends_the_evaluation() {
     let (gate, _, metrics) = live(vec![rule("one", Does::Refuse), rule("two", Does::Delay(5))]);
     assert_eq!(delay(&gate), None);
     assert!(counted(&metrics, table::REFUSALS_TOTAL));
@@ -203,7 +203,7 @@ fn an_operation_ends_with_the_policies_that_it_began_with() {
 }
 
 #[test]
-fn what_costs_the_service_nothing_passes_a_limit() {
+fn limit_exempt_operations_pass_a_limit() {
     let (gate, ..) = live(vec![rule("one", Does::Refuse)]);
     assert_eq!(delay(&gate), None);
     let light = Operation { limit_exempt: true, ..operation() };
@@ -223,7 +223,7 @@ fn a_policy_ends_when_its_time_is_over() {
 }
 
 #[test]
-fn who_is_let_in_as_a_guest_is_held_to_it_unless_that_is_only_counted() {
+fn a_connection_permit_is_enforced_unless_in_dry_run() {
     let link =
         ConnectionInfo { peer: ([127, 0, 0, 1], 1).into(), local: ([127, 0, 0, 1], 2).into() };
     for (dry_run, most) in [(false, 10), (true, usize::MAX)] {

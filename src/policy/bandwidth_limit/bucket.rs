@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn low_rates_do_not_come_in_lumps() {
+    fn low_rates_pass_evenly() {
         let now = Instant::now();
         let bucket = ByteBucket::smooth(10 * 1024, now);
         let passed = push(&bucket, now, 10 * SECOND, Duration::ZERO);
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_share_a_bucket_get_the_same() {
+    fn connections_that_share_a_bucket_get_equal_shares() {
         let now = Instant::now();
         let bucket = ByteBucket::new(1 << 20, SECOND, 64 * 1024, now);
         let mut next = [now; 3];

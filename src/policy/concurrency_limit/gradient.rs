@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_nobody_reaches_does_not_grow() {
+    fn a_limit_that_is_not_reached_does_not_grow() {
         let (mut gradient, now) = (Gradient::new(PLAN), Instant::now());
         for step in 0..10_000 {
             gradient.record(Duration::from_millis(1), 9, now + Duration::from_millis(10) * step);

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn workers_share_a_cell_and_keep_it_while_it_is_in_use() {
+    fn workers_share_a_semaphore_and_keep_it_while_it_is_in_use() {
         let shared = Arc::new(SharedSemaphores::new(LimitMode::Fixed(1)));
         let (one, two) = (
             WorkerSemaphores::new(Arc::clone(&shared)),

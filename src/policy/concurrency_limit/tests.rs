@@ -49,7 +49,7 @@ fn poll(answer: &mut DecisionFuture) -> Option<Decision> {
 }
 
 #[test]
-fn one_that_ends_makes_room_for_another_on_any_worker() {
+fn a_finished_operation_frees_its_slot_for_any_worker() {
     let rule = rule("max: 3, key: [peer]");
     let (one, two) = (testing::policy(&rule, &policy_env()), testing::policy(&rule, &policy_env()));
     let (one, two) = (series(&*one), series(&*two));
@@ -63,7 +63,7 @@ fn one_that_ends_makes_room_for_another_on_any_worker() {
 }
 
 #[test]
-fn what_waits_by_design_takes_no_place() {
+fn long_polls_take_no_slot() {
     let policy = limit("max: 1");
     let (bound, watcher) = (series(&*policy), client(1));
     let mut watch = testing::operation(&watcher);
@@ -158,7 +158,7 @@ fn settings_are_checked_and_shown() {
 }
 
 #[test]
-fn a_dry_run_counts_and_lets_nobody_wait() {
+fn a_dry_run_counts_and_delays_no_operation() {
     let text = "{ name: it, dry_run: true, concurrency_limit: { max: 1, queue: 5 } }";
     let rule = testing::rules(text).unwrap().remove(0);
     let policy = testing::policy(&rule, &policy_env());

@@ -59,7 +59,7 @@ fn a_policy_is_shown_as_it_was_written() {
 }
 
 #[test]
-fn what_makes_no_sense_is_told() {
+fn invalid_policies_are_reported() {
     for (written, told) in [
         ("time_limit: {}", "`timeout` is missing"),
         ("time_limit: { timeout: 2 }", "no unit"),
@@ -105,7 +105,7 @@ fn a_fault_for_a_time_ends_by_itself() {
 }
 
 #[test]
-fn who_gives_no_seed_gets_another_one_each_time() {
+fn without_a_seed_each_fault_draws_its_own() {
     let seed = || shown(&policy("fault: { delay: 1s }").unwrap());
     assert!((0..3).any(|_| seed() != seed()));
 }

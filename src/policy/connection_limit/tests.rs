@@ -44,7 +44,7 @@ fn without_a_key_there_is_one_limit_for_all() {
 }
 
 #[test]
-fn nothing_is_kept_of_a_crowd_that_has_left() {
+fn memory_of_closed_connections_is_freed() {
     let open = OpenConnections { max: 1, shards: Default::default() };
     for key in 0..100_000_u64 {
         assert!(open.enter(key << 32));
@@ -61,7 +61,7 @@ fn nothing_is_kept_of_a_crowd_that_has_left() {
 }
 
 #[test]
-fn threads_never_let_in_more_than_may_be() {
+fn threads_never_exceed_the_limit() {
     let open = OpenConnections { max: 3, shards: Default::default() };
     let inside = std::sync::atomic::AtomicUsize::new(0);
     thread::scope(|scope| {

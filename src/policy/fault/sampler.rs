@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_strikes_the_same_again_and_another_seed_others() {
+    fn the_same_seed_hits_the_same_operations_and_another_seed_others() {
         let with = |seed| FaultSampler::new(FaultSchedule::Percent(10.0), seed, None);
         let first = struck(&with(7), 1000);
         assert_eq!(first, struck(&with(7), 1000));
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_struck_with_fractions_too() {
+    fn a_percentage_may_have_fractions() {
         for (percent, expected) in [(100.0, 100_000), (10.0, 10_000), (0.1, 100)] {
             let struck =
                 struck(&FaultSampler::new(FaultSchedule::Percent(percent), 1, None), 100_000).len();
@@ -108,13 +108,13 @@ mod tests {
     }
 
     #[test]
-    fn the_nth_is_struck_once_and_every_nth_again_and_again() {
+    fn nth_hits_once_and_every_hits_repeatedly() {
         assert_eq!(struck(&FaultSampler::new(FaultSchedule::Nth(3), 1, None), 12), [3]);
         assert_eq!(struck(&FaultSampler::new(FaultSchedule::Every(5), 1, None), 12), [5, 10]);
     }
 
     #[test]
-    fn no_more_are_struck_than_so_many_times() {
+    fn times_bounds_the_hits() {
         assert_eq!(
             struck(&FaultSampler::new(FaultSchedule::Percent(100.0), 1, Some(2)), 12),
             [1, 2]
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_becomes_of_the_nth_does_not_hang_on_who_asks() {
+    fn the_nth_decision_does_not_depend_on_the_thread() {
         let alone = struck(&FaultSampler::new(FaultSchedule::Percent(50.0), 3, None), 4000).len();
         let shared = FaultSampler::new(FaultSchedule::Percent(50.0), 3, None);
         let count = || (0..1000).filter(|_| shared.next().is_some()).count();

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_prefix_is_refused_with_a_hint() {
+    fn an_invalid_prefix_is_rejected_with_a_hint() {
         let wrong =
             ["peer/", "peer/24", "peer/0", "peer/129", "peer/064", "peer/+64", "peer/64/24/1"];
         for part in wrong.into_iter().chain(["peer/64/24", "peer/33/64", "peer/x", "peer/7/64"]) {

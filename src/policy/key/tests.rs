@@ -15,7 +15,7 @@ fn key_of(names: &[&str], series: (&str, &str), client: &TestClient) -> u64 {
 }
 
 #[test]
-fn those_that_agree_in_all_parts_share_a_key_and_no_others_do() {
+fn only_operations_that_agree_in_all_parts_share_a_key() {
     let key = key_of;
     let (one, other) = (client(1), client(2));
     let find = ("find", "shop.orders");
@@ -33,7 +33,7 @@ fn those_that_agree_in_all_parts_share_a_key_and_no_others_do() {
 }
 
 #[test]
-fn words_do_not_run_into_each_other() {
+fn adjacent_parts_are_hashed_separately() {
     let parts = &["operation", "resource"];
     assert_ne!(key_of(parts, ("ab", "c"), &client(1)), key_of(parts, ("a", "bc"), &client(1)),);
 }
@@ -56,7 +56,7 @@ fn an_address_is_the_same_in_both_families() {
 }
 
 #[test]
-fn connections_are_told_apart_by_their_peers() {
+fn connections_of_different_peers_have_different_keys() {
     let peer = key_spec(&["peer"]);
     let key =
         |key_spec: &KeySpec, listener, n| key_spec.connection_key(listener, "toy", &connection(n));

@@ -56,7 +56,7 @@ fn each_change_is_a_new_generation_and_nothing_else_is() {
 }
 
 #[test]
-fn a_fault_is_gone_once_its_time_is_over() {
+fn an_expired_fault_is_removed() {
     let (live, now) = (Live::new(rules(&["one"])), Instant::now());
     let end = now + Duration::from_secs(30);
     live.add_fault(fault(Some(end)), now).unwrap();
@@ -67,7 +67,7 @@ fn a_fault_is_gone_once_its_time_is_over() {
 }
 
 #[test]
-fn there_are_no_more_faults_than_there_may_be_until_one_ends() {
+fn the_number_of_faults_is_bounded() {
     let (live, now) = (Live::new(Vec::new()), Instant::now());
     let end = now + Duration::from_secs(30);
     for _ in 0..MAX_FAULTS {

@@ -295,7 +295,7 @@ fn what_is_not_there_matches_no_glob_and_excludes_nothing() {
 }
 
 #[test]
-fn not_means_not_all_of_it() {
+fn not_excludes_operations_that_match_all_of_its_keys() {
     let made = made! { "operation": "find", "not": { "app": "reports", "resource": "shop.*" } };
     let (reports, other) = (facts(&[("app", "reports")]), facts(&[("app", "shop")]));
     assert!(!applies(&made, "find", "shop.orders", &reports));
@@ -430,7 +430,7 @@ fn it_is_shown_as_it_is_written() {
 }
 
 #[test]
-fn the_key_that_says_no_is_told() {
+fn the_mismatching_key_is_explained() {
     let facts = facts(&[("peer", "192.0.2.1"), ("app", "reports")]);
     let mismatch = |made: Match, resource: &str| {
         let operation = operation("find", resource, &facts);

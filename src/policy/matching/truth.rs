@@ -51,7 +51,7 @@ mod tests {
     use super::Truth::{No, Unknown, Unread, Yes};
 
     #[test]
-    fn doubt_decides_only_where_nothing_else_does() {
+    fn unknown_decides_only_where_no_other_value_does() {
         assert_eq!([Yes.and(Unknown), Yes.and(Unread), No.and(Unread)], [Unknown, Unread, No]);
         assert_eq!([Yes.or(Unread), No.or(Unknown), No.or(No)], [Yes, Unknown, No]);
         assert_eq!([Yes.not(), No.not(), Unread.not()], [No, Yes, Unread]);

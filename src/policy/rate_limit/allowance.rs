@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_counted_well_is_told_apart() {
+    fn rates_beyond_the_resolution_are_detected() {
         assert!(!allowance(10_000_000, 1, 10_000_000).is_too_fast());
         assert!(allowance(11_000_000, 1, 1).is_too_fast());
         assert!(allowance(1, 1, 1 << 32).is_too_fast());

@@ -30,7 +30,7 @@ fn said(policy: &dyn WorkerPolicy, client: &TestClient, now: Instant, times: usi
 }
 
 #[test]
-fn who_is_over_the_limit_is_refused_and_others_are_not() {
+fn only_clients_over_the_limit_are_rejected() {
     let (policy, now) = limit("rate: 2/s, key: [peer]");
     let no = "rate_limited Reply";
     assert_eq!(said(&*policy, &client(1), now, 3), ["admit", "admit", no]);
@@ -69,14 +69,14 @@ fn all_workers_share_an_allowance_and_so_do_series() {
 }
 
 #[test]
-fn who_is_to_be_delayed_waits_its_turn_and_is_refused_when_that_is_too_long() {
+fn operations_are_delayed_in_order_and_rejected_beyond_max_delay() {
     let (policy, now) = limit("rate: 10/s, burst: 1, over: delay, max_delay: 250ms");
     let expected = ["admit", "100ms", "200ms", "rate_limited Reply", "rate_limited Reply"];
     assert_eq!(said(&*policy, &client(1), now, 5), expected);
 }
 
 #[test]
-fn who_knows_to_back_off_is_refused_and_the_others_wait() {
+fn clients_that_back_off_are_rejected_and_others_delayed() {
     let (policy, now) = limit("rate: 10/s, burst: 1, over: by_client");
     let knows = TestClient { backs_off: Some("true"), ..client(1) };
     let (says_no, says_nothing) = (TestClient { backs_off: Some("false"), ..knows }, client(1));
@@ -86,7 +86,7 @@ fn who_knows_to_back_off_is_refused_and_the_others_wait() {
 }
 
 #[test]
-fn what_waits_by_design_is_never_limited_nor_counted() {
+fn long_polls_are_neither_limited_nor_counted() {
     let (policy, now) = limit("rate: 1/h");
     let bound = series_policy(&*policy, "hello", "");
     let watcher = client(1);
@@ -134,7 +134,7 @@ fn documents_are_those_asked_for_or_those_answered_whichever_are_more() {
 }
 
 #[test]
-fn connections_are_let_in_held_or_turned_away() {
+fn connections_are_accepted_delayed_or_rejected() {
     let rule = rule("rate_limit: { rate: 1/s, unit: connections, key: [peer] }");
     assert_eq!(rule.config.stage(), Stage::Connection);
     let (policy, now) = (testing::policy(&rule, &policy_env()), Instant::now());
@@ -159,7 +159,7 @@ fn mistakes(settings: &str) -> String {
 }
 
 #[test]
-fn what_makes_no_sense_is_a_mistake() {
+fn invalid_settings_are_reported() {
     for (settings, message) in [
         ("burst: 5", "`rate` is missing"),
         ("rate: 5/s, max_delay: 1s", "`max_delay` says how long a delay may be"),

@@ -25,7 +25,7 @@ impl Asked {
 }
 
 #[test]
-fn who_waits_gets_a_place_in_order_and_before_who_comes_later() {
+fn slots_are_granted_in_queue_order_before_new_callers() {
     let semaphore = semaphore(1);
     assert!(semaphore.try_acquire());
     let mut first = Asked::new(semaphore.enqueue(2).unwrap());
@@ -43,7 +43,7 @@ fn who_waits_gets_a_place_in_order_and_before_who_comes_later() {
 }
 
 #[test]
-fn who_stops_waiting_leaves_the_queue_and_gives_back_what_it_was_granted() {
+fn a_cancelled_wait_leaves_the_queue_and_releases_its_slot() {
     let semaphore = semaphore(1);
     assert!(semaphore.try_acquire());
     let [first, second, third] = [(); 3].map(|()| semaphore.enqueue(3).unwrap());
@@ -59,7 +59,7 @@ fn who_stops_waiting_leaves_the_queue_and_gives_back_what_it_was_granted() {
 }
 
 #[test]
-fn a_place_that_is_free_already_is_not_waited_for() {
+fn a_free_slot_is_granted_without_waiting() {
     let semaphore = semaphore(1);
     let mut waiting = Asked::new(semaphore.enqueue(1).unwrap());
     assert!(waiting.is_granted());

@@ -81,7 +81,7 @@ fn it_decides_as_a_simple_model_does() {
 }
 
 #[test]
-fn a_crowd_does_not_make_it_forget_who_is_over_the_limit() {
+fn many_keys_do_not_evict_a_key_over_its_limit() {
     // One an hour: no bucket fills up again during the test.
     let allowance = Allowance { rate: Rate { amount: 1, per: 3600 * SECOND }, burst: 1 };
     let buckets = Arc::new(Buckets::new(allowance, 1000, Instant::now()));
@@ -156,7 +156,7 @@ fn bytes_that_take_less_than_a_nanosecond_are_counted_too() {
 }
 
 #[test]
-fn a_debt_beyond_all_bounds_is_no_accident() {
+fn a_huge_debt_does_not_overflow() {
     let buckets = buckets(1, 1, 10);
     let (limiter, start) = (limiter(&buckets), buckets.epoch);
     limiter.charge(1, u64::MAX, start);

@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_not_for_everybody_is_a_hash() {
+    fn a_sensitive_value_is_hashed() {
         let name = named(&[("header.authorization", TOKEN)]);
         // printf 'header.authorization=Bearer …' | openssl dgst -sha256 -hmac tollgate
         let hash = "f757a41d0e470aeff73654f47caac465";

@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_refusal_is_told_as_it_is_and_asked_about_again_soon() {
+    fn a_long_refusal_is_reported_in_full_and_asked_again_soon() {
         let (lease, hour) = (lease(), Duration::from_secs(3600));
         lease.refuse_for(hour, 7 * MS);
         assert_eq!(lease.refused_for(7 * MS), Some(hour));
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_taken_than_there_is() {
+    fn a_lease_never_gives_more_than_it_has() {
         let lease = lease();
         assert_eq!(lease.take(1), TakeResult::Out);
         lease.add(3);
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn who_takes_from_a_low_lease_has_it_refilled_once() {
+    fn a_low_lease_is_refilled_once() {
         let lease = lease();
         assert_eq!(lease.wants_ahead(10, 100, 20 * MS), 10);
         lease.add(10);
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_is_of_no_use_is_retired_and_gives_nothing_more() {
+    fn an_unused_lease_is_retired_and_gives_nothing() {
         let lease = lease();
         lease.add(5);
         assert!(!lease.retire(), "it was made since the last sweep");
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_debt_is_paid_before_the_lease_is_let_go() {
+    fn a_debt_is_paid_before_the_lease_is_dropped() {
         let lease = lease();
         lease.add(2);
         assert_eq!(lease.spend(5), TakeResult::Last);

@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_is_told_descriptors() {
+    fn a_service_receives_descriptors() {
         let plan = planned(
             "rate_limit_service:\n  \
                address: limits:8081\n  \

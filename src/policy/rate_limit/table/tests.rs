@@ -26,7 +26,7 @@ fn a_key_stays_until_its_bucket_is_full_again() {
 }
 
 #[test]
-fn who_finds_no_room_shares_one_bucket_with_all_others_like_it() {
+fn keys_without_a_place_share_the_overflow_bucket() {
     let table = ArrivalTable::new(8);
     let mut random = Random(2);
     let crowd = (0..100).filter(|_| charge(&table, random.below(u64::MAX), 10, 1000)).count();
