@@ -39,8 +39,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Makes a plan. If the report has problems, the plan must not run.
 pub(crate) fn check(file: File, tree: &Node, report: &mut Report) -> Option<Plan> {
     let zone = given(&file.zone).map(|zone| zone.0);
-    let spoken = spoken(file.listeners.as_ref());
-    Check { tree, report, taken: Vec::new(), zone, spoken, poolings: BTreeMap::new() }.file(file)
+    let cluster_probes = cluster_probes(file.listeners.as_ref());
+    Check { tree, report, taken: Vec::new(), zone, cluster_probes, poolings: BTreeMap::new() }
+        .file(file)
 }
 
 struct Check<'a> {
@@ -51,7 +52,7 @@ struct Check<'a> {
     /// The proxy's own zone.
     zone: Option<Arc<str>>,
     /// The probes of each cluster by the protocols of its listeners.
-    spoken: BTreeMap<String, Vec<WrittenProbe>>,
+    cluster_probes: BTreeMap<String, Vec<WrittenProbe>>,
     /// How connections to clusters are kept.
     poolings: BTreeMap<Arc<str>, Pooling>,
 }
@@ -278,14 +279,14 @@ impl Check<'_> {
 
     /// Reports listeners that always lead back to themselves.
     fn listener_loops(&mut self, listeners: &[Arc<ListenerPlan>], clusters: &[Arc<ClusterPlan>]) {
-        for circle in
-            listener_loops(listeners, clusters).into_iter().filter(|circle| circle.unconditional)
+        for found in
+            listener_loops(listeners, clusters).into_iter().filter(|found| found.unconditional)
         {
-            let ListenerLoop { cluster, endpoint, .. } = &circle;
+            let ListenerLoop { cluster, endpoint, .. } = &found;
             let at = ["clusters", cluster, "endpoints", &endpoint.to_string()];
             let at = self.tree.place(&at);
             let hint = "name where the service is; on this machine it needs a port of its own";
-            self.report.add(at, circle.to_string(), hint);
+            self.report.add(at, found.to_string(), hint);
         }
     }
 
@@ -371,7 +372,7 @@ fn number<T: TryFrom<usize>, const MIN: usize, const MAX: usize>(
 /// The scope of policies.
 fn scope(listeners: Option<&Spanned<NamedMap<Listener>>>) -> Scope {
     let entries = listeners.and_then(|it| it.value.as_ref()).map(|NamedMap(entries)| entries);
-    let heard = entries.into_iter().flatten().filter_map(|(name, listener)| {
+    let scopes = entries.into_iter().flatten().filter_map(|(name, listener)| {
         let listener = listener.value.as_ref();
         let own = listener.is_some_and(|it| it.cluster.is_some());
         let written = listener.and_then(|it| it.protocol.as_ref()?.value.as_ref());
@@ -379,12 +380,14 @@ fn scope(listeners: Option<&Spanned<NamedMap<Listener>>>) -> Scope {
             (written.map(ProtocolConfig::describe), written.and_then(|it| it.route_names(own)));
         Some(ListenerScope { name: name.value.as_deref()?.into(), protocol, resources })
     });
-    Scope::new(heard.collect())
+    Scope::new(scopes.collect())
 }
 
 /// The probes of each cluster by the protocols of its listeners, one per protocol.
-fn spoken(listeners: Option<&Spanned<NamedMap<Listener>>>) -> BTreeMap<String, Vec<WrittenProbe>> {
-    let mut spoken: BTreeMap<String, Vec<WrittenProbe>> = BTreeMap::new();
+fn cluster_probes(
+    listeners: Option<&Spanned<NamedMap<Listener>>>,
+) -> BTreeMap<String, Vec<WrittenProbe>> {
+    let mut cluster_probes: BTreeMap<String, Vec<WrittenProbe>> = BTreeMap::new();
     let entries = listeners.and_then(|it| it.value.as_ref()).map(|NamedMap(entries)| entries);
     for listener in entries.into_iter().flatten().filter_map(|(_, it)| it.value.as_ref()) {
         let protocol = listener.protocol.as_ref().and_then(|it| it.value.as_ref());
@@ -392,12 +395,12 @@ fn spoken(listeners: Option<&Spanned<NamedMap<Listener>>>) -> BTreeMap<String, V
         let cluster = listener.cluster.as_ref().and_then(|it| it.value.clone());
         let named = protocol.clusters().into_iter().map(|(_, name)| name);
         for cluster in cluster.into_iter().chain(named) {
-            let probes = spoken.entry(cluster).or_default();
+            let probes = cluster_probes.entry(cluster).or_default();
             let probe = protocol.probe();
             if probes.iter().all(|known| known.name() != probe.name()) {
                 probes.push(probe);
             }
         }
     }
-    spoken
+    cluster_probes
 }

@@ -100,9 +100,9 @@ fn steps<'p>(
         let Some(&cluster) = clusters.get(&*name) else { continue };
         for (endpoint, plan) in cluster.endpoints.iter().enumerate() {
             let Target::Host(host, port) = &plan.at else { continue };
-            let heard = by_port.get(port).into_iter().flatten();
-            let met = heard.filter(|(_, listener)| reaches(host, listener.address.ip()));
-            steps.extend(met.map(|&(to, _)| LoopStep { to, cluster, endpoint, unconditional }));
+            let candidates = by_port.get(port).into_iter().flatten();
+            let reached = candidates.filter(|(_, listener)| reaches(host, listener.address.ip()));
+            steps.extend(reached.map(|&(to, _)| LoopStep { to, cluster, endpoint, unconditional }));
         }
     }
     steps
@@ -185,9 +185,9 @@ mod tests {
             ("[::]:27017", "[::]:27017"),
             ("[::1]:27017", "localhost:27017"),
         ] {
-            let told = found(&[("db", address, endpoint)]);
-            assert_eq!(told.len(), 1, "{address} {endpoint}: {told:?}");
-            assert!(told[0].starts_with("`db` leads to itself"), "{told:?}");
+            let loops = found(&[("db", address, endpoint)]);
+            assert_eq!(loops.len(), 1, "{address} {endpoint}: {loops:?}");
+            assert!(loops[0].starts_with("`db` leads to itself"), "{loops:?}");
         }
         for (address, endpoint) in [
             ("127.0.0.1:27017", "localhost:27018"),
@@ -209,8 +209,8 @@ mod tests {
             ("c", ":3", "localhost:1"),
             ("d", ":4", "localhost:1"),
         ];
-        let told = found(&chain);
-        assert_eq!(told, ["`a` leads back to itself, by way of `b`, `c`: `localhost:1`"]);
+        let loops = found(&chain);
+        assert_eq!(loops, ["`a` leads back to itself, by way of `b`, `c`: `localhost:1`"]);
         assert_eq!(found(&chain[..2]), [""; 0]);
     }
 }

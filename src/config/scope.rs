@@ -27,12 +27,12 @@ pub(crate) struct ListenerScope {
 impl Scope {
     /// The scope of policies in this plan.
     pub fn of(plan: &Plan) -> Self {
-        let heard = plan.listeners.iter().map(|listener| {
+        let scopes = plan.listeners.iter().map(|listener| {
             let protocol = Some(listener.protocol.describe());
             let resources = listener.protocol.routes();
             ListenerScope { name: Arc::clone(&listener.name), protocol, resources }
         });
-        Self { listeners: heard.collect() }
+        Self { listeners: scopes.collect() }
     }
 
     /// The scope of policies beside these listeners.

@@ -268,9 +268,9 @@ fn place(location: serde_saphyr::Location) -> Span {
 fn fault(text: &str, error: &Error) -> (Span, Fault) {
     let at = error.location().map_or(Span::end_of(text), place);
     let at = Span { width: 1, ..at };
-    let told = error.to_string();
+    let rendered = error.to_string();
     // The parser appends the place to its message; here it comes first.
-    let what = told.split_once(" at line ").map_or(told.as_str(), |(what, _)| what);
+    let what = rendered.split_once(" at line ").map_or(rendered.as_str(), |(what, _)| what);
     let too_much = what.contains("budget") || what.contains("recursion limit");
     let fault = match error {
         _ if too_much => Fault::new(
@@ -436,8 +436,8 @@ mod tests {
                 "deserial", "Option", "u64", "i64", "f64", "bool ", "enum", "tuple", "serde",
                 "visit", "Spanned",
             ] {
-                let said = format!("{} {}", fault.message, fault.hint);
-                assert!(!said.contains(word), "{text:?}: {said}");
+                let shown = format!("{} {}", fault.message, fault.hint);
+                assert!(!shown.contains(word), "{text:?}: {shown}");
             }
         }
     }

@@ -141,9 +141,9 @@ impl Endpoint {
     /// What its connections are asked to do.
     pub fn close_request(&self) -> CloseRequest {
         match self.close_request.load(Relaxed) {
-            wish if wish == CloseRequest::None as u8 => CloseRequest::None,
-            wish if wish == CloseRequest::WhenIdle as u8 => CloseRequest::WhenIdle,
-            wish if wish == CloseRequest::Unhealthy as u8 => CloseRequest::Unhealthy,
+            request if request == CloseRequest::None as u8 => CloseRequest::None,
+            request if request == CloseRequest::WhenIdle as u8 => CloseRequest::WhenIdle,
+            request if request == CloseRequest::Unhealthy as u8 => CloseRequest::Unhealthy,
             _ => CloseRequest::Removed,
         }
     }
@@ -319,7 +319,7 @@ impl Lease {
     pub fn close_request(&self) -> CloseRequest {
         match self.endpoint.close_request() {
             CloseRequest::Unhealthy if self.in_panic => CloseRequest::None,
-            wish => wish,
+            request => request,
         }
     }
 

@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn of_a_pasted_uri_host_and_port_are_named_and_nothing_else() {
-        let told = |text: &str| split_host_port(text, "write `host:port`").unwrap_err();
+        let error_of = |text: &str| split_host_port(text, "write `host:port`").unwrap_err();
         for (text, hint) in [
             ("mongodb://user:s3cret@db:27017/shop?replicaSet=rs0", "`db:27017`"),
             ("mongodb://user:s3cret@db/shop", "`db:27017`"),
@@ -180,10 +180,10 @@ mod tests {
             ("a:27017,b:27017", "`[\"a:27017\", \"b:27017\"]`"),
             ("a,b", "write `host:port`"),
         ] {
-            let Fault { message, hint: told } = told(text);
-            assert!(told.contains(hint), "{text}: {told}");
-            assert!(!message.contains("s3cret") && !told.contains("s3cret"), "{message} {told}");
+            let Fault { message, hint: shown } = error_of(text);
+            assert!(shown.contains(hint), "{text}: {shown}");
+            assert!(!message.contains("s3cret") && !shown.contains("s3cret"), "{message} {shown}");
         }
-        assert!(told("a:27017,b:27017").message.contains("is a list of addresses"));
+        assert!(error_of("a:27017,b:27017").message.contains("is a list of addresses"));
     }
 }

@@ -125,8 +125,8 @@ mod tests {
             (at("directory"), "a directory"),
             ("/dev/null".into(), "a device"),
         ] {
-            let told = open_regular(&path).unwrap_err().to_string();
-            assert_eq!(told, format!("it is {kind}, not a regular file"));
+            let error = open_regular(&path).unwrap_err().to_string();
+            assert_eq!(error, format!("it is {kind}, not a regular file"));
             assert!(read_regular(&path, 1).is_err());
             let fault = irregular_file(&path).unwrap();
             assert_eq!(
@@ -146,8 +146,8 @@ mod tests {
         symlink(&file, &link).unwrap();
         assert_eq!(irregular_file(&link), None);
         assert_eq!(read_regular(&link, 5).unwrap(), b"12345");
-        let told = read_regular(&link, 4).unwrap_err().to_string();
-        assert_eq!(told, "it is longer than 4 bytes");
+        let error = read_regular(&link, 4).unwrap_err().to_string();
+        assert_eq!(error, "it is longer than 4 bytes");
     }
 
     #[test]

@@ -505,8 +505,8 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_begins_with_0_is_no_number_that_everybody_reads_alike() {
-        let told = [
+    fn a_leading_0_is_rejected() {
+        let faults = [
             Count::from_text("010").unwrap_err(),
             Percent::from_text("007").unwrap_err(),
             Workers::from_text("04").unwrap_err(),
@@ -516,7 +516,7 @@ mod tests {
             Rate::from_text("010/s").unwrap_err(),
             Duration::from_text("010s").unwrap_err(),
         ];
-        for fault in told {
+        for fault in faults {
             assert!(fault.message.contains("begins with a 0"), "{fault:?}");
         }
         assert_eq!(Count::from_text("010").unwrap_err().hint, "write it without: `10`");
@@ -535,7 +535,7 @@ mod tests {
             let Err(fault) = T::from_text(text) else { continue };
             for suggested in suggestions(&fault) {
                 let again = T::from_text(&suggested).map(drop);
-                assert_eq!(again, Ok(()), "`{text}` was told to write `{suggested}`");
+                assert_eq!(again, Ok(()), "`{text}` has the hint to write `{suggested}`");
             }
         }
     }

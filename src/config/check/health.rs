@@ -101,8 +101,9 @@ impl Check<'_> {
 
     /// The probe of the protocol that the cluster's listeners have.
     fn default_probe(&mut self, cluster: &str, pooling: &Pooling, at: Span) -> Option<ProbePlan> {
-        let spoken = self.spoken.get(cluster).map(Vec::as_slice).unwrap_or_default();
-        match spoken {
+        let cluster_probes =
+            self.cluster_probes.get(cluster).map(Vec::as_slice).unwrap_or_default();
+        match cluster_probes {
             [] => Some(ProbePlan::default()),
             [one] => one.clone().plan(cluster, pooling).ok(),
             several => {

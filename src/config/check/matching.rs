@@ -72,15 +72,16 @@ impl Policies<'_> {
             return true;
         }
         // The key has to be known to the protocol of a listener.
-        let heard = self.scope.listeners().iter().filter_map(|it| it.protocol);
-        let heard: Vec<_> = heard.collect();
-        let tells = |by: &&Protocol, it: &&str| {
+        let protocols = self.scope.listeners().iter().filter_map(|it| it.protocol);
+        let protocols: Vec<_> = protocols.collect();
+        let can_match = |by: &&Protocol, it: &&str| {
             let some = it.ends_with('.') && by.attributes.contains(it);
             some || scope::is_matchable(by, it)
         };
-        let told = |it: &&str| heard.is_empty() || heard.iter().any(|by| tells(by, it));
+        let known =
+            |it: &&str| protocols.is_empty() || protocols.iter().any(|by| can_match(by, it));
         let known: Vec<&str> =
-            WORDS.into_iter().chain(scope::attributes().into_iter().filter(told)).collect();
+            WORDS.into_iter().chain(scope::attributes().into_iter().filter(known)).collect();
         let near = scope::suggest(key, &known);
         let hint = format!("the keys here: {}", known.join(", "));
         self.report.add(at, format!("unknown key `{key}`{near}"), hint);
@@ -89,12 +90,12 @@ impl Policies<'_> {
 
     /// Whether a key is known when policies decide, on any listener that has it.
     fn is_in_time(&mut self, at: Span, key: &str) -> bool {
-        let spoken = || self.scope.listeners().iter().map(|it| it.protocol);
-        let tells = |it: Option<&Protocol>| it.is_none_or(|it| scope::is_matchable(it, key));
-        let Some(late) = spoken().flatten().find(|it| scope::is_late(it, key)) else {
+        let protocols = || self.scope.listeners().iter().map(|it| it.protocol);
+        let can_match = |it: Option<&Protocol>| it.is_none_or(|it| scope::is_matchable(it, key));
+        let Some(late) = protocols().flatten().find(|it| scope::is_late(it, key)) else {
             return true;
         };
-        if spoken().any(tells) {
+        if protocols().any(can_match) {
             return true;
         }
         let hint = format!("{} tells it in the log alone", late.name);
@@ -135,7 +136,7 @@ impl Policies<'_> {
     }
 
     /// The listeners among these that a match allows.
-    pub(super) fn left_by(&self, written: &MatchSetting) -> Vec<ListenerScope> {
+    pub(super) fn matched_listeners(&self, written: &MatchSetting) -> Vec<ListenerScope> {
         let mut made = Match::default();
         for (key, globs) in &written.keys {
             let Some(key @ ("listener" | "protocol")) = key.value.as_deref() else { continue };
@@ -150,8 +151,8 @@ impl Policies<'_> {
 
     /// Whether an attribute can have such a value on any listener that has it.
     fn has_form(&self, key: &str, glob: &str) -> Result<(), Fault> {
-        let spoken = self.scope.listeners().iter().filter_map(|it| it.protocol);
-        let knows: Vec<&Protocol> = spoken.filter(|it| scope::is_matchable(it, key)).collect();
+        let protocols = self.scope.listeners().iter().filter_map(|it| it.protocol);
+        let knows: Vec<&Protocol> = protocols.filter(|it| scope::is_matchable(it, key)).collect();
         let form = |it: &&Protocol| it.value_formats.iter().find(|(name, ..)| *name == key);
         let mut wrong = None;
         for protocol in &knows {
@@ -183,16 +184,17 @@ impl Policies<'_> {
     /// Reports a policy that needs an attribute which a matched protocol does not have.
     pub(super) fn can_judge(&mut self, action: &dyn PolicyConfig, made: &Match) {
         let Some(attribute) = action.required_attribute() else { return };
-        let tells = |it: &Protocol| scope::is_matchable(it, attribute);
+        let can_match = |it: &Protocol| scope::is_matchable(it, attribute);
         let mute = self.scope.listeners().iter().find_map(|listener| {
-            let protocol = listener.protocol.filter(|it| !tells(it) && reaches(made, listener))?;
+            let protocol =
+                listener.protocol.filter(|it| !can_match(it) && reaches(made, listener))?;
             Some(format!("the listener `{}` ({})", listener.name, protocol.name))
         });
         let Some(mute) = mute else { return };
         let kind = action.kind();
-        let telling: Vec<_> =
-            protocols::all().into_iter().filter(|it| tells(it)).map(|it| it.name).collect();
-        let hint = format!("match what tells: `protocol: [{}]`", telling.join(", "));
+        let suitable: Vec<_> =
+            protocols::all().into_iter().filter(|it| can_match(it)).map(|it| it.name).collect();
+        let hint = format!("match what tells: `protocol: [{}]`", suitable.join(", "));
         let message = format!("`{kind}` goes by `{attribute}`, and nothing on {mute} has that");
         self.report.add(self.place(&[kind]), message, hint);
     }
@@ -221,13 +223,13 @@ impl Policies<'_> {
         if listeners.is_empty() || listeners.iter().any(|listener| reaches(made, listener)) {
             return;
         }
-        let told =
+        let known =
             listeners.iter().filter_map(|it| Some(format!("{} ({})", it.name, it.protocol?.name)));
         let hint = match listeners.iter().find_map(|it| late(made, it)) {
             Some((listener, key)) => {
                 format!("on `{listener}` policies are asked before `{key}` is known")
             }
-            None => format!("the listeners here: {}", told.collect::<Vec<_>>().join(", ")),
+            None => format!("the listeners here: {}", known.collect::<Vec<_>>().join(", ")),
         };
         self.report.add(at, "this matches no operation of any listener", hint);
     }
@@ -250,10 +252,10 @@ fn no_resource(listener: &ListenerScope, glob: &str) -> Option<Fault> {
 
 /// Whether any operation of a listener can match.
 fn reaches(made: &Match, listener: &ListenerScope) -> bool {
-    let tells = |attribute| {
+    let can_match = |attribute| {
         listener.protocol.is_none_or(|protocol| scope::is_matchable(protocol, attribute))
     };
-    resolves(made, listener) && made.attributes().all(tells)
+    resolves(made, listener) && made.attributes().all(can_match)
 }
 
 /// Whether any operation can match, as far as listeners and protocols are concerned.

@@ -136,7 +136,7 @@ impl<'a> Policies<'a> {
             self.of_connections(kind, &written);
         }
         let before = self.report.count();
-        self.reached = self.left_by(&written);
+        self.reached = self.matched_listeners(&written);
         let matching = self.compile(written);
         // An invalid key was reported already.
         if self.report.count() == before {

@@ -15,8 +15,8 @@ pub(super) struct Error {
 
 impl de::Error for Error {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        let told = message.to_string();
-        let (message, hint) = told.split_once('\n').unwrap_or((&told, ""));
+        let text = message.to_string();
+        let (message, hint) = text.split_once('\n').unwrap_or((&text, ""));
         Error { at: None, fault: Some(Fault::new(message, hint)) }
     }
 

@@ -329,21 +329,18 @@ fn without_a_limit_operations_are_not_even_counted() {
 async fn a_full_limit_is_logged_once_a_minute() {
     let cluster = cluster(1, &Metrics::new(), |_| {});
     let breaker = &cluster.breaker;
-    let mut told = 0;
+    let mut logged = 0;
     for _ in 0..130 {
-        told += usize::from(breaker.log_throttles[BreakerLimit::Connections as usize].is_due());
+        logged += usize::from(breaker.log_throttles[BreakerLimit::Connections as usize].is_due());
         time::advance(Duration::from_secs(1)).await;
     }
-    assert_eq!(told, 3);
+    assert_eq!(logged, 3);
     breaker.log_limit(BreakerLimit::Operations);
     assert!(
         !breaker.log_throttles[BreakerLimit::Operations as usize].is_due(),
-        "it was told just now"
+        "it was logged just now"
     );
-    assert!(
-        breaker.log_throttles[BreakerLimit::Retries as usize].is_due(),
-        "each limit is told of"
-    );
+    assert!(breaker.log_throttles[BreakerLimit::Retries as usize].is_due(), "each limit is logged");
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]

@@ -45,8 +45,8 @@ impl Cluster {
                 self.set_file_endpoints(endpoints);
             }
             Err(error) => {
-                let told = "the file of endpoints is wrong: keeping those known";
-                tracing::error!(%cluster, "{told}\n{error}");
+                let message = "the file of endpoints is wrong: keeping those known";
+                tracing::error!(%cluster, "{message}\n{error}");
                 self.names.lock().file_error = Some(error);
             }
         }

@@ -75,10 +75,10 @@ fn operator_actions_are_logged() {
         cluster.operator_drain("10.0.0.1:5000").unwrap();
         cluster.operator_return("10.0.0.1:5000").unwrap();
     });
-    let told: Vec<_> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
+    let events: Vec<_> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
     // With one drained and one ejected, only a panic has endpoints to pick.
     let expected = ["ejected", "drained", "panic_entered", "undrained", "panic_left"];
-    assert_eq!(told, expected);
+    assert_eq!(events, expected);
     assert_eq!(lines[0]["detector"], "operator");
     assert_eq!(lines[0]["seconds"], Value::Null);
 }

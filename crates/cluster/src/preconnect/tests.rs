@@ -174,10 +174,10 @@ async fn dials_of_a_dead_endpoint_back_off_and_each_failure_is_logged() {
     let cluster = cluster(&[&Service::new()], |plan| plan.spare_connections = 1);
     let pool = PreconnectPool::new(cluster.clone());
     let dials = Rc::new(RefCell::new(Vec::new()));
-    let told = dials.clone();
+    let dialed_at = dials.clone();
     let begin = Instant::now();
     let dial = async move |_| {
-        told.borrow_mut().push(begin.elapsed().as_secs());
+        dialed_at.borrow_mut().push(begin.elapsed().as_secs());
         Err(io::ErrorKind::ConnectionRefused.into())
     };
     spawn_local(pool.clone().refill(Rc::new(dial)));

@@ -5,13 +5,13 @@ use crate::config::{Scope, decode, problem::Report, yaml};
 use std::cell::RefCell;
 
 fn scope(listeners: &[(&str, Option<&str>)]) -> Scope {
-    let heard = |(name, protocol): &(&str, Option<&str>)| {
+    let listener_scope = |(name, protocol): &(&str, Option<&str>)| {
         let all = protocols::all();
         let protocol = protocol.and_then(|name| all.into_iter().find(|it| it.name == name));
         let resources = (*name == "web").then(|| vec!["cart".into(), "default".into()]);
         ListenerScope { name: (*name).into(), protocol, resources }
     };
-    Scope::new(listeners.iter().map(heard).collect())
+    Scope::new(listeners.iter().map(listener_scope).collect())
 }
 
 /// The problems of a match.
@@ -24,7 +24,7 @@ fn problems_of(text: &str, scope: &Scope, about_connections: bool) -> Vec<String
     if about_connections {
         policies.of_connections("bandwidth", &written);
     } else {
-        policies.reached = policies.left_by(&written);
+        policies.reached = policies.matched_listeners(&written);
         let made = policies.compile(written);
         policies.reaches_a_listener(tree.at, &made);
     }

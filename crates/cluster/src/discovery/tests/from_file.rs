@@ -183,7 +183,7 @@ async fn endpoints_beyond_the_series_limit_are_other_and_removed_ones_make_room(
     assert_eq!((series(&recorded, UP, "10.0.3.255"), other()), (Some(1.0), Some(2.0)));
     assert_eq!(recorded.count("tollgate_endpoints_capped_total(orders)"), 2);
     let last = cluster.endpoints().pop().unwrap();
-    assert_eq!(&**last.name(), "10.0.4.1:1", "people are told its own name");
+    assert_eq!(&**last.name(), "10.0.4.1:1", "its own name is reported");
     drop(last);
 
     let _discovery = JoinSet::from_iter([cluster.clone().discover()]);
