@@ -341,13 +341,13 @@ mod tests {
     }
 
     #[test]
-    fn words_that_older_yaml_takes_for_booleans_are_text() {
+    fn booleans_of_older_yaml_are_text() {
         let text = |word: &str| Value::Text(word.into());
         assert_eq!(values("a: off\nb: yes\nc: 'é'\n"), [text("off"), text("yes"), text("é")]);
     }
 
     #[test]
-    fn a_place_is_a_scalars_own_or_the_key_of_a_block() {
+    fn a_span_is_a_scalars_own_or_the_key_of_a_block() {
         let tree = read("a:\n  b: 1\n  c: []\n").unwrap();
         let place = |path: &[&str]| {
             let at = tree.place(path);

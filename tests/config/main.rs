@@ -1,4 +1,4 @@
-//! Good configs are read, bad ones are told apart with a place, a snippet and a hint, and the
+//! Good configs are read, bad ones are reported with a place, a snippet and a hint, and the
 //! schema that editors use agrees with both.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "that is how a test fails")]
@@ -58,7 +58,7 @@ fn every_good_config_is_read() {
 }
 
 #[test]
-fn what_runs_reads_back_as_itself() {
+fn a_shown_plan_reads_back_as_itself() {
     for path in fixtures("good") {
         let shown = config::load(&path).unwrap().to_json();
         let again = config::parse("shown", &shown.to_string()).unwrap();

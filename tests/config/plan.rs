@@ -203,7 +203,7 @@ fn written_http_settings_are_the_plan() {
 }
 
 #[test]
-fn a_listener_whose_routes_lead_somewhere_needs_no_cluster() {
+fn a_listener_whose_routes_have_clusters_needs_no_cluster() {
     let listener = |protocol: &str| {
         let text =
             format!("listeners: {{ a: {{ address: :0, protocol: {protocol} }} }}\n{CLUSTER}");
@@ -254,7 +254,7 @@ fn written_policies_are_the_plan() {
 }
 
 #[test]
-fn a_health_check_asks_what_the_listeners_speak() {
+fn a_health_check_probes_with_the_protocol_of_the_listeners() {
     let probe = |protocols: &[&str]| {
         let listener = |(i, it): (usize, &&str)| {
             format!("l{i}: {{ address: :0, protocol: {it}, cluster: db }}")
@@ -388,7 +388,7 @@ fn names_are_at_most_64_characters() {
 }
 
 #[test]
-fn one_ttl_alone_moves_the_other_bound_with_it() {
+fn one_ttl_bound_alone_adapts_the_other() {
     let bounds = |dns: &str| {
         let cluster = format!("clusters: {{ db: {{ endpoints: [db:1], dns: {{ {dns} }} }} }}");
         let plan = parse(
@@ -406,7 +406,7 @@ fn one_ttl_alone_moves_the_other_bound_with_it() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_a_problem_without_a_line() {
+fn a_missing_file_is_a_problem_without_a_line() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tollgate.yaml");
     let problems = load(&path).unwrap_err();
@@ -419,7 +419,7 @@ fn a_file_that_is_not_there_is_a_problem_without_a_line() {
 }
 
 #[test]
-fn a_file_that_is_too_big_is_refused_unread() {
+fn a_file_that_is_too_big_is_rejected_unread() {
     let problems = parse("t", &"#".repeat(MAX_FILE + 1)).unwrap_err();
     assert!(problems.to_string().contains("too big"), "{problems}");
     let problems = parse("t", &"#".repeat(MAX_FILE)).unwrap_err();
@@ -464,7 +464,7 @@ fn no_mutilated_config_is_a_panic() {
 }
 
 #[test]
-fn vanished_peers_are_given_up_within_two_minutes_unless_something_longer_is_written() {
+fn vanished_peers_are_closed_within_two_minutes_unless_a_longer_time_is_set() {
     let listening = |more: &str, cluster: &str| {
         let text = format!(
             "listeners: {{ l: {{ address: \":0\", protocol: tcp, cluster: c{more} }} }}\n\

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_above_the_last_bound_is_told_as_that_bound() {
+    fn a_value_above_the_last_bound_is_that_bound() {
         let mut all = Distribution::default();
         all.buckets[BUCKETS - 1] = 1;
         assert_eq!(all.quantile(0.5), Some(100e9));

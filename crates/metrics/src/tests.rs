@@ -33,7 +33,7 @@ fn find_and(label: &'static str, value: &'static str) -> Vec<(&'static str, &'st
 }
 
 #[test]
-fn a_new_recorder_tells_only_what_it_dropped() {
+fn a_new_recorder_exports_only_its_dropped_series() {
     let families = read(&Metrics::new());
     assert_eq!(families.len(), 1);
     assert_eq!(families[0].name, METRICS_DROPPED_TOTAL);
@@ -62,7 +62,7 @@ fn labels_come_in_the_tables_order_however_they_were_given() {
 }
 
 #[test]
-fn a_gauge_falls_on_another_worker_than_it_rose_on() {
+fn a_gauge_may_be_decremented_on_another_worker() {
     let metrics = Metrics::new();
     let gauge = |metrics: &Metrics| metrics.gauge(CONNECTIONS_ACTIVE, &[("listener", "l")]);
     let rise = metrics.clone();
@@ -179,7 +179,7 @@ fn a_histogram_accepts_invalid_durations() {
 }
 
 #[test]
-fn many_at_once_are_as_many_one_by_one() {
+fn recording_many_equals_recording_each() {
     let metrics = Metrics::new();
     metrics.histogram(OPERATION_DURATION_SECONDS, &FIND).record_many(0.5, 7);
     let told = |suffix| value(&metrics, &format!("{OPERATION_DURATION_SECONDS}{suffix}"), &[]);

@@ -158,13 +158,13 @@ mod tests {
     }
 
     #[test]
-    fn a_port_alone_is_told_to_be_one() {
+    fn a_port_alone_has_a_hint() {
         let fault = SocketAddr::from_text("27018").unwrap_err();
         assert_eq!(fault.hint, "write `:27018` for every interface, or `127.0.0.1:27018`");
     }
 
     #[test]
-    fn of_a_pasted_uri_host_and_port_are_named_and_nothing_else() {
+    fn hints_for_a_pasted_uri_contain_only_host_and_port() {
         let error_of = |text: &str| split_host_port(text, "write `host:port`").unwrap_err();
         for (text, hint) in [
             ("mongodb://user:s3cret@db:27017/shop?replicaSet=rs0", "`db:27017`"),

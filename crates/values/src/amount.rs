@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_say_how_many_in_how_much_time() {
+    fn rates_are_amounts_per_period() {
         let rate = |amount, secs| Ok(Rate { amount, per: Duration::from_secs(secs) });
         assert_eq!(Rate::from_text("500/s"), rate(500, 1));
         assert_eq!(Rate::from_text("6000/m"), rate(6000, 60));

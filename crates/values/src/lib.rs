@@ -486,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_writes_0_for_off_is_told() {
+    fn a_0_instead_of_off_has_a_hint() {
         for text in ["0", "0s", "0.0ms", "00"] {
             let fault = OrOff::<Duration>::from_text(text).unwrap_err();
             assert_eq!(fault.hint, "to do without, write `off`", "{text}");
@@ -496,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_from_which_on_something_is_done_may_be_nothing() {
+    fn a_minimum_duration_may_be_zero() {
         for text in ["0", "0s", "0ms"] {
             assert_eq!(AtLeast::from_text(text), Ok(AtLeast(Duration::ZERO)), "{text}");
         }
@@ -541,7 +541,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_does_as_a_hint_says_is_not_told_to_do_something_else() {
+    fn following_a_hint_gives_a_valid_value() {
         let texts = [
             "",
             "0",

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_what_is_called_a_secret_are_not_shown() {
+    fn values_of_secret_keys_are_hidden() {
         for (text, shown) in [
             ("password: s3cret", "password: ***"),
             (

@@ -150,7 +150,7 @@ fn unescape(text: &str, known: &str) -> String {
 }
 
 #[test]
-fn the_reader_takes_a_good_text() {
+fn the_parser_accepts_a_valid_text() {
     let text =
         "# HELP a_total What.\n# TYPE a_total counter\na_total{x=\"1\\\"\\\\\\n\",y=\"\"} 3\n";
     let families = read(text);
@@ -161,7 +161,7 @@ fn the_reader_takes_a_good_text() {
 }
 
 #[test]
-fn the_reader_refuses_bad_texts() {
+fn the_parser_rejects_invalid_texts() {
     let head = "# HELP a What.\n# TYPE a counter\n";
     for bad in [
         "a{x=\"1} 3\n",
@@ -181,7 +181,7 @@ fn the_reader_refuses_bad_texts() {
 }
 
 #[test]
-fn the_reader_refuses_histograms_that_do_not_add_up() {
+fn the_parser_rejects_inconsistent_histograms() {
     let text = |inf: u64, count: u64, small: u64| {
         format!(
             "# HELP h What.\n# TYPE h histogram\nh_bucket{{le=\"1\"}} {small}\n\
