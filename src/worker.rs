@@ -327,28 +327,7 @@ pub async fn work(
             Message::Drain(patience) => {
                 accepting.shutdown().await;
                 listeners.iter().for_each(|listener| listener.upstreams().close());
-                // Connections handed over before the drain are served, and workers that have not
-                // received the drain message may hand over more.
-                let mut drain = pin!(worker.drain(patience));
-                loop {
-                    tokio::select! {
-                        biased;
-                        Some(message) = inbox.recv() => {
-                            match message {
-                                Message::Serve(index, hand_off) => {
-                                    serve(&worker, &listeners, index, hand_off);
-                                }
-                                Message::EndpointsChanged => endpoints_changed(&worker, &listeners),
-                                Message::ListSessions(choice, answer) => {
-                                    drop(answer.send(worker.list_sessions(&choice)));
-                                }
-                                Message::KillSession(id, answer) => drop(answer.send(worker.kill_session(id))),
-                                Message::Listen(_) | Message::Drain(_) => {}
-                            }
-                        }
-                        () = &mut drain => break,
-                    }
-                }
+                drain(&worker, &listeners, &mut inbox, patience).await;
                 break;
             }
         }
@@ -357,6 +336,35 @@ pub async fn work(
         lines.flush();
     }
     Ok(())
+}
+
+/// Waits until the worker's connections have ended, `patience` at most.
+///
+/// Connections handed over before the drain are served, and workers that have not received the drain
+/// message may hand over more.
+async fn drain(
+    worker: &Rc<Worker>,
+    listeners: &[Rc<WorkerListener>],
+    inbox: &mut UnboundedReceiver<Message>,
+    patience: Duration,
+) {
+    let mut drained = pin!(worker.drain(patience));
+    loop {
+        let message = tokio::select! {
+            biased;
+            Some(message) = inbox.recv() => message,
+            () = &mut drained => return,
+        };
+        match message {
+            Message::Serve(index, hand_off) => serve(worker, listeners, index, hand_off),
+            Message::EndpointsChanged => endpoints_changed(worker, listeners),
+            Message::ListSessions(choice, answer) => {
+                drop(answer.send(worker.list_sessions(&choice)));
+            }
+            Message::KillSession(id, answer) => drop(answer.send(worker.kill_session(id))),
+            Message::Listen(_) | Message::Drain(_) => {}
+        }
+    }
 }
 
 /// The error of an ended accept task. The proxy must not continue as if the listener were ready.

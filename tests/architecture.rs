@@ -1,5 +1,5 @@
 //! Who may depend on whom, and how long a file may be: what reviews would otherwise have to watch.
-#![allow(clippy::unwrap_used, reason = "this is all test, helpers too")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "this is all test, helpers too")]
 
 use std::{
     fs,

@@ -101,21 +101,8 @@ impl Events {
     fn log(&self, event: &Event<'_>) {
         let cluster = &*self.cluster;
         match *event {
-            Event::Health { endpoint, healthy: true, reason } => {
-                tracing::info!(
-                    cluster,
-                    endpoint = display_name(endpoint),
-                    reason,
-                    "endpoint is healthy"
-                );
-            }
-            Event::Health { endpoint, healthy: false, reason } => {
-                tracing::warn!(
-                    cluster,
-                    endpoint = display_name(endpoint),
-                    reason,
-                    "endpoint is unhealthy"
-                );
+            Event::Health { endpoint, healthy, reason } => {
+                self.log_health(endpoint, healthy, reason);
             }
             Event::Ejected { endpoint, ejection } => {
                 let Ejection { reason, count, detector, .. } = ejection;
@@ -150,20 +137,7 @@ impl Events {
                     "endpoint returns"
                 );
             }
-            Event::Drained { endpoint, drained: true } => {
-                tracing::info!(
-                    cluster,
-                    endpoint = display_name(endpoint),
-                    "endpoint is drained by an operator"
-                );
-            }
-            Event::Drained { endpoint, drained: false } => {
-                tracing::info!(
-                    cluster,
-                    endpoint = display_name(endpoint),
-                    "endpoint is no longer drained"
-                );
-            }
+            Event::Drained { endpoint, drained } => self.log_drained(endpoint, drained),
             Event::Panic { entered: true, reason } => {
                 tracing::warn!(cluster, reason, "too few endpoints are usable: panic");
             }
@@ -177,6 +151,24 @@ impl Events {
                 let (added, removed) = (names(added), names(removed));
                 tracing::info!(cluster, ?added, ?removed, "endpoints changed");
             }
+        }
+    }
+
+    fn log_health(&self, endpoint: &Endpoint, healthy: bool, reason: &str) {
+        let (cluster, endpoint) = (&*self.cluster, display_name(endpoint));
+        if healthy {
+            tracing::info!(cluster, endpoint, reason, "endpoint is healthy");
+        } else {
+            tracing::warn!(cluster, endpoint, reason, "endpoint is unhealthy");
+        }
+    }
+
+    fn log_drained(&self, endpoint: &Endpoint, drained: bool) {
+        let (cluster, endpoint) = (&*self.cluster, display_name(endpoint));
+        if drained {
+            tracing::info!(cluster, endpoint, "endpoint is drained by an operator");
+        } else {
+            tracing::info!(cluster, endpoint, "endpoint is no longer drained");
         }
     }
 

@@ -189,9 +189,9 @@ impl Dialect for Grpc {
             answer: granted(no.answer, &self.cors_headers(&head.headers)),
             ..no
         })?;
-        let misdirected = |reason, status: &Status| UnroutedRequest {
-            reason,
-            answer: rejection(near.as_deref(), status),
+        let reject = |reason, code, message: &str| {
+            let status = Status::new(code, message);
+            Err(UnroutedRequest { reason, answer: rejection(near.as_deref(), &status) })
         };
         if head.method != Method::POST {
             let mut no = unsupported("a call is a POST");
@@ -201,29 +201,17 @@ impl Dialect for Grpc {
         }
         if path::full_method(head.uri.path()).is_empty() {
             let message = "the path names no method: it is `/package.Service/Method`";
-            return Err(misdirected(
-                EndReason::NoMethod,
-                &Status::new(Code::Unimplemented, message),
-            ));
+            return reject(EndReason::NoMethod, Code::Unimplemented, message);
         }
         let fault = path_fault(head.uri.path()).or_else(|| path::ambiguity(head.uri.path()));
         if let Some(fault) = fault {
-            return Err(misdirected(
-                EndReason::AmbiguousPath,
-                &Status::new(Code::InvalidArgument, fault),
-            ));
+            return reject(EndReason::AmbiguousPath, Code::InvalidArgument, fault);
         }
         if timeout::is_invalid(&head.headers) {
-            return Err(misdirected(
-                RejectReason::Invalid.into(),
-                &Status::new(Code::InvalidArgument, NO_TIMEOUT),
-            ));
+            return reject(RejectReason::Invalid.into(), Code::InvalidArgument, NO_TIMEOUT);
         }
         let Some((route, captures)) = self.routes.find(head, host) else {
-            return Err(misdirected(
-                EndReason::NoRoute,
-                &Status::new(Code::Unimplemented, NO_ROUTE),
-            ));
+            return reject(EndReason::NoRoute, Code::Unimplemented, NO_ROUTE);
         };
         let translator = match (near, &self.settings.reverse_bridge.0) {
             (near, None) => near,
@@ -237,8 +225,8 @@ impl Dialect for Grpc {
             }
         };
         metadata::mark_never_indexed(&mut head.headers);
-        let patience = timeout::from_headers(&head.headers);
-        Ok(RoutedRequest { route, captures, client_timeout: patience, translator, origin_refused })
+        let client_timeout = timeout::from_headers(&head.headers);
+        Ok(RoutedRequest { route, captures, client_timeout, translator, origin_refused })
     }
 
     fn operation_name<'h>(&self, _: &'h Method, uri: &'h Uri) -> &'h str {

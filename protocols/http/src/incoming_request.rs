@@ -65,32 +65,8 @@ pub(crate) async fn handle(
         head.method.as_str().len() + head.uri.path().len() + 12,
         &head.headers,
     );
-    if connection.state.had_h1_error.get()
-        && is_error_placeholder(head.uri.path())
-        && let Some(fault) = connection.state.h1_error.take()
-    {
-        connection.close_after_response.set(true);
-        return Ok(untracked(invalid_request_response(
-            &connection,
-            fault.status,
-            fault.violation,
-            fault.message,
-        )));
-    }
-    if !connection.allows_headers(&head.headers, size) {
-        return Err(Abort::Flood(h2::Reason::ENHANCE_YOUR_CALM.into()));
-    }
-    if head.version >= Version::HTTP_2
-        && let Some(fault) = connection.server.plan.limits().check(&head)
-    {
-        connection.session.violation(fault.violation);
-        return Ok(untracked(reject_head(
-            &connection,
-            &head,
-            fault.status,
-            fault.violation,
-            fault.message,
-        )));
+    if let Some(response) = reject_malformed(&connection, &head, size) {
+        return response;
     }
     let authority = match header_policy::check(&head) {
         Ok(authority) => authority,
@@ -121,16 +97,10 @@ pub(crate) async fn handle(
             return Ok(incoming.unrouted_response(unrouted, ticket.ok(), size));
         }
     };
-    let terms = ticket.effects().cloned();
-    let operation = ActiveOperation::new(
-        ticket,
-        attributes,
-        began,
-        connection.server.dialect.meter(),
-        &connection,
-    );
+    let terms = ticket.effects().cloned().unwrap_or_default();
+    let meter = connection.server.dialect.meter();
+    let operation = ActiveOperation::new(ticket, attributes, began, meter, &connection);
     operation.request_bytes.set(size);
-    let terms = terms.unwrap_or_default();
     let response_values = std::cell::OnceCell::new();
     let cors = local_reply::cors_headers(&routed.route, &head.headers);
     let request = AdmittedRequest {
@@ -145,6 +115,43 @@ pub(crate) async fn handle(
     };
     let request = Box::new(request);
     request.handle(Body::Incoming(body)).await
+}
+
+/// The response to a request that no policy sees: a head that could not be read, or one beyond the
+/// connection's limits. `None` if the request may go on. `size` is the head's, in bytes.
+fn reject_malformed(
+    connection: &Rc<ClientConnection>,
+    head: &request::Parts,
+    size: u64,
+) -> Option<ResponseResult> {
+    if connection.state.had_h1_error.get()
+        && is_error_placeholder(head.uri.path())
+        && let Some(fault) = connection.state.h1_error.take()
+    {
+        connection.close_after_response.set(true);
+        return Some(Ok(untracked(invalid_request_response(
+            connection,
+            fault.status,
+            fault.violation,
+            fault.message,
+        ))));
+    }
+    if !connection.allows_headers(&head.headers, size) {
+        return Some(Err(Abort::Flood(h2::Reason::ENHANCE_YOUR_CALM.into())));
+    }
+    if head.version >= Version::HTTP_2
+        && let Some(fault) = connection.server.plan.limits().check(head)
+    {
+        connection.session.violation(fault.violation);
+        return Some(Ok(untracked(reject_head(
+            connection,
+            head,
+            fault.status,
+            fault.violation,
+            fault.message,
+        ))));
+    }
+    None
 }
 
 /// The response to a request with an invalid head, in the dialect's format if it has one.

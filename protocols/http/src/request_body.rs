@@ -98,7 +98,7 @@ impl ReplayBody {
         };
         Rc::new(Self {
             inner: RefCell::new(inner),
-            max_kept: max_kept,
+            max_kept,
             max_bytes: most.unwrap_or(u64::MAX),
             connection: connection.cloned(),
             state: Cell::default(),

@@ -211,7 +211,7 @@ impl H2Connection {
             sender,
             lease,
             peer_max_streams: limit,
-            peer_settings: peer_settings,
+            peer_settings,
             streams: Cell::new(0),
             requests: Cell::new(0),
             queue_time: Cell::default(),

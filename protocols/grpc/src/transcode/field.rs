@@ -32,7 +32,7 @@ enum FieldKind {
 }
 
 impl Field {
-    pub(crate) fn field(field: FieldDescriptor) -> Self {
+    pub(crate) fn of_field(field: FieldDescriptor) -> Self {
         Self {
             number: field.number(),
             kind: field.kind(),
@@ -46,7 +46,7 @@ impl Field {
         }
     }
 
-    fn extension(extension: ExtensionDescriptor) -> Self {
+    fn of_extension(extension: ExtensionDescriptor) -> Self {
         Self {
             number: extension.number(),
             kind: extension.kind(),
@@ -64,16 +64,16 @@ impl Field {
     pub(crate) fn named(message: &MessageDescriptor, name: &str) -> Option<Self> {
         let field = message.get_field_by_json_name(name);
         match field.or_else(|| message.get_field_by_name(name)) {
-            Some(field) => Some(Self::field(field)),
-            None => message.get_extension_by_json_name(name).map(Self::extension),
+            Some(field) => Some(Self::of_field(field)),
+            None => message.get_extension_by_json_name(name).map(Self::of_extension),
         }
     }
 
     /// Finds a field by number.
     pub(crate) fn numbered(message: &MessageDescriptor, number: u32) -> Option<Self> {
         match message.get_field(number) {
-            Some(field) => Some(Self::field(field)),
-            None => message.get_extension(number).map(Self::extension),
+            Some(field) => Some(Self::of_field(field)),
+            None => message.get_extension(number).map(Self::of_extension),
         }
     }
 

@@ -317,7 +317,7 @@ impl<'de> Visitor<'de> for Entries<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let Entries { to, slot, entry, depth } = self;
         let key = entry.map_entry_key_field().kind();
-        let value = Field::field(entry.map_entry_value_field());
+        let value = Field::of_field(entry.map_entry_value_field());
         loop {
             fits(to, depth)?;
             let before = to.bytes.len();

@@ -78,7 +78,9 @@ fn json(to: &mut MessageWriter, rule: &HttpRule, body: &[u8]) -> Result<(), Stat
     }
     let mut from = serde_json::Deserializer::from_slice(body);
     let written = match &rule.body {
-        RequestBody::Field(field) => from_json::field(to, &Field::field(field.clone()), &mut from),
+        RequestBody::Field(field) => {
+            from_json::field(to, &Field::of_field(field.clone()), &mut from)
+        }
         _ if body.first() != Some(&b'{') => {
             return Err(invalid("the body is not a JSON object".to_owned()));
         }
@@ -205,7 +207,7 @@ fn put(to: &mut MessageWriter, fields: &[FieldDescriptor], value: Value) -> Resu
         to.tag(field.number(), wire);
         open.push((field, if field.is_group() { None } else { Some(to.begin()) }));
     }
-    let written = from_json::one(to, &Field::field(last.clone()), value);
+    let written = from_json::one(to, &Field::of_field(last.clone()), value);
     written.map_err(|error| {
         let names: Vec<_> = fields.iter().map(FieldDescriptor::name).collect();
         invalid(format!("the request does not fit: `{}`: {error}", names.join(".")))

@@ -66,7 +66,7 @@ pub(crate) fn message(
     let printed = match &rule.response {
         None => to.message(output, &[&bytes], 0),
         // A single field is written even with its default value.
-        Some(field) => to.single_field(output, &Field::field(field.clone()), &bytes),
+        Some(field) => to.single_field(output, &Field::of_field(field.clone()), &bytes),
     };
     match printed {
         Ok(()) => Ok(EncodedBody { bytes: to.out.into(), content_type: None }),

@@ -136,7 +136,7 @@ impl<'p> Printer<'p> {
                 if let Some(at) = at {
                     self.field(&seen.remove(at), pieces, depth, &mut first)?;
                 } else if !field.supports_presence() {
-                    let slot = Field::field(field);
+                    let slot = Field::of_field(field);
                     self.name(&slot, &mut first)?;
                     self.default(&slot)?;
                 }
