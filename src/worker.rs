@@ -316,20 +316,13 @@ pub async fn work(
                     dispatcher.clone(),
                 ));
             }
-            Message::Serve(index, hand_off) => {
-                serve(&worker, &listeners, index, hand_off);
-            }
-            Message::EndpointsChanged => endpoints_changed(&worker, &listeners),
-            Message::ListSessions(choice, answer) => {
-                drop(answer.send(worker.list_sessions(&choice)))
-            }
-            Message::KillSession(id, answer) => drop(answer.send(worker.kill_session(id))),
             Message::Drain(patience) => {
                 accepting.shutdown().await;
                 listeners.iter().for_each(|listener| listener.upstreams().close());
                 drain(&worker, &listeners, &mut inbox, patience).await;
                 break;
             }
+            other => handle(&worker, &listeners, other),
         }
     }
     if let Some(lines) = lines {
@@ -350,20 +343,23 @@ async fn drain(
 ) {
     let mut drained = pin!(worker.drain(patience));
     loop {
-        let message = tokio::select! {
+        tokio::select! {
             biased;
-            Some(message) = inbox.recv() => message,
+            Some(message) = inbox.recv() => handle(worker, listeners, message),
             () = &mut drained => return,
-        };
-        match message {
-            Message::Serve(index, hand_off) => serve(worker, listeners, index, hand_off),
-            Message::EndpointsChanged => endpoints_changed(worker, listeners),
-            Message::ListSessions(choice, answer) => {
-                drop(answer.send(worker.list_sessions(&choice)));
-            }
-            Message::KillSession(id, answer) => drop(answer.send(worker.kill_session(id))),
-            Message::Listen(_) | Message::Drain(_) => {}
         }
+    }
+}
+
+/// Handles a message that means the same whether the worker drains or not. The others have no effect:
+/// a worker that drains accepts nothing, and drains once.
+fn handle(worker: &Rc<Worker>, listeners: &[Rc<WorkerListener>], message: Message) {
+    match message {
+        Message::Serve(index, hand_off) => serve(worker, listeners, index, hand_off),
+        Message::EndpointsChanged => endpoints_changed(worker, listeners),
+        Message::ListSessions(choice, answer) => drop(answer.send(worker.list_sessions(&choice))),
+        Message::KillSession(id, answer) => drop(answer.send(worker.kill_session(id))),
+        Message::Listen(_) | Message::Drain(_) => {}
     }
 }
 
