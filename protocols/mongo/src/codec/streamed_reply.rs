@@ -123,16 +123,13 @@ impl Mongo {
             Some(open) => self.settle(open, header, &facts, violation),
             None => {
                 let (outcome, code) = outcome(None, &facts, violation);
-                let tag = Tag(header.response_to.into());
-                let items = facts.documents;
-                let (confirms, greeting) = (false, false);
                 Some(Reply {
-                    tag,
+                    tag: Tag(header.response_to.into()),
                     outcome,
                     code,
-                    items,
-                    confirms_names: confirms,
-                    is_control: greeting,
+                    items: facts.documents,
+                    confirms_names: false,
+                    is_control: false,
                     violation,
                 })
             }
@@ -162,15 +159,13 @@ impl Mongo {
             }
         }
         self.in_flight.remove(open.id);
-        let (tag, confirms) = (Tag(open.id.into()), open.confirms_names && violation.is_none());
-        let greeting = open.pre_auth;
         Some(Reply {
-            tag,
+            tag: Tag(open.id.into()),
             outcome,
             code,
             items,
-            confirms_names: confirms,
-            is_control: greeting,
+            confirms_names: open.confirms_names && violation.is_none(),
+            is_control: open.pre_auth,
             violation,
         })
     }
