@@ -175,31 +175,31 @@ impl Cluster {
     /// [`PreconnectPool::connect`](super::PreconnectPool::connect) uses these first.
     pub async fn connect(
         self: &Arc<Self>,
-        whom: impl Into<ConnectOptions>,
+        options: impl Into<ConnectOptions>,
     ) -> Result<UpstreamConnection, ConnectError> {
-        self.connect_with_dial(whom, async |address| dial(&self.plan, address).await).await
+        self.connect_with_dial(options, async |address| dial(&self.plan, address).await).await
     }
 
     /// Connects with `dial`, which need not enforce a time limit.
     pub(super) async fn connect_with_dial(
         self: &Arc<Self>,
-        whom: impl Into<ConnectOptions>,
+        options: impl Into<ConnectOptions>,
         dial: impl AsyncFn(SocketAddr) -> io::Result<TcpStream>,
     ) -> Result<UpstreamConnection, ConnectError> {
-        self.connect_with(whom, |_| None, dial).await
+        self.connect_with(options, |_| None, dial).await
     }
 
     /// Connects with the socket that `ready` returns for the picked endpoint, or else with `dial`.
     pub(super) async fn connect_with(
         self: &Arc<Self>,
-        whom: impl Into<ConnectOptions>,
+        options: impl Into<ConnectOptions>,
         ready: impl Fn(&Arc<Endpoint>) -> Option<TcpStream>,
         dial: impl AsyncFn(SocketAddr) -> io::Result<TcpStream>,
     ) -> Result<UpstreamConnection, ConnectError> {
         let mut opening = OpeningConnection::new(&self.breaker);
         let (mut permit, mut deadline) = (None, None);
         let mut attempts: Vec<FailedAttempt> = Vec::new();
-        let ConnectOptions { hash, preferred: first, mut tried } = whom.into();
+        let ConnectOptions { hash, preferred: first, mut tried } = options.into();
         let first = first.as_ref();
         let mut rounds = 0;
         let mut queued = Duration::ZERO;

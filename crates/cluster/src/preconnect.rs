@@ -89,10 +89,10 @@ impl PreconnectPool {
     /// If no endpoint can be connected to, or none may be.
     pub async fn connect(
         &self,
-        whom: impl Into<ConnectOptions>,
+        options: impl Into<ConnectOptions>,
     ) -> Result<UpstreamConnection, ConnectError> {
         let dial = async |address| dial(&self.cluster.plan, address).await;
-        self.cluster.connect_with(whom, |endpoint| self.take(endpoint), dial).await
+        self.cluster.connect_with(options, |endpoint| self.take(endpoint), dial).await
     }
 
     /// Closes all sockets and stops preconnecting, since the worker drains.
