@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark, no part of the proxy")]
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use mongo::{Listener, Mongo};
+use mongo::{Mongo, MongoListener};
 use operation::{Codec, ConnectionInfo, Next};
 use peers::wire;
 use std::{hint::black_box, net::SocketAddr, sync::Arc};
@@ -23,7 +23,7 @@ fn operations(bench: &mut Criterion) {
         let mut reply = Vec::new();
         wire::Replies::default().answer(&request, &mut reply);
         let here = SocketAddr::from(([127, 0, 0, 1], 27017));
-        let listener = Arc::new(Listener::default());
+        let listener = Arc::new(MongoListener::default());
         let mut codec = Mongo::new(&listener, ConnectionInfo { peer: here, local: here });
         // The first one makes room for those that follow.
         operation(&mut codec, &request, &reply);

@@ -31,7 +31,7 @@ pub enum Protocol {
     /// Any bytes.
     Tcp(Arc<()>),
     /// MongoDB.
-    Mongo(Arc<mongo::Listener>),
+    Mongo(Arc<mongo::MongoListener>),
     /// HTTP, either version.
     Http(Arc<tollgate_http::HttpListener>),
     /// gRPC.

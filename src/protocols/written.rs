@@ -127,7 +127,7 @@ impl ProtocolConfig {
                 if !mistakes.is_empty() {
                     return Err(mistakes);
                 }
-                Ok(Protocol::Mongo(Arc::new(mongo::Listener::new(settings))))
+                Ok(Protocol::Mongo(Arc::new(mongo::MongoListener::new(settings))))
             }
             ProtocolConfig::Http(settings) => {
                 let listener = tollgate_http::HttpListener::new(*settings, cluster);

@@ -9,7 +9,7 @@ use super::{
     commands::{self, Request, diagnostic},
     store::Store,
     value::as_whole,
-    wire::{self, Message, Shape, WireError},
+    wire::{self, Shape, WireError, WireMessage},
 };
 use bson::Document;
 use std::{cell::RefCell, io, rc::Rc, time::Duration};
@@ -64,14 +64,14 @@ impl Connection {
         Ok(())
     }
 
-    async fn answer(&self, request: &Message) -> Document {
+    async fn answer(&self, request: &WireMessage) -> Document {
         match self.try_answer(request).await {
             Ok(reply) => reply,
             Err(failure) => failure.reply(),
         }
     }
 
-    async fn try_answer(&self, message: &Message) -> Result<Document, CommandError> {
+    async fn try_answer(&self, message: &WireMessage) -> Result<Document, CommandError> {
         let request = Request::new(&message.body, self.number)?;
         let allowed = diagnostic::is_handshake(request.name)
             || matches!(request.name, "buildInfo" | "buildinfo");
@@ -91,7 +91,7 @@ impl Connection {
     }
 
     /// Waits as long as a `hello` awaits a change. There never is one.
-    async fn await_news(&self, message: &Message) -> Result<(), CommandError> {
+    async fn await_news(&self, message: &WireMessage) -> Result<(), CommandError> {
         let body = &message.body;
         if body.contains_key("topologyVersion") != body.contains_key("maxAwaitTimeMS") {
             let message = "topologyVersion and maxAwaitTimeMS must come together";
@@ -110,7 +110,11 @@ impl Connection {
 
     /// Repeats the reply to a `hello` after each wait, until bytes or a close arrive. Each reply
     /// names the previous one, as the specification of OP_MSG requires.
-    async fn stream_hello(&mut self, request: &Message, first: Document) -> Result<(), WireError> {
+    async fn stream_hello(
+        &mut self,
+        request: &WireMessage,
+        first: Document,
+    ) -> Result<(), WireError> {
         let wait =
             diagnostic::awaited(&request.body).unwrap_or_default().max(Duration::from_millis(10));
         let mut reply = first;
@@ -118,7 +122,7 @@ impl Connection {
         loop {
             let id = self.next_id();
             let more_to_come = reply.get("ok").and_then(as_whole) == Some(1);
-            let message = Message { more_to_come, ..Message::new(id, answered, reply) };
+            let message = WireMessage { more_to_come, ..WireMessage::new(id, answered, reply) };
             self.send(message).await?;
             answered = id;
             if !more_to_come || self.wait_or_read(wait).await {
@@ -137,12 +141,12 @@ impl Connection {
         self.last_id
     }
 
-    async fn send(&mut self, message: Message) -> Result<(), WireError> {
+    async fn send(&mut self, message: WireMessage) -> Result<(), WireError> {
         let bytes = match message.to_bytes() {
             Ok(bytes) => bytes,
             Err(error) => {
                 let failure = CommandError::new(10334, "BSONObjectTooLarge", error.to_string());
-                Message { body: failure.reply(), ..message }.to_bytes()?
+                WireMessage { body: failure.reply(), ..message }.to_bytes()?
             }
         };
         let timed_out = |_| io::Error::from(io::ErrorKind::TimedOut);

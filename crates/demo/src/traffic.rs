@@ -5,7 +5,7 @@
 mod tests;
 
 use super::{
-    wire::{self, Message, WireError},
+    wire::{self, WireError, WireMessage},
     xorshift::Xorshift,
 };
 use bson::{Document, doc};
@@ -110,7 +110,7 @@ impl Client {
     /// Sends a command, and returns its reply, also an error.
     async fn ask(&mut self, command: Document) -> Result<Document, WireError> {
         self.last_id = self.last_id.wrapping_add(1);
-        let bytes = Message::new(self.last_id, 0, command).to_bytes()?;
+        let bytes = WireMessage::new(self.last_id, 0, command).to_bytes()?;
         self.stream.write_all(&bytes).await?;
         let reply = tokio::time::timeout(REPLY_TIMEOUT, wire::read(&mut self.stream)).await;
         let reply = reply.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;

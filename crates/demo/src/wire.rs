@@ -41,7 +41,7 @@ pub enum Shape {
 
 /// A request or a reply.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Message {
+pub struct WireMessage {
     /// The sender's number for it.
     pub id: i32,
     /// The `id` of the message that it answers; 0 in requests.
@@ -67,16 +67,16 @@ pub enum WireError {
     Malformed(&'static str),
 }
 
-impl Message {
+impl WireMessage {
     /// A request, or a reply, in OP_MSG's shape.
     pub fn new(id: i32, reply_to: i32, body: Document) -> Self {
         Self { id, reply_to, shape: Shape::Msg, more_to_come: false, exhaust_allowed: false, body }
     }
 
     /// The reply to this message: OP_MSG for OP_MSG, OP_REPLY for OP_QUERY.
-    pub fn answer(&self, id: i32, body: Document) -> Message {
+    pub fn answer(&self, id: i32, body: Document) -> WireMessage {
         let shape = if self.shape == Shape::Msg { Shape::Msg } else { Shape::Reply };
-        Message { shape, ..Message::new(id, self.id, body) }
+        WireMessage { shape, ..WireMessage::new(id, self.id, body) }
     }
 
     /// Its bytes. Fails if a key holds a NUL, or if it would be too long.
@@ -123,7 +123,7 @@ impl Message {
 }
 
 /// The next message; `None` when the peer closed between two of them.
-pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<Message>, WireError> {
+pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<WireMessage>, WireError> {
     let mut header = [0; HEADER_BYTES];
     if stream.read(&mut header[..1]).await? == 0 {
         return Ok(None);
@@ -155,9 +155,9 @@ fn header_fields(header: &[u8; HEADER_BYTES]) -> [i32; 4] {
     fields
 }
 
-fn parse(id: i32, reply_to: i32, opcode: i32, payload: &[u8]) -> Result<Message, WireError> {
+fn parse(id: i32, reply_to: i32, opcode: i32, payload: &[u8]) -> Result<WireMessage, WireError> {
     let mut reader = Reader { rest: payload, elements: MAX_ELEMENTS };
-    let mut message = Message::new(id, reply_to, Document::new());
+    let mut message = WireMessage::new(id, reply_to, Document::new());
     match opcode {
         OP_MSG => read_msg(&mut message, &mut reader)?,
         OP_QUERY => {
@@ -182,7 +182,7 @@ fn parse(id: i32, reply_to: i32, opcode: i32, payload: &[u8]) -> Result<Message,
     Ok(message)
 }
 
-fn read_msg(message: &mut Message, reader: &mut Reader<'_>) -> Result<(), WireError> {
+fn read_msg(message: &mut WireMessage, reader: &mut Reader<'_>) -> Result<(), WireError> {
     let flags = reader.int()? as u32;
     if flags & REQUIRED_FLAGS & !(CHECKSUM_PRESENT | MORE_TO_COME) != 0 {
         return Err(WireError::Malformed("an unknown flag"));

@@ -1,7 +1,7 @@
 //! The codec of one connection: it names and tracks requests, and replies settle them.
 
 use crate::{
-    Listener,
+    MongoListener,
     client_state::ClientState,
     commands::ReplyKind,
     error_reply::{self, ReplyFormat},
@@ -34,7 +34,7 @@ const KEPT_FRONT: usize = 4 * 1024;
 ///
 /// Fields that are rarely used are boxed, so that an idle connection stays small.
 pub struct Mongo {
-    listener: Arc<Listener>,
+    listener: Arc<MongoListener>,
     /// The local address of the client's connection.
     local: SocketAddr,
     /// A message was read: the stream cannot be another protocol.
@@ -108,9 +108,9 @@ impl Codec for Mongo {
         logged_with_values: &["query_values"],
     };
 
-    type Shared = Listener;
+    type Shared = MongoListener;
 
-    fn new(shared: &Arc<Listener>, link: ConnectionInfo) -> Self {
+    fn new(shared: &Arc<MongoListener>, link: ConnectionInfo) -> Self {
         Self {
             listener: Arc::clone(shared),
             local: link.local,

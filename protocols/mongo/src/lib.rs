@@ -57,7 +57,7 @@ use std::sync::Arc;
 
 /// What all connections of one listener share: settings, and tables of bounded size.
 #[derive(Debug, Default)]
-pub struct Listener {
+pub struct MongoListener {
     /// The settings as configured.
     pub settings: Settings,
     /// Open cursors: drivers continue them on any connection.
@@ -70,7 +70,7 @@ pub struct Listener {
     decompression: Arc<DecompressionBudget>,
 }
 
-impl Listener {
+impl MongoListener {
     /// A listener with these settings.
     pub fn new(settings: Settings) -> Self {
         Self { settings, ..Self::default() }

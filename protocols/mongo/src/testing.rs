@@ -1,6 +1,6 @@
 //! Hand-built messages for tests.
 
-use crate::{Listener, Mongo};
+use crate::{Mongo, MongoListener};
 use bson::{Document, doc};
 use operation::{Codec, ConnectionInfo, Next, OperationNames, Reply, Request, Violation};
 use std::sync::Arc;
@@ -123,7 +123,7 @@ pub(crate) fn documents(count: usize, len: usize) -> Vec<Document> {
 
 /// A codec with default settings, for a client at 127.0.0.1:5000 that offered to compress.
 pub(crate) fn codec() -> Mongo {
-    codec_of(&Arc::new(Listener::default()))
+    codec_of(&Arc::new(MongoListener::default()))
 }
 
 /// A `hello` that offers every compressor.
@@ -132,7 +132,7 @@ pub(crate) fn offers() -> Document {
 }
 
 /// A codec of one more connection to a listener.
-pub(crate) fn codec_of(listener: &Arc<Listener>) -> Mongo {
+pub(crate) fn codec_of(listener: &Arc<MongoListener>) -> Mongo {
     let link = ConnectionInfo {
         peer: ([127, 0, 0, 1], 5000).into(),
         local: ([127, 0, 0, 1], 27018).into(),

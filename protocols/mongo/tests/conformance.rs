@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "that is how a test fails")]
 
 use bson::{Document, doc};
-use mongo::{Listener, Mongo};
+use mongo::{Mongo, MongoListener};
 use operation::{
     Outcome,
     testing::{Expected, Fixture, conforms, load},
@@ -14,7 +14,7 @@ use std::{path::Path, sync::Arc};
 fn mongo_conforms() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/mongo");
     let fixtures = load(directory).unwrap();
-    conforms::<Mongo>(|| Arc::new(Listener::default()), &fixtures);
+    conforms::<Mongo>(|| Arc::new(MongoListener::default()), &fixtures);
 }
 
 /// An `OP_MSG` with this body.
@@ -37,5 +37,5 @@ fn a_request_that_is_longer_than_its_front_conforms_too() {
         .upstream(&message(9, 2, &doc! { "ok": 1.0 }))
         .expects(Expected::settled("find", "shop.orders", Outcome::Ok))
         .expects(Expected::settled("explain", "shop.?", Outcome::Ok));
-    conforms::<Mongo>(|| Arc::new(Listener::default()), &[fixture]);
+    conforms::<Mongo>(|| Arc::new(MongoListener::default()), &[fixture]);
 }

@@ -9,7 +9,7 @@ mod dice;
 
 use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf, raw::CString, rawdoc};
 use dice::Dice;
-use mongo::{Listener, Mongo};
+use mongo::{Mongo, MongoListener};
 use operation::{Codec, ConnectionInfo, Next, OperationNames};
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -20,7 +20,7 @@ const MESSAGES: u64 = 1_000_000;
 fn a_million_commands_are_named_as_a_whole_parser_names_them() {
     let wanted = std::env::var("DIFFERENTIAL_MESSAGES").ok().and_then(|n| n.parse().ok());
     let wanted = wanted.unwrap_or(MESSAGES);
-    let listener = Arc::new(Listener::default());
+    let listener = Arc::new(MongoListener::default());
     let (mut valid, mut mutated) = (0, 0);
     let mut names = BTreeMap::new();
     for seed in 0..wanted {
@@ -45,7 +45,7 @@ fn a_million_commands_are_named_as_a_whole_parser_names_them() {
 }
 
 /// What the codec calls it; `None` if it finds no request without fault.
-fn named(listener: &Arc<Listener>, message: &[u8]) -> Option<(String, String)> {
+fn named(listener: &Arc<MongoListener>, message: &[u8]) -> Option<(String, String)> {
     let link = ConnectionInfo {
         peer: ([127, 0, 0, 1], 5000).into(),
         local: ([127, 0, 0, 1], 27018).into(),

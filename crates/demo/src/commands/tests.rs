@@ -271,7 +271,7 @@ async fn a_command_with_a_changed_byte_never_panics() {
     let mut answered = 0;
     for mut command in commands {
         command.insert("$db", "shop");
-        let bytes = wire::Message::new(1, 0, command).to_bytes().unwrap();
+        let bytes = wire::WireMessage::new(1, 0, command).to_bytes().unwrap();
         for at in 20..bytes.len() {
             for value in [0, 1, 2, 0x24, 0x2e, 0x7f, 0x80, 0xff, bytes[at] ^ 1] {
                 let mut changed = bytes.clone();

@@ -24,15 +24,15 @@ impl Client {
         Self { stream: TcpStream::connect(address).await.unwrap(), id: 0 }
     }
 
-    async fn send(&mut self, change: impl FnOnce(&mut Message), body: Document) -> i32 {
+    async fn send(&mut self, change: impl FnOnce(&mut WireMessage), body: Document) -> i32 {
         self.id += 1;
-        let mut message = Message::new(self.id, 0, body);
+        let mut message = WireMessage::new(self.id, 0, body);
         change(&mut message);
         self.stream.write_all(&message.to_bytes().unwrap()).await.unwrap();
         self.id
     }
 
-    async fn receive(&mut self) -> Option<Message> {
+    async fn receive(&mut self) -> Option<WireMessage> {
         wire::read(&mut self.stream).await.ok().flatten()
     }
 

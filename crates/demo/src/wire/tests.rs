@@ -1,7 +1,7 @@
 use super::*;
 use bson::doc;
 
-async fn parsed(bytes: &[u8]) -> Result<Option<Message>, WireError> {
+async fn parsed(bytes: &[u8]) -> Result<Option<WireMessage>, WireError> {
     read(&mut &bytes[..]).await
 }
 
@@ -29,7 +29,7 @@ fn sequence(name: &str, documents: &[Document]) -> Vec<u8> {
 async fn what_was_written_is_read_back_in_every_shape() {
     for shape in [Shape::Msg, Shape::Query, Shape::Reply] {
         let body = doc! { "ping": 1, "$db": "admin" };
-        let message = Message { shape, ..Message::new(3, 9, body) };
+        let message = WireMessage { shape, ..WireMessage::new(3, 9, body) };
         let read = parsed(&message.to_bytes().unwrap()).await.unwrap().unwrap();
         assert_eq!(read, message, "{shape:?}");
     }
@@ -53,7 +53,7 @@ async fn a_sequence_before_the_body_and_a_checksum_are_understood() {
 #[tokio::test]
 async fn a_wrapped_query_is_unwrapped_and_named_its_database() {
     let wrapped = doc! { "$query": { "isMaster": 1 }, "$readPreference": {} };
-    let message = Message { shape: Shape::Query, ..Message::new(1, 0, wrapped) };
+    let message = WireMessage { shape: Shape::Query, ..WireMessage::new(1, 0, wrapped) };
     let read = parsed(&message.to_bytes().unwrap()).await.unwrap().unwrap();
     assert_eq!(read.body, doc! { "isMaster": 1, "$db": "admin" });
 }
@@ -80,7 +80,7 @@ async fn lengths_out_of_range_are_refused_before_anything_is_read() {
 
 #[tokio::test]
 async fn a_message_cut_anywhere_is_an_error_and_none_at_all_is_an_end() {
-    let bytes = Message::new(1, 0, doc! { "ping": 1, "$db": "a" }).to_bytes().unwrap();
+    let bytes = WireMessage::new(1, 0, doc! { "ping": 1, "$db": "a" }).to_bytes().unwrap();
     assert!(parsed(&[]).await.unwrap().is_none());
     for end in 1..bytes.len() {
         assert!(matches!(parsed(&bytes[..end]).await, Err(WireError::Gone(_))), "{end}");
@@ -90,7 +90,7 @@ async fn a_message_cut_anywhere_is_an_error_and_none_at_all_is_an_end() {
 #[tokio::test]
 async fn a_changed_byte_never_panics() {
     let body = doc! { "insert": "c", "documents": [{ "a": { "b": [1, "x", 2.5] } }], "$db": "d" };
-    let bytes = Message::new(1, 0, body).to_bytes().unwrap();
+    let bytes = WireMessage::new(1, 0, body).to_bytes().unwrap();
     let mut refused = 0;
     for at in HEADER_BYTES..bytes.len() {
         for value in [0, 1, 0x7f, 0x80, 0xff] {

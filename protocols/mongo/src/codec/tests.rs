@@ -280,7 +280,7 @@ fn legacy_writes_expect_no_reply() {
 
 #[test]
 fn a_cursor_keeps_its_call_site_on_other_connections() {
-    let listener = Arc::new(Listener::default());
+    let listener = Arc::new(MongoListener::default());
     let (mut one, mut other) = (codec_of(&listener), codec_of(&listener));
     one_request(&mut one, &command(1, doc! {"find": "c", "comment": "report.py", "$db": "d"}));
     let first = doc! {"cursor": {"id": 99_i64, "firstBatch": []}, "ok": 1};

@@ -1,7 +1,7 @@
 //! What is done with a fuzzer's bytes. `fuzz/` gives these functions bytes of its own making;
 //! `main.rs` gives them all that was ever found.
 
-use mongo::{Listener, Mongo};
+use mongo::{Mongo, MongoListener};
 use operation::{
     Reply, Tag,
     testing::{Asked, Breach, Fixture, Run, Side, fuzz},
@@ -96,7 +96,7 @@ fn unbroken(verdict: Result<(), Breach>) {
 
 /// The requests that a codec can read in these bytes, and whether it lost the framing.
 fn ask(request: &[u8]) -> (Vec<Asked>, bool) {
-    let mut run = Run::<Mongo>::new(&Arc::new(Listener::default()));
+    let mut run = Run::<Mongo>::new(&Arc::new(MongoListener::default()));
     run.feed(Side::Client, &offers()).expect("no rule is broken");
     run.feed(Side::Client, request).expect("no rule is broken");
     let mut asked = run.asked()[1..].to_vec();
@@ -108,7 +108,7 @@ fn ask(request: &[u8]) -> (Vec<Asked>, bool) {
 /// What a codec reads from a reply to these requests, `None` where it can't be read, and whether
 /// it lost the framing.
 fn tell(requests: &[u8], reply: &[u8]) -> (Vec<(Tag, Option<Reply>)>, bool) {
-    let mut run = Run::<Mongo>::new(&Arc::new(Listener::default())).without_attributes();
+    let mut run = Run::<Mongo>::new(&Arc::new(MongoListener::default())).without_attributes();
     run.feed(Side::Client, requests).expect("no rule is broken");
     run.feed(Side::Upstream, reply).expect("no rule is broken");
     let replies = run.asked().iter().filter_map(|asked| asked.reply).chain(run.stray().to_vec());

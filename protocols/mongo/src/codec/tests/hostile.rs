@@ -108,7 +108,7 @@ fn mutated_bytes_never_panic_and_always_come_to_an_end() {
         compress(&command(1, find), 1),
         answer(1, doc! {"hosts": ["a:1"], "me": "a:1", "setName": "s", "ok": 1}),
     ];
-    let listener = Arc::new(Listener::default());
+    let listener = Arc::new(MongoListener::default());
     let mut dice = Dice::new(7);
     let hello = command(1, doc! {"hello": 1, "$db": "d"});
     for round in 0..200_000 {

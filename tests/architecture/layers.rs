@@ -1,10 +1,7 @@
-//! Who may depend on whom, and how long a file may be: what reviews would otherwise have to watch.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "this is all test, helpers too")]
+//! What may depend on what: crates on crates, and modules of `src/` on modules.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use crate::walk::{code, names, production_sources, read, root, shown};
+use std::{fs, path::PathBuf};
 
 /// Modules that serve every protocol and so must know none.
 const PROTOCOL_BLIND: [&str; 6] = ["policy", "cluster", "gate", "relay", "metrics", "config"];
@@ -53,7 +50,7 @@ const MODULES: [&str; 17] = [
 ];
 
 /// The uses that still point upwards. An entry whose use is gone must be deleted; none is added.
-const UPWARDS: [(&str, &str); 12] = [
+const UPWARDS: [(&str, &str); 11] = [
     ("config", "protocols"),
     ("connection", "listener"),
     ("connection", "protocols"),
@@ -61,7 +58,6 @@ const UPWARDS: [(&str, &str); 12] = [
     ("listener", "protocols"),
     ("listener", "relay"),
     ("policy", "config"),
-    ("relay", "protocols"),
     ("threads", "worker"),
     ("worker", "connection"),
     ("worker", "listener"),
@@ -70,31 +66,6 @@ const UPWARDS: [(&str, &str); 12] = [
 
 /// What a protocol's crate may not build on: a codec does no I/O.
 const IO: [&str; 5] = ["tokio", "tokio-util", "hyper", "mio", "socket2"];
-
-/// How many lines of code a file may have, tests and comments not counted.
-const LONGEST: usize = 400;
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Every Rust file under a directory of this repository.
-fn sources(directory: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut left = vec![root().join(directory)];
-    while let Some(directory) = left.pop() {
-        for entry in fs::read_dir(&directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                left.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                found.push(path);
-            }
-        }
-    }
-    found.sort();
-    found
-}
 
 /// The folders of `protocols/`.
 fn protocols() -> Vec<String> {
@@ -114,7 +85,7 @@ fn package(folder: &str) -> &str {
 /// The files of one module of `src/` (`gate.rs`, `gate/….rs`), or of the crate of that name.
 fn module(name: &str) -> Vec<PathBuf> {
     if root().join("crates").join(name).is_dir() {
-        return sources(&format!("crates/{name}/src"));
+        return production_sources(&[&format!("crates/{name}/src")]);
     }
     module_of_src(name)
 }
@@ -122,23 +93,9 @@ fn module(name: &str) -> Vec<PathBuf> {
 fn module_of_src(name: &str) -> Vec<PathBuf> {
     let (file, folder) =
         (root().join("src").join(format!("{name}.rs")), root().join("src").join(name));
-    let mut found = sources("src");
+    let mut found = production_sources(&["src"]);
     found.retain(|path| *path == file || path.starts_with(&folder));
     found
-}
-
-/// A file's lines without comments, and without the tests at its end.
-fn code(text: &str) -> Vec<&str> {
-    let lines = text.lines().take_while(|line| line.trim() != "#[cfg(test)]");
-    let bare = lines.map(|line| match line.trim_start().starts_with("//") {
-        true => "",
-        false => line.split(" // ").next().unwrap_or_default().trim(),
-    });
-    bare.filter(|line| !line.is_empty()).collect()
-}
-
-fn is_test(path: &Path) -> bool {
-    path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs")
 }
 
 /// The protocol that a line of code names, if any.
@@ -147,9 +104,7 @@ fn protocol_in(line: &str) -> Option<&'static str> {
     let line = ["axum::http", "http::uri", "http://"]
         .iter()
         .fold(line.to_owned(), |line, known| line.replace(known, ""));
-    let named = PROTOCOLS.into_iter().find(|protocol| {
-        line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == *protocol)
-    });
+    let named = PROTOCOLS.into_iter().find(|protocol| names(&line, protocol));
     // `tokio::net::tcp::…` is not the crate `tcp`.
     let tcp = line.match_indices("tcp::").any(|(at, _)| {
         !line[..at].ends_with(|c: char| c == ':' || c == '_' || c.is_alphanumeric())
@@ -169,11 +124,11 @@ fn packages<'t>(manifest: &'t str, table: &str) -> Vec<&'t str> {
 #[test]
 fn what_serves_every_protocol_names_none() {
     let mut wrong = Vec::new();
-    for path in PROTOCOL_BLIND.iter().flat_map(|name| module(name)).filter(|p| !is_test(p)) {
-        for line in code(&fs::read_to_string(&path).unwrap()) {
+    for path in PROTOCOL_BLIND.iter().flat_map(|name| module(name)) {
+        for line in code(&read(&path)) {
             let key = path.ends_with(KEY.0) && line == KEY.1;
             if let Some(protocol) = protocol_in(line).filter(|_| !key) {
-                wrong.push(format!("{} names {protocol}: {line}", path.display()));
+                wrong.push(format!("{} names {protocol}: {line}", shown(&path)));
             }
         }
     }
@@ -187,7 +142,7 @@ fn a_protocol_depends_on_operation_and_on_no_other_protocol() {
     assert!(protocols.contains(&"tcp".to_owned()));
     for protocol in &protocols {
         let manifest = root().join("protocols").join(protocol).join("Cargo.toml");
-        let manifest = fs::read_to_string(manifest).unwrap();
+        let manifest = read(&manifest);
         let named = format!("name = \"{}\"", package(protocol));
         assert!(manifest.contains(&named), "{protocol} is not called {named}");
         for depends in packages(&manifest, "[dependencies]") {
@@ -204,7 +159,7 @@ fn a_protocol_depends_on_operation_and_on_no_other_protocol() {
 
 #[test]
 fn operation_depends_on_bytes_alone() {
-    let manifest = fs::read_to_string(root().join("protocols/operation/Cargo.toml")).unwrap();
+    let manifest = read(&root().join("protocols/operation/Cargo.toml"));
     assert_eq!(packages(&manifest, "[dependencies]"), ["bytes"]);
 }
 
@@ -220,7 +175,7 @@ fn manifests() -> Vec<String> {
     let inner = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap());
     let inner = inner.map(|entry| entry.unwrap().path().join("Cargo.toml"));
     let all = inner.chain([root().join("Cargo.toml")]);
-    all.map(|path| fs::read_to_string(path).unwrap()).collect()
+    all.map(|path| read(&path)).collect()
 }
 
 #[test]
@@ -240,7 +195,7 @@ fn crates_depend_only_on_crates_below() {
 
 /// The modules that `src/lib.rs` declares.
 fn modules() -> Vec<String> {
-    let text = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let text = read(&root().join("src/lib.rs"));
     let declared = text.lines().filter_map(|line| line.strip_prefix("pub mod "));
     declared.map(|name| name.trim_end_matches(';').to_owned()).collect()
 }
@@ -289,9 +244,8 @@ fn modules_use_only_modules_below() {
     let mut upwards = Vec::new();
     for name in &modules {
         let own = position(&MODULES, name);
-        for path in module_of_src(name).into_iter().filter(|path| !is_test(path)) {
-            let text = fs::read_to_string(&path).unwrap();
-            for other in used(&code(&text).join("\n")) {
+        for path in module_of_src(name) {
+            for other in used(&code(&read(&path)).join("\n")) {
                 let above = MODULES[own..].iter().find(|it| **it == other && *it != name);
                 upwards.extend(above.map(|above| (MODULES[own], *above)));
             }
@@ -302,42 +256,6 @@ fn modules_use_only_modules_below() {
     let mut expected = UPWARDS.to_vec();
     expected.sort_unstable();
     assert_eq!(upwards, expected, "each first uses its second, which is above it in `MODULES`");
-}
-
-#[test]
-fn no_file_is_longer_than_a_person_can_hold() {
-    let mut wrong = Vec::new();
-    for path in ["src", "crates", "protocols"].iter().flat_map(|directory| sources(directory)) {
-        if is_test(&path) {
-            continue;
-        }
-        let lines = code(&fs::read_to_string(&path).unwrap()).len();
-        if lines > LONGEST {
-            wrong.push(format!("{} has {lines} lines of code", path.display()));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-#[test]
-fn a_module_lies_beside_its_folder() {
-    // What the tests share has to be `tests/support/mod.rs`: beside it, Cargo would run it.
-    for path in ["src", "crates", "protocols"].iter().flat_map(|directory| sources(directory)) {
-        assert_ne!(path.file_name().unwrap(), "mod.rs", "{}", path.display());
-    }
-}
-
-#[test]
-fn every_file_says_what_it_is_for() {
-    for path in
-        ["src", "crates", "protocols", "tests"].iter().flat_map(|directory| sources(directory))
-    {
-        if path.ends_with("tests.rs") {
-            continue; // For the file that it lies beside.
-        }
-        let text = fs::read_to_string(&path).unwrap();
-        assert!(text.starts_with("//! "), "{} does not open with `//!`", path.display());
-    }
 }
 
 #[test]
@@ -353,37 +271,8 @@ fn the_checks_see_what_they_should() {
     ] {
         assert!(code(innocent).into_iter().all(|line| protocol_in(line).is_none()), "{innocent}");
     }
-    let text = "//! Doc.\n\nfn a() {} // mongo\n\n#[cfg(test)]\nmod tests {}\n";
-    assert_eq!(code(text), ["fn a() {}"]);
     assert_eq!(used("use crate::{gate::{Gate, x},\n relay};"), ["gate", "relay"]);
     assert_eq!(used("crate::relay::run()"), ["relay"]);
     let manifest = "[dependencies]\nbytes.workspace = true\nnom = \"8\"\n\n[features]\nx = []\n";
     assert_eq!(packages(manifest, "[dependencies]"), ["bytes", "nom"]);
-}
-
-/// What runs of a file: its lines without comments, and without its tests.
-fn without_tests(path: &Path) -> String {
-    let text = fs::read_to_string(path).unwrap();
-    let front = text.split("\nmod tests {").next().unwrap_or_default();
-    front.lines().filter(|line| !line.trim_start().starts_with("//")).collect()
-}
-
-#[test]
-fn every_metric_of_the_table_is_recorded_somewhere() {
-    let table = root().join("crates/metrics/src/table.rs");
-    let files = ["src", "crates"]
-        .iter()
-        .flat_map(|it| sources(it))
-        .filter(|path| *path != table && !is_test(path));
-    let others: Vec<String> = files.map(|path| without_tests(&path)).collect();
-    let used = |text: &str, name: &str| {
-        text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name)
-    };
-    let table = fs::read_to_string(table).unwrap();
-    let constants = table.lines().filter_map(|line| line.strip_prefix("pub const "));
-    let names: Vec<_> = constants.filter_map(|rest| rest.split_once(": &str")).collect();
-    assert!(names.len() > 30, "{names:?}");
-    for (name, _) in names {
-        assert!(others.iter().any(|text| used(text, name)), "nobody records {name}");
-    }
 }

@@ -1,10 +1,6 @@
 //! Comments are plain English: idioms that a reader has to decode are counted, and their number may only fall.
-#![allow(clippy::unwrap_used, reason = "this is all test, helpers too")]
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use crate::walk::{read, shown, sources};
 
 /// Words for which plain English has a plainer one; CONTRIBUTING.md has examples.
 const IDIOMS: &[&str] = &[
@@ -63,19 +59,6 @@ const IDIOMS: &[&str] = &[
 /// How many may be left. Lower this with every rewrite, and never raise it.
 const ALLOWED: usize = 40;
 
-/// Every Rust file of the repository, except what a build makes.
-fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if path.is_dir() && name != "target" && !name.starts_with('.') {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-}
-
 /// The comment of a line, if it has one. Addresses such as `http://` in code do not begin one.
 fn comment(line: &str) -> Option<&str> {
     let line = line.trim_start();
@@ -97,17 +80,11 @@ fn has_idiom(comment: &str) -> bool {
 
 #[test]
 fn comments_with_idioms_become_fewer() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut files = Vec::new();
-    sources(root, &mut files);
-    files.sort();
     let mut found = Vec::new();
-    for file in files {
-        let text = fs::read_to_string(&file).unwrap();
-        for (number, line) in text.lines().enumerate() {
+    for file in sources(".") {
+        for (number, line) in read(&file).lines().enumerate() {
             if comment(line).is_some_and(has_idiom) {
-                let name = file.strip_prefix(root).unwrap().display();
-                found.push(format!("{name}:{}: {}", number + 1, line.trim()));
+                found.push(format!("{}:{}: {}", shown(&file), number + 1, line.trim()));
             }
         }
     }

@@ -1,29 +1,10 @@
 //! One word, one meaning: a type's name is defined at most twice in the whole tree.
-#![allow(clippy::unwrap_used, reason = "this is all test, helpers too")]
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-};
+use crate::walk::{FOLDERS, indented_code, production_sources, read, shown};
+use std::collections::BTreeMap;
 
 /// Names that repeat on purpose: each policy, protocol and probe has its settings and its plan.
 const PATTERN: [&str; 2] = ["Settings", "Plan"];
-
-/// The Rust files of production code below `directory`: no tests, no build output.
-fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_str().unwrap();
-        if path.is_dir() {
-            if name != "tests" && name != "target" && !name.starts_with('.') {
-                sources(&path, found);
-            }
-        } else if name.ends_with(".rs") && name != "tests.rs" {
-            found.push(path);
-        }
-    }
-}
 
 /// The type that a line defines. A type inside an `impl` or `trait` block is indented and an alias of
 /// that block, not a definition.
@@ -43,18 +24,10 @@ fn defined(line: &str) -> Option<&str> {
 
 #[test]
 fn no_type_name_is_defined_more_than_twice() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut files = Vec::new();
-    for directory in ["src", "crates", "protocols"] {
-        sources(&root.join(directory), &mut files);
-    }
     let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for path in &files {
-        let text = fs::read_to_string(path).unwrap();
-        let production = text.split("#[cfg(test)]\nmod ").next().unwrap();
-        for name in production.lines().filter_map(defined) {
-            let place = path.strip_prefix(root).unwrap().display().to_string();
-            places.entry(name.to_owned()).or_default().push(place);
+    for path in production_sources(&FOLDERS) {
+        for name in indented_code(&read(&path)).into_iter().filter_map(defined) {
+            places.entry(name.to_owned()).or_default().push(shown(&path));
         }
     }
     assert!(places.len() > 400, "types are looked for in the wrong place");
