@@ -5,18 +5,17 @@ pub mod session_info;
 
 use crate::{
     config::plan::{ListenerPlan, UpstreamConnectMode},
-    gate::{ConnectVerdict, ConnectionPermits, Revision},
+    gate::{ConnectVerdict, ConnectionPermits},
     held::HeldBytesBudget,
     listener::{ConnectionSlot, Upstreams, WorkerListener},
-    policy::Direction,
     protocols,
     relay::linger,
     worker::Worker,
 };
 use cluster::{CloseRequest, Cluster, Lease, UpstreamConnection};
 use operation::{
-    Close, ConnectionInfo, Decision, Gate, Operation, Outcome, RejectMode, Rejection, RejectionRef,
-    Settlement, Ticket, Verdict, Violation,
+    Close, ConnectionInfo, Decision, Direction, Gate, Operation, Outcome, RejectMode, Rejection,
+    RejectionRef, Revision, Settlement, Ticket, Verdict, Violation,
 };
 use process::panics::{Panic, caught};
 use session_info::SessionInfo;

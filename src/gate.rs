@@ -20,7 +20,6 @@ use process::panics::tells_itself;
 use std::{cell::Cell, cell::RefCell, rc::Rc, sync::Arc, thread, time::Instant};
 
 pub use connect::{ConnectVerdict, ConnectionPermits};
-pub use revise::Revision;
 
 /// Every policy of a listener.
 #[derive(Clone)]

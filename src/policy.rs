@@ -29,7 +29,7 @@ use crate::{
     policy::series::{CardinalityLimit, SeriesKey},
 };
 use cluster::Cluster;
-use operation::{ConnectionInfo, Operation, Protocol, Rejection, Settlement};
+use operation::{ConnectionInfo, Direction, Operation, Protocol, Rejection, Settlement};
 use std::{
     borrow::Cow,
     rc::Rc,
@@ -152,15 +152,6 @@ pub trait ConnectionPermit {
     fn record(&self, _direction: Direction, _bytes: usize, _now: Instant) -> Option<Instant> {
         None
     }
-}
-
-/// A direction of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// From the client to the service.
-    Up,
-    /// From the service to the client.
-    Down,
 }
 
 /// An operation that ended.

@@ -27,7 +27,6 @@ pub use splice::MAX_PIPES;
 use crate::{
     config::plan::{ListenerPlan, OnViolation},
     connection::Door,
-    policy::Direction,
     worker::{Phase, Worker},
 };
 use bytes::{Bytes, BytesMut};
@@ -36,7 +35,7 @@ use deadlines::NEVER;
 use flow::Flow;
 use held_request::HeldRequest;
 use in_flight::{Completion, InFlightRequest, InFlightRequests, OperationAttributes};
-use operation::{Close, Codec, EndReason, Outcome, Reply, Tag, Violation};
+use operation::{Close, Codec, Direction, EndReason, Outcome, Reply, Tag, Violation};
 use requests::PendingVerdict;
 use shaping::Shaping;
 use std::{

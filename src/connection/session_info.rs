@@ -1,7 +1,7 @@
 //! Live data of an open connection for the admin interface, and the request to close it.
 
-use crate::{listener::WorkerListener, policy::Direction};
-use operation::ConnectionInfo;
+use crate::listener::WorkerListener;
+use operation::{ConnectionInfo, Direction};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{

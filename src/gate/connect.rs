@@ -1,8 +1,8 @@
 //! Connections at the gate: accepted, delayed or rejected, with the permits that policies hold.
 
 use super::Gate;
-use crate::policy::{ActivePolicy, ConnectDecision, ConnectionPermit, Direction};
-use operation::{ConnectionInfo, Rejection};
+use crate::policy::{ActivePolicy, ConnectDecision, ConnectionPermit};
+use operation::{ConnectionInfo, Direction, Rejection};
 use std::{
     cell::Cell,
     fmt,

@@ -6,23 +6,8 @@ use super::{
     connect::{ConnectionPermits, HeldPermit},
 };
 use crate::policy::{ActivePolicy, ConnectDecision, Decision, PolicyEffect, matching::Truth};
-use operation::{ConnectionInfo, Effects, Operation, Rejection};
-use std::{
-    rc::Rc,
-    sync::Arc,
-    time::{Duration, Instant},
-};
-
-/// What policies ask of an operation that is under way, now that they have changed.
-#[derive(Debug, Default)]
-pub struct Revision {
-    /// The terms that hold from now on; they replace those of the ticket.
-    pub terms: Effects,
-    /// How long it waits now for those that are new.
-    pub delay: Duration,
-    /// It is to end.
-    pub no: Option<Rejection>,
-}
+use operation::{ConnectionInfo, Operation, Revision};
+use std::{rc::Rc, sync::Arc, time::Instant};
 
 impl Gate {
     /// Grows with each change of the policies.
@@ -119,12 +104,12 @@ impl Gate {
                 }
                 Decision::Reject(no) => {
                     changed = true;
-                    revised.no.get_or_insert(active.attribute(no));
+                    revised.rejection.get_or_insert(active.attribute(no));
                 }
                 Decision::Admit | Decision::Pending(_) => {}
             }
         }
-        held.modifications.iter().for_each(|(_, terms)| revised.terms.merge(terms));
+        held.modifications.iter().for_each(|(_, terms)| revised.effects.merge(terms));
         changed.then_some(revised)
     }
 }

@@ -1,14 +1,11 @@
 //! Limits bandwidth, for each connection or for all together.
 
-mod bucket;
-
 use super::{
-    ConnectDecision, ConnectionPermit, Direction, PolicyEnv, SeriesPolicy, WorkerPolicy,
+    ConnectDecision, ConnectionPermit, PolicyEnv, SeriesPolicy, WorkerPolicy,
     rule::{PolicyConfig, Rule, Stage},
 };
 use crate::policy::series::SeriesKey;
-pub use bucket::ByteBucket;
-use operation::ConnectionInfo;
+use operation::{ByteBucket, ConnectionInfo, Direction};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Instant};

@@ -14,7 +14,6 @@ use operation::{
     ClosePoint, Effects, Impairment, InjectedClose, LatencyDistribution, Operation, RejectReason,
     Rejection,
 };
-pub use sampler::draw;
 use sampler::{FaultSampler, FaultSchedule, Hit, any_seed};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

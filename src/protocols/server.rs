@@ -265,9 +265,9 @@ impl tollgate_http::Door for Visited {
     }
 }
 
-fn direction(way: Way) -> policy::Direction {
+fn direction(way: Way) -> operation::Direction {
     match way {
-        Way::Up => policy::Direction::Up,
-        Way::Down => policy::Direction::Down,
+        Way::Up => operation::Direction::Up,
+        Way::Down => operation::Direction::Down,
     }
 }

@@ -1,8 +1,7 @@
 //! The connection's deadlines: which comes next, and whether it has passed.
 
 use super::{Relay, in_flight::InFlightRequest};
-use crate::policy::Direction;
-use operation::{Close, Codec};
+use operation::{Close, Codec, Direction};
 use std::{
     task::Context,
     time::{Duration, Instant},

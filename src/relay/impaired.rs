@@ -1,8 +1,7 @@
 //! Injected network impairments of a stream (see [`Impairment`]).
 
 use super::Relay;
-use crate::policy::{Direction, fault::draw};
-use operation::{Close, Codec, Impairment};
+use operation::{Close, Codec, Direction, Impairment, draw};
 use std::{collections::VecDeque, time::Instant};
 
 /// How many bytes may be queued in each direction. Beyond that reading stops.

@@ -6,12 +6,12 @@
 
 use bytes::BytesMut;
 use operation::{
-    AttributeValue, Attributes, Close, Codec, EndReason, LateDetails, Operation, OperationNames,
-    Outcome, Request, Settlement, Tag, Ticket,
+    AttributeValue, Attributes, Close, Codec, Direction, EndReason, LateDetails, Operation,
+    OperationNames, Outcome, Request, Settlement, Tag, Ticket,
 };
 use std::{collections::VecDeque, net::IpAddr, rc::Rc, time::Instant};
 
-use crate::{connection::Door, policy::Direction};
+use crate::connection::Door;
 
 /// An operation that was forwarded and is not settled.
 #[derive(Debug)]

@@ -1,9 +1,8 @@
 //! From the server to the client: replies are followed to the end of their operations.
 
 use super::{MESSAGE_COST, Relay, Side, in_flight::Completion};
-use crate::policy::Direction;
 use bytes::{Buf, BytesMut};
-use operation::{Close, Codec, Next, RejectReason, RejectionRef, Reply, Violation};
+use operation::{Close, Codec, Direction, Next, RejectReason, RejectionRef, Reply, Violation};
 use socket2::SockRef;
 use std::{
     net::Shutdown,

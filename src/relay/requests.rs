@@ -4,11 +4,10 @@ use super::{
     MESSAGE_COST, Relay, Side,
     in_flight::{Completion, InFlightRequest, OperationAttributes},
 };
-use crate::policy::Direction;
 use bytes::BytesMut;
 use operation::{
-    Close, Codec, EndReason, Gate, Next, Outcome, PendingOperation, RejectMode, Rejection, Request,
-    Tag, Verdict, Violation,
+    Close, Codec, Direction, EndReason, Gate, Next, Outcome, PendingOperation, RejectMode,
+    Rejection, Request, Tag, Verdict, Violation,
 };
 use std::{
     task::{Context, Poll, ready},

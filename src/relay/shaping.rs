@@ -5,11 +5,10 @@ use super::{
     impaired::Impaired,
     in_flight::{Completion, InFlightRequest, OperationAttributes},
 };
-use crate::{
-    gate::Revision,
-    policy::{Direction, bandwidth_limit::ByteBucket},
+use operation::{
+    ByteBucket, Close, ClosePoint, Codec, Direction, Effects, InjectedClose, Outcome, RejectMode,
+    Request, Revision,
 };
-use operation::{Close, ClosePoint, Codec, Effects, InjectedClose, Outcome, RejectMode, Request};
 use std::{num::NonZeroU64, time::Instant};
 
 /// The effects in force on a connection's bytes. Most connections have none.
@@ -138,8 +137,8 @@ impl<C: Codec> Relay<C> {
         let Some(revised) = self.door.revise(slot, &facts.operation(&request, &[]), now) else {
             return Ok(());
         };
-        let Revision { terms, delay, no } = revised;
-        if let Some(no) = no {
+        let Revision { effects: terms, delay, rejection } = revised;
+        if let Some(no) = rejection {
             let reset = no.mode == RejectMode::Reset;
             self.schedule_close(Close::Injected, reset, false);
             return Ok(());

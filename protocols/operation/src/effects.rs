@@ -1,5 +1,6 @@
 //! Effects of policies on an admitted operation: delays, time-outs, throttling, injected faults.
 
+use crate::Rejection;
 use std::{num::NonZeroU64, rc::Rc, time::Duration};
 
 /// How policies alter an operation that they admit.
@@ -51,6 +52,17 @@ impl Effects {
             (one, two) => one.or(two),
         };
     }
+}
+
+/// What policies ask of an operation in flight, after they have changed.
+#[derive(Debug, Default)]
+pub struct Revision {
+    /// The effects from now on; they replace those of the ticket.
+    pub effects: Effects,
+    /// How long it waits now for effects that are new.
+    pub delay: Duration,
+    /// It is to end.
+    pub rejection: Option<Rejection>,
 }
 
 /// Network faults in one direction of a stream.

@@ -9,22 +9,28 @@
 //! implements [`Codec`], and everything after that is shared.
 
 mod attribute_value;
+mod byte_bucket;
 mod codec;
+mod direction;
 mod effects;
 mod end_reason;
 mod gate;
 mod operation;
 mod outcome;
 mod probe;
+mod random;
 #[cfg(feature = "testing")]
 pub mod testing;
 
 pub use attribute_value::AttributeValue;
+pub use byte_bucket::ByteBucket;
 pub use codec::{
     Codec, ConnectionInfo, LateDetails, Next, OperationNames, Reply, Request, Tag, Violation,
 };
+pub use direction::Direction;
 pub use effects::{
-    ClosePoint, Effects, Impairment, InjectedClose, LatencyDistribution, ReplyTimeout, Slicer,
+    ClosePoint, Effects, Impairment, InjectedClose, LatencyDistribution, ReplyTimeout, Revision,
+    Slicer,
 };
 pub use end_reason::EndReason;
 pub use gate::{
@@ -34,3 +40,4 @@ pub use gate::{
 pub use operation::{Attributes, ExtraCounter, OTHER_RESOURCES, Operation, Protocol};
 pub use outcome::{Close, Outcome, RejectReason, RejectionRef};
 pub use probe::{Probe, ProbeResult};
+pub use random::draw;

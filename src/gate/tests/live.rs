@@ -4,12 +4,12 @@ use super::*;
 use crate::{
     config,
     policy::{
-        ConnectDecision, ConnectionPermit, Direction, Rule,
+        ConnectDecision, ConnectionPermit, Rule,
         rule::{PolicyConfig, Stage},
     },
 };
 use cluster::Cluster;
-use operation::ConnectionInfo;
+use operation::{ConnectionInfo, Direction};
 use std::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     time::Duration,

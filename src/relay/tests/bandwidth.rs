@@ -7,14 +7,11 @@ use super::{
 use crate::{
     config::plan::ListenerPlan,
     policy::series::SeriesKey,
-    policy::{
-        ConnectDecision, ConnectionPermit, Direction, SeriesPolicy, WorkerPolicy,
-        bandwidth_limit::ByteBucket,
-    },
+    policy::{ConnectDecision, ConnectionPermit, SeriesPolicy, WorkerPolicy},
     protocols::Protocol,
     worker::Message,
 };
-use operation::{ConnectionInfo, RejectMode, RejectReason, Rejection};
+use operation::{ByteBucket, ConnectionInfo, Direction, RejectMode, RejectReason, Rejection};
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 use tcp::Tcp;
 use tokio::{
