@@ -11,15 +11,15 @@ mod file;
 mod hints;
 mod keyword;
 mod listener_loop;
-mod problem;
+mod report;
 mod scope;
 mod show;
 mod single;
 mod yaml;
 
 pub use hints::hints;
-pub(crate) use problem::printable;
-pub use problem::{Problem, Problems};
+pub use report::Diagnostics;
+pub(crate) use report::printable;
 pub(crate) use scope::{attributes, is_attribute, is_late, is_matchable, normalize, suggest};
 pub use {
     scope::Scope,
@@ -28,7 +28,7 @@ pub use {
 
 use cluster::EndpointPlan;
 use plan::Plan;
-use problem::Report;
+use report::Report;
 use std::{cell::RefCell, io::Read, path::Path};
 use values::Span;
 pub(crate) use yaml::Node;
@@ -43,7 +43,7 @@ const MAX_FILE: usize = 4 << 20;
 const STDIN: &str = "-";
 
 /// Reads and checks the file at `path`, or stdin if that is `-`. Does not use the network.
-pub fn load(path: impl AsRef<Path>) -> Result<Plan, Problems> {
+pub fn load(path: impl AsRef<Path>) -> Result<Plan, Diagnostics> {
     let path = path.as_ref();
     let stdin = path == Path::new(STDIN);
     let name = if stdin { "stdin".to_owned() } else { path.display().to_string() };
@@ -55,19 +55,19 @@ pub fn load(path: impl AsRef<Path>) -> Result<Plan, Problems> {
     };
     if let Err(error) = read {
         let hint = "name a regular file that can be read: -c FILE";
-        return Err(Problems::for_file(&name, format!("can't read this file: {error}"), hint));
+        return Err(Diagnostics::for_file(&name, format!("can't read this file: {error}"), hint));
     }
     parse_bytes(&name, &bytes)
 }
 
-/// Checks `text`; `name` is the file name in problems.
-pub fn parse(name: &str, text: &str) -> Result<Plan, Problems> {
+/// Checks `text`; `name` is the file name in diagnostics.
+pub fn parse(name: &str, text: &str) -> Result<Plan, Diagnostics> {
     parse_bytes(name, text.as_bytes())
 }
 
-/// Checks an endpoints file, which is a list as under `endpoints`; `path` is its name in problems.
+/// Checks an endpoints file, which is a list as under `endpoints`; `path` is its name in diagnostics.
 /// An empty list is an error, because the file is probably being written.
-pub fn endpoints(text: &str, path: impl AsRef<Path>) -> Result<Vec<EndpointPlan>, Problems> {
+pub fn endpoints(text: &str, path: impl AsRef<Path>) -> Result<Vec<EndpointPlan>, Diagnostics> {
     let name = path.as_ref().display().to_string();
     let list = text_of(&name, text.as_bytes())?;
     let (report, tree) = read(&name, list, "list endpoints: `- host:port` a line")?;
@@ -90,7 +90,7 @@ pub fn for_proxy(
     listen: &str,
     upstream: &str,
     admin: Option<&str>,
-) -> Result<Plan, Problems> {
+) -> Result<Plan, Diagnostics> {
     let (address, cluster) = (("address", Node::text(listen)), ("cluster", Node::text("upstream")));
     let listener = match crate::protocols::without_a_file(protocol, "upstream") {
         Some(routed) => Node::map([address, ("protocol", routed)]),
@@ -115,17 +115,17 @@ pub fn schema() -> serde_json::Value {
 
 const EMPTY: &str = "a config has at least `listeners` and `clusters`";
 
-fn parse_bytes(name: &str, bytes: &[u8]) -> Result<Plan, Problems> {
+fn parse_bytes(name: &str, bytes: &[u8]) -> Result<Plan, Diagnostics> {
     let text = text_of(name, bytes)?;
     let (report, tree) = read(name, text, EMPTY)?;
     plan(report, tree)
 }
 
 /// The text of a file, if it is UTF-8 and not too long.
-fn text_of<'b>(name: &str, bytes: &'b [u8]) -> Result<&'b str, Problems> {
+fn text_of<'b>(name: &str, bytes: &'b [u8]) -> Result<&'b str, Diagnostics> {
     if bytes.len() > MAX_FILE {
         let message = format!("too big: a config may have {} MiB", MAX_FILE >> 20);
-        return Err(Problems::for_file(name, message, "leave out what is no config"));
+        return Err(Diagnostics::for_file(name, message, "leave out what is no config"));
     }
     std::str::from_utf8(bytes).map_err(|error| {
         let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
@@ -138,7 +138,7 @@ fn text_of<'b>(name: &str, bytes: &'b [u8]) -> Result<&'b str, Problems> {
 }
 
 /// Parses a text without errors so far; `wanted` is the message if it is empty.
-fn read(name: &str, text: &str, wanted: &str) -> Result<(Report, Node), Problems> {
+fn read(name: &str, text: &str, wanted: &str) -> Result<(Report, Node), Diagnostics> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut report = Report::new(name, text);
     match yaml::read(text) {
@@ -148,7 +148,7 @@ fn read(name: &str, text: &str, wanted: &str) -> Result<(Report, Node), Problems
         }
         Ok(tree) => Ok((report, tree)),
         Err((at, fault)) => {
-            report.add_fault(at, fault);
+            report.add_diagnostic(at, fault);
             Err(report.finish())
         }
     }
@@ -156,7 +156,7 @@ fn read(name: &str, text: &str, wanted: &str) -> Result<(Report, Node), Problems
 
 /// Reads one value, for tests of single keys.
 #[cfg(test)]
-pub(crate) fn value<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Problems> {
+pub(crate) fn value<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Diagnostics> {
     let (report, tree) = read("test.yaml", text, "")?;
     let report = RefCell::new(report);
     let value = decode::decode(&tree, &report);
@@ -164,7 +164,7 @@ pub(crate) fn value<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Pro
     value.filter(|_| report.is_empty()).ok_or_else(|| report.finish())
 }
 
-fn plan(report: Report, tree: Node) -> Result<Plan, Problems> {
+fn plan(report: Report, tree: Node) -> Result<Plan, Diagnostics> {
     let tree = tree.without_own();
     let report = RefCell::new(report);
     let file = decode::decode(&tree, &report);

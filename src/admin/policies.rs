@@ -2,7 +2,7 @@
 
 use super::{View, error};
 use crate::{
-    config::{self, Problems},
+    config::{self, Diagnostics},
     policy::{
         Rule,
         live::{LiveFault, LivePolicy, MAX_ADDED, MAX_FAULTS},
@@ -159,7 +159,7 @@ pub(super) async fn remove_fault(State(view): State<View>, Path(id): Path<String
 }
 
 /// What is wrong with a body, in the words of `tollgate check`.
-fn wrong(problems: &Problems) -> Response {
+fn wrong(problems: &Diagnostics) -> Response {
     let told = json!({ "error": problems.to_string(), "problems": problems.to_json() });
     (StatusCode::BAD_REQUEST, Json(told)).into_response()
 }

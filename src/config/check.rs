@@ -1,5 +1,5 @@
 //! Checks a config and makes a plan of it: fills in defaults, follows references, and reports all
-//! problems.
+//! diagnostics.
 
 mod admin;
 mod cluster;
@@ -15,7 +15,7 @@ use super::{
     file::{AccessLog, ClusterConfig, EndpointConfig, EventLog, File, Listener},
     listener_loop::{ListenerLoop, listener_loops},
     plan::{AccessLogPlan, ListenerPlan, Plan, UpstreamConnectMode},
-    problem::Report,
+    report::Report,
     scope::{ListenerScope, Scope},
     yaml::Node,
 };
@@ -36,7 +36,7 @@ use values::{
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Makes a plan. If the report has problems, the plan must not run.
+/// Makes a plan. If the report has diagnostics, the plan must not run.
 pub(crate) fn check(file: File, tree: &Node, report: &mut Report) -> Option<Plan> {
     let zone = given(&file.zone).map(|zone| zone.0);
     let cluster_probes = cluster_probes(file.listeners.as_ref());
@@ -237,9 +237,9 @@ impl Check<'_> {
     ) -> Option<Protocol> {
         match written.protocol(cluster) {
             Ok(protocol) => Some(protocol),
-            Err(mistakes) => {
-                for mistake in mistakes {
-                    self.report.add_fault(self.in_protocol(listener, &mistake.path), mistake.fault);
+            Err(errors) => {
+                for error in errors {
+                    self.report.add_diagnostic(self.in_protocol(listener, &error.path), error);
                 }
                 None
             }

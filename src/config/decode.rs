@@ -8,7 +8,7 @@ mod misplaced;
 mod parts;
 
 use super::{
-    problem::Report,
+    report::Report,
     yaml::{Node, Value},
 };
 use error::{Error, shortened};
@@ -20,7 +20,7 @@ use serde::{
     forward_to_deserialize_any,
 };
 use std::{cell::RefCell, collections::BTreeMap};
-use values::Fault;
+use values::Diagnostic;
 use values::{
     Span, nearest,
     spanned::{ONE_OR_MORE, OR_OFF, SPANNED},
@@ -62,8 +62,8 @@ impl<'de> Reader<'de> {
     fn report_error(self, error: Error) -> bool {
         let at = error.at.unwrap_or(self.at());
         let mut report = self.report.borrow_mut();
-        if let Some(fault) = error.fault {
-            report.add_fault(at, fault);
+        if let Some(error) = error.diagnostic {
+            report.add_diagnostic(at, error);
         }
         report.mark_invalid(at) && at != self.at()
     }
@@ -116,8 +116,8 @@ impl<'de> Reader<'de> {
             let name = entry.name();
             let near = nearest(name, known.iter().copied());
             let near = near.filter(|near| !is_below(name, known, near));
-            let fault = unknown(name, known, near);
-            self.report.borrow_mut().add_fault(entry.key.node.at, fault);
+            let error = unknown(name, known, near);
+            self.report.borrow_mut().add_diagnostic(entry.key.node.at, error);
             if near.is_some_and(|near| kept.iter().all(|entry| entry.name() != near)) {
                 kept.push(Entry { corrected: near, ..entry });
             }
@@ -132,8 +132,8 @@ impl<'de> Reader<'de> {
             Value::List(_) => "a list".to_owned(),
             Value::Map(_) => "keys and values".to_owned(),
         };
-        let fault = Fault::new(format!("expected {what}, found {found}"), hint);
-        Error { at: Some(self.at()), fault: Some(fault) }
+        let error = Diagnostic::new(format!("expected {what}, found {found}"), hint);
+        Error { at: Some(self.at()), diagnostic: Some(error) }
     }
 
     fn visit_map<V: Visitor<'de>>(
@@ -150,23 +150,23 @@ impl<'de> Reader<'de> {
         result.map_err(|error| match error.at {
             Some(_) => error,
             None => {
-                let fault = error.fault.filter(|_| !self.has_gaps());
+                let error = error.diagnostic.filter(|_| !self.has_gaps());
                 Error {
                     at: Some(self.at()),
-                    fault: fault.map(|fault| self.without_variables(fault)),
+                    diagnostic: error.map(|error| self.without_variables(error)),
                 }
             }
         })
     }
 
     /// Variables are not expanded, so the message must not suggest that.
-    fn without_variables(self, fault: Fault) -> Fault {
+    fn without_variables(self, error: Diagnostic) -> Diagnostic {
         let text = self.node.as_text();
         if !(text.contains("${") || text.contains("{{") || text.starts_with('$')) {
-            return fault;
+            return error;
         }
         let hint = "fill the file in first: `envsubst < tollgate.yaml | tollgate run -c -`";
-        Fault::new(format!("`{}`: a config has no variables", shortened(text)), hint)
+        Diagnostic::new(format!("`{}`: a config has no variables", shortened(text)), hint)
     }
 }
 

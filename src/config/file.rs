@@ -48,7 +48,7 @@ pub(crate) struct File {
     /// Where operations go, by name (1 to 64 letters, digits, `_`, `.` and `-`).
     #[schemars(required)]
     pub(crate) clusters: Option<Spanned<NamedMap<ClusterConfig>>>,
-    /// Limits, faults and other rules for operations: each policy that matches applies, in this
+    /// Limits, errors and other rules for operations: each policy that matches applies, in this
     /// order. Default: none.
     pub(crate) policies: Option<Spanned<Vec<Spanned<Policy>>>>,
     /// Where and which operations are logged, as JSON lines. Default: nowhere.

@@ -2,7 +2,7 @@
 
 use super::plan::{OnViolation, UpstreamConnectMode};
 use schemars::Schema;
-use values::{Fault, FromText, keyword_schema, parse_keyword};
+use values::{Diagnostic, FromText, keyword_schema, parse_keyword};
 
 /// The action in panic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl OnViolation {
 impl FromText for OnViolation {
     const EXPECTED: &str = "`pass` or `close`";
 
-    fn from_text(text: &str) -> Result<Self, Fault> {
+    fn from_text(text: &str) -> Result<Self, Diagnostic> {
         parse_keyword(text, &ON_VIOLATION)
     }
 
@@ -55,7 +55,7 @@ impl UpstreamConnectMode {
 impl FromText for UpstreamConnectMode {
     const EXPECTED: &str = "`immediate` or `on_client_data`";
 
-    fn from_text(text: &str) -> Result<Self, Fault> {
+    fn from_text(text: &str) -> Result<Self, Diagnostic> {
         parse_keyword(text, &UPSTREAM_CONNECT_MODE)
     }
 
@@ -70,7 +70,7 @@ const ON_PANIC: [(&str, OnPanic); 2] =
 impl FromText for OnPanic {
     const EXPECTED: &str = "`ignore_health` or `fail`";
 
-    fn from_text(text: &str) -> Result<Self, Fault> {
+    fn from_text(text: &str) -> Result<Self, Diagnostic> {
         parse_keyword(text, &ON_PANIC)
     }
 
@@ -85,7 +85,7 @@ const INITIAL: [(&str, InitialHealth); 2] =
 impl FromText for InitialHealth {
     const EXPECTED: &str = "`healthy` or `unhealthy`";
 
-    fn from_text(text: &str) -> Result<Self, Fault> {
+    fn from_text(text: &str) -> Result<Self, Diagnostic> {
         parse_keyword(text, &INITIAL)
     }
 

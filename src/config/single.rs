@@ -5,9 +5,8 @@ mod merge;
 
 use super::{
     check::Policies,
-    decode,
-    problem::{Problems, Report},
-    read,
+    decode, read,
+    report::{Diagnostics, Report},
     scope::Scope,
     yaml::{Node, Value},
 };
@@ -20,9 +19,9 @@ use std::{
     cell::RefCell,
     time::{Duration, Instant},
 };
-use values::{FromText, Mistake, Text};
+use values::{Diagnostic, FromText, Text};
 
-/// The file name in problems.
+/// The file name in diagnostics.
 const NAME: &str = "body";
 
 /// The default name of a fault policy.
@@ -31,21 +30,21 @@ const FAULT: &str = "fault";
 /// Reads a change of a policy, `{"enabled": false}` or `{"rate_limit": {"rate": "100/s"}}`, and
 /// returns the whole policy: keys that are not in the text stay, keys with `null` are removed. The
 /// policy's action keeps its state unless the action itself changes.
-pub fn change(known: &Rule, text: &[u8], scope: &Scope) -> Result<Rule, Problems> {
+pub fn change(known: &Rule, text: &[u8], scope: &Scope) -> Result<Rule, Diagnostics> {
     let (report, tree) = tree(text, "write what is to change: `{\"enabled\": false}`")?;
     let tree = known.source.merged(&tree);
     let name = &*known.name;
     let check = |rule: &Rule| {
         let other = || format!("this is the policy `{}`, and not `{name}`", rule.name);
         let hint = "a policy keeps its name: leave it out here";
-        if *rule.name == *name { None } else { Some(Mistake::new(&["name"], other(), hint)) }
+        if *rule.name == *name { None } else { Some(Diagnostic::at(&["name"], other(), hint)) }
     };
     Ok(policy(report, &tree, scope, name, check)?.replacing(known, Instant::now()))
 }
 
 /// Reads a new policy called `name`. `None` if it has no `match`, so that a part of a policy with a
 /// misspelt name does not become a policy for everything.
-pub fn addition(name: &str, text: &[u8], scope: &Scope) -> Result<Option<Rule>, Problems> {
+pub fn addition(name: &str, text: &[u8], scope: &Scope) -> Result<Option<Rule>, Diagnostics> {
     let hint = "write a policy: `{\"match\": {\"app\": \"importer\"}, \"deny\": {}}`";
     let (report, tree) = tree(text, hint)?;
     if tree.child("match").is_none() || !ACTIONS.iter().any(|key| tree.child(key).is_some()) {
@@ -55,7 +54,7 @@ pub fn addition(name: &str, text: &[u8], scope: &Scope) -> Result<Option<Rule>, 
     let check = |rule: &Rule| {
         let other = || format!("this is the policy `{}`, and not `{name}`", rule.name);
         let hint = "its name is at the end of the path: leave it out here";
-        if *rule.name == *name { None } else { Some(Mistake::new(&["name"], other(), hint)) }
+        if *rule.name == *name { None } else { Some(Diagnostic::at(&["name"], other(), hint)) }
     };
     policy(report, &named, scope, name, check).map(Some)
 }
@@ -65,7 +64,7 @@ pub fn fault(
     text: &[u8],
     scope: &Scope,
     taken: impl Fn(&str) -> bool,
-) -> Result<(Rule, Duration), Problems> {
+) -> Result<(Rule, Duration), Diagnostics> {
     let hint = "write a policy with a time: `{\"deny\": {}, \"for\": \"30s\"}`";
     let (mut report, tree) = tree(text, hint)?;
     let at = tree.at;
@@ -89,7 +88,7 @@ pub fn fault(
     let check = |rule: &Rule| {
         let message = format!("there is a policy `{}` already", rule.name);
         let hint = "give it another name, or none";
-        taken(&rule.name).then(|| Mistake::new(&["name"], message, hint))
+        taken(&rule.name).then(|| Diagnostic::at(&["name"], message, hint))
     };
     let rule = policy(report, &tree, scope, FAULT, check)?;
     // It was valid, otherwise there would be no rule.
@@ -102,15 +101,15 @@ fn policy(
     tree: &Node,
     scope: &Scope,
     name: &str,
-    check: impl Fn(&Rule) -> Option<Mistake>,
-) -> Result<Rule, Problems> {
+    check: impl Fn(&Rule) -> Option<Diagnostic>,
+) -> Result<Rule, Diagnostics> {
     let report = RefCell::new(report);
     let written: Option<Written> = decode::decode(tree, &report);
     let mut report = report.into_inner();
     let mut policies = Policies::alone(tree, scope, &mut report);
     let rule = written.and_then(|written| policies.policy(tree.at, written, Some(name)));
-    if let Some(mistake) = rule.as_ref().and_then(check) {
-        report.add_fault(tree.place(&mistake.path), mistake.fault);
+    if let Some(error) = rule.as_ref().and_then(check) {
+        report.add_diagnostic(tree.place(&error.path), error);
     }
     match rule {
         Some(rule) if report.is_empty() => Ok(rule),
@@ -118,14 +117,14 @@ fn policy(
     }
 }
 
-fn tree(text: &[u8], hint: &str) -> Result<(Report, Node), Problems> {
+fn tree(text: &[u8], hint: &str) -> Result<(Report, Node), Diagnostics> {
     let (report, tree) = match text.trim_ascii() {
         [] => (Report::new(NAME, ""), Node::map([])),
         _ => read(NAME, super::text_of(NAME, text)?, hint)?,
     };
     match &tree.value {
         Value::Map(entries) if entries.is_empty() => {
-            Err(Problems::for_file(NAME, "nothing is asked for".to_owned(), hint))
+            Err(Diagnostics::for_file(NAME, "nothing is asked for".to_owned(), hint))
         }
         _ => Ok((report, tree)),
     }

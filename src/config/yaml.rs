@@ -3,7 +3,7 @@
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{DuplicateKeyPolicy, Error, Options, Spanned};
 use std::fmt;
-use values::Fault;
+use values::Diagnostic;
 use values::Span;
 
 /// A value and its span.
@@ -120,10 +120,10 @@ const MAX_VALUES: usize = 250_000;
 
 /// Reads one YAML document. At most [`MAX_VALUES`] values and 32 levels, including expanded
 /// aliases.
-pub(crate) fn read(text: &str) -> Result<Node, (Span, Fault)> {
+pub(crate) fn read(text: &str) -> Result<Node, (Span, Diagnostic)> {
     match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options()) {
         Ok(raw) => Ok(node(text, raw)),
-        Err(error) => Err(fault(text, &error)),
+        Err(error) => Err(diagnostic(text, &error)),
     }
 }
 
@@ -265,40 +265,41 @@ fn place(location: serde_saphyr::Location) -> Span {
 }
 
 /// Rewords an error of the parser for users.
-fn fault(text: &str, error: &Error) -> (Span, Fault) {
+fn diagnostic(text: &str, error: &Error) -> (Span, Diagnostic) {
     let at = error.location().map_or(Span::end_of(text), place);
     let at = Span { width: 1, ..at };
     let rendered = error.to_string();
     // The parser appends the place to its message; here it comes first.
     let what = rendered.split_once(" at line ").map_or(rendered.as_str(), |(what, _)| what);
     let too_much = what.contains("budget") || what.contains("recursion limit");
-    let fault = match error {
-        _ if too_much => Fault::new(
+    let diagnostic = match error {
+        _ if too_much => Diagnostic::new(
             "too much in one file: at most 250,000 values, nested at most 32 deep",
             "aliases (`*name`) count as what they stand for; leave out what is no config",
         ),
-        Error::MultipleDocuments { .. } => Fault::new(
+        Error::MultipleDocuments { .. } => Diagnostic::new(
             "a second YAML document begins here",
             "a config is one document: leave out the `---` before it",
         ),
         _ if what.starts_with("tabs") => {
-            Fault::new("a tab can't indent YAML", "indent with spaces, two for each level")
+            Diagnostic::new("a tab can't indent YAML", "indent with spaces, two for each level")
         }
         _ if what.contains("invalid u64") || what.contains("invalid i64") => {
-            Fault::new("what is tagged `!!int` is not a whole number", "leave the tag out")
+            Diagnostic::new("what is tagged `!!int` is not a whole number", "leave the tag out")
         }
         _ if what.contains("non-finite") => {
-            Fault::new("`.inf` and `.nan` are no numbers here", "write a number")
+            Diagnostic::new("`.inf` and `.nan` are no numbers here", "write a number")
         }
         _ if what.contains("floating point") || what.contains("invalid f64") => {
-            Fault::new("what is tagged `!!float` is not a number", "leave the tag out")
+            Diagnostic::new("what is tagged `!!float` is not a number", "leave the tag out")
         }
-        _ if what.contains("boolean") || what.contains("bool ") => {
-            Fault::new("what is tagged `!!bool` is neither `true` nor `false`", "leave the tag out")
-        }
-        _ => Fault::new(format!("not valid YAML: {what}"), syntax_hint(what)),
+        _ if what.contains("boolean") || what.contains("bool ") => Diagnostic::new(
+            "what is tagged `!!bool` is neither `true` nor `false`",
+            "leave the tag out",
+        ),
+        _ => Diagnostic::new(format!("not valid YAML: {what}"), syntax_hint(what)),
     };
-    (at, fault)
+    (at, diagnostic)
 }
 
 fn syntax_hint(what: &str) -> &'static str {
@@ -375,8 +376,8 @@ mod tests {
             let line = format!("{next}: &{next} [{}]\n", vec![format!("*{this}"); 10].join(", "));
             bomb.push_str(&line);
         }
-        let (_, fault) = read(&bomb).unwrap_err();
-        assert!(fault.message.starts_with("too much"), "{fault:?}");
+        let (_, error) = read(&bomb).unwrap_err();
+        assert!(error.message.starts_with("too much"), "{error:?}");
     }
 
     #[test]
@@ -385,8 +386,8 @@ mod tests {
             assert!(read(&text).is_err());
         }
         let closed = format!("{}{}", "[".repeat(40), "]".repeat(40));
-        let (_, fault) = read(&closed).unwrap_err();
-        assert!(fault.message.contains("32 deep") || fault.message.contains("nest"), "{fault:?}");
+        let (_, error) = read(&closed).unwrap_err();
+        assert!(error.message.contains("32 deep") || error.message.contains("nest"), "{error:?}");
     }
 
     #[test]
@@ -431,12 +432,12 @@ mod tests {
             "a: .inf\nb: .nan\n",
             "a: 2001-12-14t21:59:43.10-05:00\n",
         ] {
-            let Err((_, fault)) = read(text) else { continue };
+            let Err((_, error)) = read(text) else { continue };
             for word in [
                 "deserial", "Option", "u64", "i64", "f64", "bool ", "enum", "tuple", "serde",
                 "visit", "Spanned",
             ] {
-                let shown = format!("{} {}", fault.message, fault.hint);
+                let shown = format!("{} {}", error.message, error.hint);
                 assert!(!shown.contains(word), "{text:?}: {shown}");
             }
         }

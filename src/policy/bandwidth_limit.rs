@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Instant};
 use values::{
-    Mistake, Rate, Size,
+    Diagnostic, Rate, Size,
     spanned::{Opt, Spanned, opt_value},
 };
 
@@ -45,10 +45,10 @@ enum BandwidthScope {
 const MIN_BURST: u64 = 16 * 1024;
 
 impl Settings {
-    pub(crate) fn action(self) -> Result<Arc<dyn PolicyConfig>, Vec<Mistake>> {
+    pub(crate) fn action(self) -> Result<Arc<dyn PolicyConfig>, Vec<Diagnostic>> {
         if self.up.is_none() && self.down.is_none() {
             let hint = "write at least one of `up` and `down`: `down: 1MiB/s`";
-            return Err(vec![Mistake::new(&[], "this limits nothing", hint)]);
+            return Err(vec![Diagnostic::at(&[], "this limits nothing", hint)]);
         }
         // An invalid value has been reported already.
         let burst = opt_value(self.burst);

@@ -18,7 +18,7 @@ use semaphores::SharedSemaphores;
 use serde::Deserialize;
 use std::{borrow::Cow, sync::Arc, time::Duration};
 use values::{
-    Count, Factor, Mistake, Percent, duration_text,
+    Count, Diagnostic, Factor, Percent, duration_text,
     spanned::{Opt, Spanned, opt_value},
 };
 use worker::WorkerConcurrencyLimit;
@@ -92,7 +92,7 @@ struct ConcurrencyLimit {
 }
 
 impl Settings {
-    pub(crate) fn action(self) -> Result<Arc<dyn PolicyConfig>, Vec<Mistake>> {
+    pub(crate) fn action(self) -> Result<Arc<dyn PolicyConfig>, Vec<Diagnostic>> {
         let mut mistakes = Vec::new();
         let plan = self.plan(&mut mistakes);
         match plan {
@@ -104,10 +104,10 @@ impl Settings {
         }
     }
 
-    fn plan(self, mistakes: &mut Vec<Mistake>) -> Option<Plan> {
+    fn plan(self, mistakes: &mut Vec<Diagnostic>) -> Option<Plan> {
         let over = opt_value(self.over).unwrap_or_default();
         let mut wrong = |key: &str, message: &str, hint: &str| {
-            mistakes.push(Mistake::new(&[key], message, hint));
+            mistakes.push(Diagnostic::at(&[key], message, hint));
         };
         if over.delays() {
             let hint = "write refuse, close or reset; `queue: 100` lets so many wait";
@@ -140,24 +140,28 @@ impl Settings {
 }
 
 impl Adaptive {
-    fn plan(self, mistakes: &mut Vec<Mistake>) -> gradient::Plan {
+    fn plan(self, mistakes: &mut Vec<Diagnostic>) -> gradient::Plan {
         let count = |count: Opt<Count>, default| opt_value(count).map_or(default, |count| count.0);
         let (min, max) = (count(self.min, ADAPTIVE.min), count(self.max, ADAPTIVE.max));
         if min > max {
             let message = format!("`min` is {min}, and `max` is {max}");
-            mistakes.push(Mistake::new(&["adaptive", "max"], message, "make `max` the larger one"));
+            mistakes.push(Diagnostic::at(
+                &["adaptive", "max"],
+                message,
+                "make `max` the larger one",
+            ));
         }
         let initial = count(self.initial, ADAPTIVE.initial.max(min).min(max));
         if !(min..=max).contains(&initial) && min <= max {
             let message = format!("`initial` is {initial}, which is not from {min} to {max}");
             let hint = "make it something between `min` and `max`";
-            mistakes.push(Mistake::new(&["adaptive", "initial"], message, hint));
+            mistakes.push(Diagnostic::at(&["adaptive", "initial"], message, hint));
         }
         let percent = opt_value(self.smoothing).map(|percent| percent.0);
         if percent == Some(0) {
             let hint = "1 to 100";
             let path = ["adaptive", "smoothing"];
-            mistakes.push(Mistake::new(&path, "`smoothing: 0` never changes it", hint));
+            mistakes.push(Diagnostic::at(&path, "`smoothing: 0` never changes it", hint));
         }
         let smoothing = percent.map_or(ADAPTIVE.smoothing, |percent| percent as f64 / 100.0);
         let tolerance = opt_value(self.tolerance).map_or(ADAPTIVE.tolerance, |factor| factor.0);

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::Arc;
 use values::{
-    Mistake, Name,
+    Diagnostic, Name,
     spanned::{Opt, Spanned},
 };
 
@@ -46,7 +46,7 @@ pub(crate) struct Written {
 }
 
 /// What came of settings; `None` if they could not even be read, which has been reported.
-pub(crate) type Made = Option<Result<Arc<dyn PolicyConfig>, Vec<Mistake>>>;
+pub(crate) type Made = Option<Result<Arc<dyn PolicyConfig>, Vec<Diagnostic>>>;
 
 impl Written {
     /// What it does: each key that was written, and what came of it.
@@ -77,7 +77,7 @@ impl Written {
 fn made<T>(
     key: &'static str,
     settings: Option<Spanned<T>>,
-    action: impl FnOnce(T) -> Result<Arc<dyn PolicyConfig>, Vec<Mistake>>,
+    action: impl FnOnce(T) -> Result<Arc<dyn PolicyConfig>, Vec<Diagnostic>>,
 ) -> Option<(&'static str, Made)> {
     settings.map(|settings| (key, settings.value.map(action)))
 }

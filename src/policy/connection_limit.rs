@@ -16,7 +16,7 @@ use std::{
     time::Instant,
 };
 use values::{
-    Count, Mistake,
+    Count, Diagnostic,
     spanned::{Opt, opt_value},
 };
 
@@ -41,17 +41,17 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    pub(crate) fn action(self) -> Result<Arc<dyn PolicyConfig>, Vec<Mistake>> {
+    pub(crate) fn action(self) -> Result<Arc<dyn PolicyConfig>, Vec<Diagnostic>> {
         let mut mistakes = Vec::new();
         if self.max.is_none() {
             let hint = "write how many may be open: `max: 50`";
-            mistakes.push(Mistake::new(&["max"], "`max` is missing", hint));
+            mistakes.push(Diagnostic::at(&["max"], "`max` is missing", hint));
         }
         let over = opt_value(self.over).unwrap_or_default();
         if over.delays() {
             let message = format!("`{}` is not supported by a connection limit", over.as_str());
             let hint = "write refuse, close or reset; to hold connections back, limit their rate";
-            mistakes.push(Mistake::new(&["over"], message, hint));
+            mistakes.push(Diagnostic::at(&["over"], message, hint));
         }
         let key_spec = KeySpec::for_connections(self.key, &mut mistakes);
         match opt_value(self.max) {

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{rc::Rc, sync::Arc, time::Instant};
 use values::{
-    InRange, Mistake,
+    Diagnostic, InRange,
     spanned::{Opt, Spanned},
 };
 
@@ -44,7 +44,7 @@ enum DenyMode {
 
 impl Settings {
     #[expect(clippy::unnecessary_wraps, reason = "the settings of others can be wrong")]
-    pub(crate) fn action(self) -> Result<Arc<dyn PolicyConfig>, Vec<Mistake>> {
+    pub(crate) fn action(self) -> Result<Arc<dyn PolicyConfig>, Vec<Diagnostic>> {
         let code = self.code.and_then(|code| code.value).map(|code| code.0.0);
         Ok(Arc::new(Deny {
             message: self.message.and_then(|message| message.value).map(Into::into),

@@ -24,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 use values::{
-    Count, InRange, Mistake, Rate, Share, Size, duration_text,
+    Count, Diagnostic, InRange, Rate, Share, Size, duration_text,
     spanned::{Opt, Spanned, WordList},
 };
 
@@ -128,13 +128,13 @@ fn value<T>(given: Option<Spanned<T>>) -> Option<T> {
 
 impl Settings {
     #[expect(clippy::too_many_lines, reason = "every key, once")]
-    pub(crate) fn action(self) -> Result<Arc<dyn PolicyConfig>, Vec<Mistake>> {
+    pub(crate) fn action(self) -> Result<Arc<dyn PolicyConfig>, Vec<Diagnostic>> {
         let mut mistakes = Vec::new();
         let mut one_of = |keys: &[(&'static str, bool)], hint: &str| {
             let mut given = keys.iter().filter(|(_, given)| *given).map(|(key, _)| *key);
             if let (Some(one), Some(two)) = (given.next(), given.next()) {
                 let message = format!("`{one}` and `{two}` exclude each other");
-                mistakes.push(Mistake::new(&[two], message, hint));
+                mistakes.push(Diagnostic::at(&[two], message, hint));
             }
         };
         let (percent, nth, every) =
@@ -157,7 +157,7 @@ impl Settings {
         one_of(&ends, "write a policy for each");
         if refuse && self.throttle.is_some() {
             let message = "a refused operation has no bytes to throttle";
-            mistakes.push(Mistake::new(&["throttle"], message, "leave one of the two out"));
+            mistakes.push(Diagnostic::at(&["throttle"], message, "leave one of the two out"));
         }
         let keys = impair::ImpairmentSettings {
             latency: self.latency,
@@ -171,7 +171,7 @@ impl Settings {
         if !some && self.delay.is_none() && self.throttle.is_none() && mistakes.is_empty() {
             let hint = "write one of delay, refuse, close, reset, truncate, throttle; of TCP also \
                         latency, slice, black_hole, slow_close, close_after, reset_after";
-            mistakes.push(Mistake::new(&[], "this breaks nothing", hint));
+            mistakes.push(Diagnostic::at(&[], "this breaks nothing", hint));
         }
         let delay = match value(self.delay).map(|delay| delay.check("delay")).transpose() {
             Ok(delay) => delay,

@@ -16,7 +16,7 @@ use std::{
     net::IpAddr,
     sync::LazyLock,
 };
-use values::{Fault, FromText, Mistake, Text, spanned::Spanned};
+use values::{Diagnostic, FromText, Text, spanned::Spanned};
 
 /// What people write under `key`.
 pub(crate) type KeySetting = Option<Spanned<Vec<Spanned<Text<KeyPart>>>>>;
@@ -91,7 +91,7 @@ impl fmt::Display for KeyPart {
 
 impl KeySpec {
     /// What was written, checked.
-    pub(crate) fn new(written: KeySetting, mistakes: &mut Vec<Mistake>) -> Self {
+    pub(crate) fn new(written: KeySetting, mistakes: &mut Vec<Diagnostic>) -> Self {
         let list = written.and_then(|list| list.value).unwrap_or_default();
         let parts = list.into_iter().map(|part| part.value.map(|Text(part)| part)).collect();
         // An invalid part has been reported already.
@@ -100,23 +100,23 @@ impl KeySpec {
         if let Some((at, part)) = twice {
             let path = ["key", &at.to_string()];
             let message = format!("`{part}` is there twice");
-            mistakes.push(Mistake::new(&path, message, "once tells as much apart"));
+            mistakes.push(Diagnostic::at(&path, message, "once tells as much apart"));
         }
         if parts.len() > MAX_PARTS {
             let message = format!("a key has at most {MAX_PARTS} parts");
-            mistakes.push(Mistake::new(&["key"], message, "leave some out"));
+            mistakes.push(Diagnostic::at(&["key"], message, "leave some out"));
         }
         Self(parts.into())
     }
 
     /// The same for a limit of connections, of which less is known.
-    pub(crate) fn for_connections(written: KeySetting, mistakes: &mut Vec<Mistake>) -> Self {
+    pub(crate) fn for_connections(written: KeySetting, mistakes: &mut Vec<Diagnostic>) -> Self {
         let key_spec = Self::new(written, mistakes);
         for (at, part) in key_spec.0.iter().enumerate().filter(|(_, it)| !it.is_known_at_connect())
         {
             let message = format!("`{part}` is not known when a connection comes");
             let path = ["key", &at.to_string()];
-            mistakes.push(Mistake::new(&path, message, "write peer, listener or protocol"));
+            mistakes.push(Diagnostic::at(&path, message, "write peer, listener or protocol"));
         }
         key_spec
     }
@@ -219,7 +219,7 @@ fn random() -> u64 {
 impl FromText for KeyPart {
     const EXPECTED: &str = "an attribute's name";
 
-    fn from_text(text: &str) -> Result<Self, Fault> {
+    fn from_text(text: &str) -> Result<Self, Diagnostic> {
         if is_common(text) || is_attribute(text) {
             return Ok(KeyPart::named(text));
         }
@@ -229,7 +229,7 @@ impl FromText for KeyPart {
         let known: Vec<&str> = COMMON.into_iter().chain(attributes()).collect();
         let near = suggest(text, &known);
         let hint = format!("the attributes here: {}", known.join(", "));
-        Err(Fault::new(format!("unknown attribute `{text}`{near}"), hint))
+        Err(Diagnostic::new(format!("unknown attribute `{text}`{near}"), hint))
     }
 
     fn schema() -> schemars::Schema {

@@ -19,7 +19,7 @@ use peers::PeerMatcher;
 use residual::Negation;
 use serde_json::{Map, Value};
 use std::net::IpAddr;
-use values::Fault;
+use values::Diagnostic;
 pub(crate) use {
     explain::{Explanation, Mismatch},
     glob::{glob_matches, is_glob},
@@ -115,7 +115,11 @@ struct MatchInput<'a> {
 impl Match {
     /// Adds a key, which must match one of these globs; what is wrong with them comes with the
     /// place of the glob among them.
-    pub(crate) fn add(&mut self, key: &str, globs: &[&str]) -> Result<(), Vec<(usize, Fault)>> {
+    pub(crate) fn add(
+        &mut self,
+        key: &str,
+        globs: &[&str],
+    ) -> Result<(), Vec<(usize, Diagnostic)>> {
         let plain = || globs.iter().map(|text| Glob::new(text)).collect();
         if let Some(word) = SeriesField::ALL.into_iter().find(|word| word.key() == key) {
             self.fixed.push(SeriesMatcher { word, globs: plain() });

@@ -1,7 +1,7 @@
 //! The action taken when a limit is exceeded.
 
 use operation::{Operation, RejectMode};
-use values::{Fault, FromText, keyword_schema, parse_keyword};
+use values::{Diagnostic, FromText, keyword_schema, parse_keyword};
 
 /// The action taken when a limit is exceeded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl OverLimit {
 impl FromText for OverLimit {
     const EXPECTED: &str = "an action for what is over the limit";
 
-    fn from_text(text: &str) -> Result<Self, Fault> {
+    fn from_text(text: &str) -> Result<Self, Diagnostic> {
         parse_keyword(text, &WORDS)
     }
 

@@ -32,7 +32,7 @@ use std::{
     },
 };
 use values::{
-    Count, Fault, FromText, Mistake, Rate, Size, duration_text, keyword_schema, parse_keyword,
+    Count, Diagnostic, FromText, Rate, Size, duration_text, keyword_schema, parse_keyword,
     spanned::{Opt, Spanned, opt_value},
 };
 
@@ -123,7 +123,7 @@ struct RateLimit {
 }
 
 impl Settings {
-    pub(crate) fn action(self) -> Result<Arc<dyn PolicyConfig>, Vec<Mistake>> {
+    pub(crate) fn action(self) -> Result<Arc<dyn PolicyConfig>, Vec<Diagnostic>> {
         let mut mistakes = Vec::new();
         let plan = self.plan(&mut mistakes);
         match plan {
@@ -137,7 +137,7 @@ impl Settings {
     }
 
     /// `None` if there is a mistake, or a value that could not even be read.
-    fn plan(self, mistakes: &mut Vec<Mistake>) -> Option<Plan> {
+    fn plan(self, mistakes: &mut Vec<Diagnostic>) -> Option<Plan> {
         let unit = opt_value(self.unit).unwrap_or_default();
         let over = opt_value(self.over).unwrap_or_default();
         let (of_connections, delays) = (unit == Unit::Connections, over.delays());
@@ -145,7 +145,7 @@ impl Settings {
         let shared = self.shared.and_then(|shared| shared.value).map(shared::Settings::plan);
         let shared = shared.and_then(|plan| plan.map_err(|wrong| mistakes.extend(wrong)).ok());
         let mut wrong = |key: &str, message: &str, hint: &str| {
-            mistakes.push(Mistake::new(&[key], message, hint));
+            mistakes.push(Diagnostic::at(&[key], message, hint));
         };
         if self.rate.is_none() {
             wrong("rate", "`rate` is missing", "write how many in how much time: `rate: 500/s`");
@@ -342,7 +342,7 @@ impl fmt::Display for Unit {
 impl FromText for Unit {
     const EXPECTED: &str = "what is counted";
 
-    fn from_text(text: &str) -> Result<Self, Fault> {
+    fn from_text(text: &str) -> Result<Self, Diagnostic> {
         parse_keyword(text, &UNITS)
     }
 

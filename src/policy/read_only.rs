@@ -7,18 +7,18 @@ use super::{
 use crate::policy::series::SeriesKey;
 use operation::{Operation, RejectReason, Rejection};
 use std::{rc::Rc, sync::Arc, time::Instant};
-use values::Mistake;
+use values::Diagnostic;
 
 /// The attribute that says whether an operation writes: `true` or `false`.
 const WRITES: &str = "writes";
 
 /// What `read_only: true` does.
-pub(crate) fn action(on: bool) -> Result<Arc<dyn PolicyConfig>, Vec<Mistake>> {
+pub(crate) fn action(on: bool) -> Result<Arc<dyn PolicyConfig>, Vec<Diagnostic>> {
     if on {
         return Ok(Arc::new(ReadOnly));
     }
     let hint = "write `true`, and `enabled: false` beside it to switch the policy off";
-    Err(vec![Mistake::new(&[], "`read_only: false` does nothing", hint)])
+    Err(vec![Diagnostic::at(&[], "`read_only: false` does nothing", hint)])
 }
 
 #[derive(Debug)]
@@ -119,6 +119,6 @@ mod tests {
     fn read_only_false_is_rejected() {
         assert!(action(true).is_ok());
         let mistakes = action(false).unwrap_err();
-        assert!(mistakes[0].fault.hint.contains("enabled: false"));
+        assert!(mistakes[0].hint.contains("enabled: false"));
     }
 }

@@ -16,7 +16,7 @@ use std::{
 };
 use tollgate_metrics::table as names;
 use values::{
-    Mistake, duration_text,
+    Diagnostic, duration_text,
     spanned::{Opt, Spanned},
 };
 
@@ -33,10 +33,10 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    pub(crate) fn action(self) -> Result<Arc<dyn PolicyConfig>, Vec<Mistake>> {
+    pub(crate) fn action(self) -> Result<Arc<dyn PolicyConfig>, Vec<Diagnostic>> {
         let Some(timeout) = self.timeout else {
             let message = "the key `timeout` is missing";
-            return Err(vec![Mistake::new(&[], message, "write how long: `timeout: 2s`")]);
+            return Err(vec![Diagnostic::at(&[], message, "write how long: `timeout: 2s`")]);
         };
         // An invalid value has been reported already.
         let timeout = timeout.value.ok_or_else(Vec::new)?.0;

@@ -4,7 +4,7 @@
 use super::Mongo;
 use crate::policy::matching::glob_matches;
 use operation::Protocol;
-use values::Fault;
+use values::Diagnostic;
 
 /// What drivers call what MongoDB calls otherwise.
 const HELPERS: [(&str, &str); 22] = [
@@ -33,11 +33,11 @@ const HELPERS: [(&str, &str); 22] = [
 ];
 
 /// Why no operation of a protocol has a name that this glob fits; `None` if one can.
-pub(crate) fn no_operation(protocol: &Protocol, glob: &str) -> Option<Fault> {
+pub(crate) fn no_operation(protocol: &Protocol, glob: &str) -> Option<Diagnostic> {
     if glob.len() > 2 && glob.starts_with('/') && glob.ends_with('/') {
         let message = format!("`{glob}` is no glob that an operation fits");
         let hint = "there are globs here, and no regular expressions: `find*` begins so";
-        return Some(Fault::new(message, hint));
+        return Some(Diagnostic::new(message, hint));
     }
     match protocol.name {
         "mongo" => no_command(glob),
@@ -45,13 +45,13 @@ pub(crate) fn no_operation(protocol: &Protocol, glob: &str) -> Option<Fault> {
         "grpc" => no_call(glob),
         "tcp" => (!glob_matches(glob, "session")).then(|| {
             let message = format!("no operation of tcp is called `{glob}`");
-            Fault::new(message, "a connection is one operation: `session`")
+            Diagnostic::new(message, "a connection is one operation: `session`")
         }),
         _ => None,
     }
 }
 
-fn no_command(glob: &str) -> Option<Fault> {
+fn no_command(glob: &str) -> Option<Diagnostic> {
     let unnamed = <Mongo as operation::Codec>::PROTOCOL.unknown_operation;
     if glob_matches(glob, unnamed) || mongo::commands().any(|name| glob_matches(glob, name)) {
         return None;
@@ -69,11 +69,11 @@ fn no_command(glob: &str) -> Option<Fault> {
         "commands are called as on the wire, whatever drivers call them; those that Tollgate does \
          not know are `{unnamed}`"
     );
-    Some(Fault::new(format!("there is no command `{glob}` of MongoDB{near}"), hint))
+    Some(Diagnostic::new(format!("there is no command `{glob}` of MongoDB{near}"), hint))
 }
 
 /// A method may be any word; one that is known is refused in lower case.
-fn no_method(glob: &str) -> Option<Fault> {
+fn no_method(glob: &str) -> Option<Diagnostic> {
     let capitals = glob.to_ascii_uppercase();
     let (message, hint) = if glob.contains([' ', '/']) {
         let hint = "an operation of http is a method, such as `GET`; for paths there is `path`";
@@ -84,11 +84,11 @@ fn no_method(glob: &str) -> Option<Fault> {
     } else {
         return None;
     };
-    Some(Fault::new(message, hint))
+    Some(Diagnostic::new(message, hint))
 }
 
 /// A call is `package.Service/Method`.
-fn no_call(glob: &str) -> Option<Fault> {
+fn no_call(glob: &str) -> Option<Diagnostic> {
     let message = format!("no operation of grpc is called `{glob}`");
     let hint = match glob.strip_prefix('/') {
         Some(rest) => format!("there is no slash before the service: `{rest}`"),
@@ -98,7 +98,7 @@ fn no_call(glob: &str) -> Option<Fault> {
              `{glob}/*` for a service"
         ),
     };
-    Some(Fault::new(message, hint))
+    Some(Diagnostic::new(message, hint))
 }
 
 #[cfg(test)]
@@ -107,7 +107,7 @@ mod tests {
 
     fn told(protocol: &str, glob: &str) -> Option<String> {
         let protocol = super::super::all().into_iter().find(|it| it.name == protocol).unwrap();
-        no_operation(protocol, glob).map(|fault| format!("{} {}", fault.message, fault.hint))
+        no_operation(protocol, glob).map(|error| format!("{} {}", error.message, error.hint))
     }
 
     #[test]

@@ -6,7 +6,7 @@ use operation::Codec;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, EnumAccess, Error, VariantAccess, Visitor};
 use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
-use values::{Mistake, host_port};
+use values::{Diagnostic, host_port};
 
 /// What people write under `protocol`: a name, or `{ name: settings }`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +96,7 @@ impl ProtocolConfig {
 
     /// What is wrong with the order of its routes; of those that `unsure` names it is not known which
     /// requests they are for.
-    pub(crate) fn unreached(&self, unsure: &dyn Fn(usize) -> bool) -> Vec<Mistake> {
+    pub(crate) fn unreached(&self, unsure: &dyn Fn(usize) -> bool) -> Vec<Diagnostic> {
         let (key, routes) = match self {
             ProtocolConfig::Tcp(_) | ProtocolConfig::Mongo(_) => return Vec::new(),
             ProtocolConfig::Http(settings) => ("http", &settings.routes),
@@ -119,7 +119,7 @@ impl ProtocolConfig {
 
     /// The protocol with these settings, or all that is wrong with them. What it sends nowhere
     /// itself goes to `cluster`.
-    pub(crate) fn protocol(self, cluster: Option<&str>) -> Result<Protocol, Vec<Mistake>> {
+    pub(crate) fn protocol(self, cluster: Option<&str>) -> Result<Protocol, Vec<Diagnostic>> {
         match self {
             ProtocolConfig::Tcp(NoSettings {}) => Ok(Protocol::Tcp(Arc::new(()))),
             ProtocolConfig::Mongo(settings) => {
@@ -142,18 +142,18 @@ impl ProtocolConfig {
 }
 
 /// Mistakes in the settings under this key.
-pub(super) fn below(key: &str) -> impl Fn(Vec<Mistake>) -> Vec<Mistake> {
+pub(super) fn below(key: &str) -> impl Fn(Vec<Diagnostic>) -> Vec<Diagnostic> {
     move |mut mistakes| {
         mistakes.iter_mut().for_each(|it| it.path.insert(0, key.to_owned()));
         mistakes
     }
 }
 
-fn mongo_mistakes(settings: &mongo::Settings) -> Vec<Mistake> {
+fn mongo_mistakes(settings: &mongo::Settings) -> Vec<Diagnostic> {
     let mut mistakes = Vec::new();
     let mut address = |path: &[&str], text: &str| {
         if let Err(fault) = host_port(text) {
-            mistakes.push(Mistake::new(&[&["mongo"], path].concat(), fault.message, fault.hint));
+            mistakes.push(Diagnostic::at(&[&["mongo"], path].concat(), fault.message, fault.hint));
         }
     };
     if let Some(advertise) = &settings.advertise {
@@ -168,13 +168,13 @@ fn mongo_mistakes(settings: &mongo::Settings) -> Vec<Mistake> {
         if let Some(other) = taken.insert(listener, member) {
             let message = format!("`{listener}` stands for two members: {other} and {member}");
             let hint = "each member needs a listener of its own";
-            mistakes.push(Mistake::new(&["mongo", "members", member], message, hint));
+            mistakes.push(Diagnostic::at(&["mongo", "members", member], message, hint));
         }
     }
     if !settings.rewrite_hello && (settings.advertise.is_some() || !settings.members.is_empty()) {
         let message = "`rewrite_hello: false` makes `advertise` and `members` useless";
         let hint = "leave out the one or the other";
-        mistakes.push(Mistake::new(&["mongo", "rewrite_hello"], message, hint));
+        mistakes.push(Diagnostic::at(&["mongo", "rewrite_hello"], message, hint));
     }
     for (collection, key) in &settings.shard_keys {
         let path = ["mongo", "shard_keys", collection];
@@ -182,11 +182,11 @@ fn mongo_mistakes(settings: &mongo::Settings) -> Vec<Mistake> {
             collection.split_once('.').is_some_and(|(db, rest)| !db.is_empty() && !rest.is_empty());
         if !named {
             let message = format!("`{collection}` is not a `database.collection`");
-            mistakes.push(Mistake::new(&path, message, "write `shop.orders: [customer]`"));
+            mistakes.push(Diagnostic::at(&path, message, "write `shop.orders: [customer]`"));
         }
         if key.is_empty() || key.iter().any(String::is_empty) {
             let message = format!("the shard key of `{collection}` has a field without a name");
-            mistakes.push(Mistake::new(&path, message, "name its fields: `[customer, _id]`"));
+            mistakes.push(Diagnostic::at(&path, message, "name its fields: `[customer, _id]`"));
         }
     }
     mistakes

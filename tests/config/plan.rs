@@ -5,14 +5,14 @@ use cluster::{
     RateDetector, SessionFailures, SlowStartPlan,
 };
 use std::time::Duration;
-use tollgate::config::{ADMIN, Problems, endpoints, for_proxy, load, parse, plan::*};
+use tollgate::config::{ADMIN, Diagnostics, endpoints, for_proxy, load, parse, plan::*};
 use values::Target;
 
 const MAX_FILE: usize = 4 << 20;
 
 const CLUSTER: &str = "clusters: { db: { endpoints: [db:1] } }\n";
 
-fn listening_on(address: &str) -> Result<Plan, Problems> {
+fn listening_on(address: &str) -> Result<Plan, Diagnostics> {
     let listener = format!("{{ address: \"{address}\", protocol: tcp, cluster: db }}");
     parse("t.yaml", &format!("listeners: {{ a: {listener} }}\n{CLUSTER}"))
 }
@@ -343,7 +343,7 @@ fn all_wrong_arguments_are_reported() {
     for part in ["did you mean `mongo`?", "`localhost` is not an IP", "`db` has no port"] {
         assert!(printed.contains(part), "{part} is not in\n{printed}");
     }
-    assert!(problems.0.iter().all(|problem| problem.line == 0 && problem.snippet.is_empty()));
+    assert!(problems.0.iter().all(|problem| problem.line() == 0 && problem.snippet().is_empty()));
 }
 
 #[test]
@@ -430,7 +430,7 @@ fn a_file_that_is_too_big_is_rejected_unread() {
 fn a_byte_order_mark_is_no_part_of_the_text() {
     let problems = parse("t", "\u{feff}colour: red\n").unwrap_err();
     let colour = &problems.0[0];
-    assert_eq!((colour.line, colour.column), (1, 1));
+    assert_eq!((colour.line(), colour.column()), (1, 1));
     assert!(problems.to_string().contains("1 | colour: red\n  | ^^^^^^\n"), "{problems}");
 }
 
@@ -444,7 +444,7 @@ fn thousands_of_problems_are_cut_short() {
 fn a_long_line_is_shown_around_the_place() {
     let text = format!("{{ {}colour: red }}\n", " ".repeat(1000));
     let problem = &parse("t", &text).unwrap_err().0;
-    let snippet = &problem.iter().find(|it| it.message.contains("colour")).unwrap().snippet;
+    let snippet = problem.iter().find(|it| it.message.contains("colour")).unwrap().snippet();
     assert!(snippet.lines().all(|line| line.len() < 200), "{snippet}");
     let lines: Vec<&str> = snippet.lines().collect();
     let caret = lines[2].find('^').unwrap();

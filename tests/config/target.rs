@@ -26,15 +26,15 @@ pub(crate) fn read(text: &str) {
 
 /// A problem is in no line, or in one of the text's, or at its very end. A carriage return alone
 /// ends a line, too: so it is in YAML.
-fn inside(text: &str, problem: &config::Problem) {
-    if problem.line == 0 {
-        assert_eq!((problem.column, problem.snippet.as_str()), (0, ""), "{problem}");
+fn inside(text: &str, problem: &values::Diagnostic) {
+    if problem.line() == 0 {
+        assert_eq!((problem.column(), problem.snippet()), (0, ""), "{problem}");
         return;
     }
     let text = text.replace("\r\n", "\n");
-    let line = text.split(['\n', '\r']).nth(problem.line as usize - 1);
+    let line = text.split(['\n', '\r']).nth(problem.line() as usize - 1);
     let line = line.unwrap_or_else(|| panic!("there is no such line: {problem}"));
-    assert!(line.is_empty() || !problem.snippet.is_empty(), "it is not shown: {problem}");
+    assert!(line.is_empty() || !problem.snippet().is_empty(), "it is not shown: {problem}");
     let columns = 1..=line.chars().count() + 1;
-    assert!(columns.contains(&(problem.column as usize)), "no such column: {problem}");
+    assert!(columns.contains(&(problem.column() as usize)), "no such column: {problem}");
 }

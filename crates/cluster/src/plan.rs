@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use values::{Fault, FromText, Target, keyword_schema, parse_keyword};
+use values::{Diagnostic, FromText, Target, keyword_schema, parse_keyword};
 
 /// A named set of endpoints.
 #[derive(Debug)]
@@ -402,7 +402,7 @@ impl LbPolicy {
 impl FromText for LbPolicy {
     const EXPECTED: &str = "how endpoints are picked";
 
-    fn from_text(text: &str) -> Result<Self, Fault> {
+    fn from_text(text: &str) -> Result<Self, Diagnostic> {
         parse_keyword(text, &LB_POLICIES)
     }
 
@@ -427,7 +427,7 @@ impl SessionFailures {
 impl FromText for SessionFailures {
     const EXPECTED: &str = "`none`, `reset` or `no_reply`";
 
-    fn from_text(text: &str) -> Result<Self, Fault> {
+    fn from_text(text: &str) -> Result<Self, Diagnostic> {
         parse_keyword(text, &SESSION_FAILURES)
     }
 

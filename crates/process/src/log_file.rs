@@ -18,7 +18,7 @@ use std::{
     },
     time::Instant,
 };
-use values::{Fault, irregular_log};
+use values::{Diagnostic, irregular_log};
 
 /// How many batches may wait to be written, each of some 16 KiB of lines…
 pub const BATCHES: usize = 256;
@@ -142,7 +142,7 @@ fn next(inbox: &Receiver<Vec<u8>>, asked: &Asked) -> Option<Vec<u8>> {
 /// Opens a log to append to. What it holds is no business of other users, so a new one is not
 /// theirs to read. Of a link, the name may have been put there by another user of the directory.
 fn append_to(path: &Path) -> io::Result<File> {
-    if let Some(Fault { message, hint }) = irregular_log(path) {
+    if let Some(Diagnostic { message, hint, .. }) = irregular_log(path) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{message}; {hint}")));
     }
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;

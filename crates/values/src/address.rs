@@ -1,17 +1,17 @@
 //! Addresses and `host:port` texts.
 
-use super::{Fault, FromText, hide, is_digits, octal};
+use super::{Diagnostic, FromText, hide, is_digits, octal};
 use schemars::{Schema, json_schema};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 impl FromText for SocketAddr {
     const EXPECTED: &str = "an address such as `127.0.0.1:27017`";
 
-    fn from_text(text: &str) -> Result<Self, Fault> {
+    fn from_text(text: &str) -> Result<Self, Diagnostic> {
         let usual = "write `:27017` for every interface, or `127.0.0.1:27017`";
         if is_digits(text) && text.parse().is_ok_and(|port: u16| port > 0) {
             let hint = format!("write `:{text}` for every interface, or `127.0.0.1:{text}`");
-            return Err(Fault::new(format!("`{text}` is a port without an address"), hint));
+            return Err(Diagnostic::new(format!("`{text}` is a port without an address"), hint));
         }
         let (host, port) = split_host_port(text, usual)?;
         let ip = match host {
@@ -21,7 +21,7 @@ impl FromText for SocketAddr {
                     "write an IP address: `127.0.0.1:{port}` for this machine alone, \
                      `:{port}` for every interface"
                 );
-                Fault::new(format!("`{host}` is not an IP address"), hint)
+                Diagnostic::new(format!("`{host}` is not an IP address"), hint)
             })?,
         };
         Ok(SocketAddr::new(ip, port))
@@ -40,31 +40,31 @@ impl FromText for SocketAddr {
 ///
 /// # Errors
 /// If the text is invalid; `hint` is what to write instead.
-pub fn split_host_port<'t>(text: &'t str, hint: &str) -> Result<(&'t str, u16), Fault> {
-    if let Some(fault) = more_than_an_address(text, hint) {
-        return Err(fault);
+pub fn split_host_port<'t>(text: &'t str, hint: &str) -> Result<(&'t str, u16), Diagnostic> {
+    if let Some(error) = more_than_an_address(text, hint) {
+        return Err(error);
     }
     if text.parse::<Ipv6Addr>().is_ok() {
         let hint = format!("write `[{text}]:27017`, with quotes around it");
-        return Err(Fault::new(format!("`{text}` has no port"), hint));
+        return Err(Diagnostic::new(format!("`{text}` has no port"), hint));
     }
     let Some((host, port)) = text.rsplit_once(':') else {
-        return Err(Fault::new(format!("`{text}` has no port"), hint));
+        return Err(Diagnostic::new(format!("`{text}` has no port"), hint));
     };
     if !is_digits(port) {
-        return Err(Fault::new(format!("`{port}` is not a port"), hint));
+        return Err(Diagnostic::new(format!("`{port}` is not a port"), hint));
     }
     octal(port, port)?;
     let number = port
         .parse()
-        .map_err(|_| Fault::new(format!("there is no port {port}"), "ports end at 65535"))?;
+        .map_err(|_| Diagnostic::new(format!("there is no port {port}"), "ports end at 65535"))?;
     let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     match inner {
         Some(inner) if inner.parse::<Ipv6Addr>().is_ok() => Ok((inner, number)),
-        Some(inner) => Err(Fault::new(format!("`{inner}` is not an IPv6 address"), hint)),
+        Some(inner) => Err(Diagnostic::new(format!("`{inner}` is not an IPv6 address"), hint)),
         None if host.contains(':') => {
             let hint = "an IPv6 address needs brackets: \"[::1]:27017\"";
-            Err(Fault::new(format!("`{text}` has more than one `:`"), hint))
+            Err(Diagnostic::new(format!("`{text}` has more than one `:`"), hint))
         }
         None => Ok((host, number)),
     }
@@ -82,7 +82,7 @@ const PORTS: [(&str, u16); 6] = [
 
 /// The error for a URL, user info, a path, or a list of addresses. The hint contains host and port
 /// only: user info belongs to the clients, and a password must not be repeated.
-fn more_than_an_address(text: &str, usual: &str) -> Option<Fault> {
+fn more_than_an_address(text: &str, usual: &str) -> Option<Diagnostic> {
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme, rest)) => (Some(scheme), rest),
         None => (None, text),
@@ -118,7 +118,7 @@ fn more_than_an_address(text: &str, usual: &str) -> Option<Fault> {
         }
         _ => usual.to_owned(),
     };
-    Some(Fault::new(message, hint))
+    Some(Diagnostic::new(message, hint))
 }
 
 #[cfg(test)]
@@ -159,8 +159,8 @@ mod tests {
 
     #[test]
     fn a_port_alone_has_a_hint() {
-        let fault = SocketAddr::from_text("27018").unwrap_err();
-        assert_eq!(fault.hint, "write `:27018` for every interface, or `127.0.0.1:27018`");
+        let error = SocketAddr::from_text("27018").unwrap_err();
+        assert_eq!(error.hint, "write `:27018` for every interface, or `127.0.0.1:27018`");
     }
 
     #[test]
@@ -180,7 +180,7 @@ mod tests {
             ("a:27017,b:27017", "`[\"a:27017\", \"b:27017\"]`"),
             ("a,b", "write `host:port`"),
         ] {
-            let Fault { message, hint: shown } = error_of(text);
+            let Diagnostic { message, hint: shown, .. } = error_of(text);
             assert!(shown.contains(hint), "{text}: {shown}");
             assert!(!message.contains("s3cret") && !shown.contains("s3cret"), "{message} {shown}");
         }

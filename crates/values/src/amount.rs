@@ -1,6 +1,6 @@
 //! Sizes and rates.
 
-use super::{Fault, FromText, UNITS, octal};
+use super::{Diagnostic, FromText, UNITS, octal};
 use schemars::{Schema, json_schema};
 use std::time::Duration;
 
@@ -31,19 +31,19 @@ const MAX_SIZE: u64 = 1 << 40;
 impl FromText for Size {
     const EXPECTED: &str = "a size such as `64KiB`";
 
-    fn from_text(text: &str) -> Result<Self, Fault> {
+    fn from_text(text: &str) -> Result<Self, Diagnostic> {
         let units = "the units are B, kB, KiB, MB, MiB and GiB: `64KiB`";
         let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (number, unit) = text.split_at(digits);
         octal(number, text)?;
         let scale = SIZES.iter().find(|(name, _)| *name == unit.trim_start());
         let (Ok(number), Some((_, scale))) = (number.parse::<u64>(), scale) else {
-            return Err(Fault::new(format!("`{text}` is not a size"), units));
+            return Err(Diagnostic::new(format!("`{text}` is not a size"), units));
         };
         match number.checked_mul(*scale) {
-            Some(0) => Err(Fault::new(format!("`{text}` is nothing at all"), "at least 1")),
+            Some(0) => Err(Diagnostic::new(format!("`{text}` is nothing at all"), "at least 1")),
             Some(size) if size <= MAX_SIZE => Ok(Size(size)),
-            _ => Err(Fault::new(format!("`{text}` is too much"), "at most `1024GiB`")),
+            _ => Err(Diagnostic::new(format!("`{text}` is too much"), "at most `1024GiB`")),
         }
     }
 
@@ -72,14 +72,14 @@ impl Size {
 impl FromText for Rate {
     const EXPECTED: &str = "a rate such as `500/s`";
 
-    fn from_text(text: &str) -> Result<Self, Fault> {
+    fn from_text(text: &str) -> Result<Self, Diagnostic> {
         let hint = "write how many in how much time: `500/s`, `6000/m`, `10MiB/s`";
-        let wrong = || Fault::new(format!("`{text}` is not a rate"), hint);
+        let wrong = || Diagnostic::new(format!("`{text}` is not a rate"), hint);
         let (amount, unit) = text.split_once('/').ok_or_else(wrong)?;
         let per = UNITS.iter().find(|(name, _)| *name == unit.trim() && *name != "ms");
         let (_, nanos) = per.ok_or_else(wrong)?;
-        let Size(amount) = Size::from_text(amount.trim()).map_err(|fault| {
-            Fault::new(format!("`{text}` is not a rate: {}", fault.message), hint)
+        let Size(amount) = Size::from_text(amount.trim()).map_err(|error| {
+            Diagnostic::new(format!("`{text}` is not a rate: {}", error.message), hint)
         })?;
         let per = Duration::from_nanos(u64::try_from(*nanos).map_err(|_| wrong())?);
         Ok(Rate { amount, per })

@@ -3,7 +3,7 @@
 //! Opening a FIFO blocks until its other end is opened, which may be never: the proxy could neither
 //! start nor stop.
 
-use crate::Fault;
+use crate::Diagnostic;
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use std::{
     fs::{self, File},
@@ -59,15 +59,15 @@ pub fn read_at_most(file: File, max: u64) -> io::Result<Vec<u8>> {
 }
 
 /// The error for a file to read that is not a regular file. A missing file is accepted.
-pub fn irregular_file(path: &Path) -> Option<Fault> {
+pub fn irregular_file(path: &Path) -> Option<Diagnostic> {
     let kind = irregular(path)?;
     let message = format!("`{}` is {kind}, not a regular file", path.display());
-    Some(Fault::new(message, "name a regular file, or a symbolic link to one"))
+    Some(Diagnostic::new(message, "name a regular file, or a symbolic link to one"))
 }
 
 /// The error for a log that cannot be appended to. Accepted are regular files, `/dev/null`, and
 /// missing files. Links are not followed.
-pub fn irregular_log(path: &Path) -> Option<Fault> {
+pub fn irregular_log(path: &Path) -> Option<Diagnostic> {
     let found = fs::symlink_metadata(path).ok()?.file_type();
     if found.is_file() || path == Path::new("/dev/null") {
         return None;
@@ -79,7 +79,7 @@ pub fn irregular_log(path: &Path) -> Option<Fault> {
         _ => "name a regular file, or `/dev/stdout` or `/dev/stderr`".to_owned(),
     };
     let message = format!("`{}` is {}, not a regular file", path.display(), kind(found));
-    Some(Fault::new(message, hint))
+    Some(Diagnostic::new(message, hint))
 }
 
 /// The kind of this file, if it is not a regular one.
@@ -128,9 +128,9 @@ mod tests {
             let error = open_regular(&path).unwrap_err().to_string();
             assert_eq!(error, format!("it is {kind}, not a regular file"));
             assert!(read_regular(&path, 1).is_err());
-            let fault = irregular_file(&path).unwrap();
+            let error = irregular_file(&path).unwrap();
             assert_eq!(
-                fault.message,
+                error.message,
                 format!("`{}` is {kind}, not a regular file", path.display())
             );
         }
@@ -161,10 +161,10 @@ mod tests {
         for fine in [&file, &folder.join("file"), &folder.join("new"), Path::new("/dev/null")] {
             assert_eq!(irregular_log(fine), None);
         }
-        let fault = irregular_log(&link).unwrap();
-        assert!(fault.message.ends_with("/link` is a symbolic link, not a regular file"));
+        let error = irregular_log(&link).unwrap();
+        assert!(error.message.ends_with("/link` is a symbolic link, not a regular file"));
         let hint = format!("leads to: {}", fs::canonicalize(&file).unwrap().display());
-        assert!(fault.hint.ends_with(&hint), "{}", fault.hint);
+        assert!(error.hint.ends_with(&hint), "{}", error.hint);
         assert!(irregular_log(directory.path()).unwrap().message.contains("is a directory"));
     }
 }

@@ -1,6 +1,6 @@
 //! Keywords, and the one that was probably meant.
 
-use crate::Fault;
+use crate::Diagnostic;
 use schemars::{Schema, json_schema};
 
 /// The word nearest to `word`, if it is similar enough.
@@ -19,13 +19,13 @@ pub fn did_you_mean(nearest: Option<&str>) -> String {
 ///
 /// # Errors
 /// If it is unknown, with the known ones as a hint.
-pub fn parse_keyword<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Fault> {
+pub fn parse_keyword<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Diagnostic> {
     if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
         return Ok(*meaning);
     }
     let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
     let near = did_you_mean(nearest(text, known.iter().copied()));
-    Err(Fault::new(
+    Err(Diagnostic::new(
         format!("unknown value `{text}`{near}"),
         format!("write one of {}", known.join(", ")),
     ))

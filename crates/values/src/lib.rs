@@ -6,7 +6,7 @@
 
 mod address;
 mod amount;
-mod fault;
+mod diagnostic;
 mod files;
 mod keyword;
 mod list;
@@ -18,7 +18,7 @@ mod target;
 
 pub use address::split_host_port;
 pub use amount::{Rate, Size};
-pub use fault::{Fault, Mistake, to_serde_error};
+pub use diagnostic::{Diagnostic, Location, to_serde_error};
 pub use files::{
     irregular_file, irregular_log, open_regular, read_at_most, read_regular, read_text,
 };
@@ -45,7 +45,7 @@ pub trait FromText: Sized {
     ///
     /// # Errors
     /// If the text is invalid, with a hint.
-    fn from_text(text: &str) -> Result<Self, Fault>;
+    fn from_text(text: &str) -> Result<Self, Diagnostic>;
 
     /// Its JSON Schema.
     fn schema() -> Schema;
@@ -102,15 +102,15 @@ const UNITS: [(&str, u128); 5] =
 impl FromText for Duration {
     const EXPECTED: &str = "a duration such as `5s`";
 
-    fn from_text(text: &str) -> Result<Self, Fault> {
+    fn from_text(text: &str) -> Result<Self, Diagnostic> {
         if text == "off" {
             let message = "`off` is not a duration: this can't be switched off";
-            return Err(Fault::new(message, DURATION_UNITS));
+            return Err(Diagnostic::new(message, DURATION_UNITS));
         }
         let time = duration(text)?;
         if time.is_zero() {
             let message = format!("`{text}` is no time at all");
-            return Err(Fault::new(message, "write more than that: `1ms`, `5s`"));
+            return Err(Diagnostic::new(message, "write more than that: `1ms`, `5s`"));
         }
         Ok(time)
     }
@@ -127,11 +127,11 @@ impl FromText for Duration {
 const DURATION_UNITS: &str = "the units are ms, s, m, h and d: `250ms`, `5s`, `1.5h`";
 
 /// Parses a duration, which may be 0; 0 needs no unit.
-fn duration(text: &str) -> Result<Duration, Fault> {
+fn duration(text: &str) -> Result<Duration, Diagnostic> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let unit = unit.trim_start();
-    let wrong = || Fault::new(format!("`{text}` is not a duration"), DURATION_UNITS);
+    let wrong = || Diagnostic::new(format!("`{text}` is not a duration"), DURATION_UNITS);
     let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
     if whole.is_empty() || part.is_empty() || part.len() > 9 || part.contains('.') {
         return Err(wrong());
@@ -143,14 +143,14 @@ fn duration(text: &str) -> Result<Duration, Fault> {
         let n = text.trim_start_matches('0').trim_end();
         let n = if n.starts_with('.') { text } else { n };
         let hint = format!("write `{n}s` for seconds, or `{n}ms`, `{n}m`, `{n}h`");
-        return Err(Fault::new(format!("the duration `{text}` has no unit"), hint));
+        return Err(Diagnostic::new(format!("the duration `{text}` has no unit"), hint));
     }
     octal(whole, text)?;
     let Some((_, nanos)) = UNITS.iter().find(|(name, _)| *name == unit) else {
         let message = format!("`{text}` is not a duration: there is no unit `{unit}`");
-        return Err(Fault::new(message, DURATION_UNITS));
+        return Err(Diagnostic::new(message, DURATION_UNITS));
     };
-    let too_long = || Fault::new(format!("`{text}` is too long"), "at most `365d`");
+    let too_long = || Diagnostic::new(format!("`{text}` is too long"), "at most `365d`");
     let whole: u128 = whole.parse().map_err(|_| too_long())?;
     let scale = 10_u128.pow(u32::try_from(part.len()).map_err(|_| wrong())?);
     let part: u128 = part.parse().map_err(|_| wrong())?;
@@ -163,14 +163,14 @@ fn duration(text: &str) -> Result<Duration, Fault> {
 ///
 /// # Errors
 /// If `number` has one; `text` is the whole text.
-pub fn octal(number: &str, text: &str) -> Result<(), Fault> {
+pub fn octal(number: &str, text: &str) -> Result<(), Diagnostic> {
     let plain = number.trim_start_matches('0');
     // `0` and `00` are the same in octal.
     if plain.len() == number.len() || number.len() < 2 || !is_digits(plain) {
         return Ok(());
     }
     let hint = format!("write it without: `{}`", text.replacen(number, plain, 1));
-    Err(Fault::new(format!("`{text}` begins with a 0, which some take for octal"), hint))
+    Err(Diagnostic::new(format!("`{text}` begins with a 0, which some take for octal"), hint))
 }
 
 /// A minimum duration: `0s` is always exceeded.
@@ -180,10 +180,10 @@ pub struct AtLeast(pub Duration);
 impl FromText for AtLeast {
     const EXPECTED: &str = Duration::EXPECTED;
 
-    fn from_text(text: &str) -> Result<Self, Fault> {
+    fn from_text(text: &str) -> Result<Self, Diagnostic> {
         if text == "off" {
             let hint = "leave the key out, or write `0s`, which any time is at least";
-            return Err(Fault::new("`off` is not a duration", hint));
+            return Err(Diagnostic::new("`off` is not a duration", hint));
         }
         duration(text).map(AtLeast)
     }
@@ -209,12 +209,12 @@ pub fn duration_text(duration: Duration) -> String {
 impl<T: FromText> FromText for OrOff<T> {
     const EXPECTED: &str = T::EXPECTED;
 
-    fn from_text(text: &str) -> Result<Self, Fault> {
+    fn from_text(text: &str) -> Result<Self, Diagnostic> {
         match text {
             "off" => Ok(None),
             _ if is_nothing(text) => {
                 let message = format!("`{text}` is out of range");
-                Err(Fault::new(message, "to do without, write `off`"))
+                Err(Diagnostic::new(message, "to do without, write `off`"))
             }
             _ => T::from_text(text).map(Some),
         }
@@ -228,12 +228,12 @@ impl<T: FromText> FromText for OrOff<T> {
 impl<const MIN: usize, const MAX: usize> FromText for InRange<MIN, MAX> {
     const EXPECTED: &str = "a number";
 
-    fn from_text(text: &str) -> Result<Self, Fault> {
+    fn from_text(text: &str) -> Result<Self, Diagnostic> {
         octal(text, text)?;
         match text.parse() {
             Ok(number) if is_digits(text) && (MIN..=MAX).contains(&number) => Ok(InRange(number)),
             _ if is_digits(text) => {
-                Err(Fault::new(format!("`{text}` is out of range"), format!("{MIN} to {MAX}")))
+                Err(Diagnostic::new(format!("`{text}` is out of range"), format!("{MIN} to {MAX}")))
             }
             _ => {
                 let bare = text.strip_suffix('%').filter(|bare| is_digits(bare));
@@ -241,7 +241,7 @@ impl<const MIN: usize, const MAX: usize> FromText for InRange<MIN, MAX> {
                     Some(bare) => format!("write digits alone: `{bare}`"),
                     None => format!("write digits alone: {MIN} to {MAX}"),
                 };
-                Err(Fault::new(format!("`{text}` is not a whole number"), hint))
+                Err(Diagnostic::new(format!("`{text}` is not a whole number"), hint))
             }
         }
     }
@@ -254,16 +254,19 @@ impl<const MIN: usize, const MAX: usize> FromText for InRange<MIN, MAX> {
 impl FromText for Factor {
     const EXPECTED: &str = "a number";
 
-    fn from_text(text: &str) -> Result<Self, Fault> {
+    fn from_text(text: &str) -> Result<Self, Diagnostic> {
         let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
         octal(whole(text), text)?;
         match text.parse() {
             Ok(factor @ MIN_FACTOR..=MAX_FACTOR) if plain => Ok(Factor(factor)),
             Ok(_) if plain => {
                 let hint = format!("{MIN_FACTOR} to {MAX_FACTOR}");
-                Err(Fault::new(format!("`{text}` is out of range"), hint))
+                Err(Diagnostic::new(format!("`{text}` is out of range"), hint))
             }
-            _ => Err(Fault::new(format!("`{text}` is not a number"), "write it as `1` or `1.9`")),
+            _ => Err(Diagnostic::new(
+                format!("`{text}` is not a number"),
+                "write it as `1` or `1.9`",
+            )),
         }
     }
 
@@ -275,14 +278,14 @@ impl FromText for Factor {
 impl FromText for Share {
     const EXPECTED: &str = "a number";
 
-    fn from_text(text: &str) -> Result<Self, Fault> {
+    fn from_text(text: &str) -> Result<Self, Diagnostic> {
         let range = "0.001 to 100, without a sign: `10`, `0.5`";
         let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
         octal(whole(text), text)?;
         match text.parse() {
             Ok(share @ 0.001..=100.0) if plain => Ok(Share(share)),
-            Ok(_) if plain => Err(Fault::new(format!("`{text}` is out of range"), range)),
-            _ => Err(Fault::new(format!("`{text}` is not a number"), range)),
+            Ok(_) if plain => Err(Diagnostic::new(format!("`{text}` is out of range"), range)),
+            _ => Err(Diagnostic::new(format!("`{text}` is not a number"), range)),
         }
     }
 
@@ -294,11 +297,11 @@ impl FromText for Share {
 impl FromText for Zone {
     const EXPECTED: &str = "the name of a zone";
 
-    fn from_text(text: &str) -> Result<Self, Fault> {
+    fn from_text(text: &str) -> Result<Self, Diagnostic> {
         if is_name(text) {
             return Ok(Zone(text.into()));
         }
-        Err(Fault::new(format!("`{text}` can't be the name of a zone"), NAME))
+        Err(Diagnostic::new(format!("`{text}` can't be the name of a zone"), NAME))
     }
 
     fn schema() -> Schema {
@@ -309,11 +312,11 @@ impl FromText for Zone {
 impl FromText for Name {
     const EXPECTED: &str = "a name";
 
-    fn from_text(text: &str) -> Result<Self, Fault> {
+    fn from_text(text: &str) -> Result<Self, Diagnostic> {
         if is_name(text) {
             return Ok(Name(text.into()));
         }
-        Err(Fault::new(format!("`{text}` can't be a name"), NAME))
+        Err(Diagnostic::new(format!("`{text}` can't be a name"), NAME))
     }
 
     fn schema() -> Schema {
@@ -324,14 +327,14 @@ impl FromText for Name {
 impl FromText for Workers {
     const EXPECTED: &str = "`auto` or a number";
 
-    fn from_text(text: &str) -> Result<Self, Fault> {
+    fn from_text(text: &str) -> Result<Self, Diagnostic> {
         octal(text, text)?;
         match text.parse() {
             Ok(count @ 1..=MAX_WORKERS) if is_digits(text) => Ok(Workers(Some(count))),
             _ if text == "auto" => Ok(Workers(None)),
             _ => {
                 let hint = format!("write `auto` for one a core, or 1 to {MAX_WORKERS}");
-                Err(Fault::new(format!("`{text}` is not a number of workers"), hint))
+                Err(Diagnostic::new(format!("`{text}` is not a number of workers"), hint))
             }
         }
     }
@@ -488,8 +491,8 @@ mod tests {
     #[test]
     fn a_0_instead_of_off_has_a_hint() {
         for text in ["0", "0s", "0.0ms", "00"] {
-            let fault = OrOff::<Duration>::from_text(text).unwrap_err();
-            assert_eq!(fault.hint, "to do without, write `off`", "{text}");
+            let error = OrOff::<Duration>::from_text(text).unwrap_err();
+            assert_eq!(error.hint, "to do without, write `off`", "{text}");
         }
         assert_eq!(OrOff::<Count>::from_text("0").unwrap_err().hint, "to do without, write `off`");
         assert_eq!(OrOff::<Count>::from_text("off"), Ok(None));
@@ -506,7 +509,7 @@ mod tests {
 
     #[test]
     fn a_leading_0_is_rejected() {
-        let faults = [
+        let errors = [
             Count::from_text("010").unwrap_err(),
             Percent::from_text("007").unwrap_err(),
             Workers::from_text("04").unwrap_err(),
@@ -516,24 +519,24 @@ mod tests {
             Rate::from_text("010/s").unwrap_err(),
             Duration::from_text("010s").unwrap_err(),
         ];
-        for fault in faults {
-            assert!(fault.message.contains("begins with a 0"), "{fault:?}");
+        for error in errors {
+            assert!(error.message.contains("begins with a 0"), "{error:?}");
         }
         assert_eq!(Count::from_text("010").unwrap_err().hint, "write it without: `10`");
         assert!(Factor::from_text("0.5").is_ok() && Duration::from_text("0.5s").is_ok());
     }
 
     /// The quoted suggestions of a hint, if they are complete.
-    fn suggestions(fault: &Fault) -> Vec<String> {
-        let parts = fault.hint.split('`').skip(1).step_by(2);
+    fn suggestions(error: &Diagnostic) -> Vec<String> {
+        let parts = error.hint.split('`').skip(1).step_by(2);
         parts.filter(|it| !it.contains('…')).map(str::to_owned).collect()
     }
 
     /// Following each hint must lead to a valid value.
     fn follow<T: FromText>(texts: &[&str]) {
         for text in texts {
-            let Err(fault) = T::from_text(text) else { continue };
-            for suggested in suggestions(&fault) {
+            let Err(error) = T::from_text(text) else { continue };
+            for suggested in suggestions(&error) {
                 let again = T::from_text(&suggested).map(drop);
                 assert_eq!(again, Ok(()), "`{text}` has the hint to write `{suggested}`");
             }

@@ -1,6 +1,6 @@
 //! Addresses of endpoints.
 
-use crate::{Fault, FromText, split_host_port};
+use crate::{Diagnostic, FromText, split_host_port};
 use schemars::{Schema, json_schema};
 use std::{fmt, net::Ipv6Addr};
 
@@ -25,14 +25,14 @@ impl fmt::Display for Target {
 }
 
 /// Parses `host:port`; the port is not 0.
-pub fn host_port(text: &str) -> Result<Target, Fault> {
+pub fn host_port(text: &str) -> Result<Target, Diagnostic> {
     let (host, port) = split_host_port(text, "write `host:port`: `db-1.example.net:27017`")?;
     if !is_host_name(host) && host.parse::<Ipv6Addr>().is_err() {
         let hint = "a name has letters, digits, `.`, `-` and `_`";
-        return Err(Fault::new(format!("`{host}` is neither a name nor an address"), hint));
+        return Err(Diagnostic::new(format!("`{host}` is neither a name nor an address"), hint));
     }
     if port == 0 {
-        return Err(Fault::new(
+        return Err(Diagnostic::new(
             format!("`{text}`: port 0 can't be dialled"),
             "ports are 1 to 65535",
         ));
@@ -47,10 +47,10 @@ pub struct HostPort(pub Target);
 impl FromText for HostPort {
     const EXPECTED: &str = "`host:port`";
 
-    fn from_text(text: &str) -> Result<Self, Fault> {
+    fn from_text(text: &str) -> Result<Self, Diagnostic> {
         if text.contains("+srv://") {
             let hint = format!("write it as `{{ srv: {text} }}`");
-            return Err(Fault::new("this is the URL of an SRV record", hint));
+            return Err(Diagnostic::new("this is the URL of an SRV record", hint));
         }
         host_port(text).map(HostPort)
     }
@@ -72,27 +72,30 @@ impl FromText for SrvTarget {
     const EXPECTED: &str = "the name of an SRV record";
 
     /// `SERVICE+srv://HOST`, as in connection strings, is `_SERVICE._tcp.HOST`.
-    fn from_text(text: &str) -> Result<Self, Fault> {
+    fn from_text(text: &str) -> Result<Self, Diagnostic> {
         let (service, name) = match text.split_once("+srv://") {
             Some((service, host)) => (Some(service), host),
             None if text.contains("://") => {
                 let hint = "write `_service._tcp.example.net`, or `service+srv://example.net`";
-                return Err(Fault::new("this is the URL of no SRV record", hint));
+                return Err(Diagnostic::new("this is the URL of no SRV record", hint));
             }
             None => (None, text),
         };
         let shown = service.map_or(String::new(), |service| format!("{service}+srv://"));
         if let Some((_, host)) = name.rsplit_once('@') {
             let hint = format!("who logs in is the clients' business: `{shown}{}`", host_of(host));
-            return Err(Fault::new("an SRV record has no user and no password", hint));
+            return Err(Diagnostic::new("an SRV record has no user and no password", hint));
         }
         if host_of(name).len() < name.len() {
             let hint = format!("write the name alone: `{shown}{}`", host_of(name));
-            return Err(Fault::new("an SRV record has no port, path and options", hint));
+            return Err(Diagnostic::new("an SRV record has no port, path and options", hint));
         }
         if !is_host_name(name) || service.is_some_and(|service| !is_host_name(service)) {
             let hint = "write `_service._tcp.example.net`";
-            return Err(Fault::new(format!("`{text}` is not the name of an SRV record"), hint));
+            return Err(Diagnostic::new(
+                format!("`{text}` is not the name of an SRV record"),
+                hint,
+            ));
         }
         let name = service.map_or(name.to_owned(), |service| format!("_{service}._tcp.{name}"));
         Ok(SrvTarget(Target::Srv(name)))
@@ -144,8 +147,8 @@ mod tests {
         {
             assert!(named(text).is_err(), "{text}");
         }
-        let fault = named("mongodb+srv://me:secret@db.example.net/?tls=true").unwrap_err();
-        assert!(fault.hint.contains("`mongodb+srv://db.example.net`"), "{fault:?}");
-        assert!(!fault.message.contains("secret") && !fault.hint.contains("secret"));
+        let error = named("mongodb+srv://me:secret@db.example.net/?tls=true").unwrap_err();
+        assert!(error.hint.contains("`mongodb+srv://db.example.net`"), "{error:?}");
+        assert!(!error.message.contains("secret") && !error.hint.contains("secret"));
     }
 }

@@ -29,7 +29,7 @@ use tollgate_http::{
     AttemptFailure, BufferAccount, Dialect, HttpRejection, Meter, Pushback, ResponseOutcome,
     RoutedRequest, Routes, Translator, UnroutedRequest, path_fault,
 };
-use values::Mistake;
+use values::Diagnostic;
 
 /// The gRPC dialect of one listener.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl Grpc {
     ///
     /// # Errors
     /// Every mistake in the settings.
-    pub fn new(settings: Settings, routes: Routes) -> Result<Self, Vec<Mistake>> {
+    pub fn new(settings: Settings, routes: Routes) -> Result<Self, Vec<Diagnostic>> {
         let mut mistakes = settings.mistakes();
         let json = settings.transcode.as_ref().map(JsonTranscoding::load).transpose();
         let json = json.unwrap_or_else(|more| {

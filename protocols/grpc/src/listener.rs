@@ -3,7 +3,7 @@
 use crate::{dialect::Grpc, path, settings::Settings};
 use std::sync::Arc;
 use tollgate_http::{Defaults, Routes, ServerPlan};
-use values::Mistake;
+use values::Diagnostic;
 
 /// A gRPC listener.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl GrpcListener {
     ///
     /// # Errors
     /// Every mistake in the settings, each with its path of keys.
-    pub fn new(settings: Settings, cluster: Option<&str>) -> Result<Self, Vec<Mistake>> {
+    pub fn new(settings: Settings, cluster: Option<&str>) -> Result<Self, Vec<Diagnostic>> {
         let never = impossible_matches(&settings);
         let mut routes = Routes::new(&settings.routes, DEFAULTS).map_err(|mut mistakes| {
             mistakes.extend(never.iter().cloned());
@@ -51,12 +51,12 @@ impl GrpcListener {
 }
 
 /// Reports route keys that no gRPC call can match.
-fn impossible_matches(settings: &Settings) -> Vec<Mistake> {
+fn impossible_matches(settings: &Settings) -> Vec<Diagnostic> {
     let mut mistakes = Vec::new();
     for (at, route) in settings.routes.iter().enumerate() {
         let at = at.to_string();
         let mut say = |keys: &[&str], message: String, hint: &str| {
-            mistakes.push(Mistake::new(&[&["routes", &at], keys].concat(), message, hint));
+            mistakes.push(Diagnostic::at(&[&["routes", &at], keys].concat(), message, hint));
         };
         for (key, is) in
             [("upgrade", route.upgrade.is_some()), ("connect", route.connect.is_some())]

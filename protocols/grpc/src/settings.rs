@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 pub use switch::{Switch, SwitchSettings};
 use tollgate_http::{BufferLimits, RouteSettings};
-use values::{Mistake, Size, Text};
+use values::{Diagnostic, Size, Text};
 pub use word::{ServerStreams, StreamShape};
 
 /// Who else than gRPC clients may call, and what the services speak. Every key is optional.
@@ -174,11 +174,11 @@ const MAX_MESSAGE: u64 = 1 << 30;
 
 impl Settings {
     /// Mistakes that involve several values. Routes and the descriptor set are checked elsewhere.
-    pub(crate) fn mistakes(&self) -> Vec<Mistake> {
+    pub(crate) fn mistakes(&self) -> Vec<Diagnostic> {
         let mut found = Vec::new();
         if self.max_message.0.0 > MAX_MESSAGE {
             let message = format!("`{}` is too much", self.max_message.0.text());
-            found.push(Mistake::new(&["max_message"], message, "at most `1GiB`"));
+            found.push(Diagnostic::at(&["max_message"], message, "at most `1GiB`"));
         }
         for (key, bound) in [
             ("max_buffered_per_connection", &self.max_buffered_per_connection),
@@ -187,7 +187,7 @@ impl Settings {
             if let Some(Text(bound)) = bound.as_ref().filter(|it| it.0.0 < self.max_message.0.0) {
                 let message = format!("`{}` is less than `max_message`", bound.text());
                 let hint = "at least three times `max_message`, or no message of that length fits";
-                found.push(Mistake::new(&[key], message, hint));
+                found.push(Diagnostic::at(&[key], message, hint));
             }
         }
         if let Some(web) = &self.web.0 {
@@ -198,7 +198,7 @@ impl Settings {
             if parsed.is_err() || !reverse.content_type.contains('/') {
                 let message = format!("`{}` is no media type", reverse.content_type);
                 let hint = "write one such as `application/x-protobuf`";
-                found.push(Mistake::new(&["reverse_bridge", "content_type"], message, hint));
+                found.push(Diagnostic::at(&["reverse_bridge", "content_type"], message, hint));
             }
         }
         found
@@ -223,12 +223,10 @@ impl Settings {
 }
 
 impl Web {
-    fn mistakes(&self, found: &mut Vec<Mistake>) {
+    fn mistakes(&self, found: &mut Vec<Diagnostic>) {
         let lists = [("headers", &*self.headers), ("expose", &*self.expose)];
-        for (key, fault) in tollgate_http::cors::faults(&self.origins, self.credentials, lists) {
-            let path = vec!["web".to_owned(), key.to_owned()];
-            found.push(Mistake { path, fault });
-        }
+        let errors = tollgate_http::cors::errors(&self.origins, self.credentials, lists);
+        found.extend(errors.into_iter().map(|it| it.below(&["web"])));
     }
 }
 

@@ -28,7 +28,7 @@ use rules::{HttpRule, RuleMatch, Rules};
 use std::{pin::Pin, rc::Rc, sync::Arc};
 use template::NotText;
 use tollgate_http::{Body, Translator};
-use values::Mistake;
+use values::Diagnostic;
 
 /// The JSON transcoding of a listener: settings and rules of its descriptor set.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl JsonTranscoding {
     ///
     /// # Errors
     /// Mistakes in the settings or the set.
-    pub(crate) fn load(settings: &Transcode) -> Result<Self, Vec<Mistake>> {
+    pub(crate) fn load(settings: &Transcode) -> Result<Self, Vec<Diagnostic>> {
         Ok(Self { rules: Rules::load(settings)?, settings: settings.clone() })
     }
 

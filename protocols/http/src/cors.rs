@@ -3,7 +3,7 @@
 use crate::{body::Body, settings::CorsSettings};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, request};
 use std::time::Duration;
-use values::Fault;
+use values::Diagnostic;
 
 pub(crate) const REFUSED: operation::Violation =
     operation::Violation(operation::EndReason::OriginRefused.as_str());
@@ -166,12 +166,12 @@ pub(crate) fn preflight_method(head: &request::Parts) -> Option<Method> {
     head.headers.get(header::ACCESS_CONTROL_REQUEST_METHOD)?.as_bytes().try_into().ok()
 }
 
-/// The faults of CORS settings, each with its key.
-pub fn faults(
+/// The errors of CORS settings.
+pub fn errors(
     origins: &[String],
     credentials: bool,
     lists: [(&'static str, &[String]); 2],
-) -> Vec<(&'static str, Fault)> {
+) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     for origin in origins.iter().filter(|origin| *origin != "*") {
         let site = origin.split_once("://").filter(|(scheme, host)| {
@@ -179,35 +179,35 @@ pub fn faults(
         });
         if site.is_none() {
             let hint = "write scheme, host and port as browsers do: `https://shop.example`";
-            found.push(("origins", Fault::new(format!("`{origin}` is no origin"), hint)));
+            found.push(Diagnostic::at(&["origins"], format!("`{origin}` is no origin"), hint));
         }
     }
     if credentials && origins.iter().any(|origin| origin == "*") {
         let hint = "name the origins, or leave `credentials` out";
         let message = "`credentials` for every origin would let any page act as its visitor";
-        found.push(("credentials", Fault::new(message, hint)));
+        found.push(Diagnostic::at(&["credentials"], message, hint));
     }
     for (key, names) in lists {
         for name in names.iter().filter(|it| HeaderName::try_from(*it).is_err()) {
             let message = format!("`{name}` can't be the name of a header");
-            found.push((key, Fault::new(message, "letters, digits and `-`")));
+            found.push(Diagnostic::at(&[key], message, "letters, digits and `-`"));
         }
     }
     found
 }
 
-/// The faults of a listener's or a route's `cors`.
-pub(crate) fn faults_of(settings: &CorsSettings) -> Vec<(&'static str, Fault)> {
+/// The errors of a listener's or a route's `cors`.
+pub(crate) fn errors_of(settings: &CorsSettings) -> Vec<Diagnostic> {
     let CorsSettings { origins, credentials, headers, expose, methods, .. } = settings;
-    let mut found = faults(origins, *credentials, [("headers", headers), ("expose", expose)]);
+    let mut found = errors(origins, *credentials, [("headers", headers), ("expose", expose)]);
     if origins.is_empty() {
         let hint = "such as `[\"https://shop.example\"]`, or `[\"*\"]` for all";
-        found.push(("origins", Fault::new("no site is named", hint)));
+        found.push(Diagnostic::at(&["origins"], "no site is named", hint));
     }
     for method in methods {
         if method.parse::<Method>().is_err() || method.bytes().any(|b| b.is_ascii_lowercase()) {
             let message = format!("`{method}` is no method");
-            found.push(("methods", Fault::new(message, "in capitals, such as `GET`")));
+            found.push(Diagnostic::at(&["methods"], message, "in capitals, such as `GET`"));
         }
     }
     found

@@ -1,7 +1,7 @@
 //! The checked configuration of a plain HTTP listener, shared by all workers.
 
 use crate::{
-    cors::{Cors, faults_of},
+    cors::{Cors, errors_of},
     header_policy::{ForwardedStyle, HeaderPolicy, ViaHeader},
     plain_http::PlainHttp,
     routes::{Action, Routes, StatusSet},
@@ -9,7 +9,7 @@ use crate::{
     settings::{CorsSettings, ForwardedSetting, Settings, StatusRange},
 };
 use std::sync::Arc;
-use values::{Mistake, OneOrMore, Text};
+use values::{Diagnostic, OneOrMore, Text};
 
 /// A listener of plain HTTP.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl HttpListener {
     ///
     /// # Errors
     /// All mistakes in the settings, each with its path of keys.
-    pub fn new(settings: Settings, cluster: Option<&str>) -> Result<Self, Vec<Mistake>> {
+    pub fn new(settings: Settings, cluster: Option<&str>) -> Result<Self, Vec<Diagnostic>> {
         let defaults = settings.defaults();
         let cors = settings.cors.as_ref().map(cors).transpose()?;
         let mut routes = Routes::new(&settings.routes, defaults)?;
@@ -56,13 +56,12 @@ impl HttpListener {
 }
 
 /// CORS of routes that have no `cors` of their own.
-fn cors(settings: &CorsSettings) -> Result<Arc<Cors>, Vec<Mistake>> {
-    let faults = faults_of(settings);
-    if faults.is_empty() {
+fn cors(settings: &CorsSettings) -> Result<Arc<Cors>, Vec<Diagnostic>> {
+    let errors = errors_of(settings);
+    if errors.is_empty() {
         return Ok(Arc::new(Cors::of(settings)));
     }
-    let at = |key: &str| vec!["cors".to_owned(), key.to_owned()];
-    Err(faults.into_iter().map(|(key, fault)| Mistake { path: at(key), fault }).collect())
+    Err(errors.into_iter().map(|it| it.below(&["cors"])).collect())
 }
 
 fn statuses(ranges: &OneOrMore<Text<StatusRange>>) -> StatusSet {

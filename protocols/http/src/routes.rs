@@ -26,7 +26,7 @@ pub use statuses::StatusSet;
 use std::{sync::Arc, time::Duration};
 pub use targets::WeightedClusters;
 pub use template::Captures;
-use values::Mistake;
+use values::Diagnostic;
 
 /// The routes of a listener, in configured order.
 #[derive(Clone, Debug)]
@@ -146,7 +146,7 @@ impl Routes {
     ///
     /// # Errors
     /// All mistakes.
-    pub fn new(settings: &[RouteSettings], defaults: Defaults) -> Result<Self, Vec<Mistake>> {
+    pub fn new(settings: &[RouteSettings], defaults: Defaults) -> Result<Self, Vec<Diagnostic>> {
         compile::routes(settings, defaults).map(Self::of)
     }
 

@@ -31,8 +31,8 @@ impl Check<'_> {
             plan.control = Some(control.0);
         }
         if let Some(Spanned { at, value: Some(file) }) = token_file {
-            if let Some(fault) = irregular_file(&file) {
-                self.report.add_fault(at, fault);
+            if let Some(error) = irregular_file(&file) {
+                self.report.add_diagnostic(at, error);
             }
             plan.token_file = Some(file);
         }

@@ -210,5 +210,5 @@ fn limit(written: &Opt<OrOff<Count>>, default: Option<usize>) -> Option<usize> {
 
 /// Parses the text of a file of endpoints.
 fn read_endpoints(text: &str, path: &Path) -> Result<Vec<EndpointPlan>, String> {
-    crate::config::endpoints(text, path).map_err(|problems| problems.to_string())
+    crate::config::endpoints(text, path).map_err(|errors| errors.to_string())
 }

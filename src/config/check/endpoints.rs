@@ -3,7 +3,7 @@
 use super::given;
 use crate::config::{
     file::{EndpointConfig, EndpointKeys},
-    problem::Report,
+    report::Report,
 };
 use cluster::EndpointPlan;
 use std::collections::BTreeSet;

@@ -3,7 +3,7 @@
 use super::Check;
 use std::path::{Path, PathBuf};
 use values::spanned::Spanned;
-use values::{Fault, irregular_file, irregular_log};
+use values::{Diagnostic, irregular_file, irregular_log};
 
 impl Check<'_> {
     /// A file to read. It may be missing so far, but must not be anything but a regular file.
@@ -22,13 +22,13 @@ impl Check<'_> {
     fn path(
         &mut self,
         Spanned { at, value }: Spanned<String>,
-        wrong: impl Fn(&Path) -> Option<Fault>,
+        wrong: impl Fn(&Path) -> Option<Diagnostic>,
     ) -> Option<PathBuf> {
         let path = PathBuf::from(value?);
         if path.as_os_str().is_empty() {
             self.report.add(at, "the path is empty", "write the name of a file");
-        } else if let Some(fault) = wrong(&path) {
-            self.report.add_fault(at, fault);
+        } else if let Some(error) = wrong(&path) {
+            self.report.add_diagnostic(at, error);
         }
         Some(path)
     }

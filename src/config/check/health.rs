@@ -88,11 +88,11 @@ impl Check<'_> {
     ) -> Option<ProbePlan> {
         match written.plan(cluster, pooling) {
             Ok(plan) => Some(plan),
-            Err(mistakes) => {
-                for mistake in mistakes {
+            Err(errors) => {
+                for error in errors {
                     let mut path = vec!["clusters", cluster, "health_check", "probe"];
-                    path.extend(mistake.path.iter().map(String::as_str));
-                    self.report.add_fault(self.tree.place(&path), mistake.fault);
+                    path.extend(error.path.iter().map(String::as_str));
+                    self.report.add_diagnostic(self.tree.place(&path), error);
                 }
                 None
             }

@@ -10,7 +10,7 @@ use crate::{
     protocols,
 };
 use operation::Protocol;
-use values::Fault;
+use values::Diagnostic;
 use values::{
     Span, did_you_mean, nearest,
     spanned::{Spanned, TextList},
@@ -53,8 +53,8 @@ impl Policies<'_> {
         let globs: Vec<(Span, &str)> =
             written.iter().filter_map(|it| Some((it.at, it.value.as_deref()?))).collect();
         for (at, glob) in &globs {
-            if let Err(fault) = self.can_be(key, glob) {
-                self.report.add_fault(*at, fault);
+            if let Err(error) = self.can_be(key, glob) {
+                self.report.add_diagnostic(*at, error);
             }
         }
         // A protocol may report a value in another form, which the glob has to match.
@@ -62,8 +62,8 @@ impl Policies<'_> {
         let normal: Vec<String> = normal.collect();
         let written = globs.iter().map(|(_, text)| *text);
         let texts: Vec<&str> = written.chain(normal.iter().map(String::as_str)).collect();
-        for (index, fault) in made.add(key, &texts).err().unwrap_or_default() {
-            self.report.add_fault(globs.get(index).map_or(at, |(at, _)| *at), fault);
+        for (index, error) in made.add(key, &texts).err().unwrap_or_default() {
+            self.report.add_diagnostic(globs.get(index).map_or(at, |(at, _)| *at), error);
         }
     }
 
@@ -104,9 +104,9 @@ impl Policies<'_> {
     }
 
     /// Whether a key can have such a value.
-    fn can_be(&self, key: &str, glob: &str) -> Result<(), Fault> {
+    fn can_be(&self, key: &str, glob: &str) -> Result<(), Diagnostic> {
         if glob.len() > MAX_GLOB {
-            return Err(Fault::new("this is too long", format!("at most {MAX_GLOB} bytes")));
+            return Err(Diagnostic::new("this is too long", format!("at most {MAX_GLOB} bytes")));
         }
         let known: Vec<&str> = match key {
             "listener" => self.scope.names().collect(),
@@ -120,16 +120,19 @@ impl Policies<'_> {
         }
         let near = did_you_mean(nearest(glob, known.iter().copied()));
         let hint = format!("the {key}s here: {}", known.join(", "));
-        Err(Fault::new(format!("there is no {key} `{glob}`{near}"), hint))
+        Err(Diagnostic::new(format!("there is no {key} `{glob}`{near}"), hint))
     }
 
     /// Whether any of the listeners in question is suitable. `why_not` returns why one is not.
-    fn is_on_any(&self, why_not: impl Fn(&ListenerScope) -> Option<Fault>) -> Result<(), Fault> {
+    fn is_on_any(
+        &self,
+        why_not: impl Fn(&ListenerScope) -> Option<Diagnostic>,
+    ) -> Result<(), Diagnostic> {
         let mut wrong = Ok(());
         for listener in &self.reached {
             match why_not(listener) {
                 None => return Ok(()),
-                Some(fault) => wrong = wrong.and(Err(fault)),
+                Some(error) => wrong = wrong.and(Err(error)),
             }
         }
         wrong
@@ -150,7 +153,7 @@ impl Policies<'_> {
     }
 
     /// Whether an attribute can have such a value on any listener that has it.
-    fn has_form(&self, key: &str, glob: &str) -> Result<(), Fault> {
+    fn has_form(&self, key: &str, glob: &str) -> Result<(), Diagnostic> {
         let protocols = self.scope.listeners().iter().filter_map(|it| it.protocol);
         let knows: Vec<&Protocol> = protocols.filter(|it| scope::is_matchable(it, key)).collect();
         let form = |it: &&Protocol| it.value_formats.iter().find(|(name, ..)| *name == key);
@@ -158,7 +161,7 @@ impl Policies<'_> {
         for protocol in &knows {
             match form(protocol) {
                 Some((_, part, hint)) if !glob.contains(part) && !glob.contains('*') => {
-                    wrong = Some(Fault::new(format!("no `{key}` is `{glob}`"), *hint));
+                    wrong = Some(Diagnostic::new(format!("no `{key}` is `{glob}`"), *hint));
                 }
                 _ => return Ok(()),
             }
@@ -236,7 +239,7 @@ impl Policies<'_> {
 }
 
 /// The error if no resource of a listener matches.
-fn no_resource(listener: &ListenerScope, glob: &str) -> Option<Fault> {
+fn no_resource(listener: &ListenerScope, glob: &str) -> Option<Diagnostic> {
     let known = listener.resources.as_ref()?;
     if known.iter().any(|name| glob_matches(glob, name)) {
         return None;
@@ -247,7 +250,7 @@ fn no_resource(listener: &ListenerScope, glob: &str) -> Option<Fault> {
         _ if glob.contains('/') => format!("for paths there is `path`: `path: \"{glob}\"`"),
         _ => format!("the routes of `{}`: {}", listener.name, known.join(", ")),
     };
-    Some(Fault::new(format!("there is no route `{glob}`{near}"), hint))
+    Some(Diagnostic::new(format!("there is no route `{glob}`{near}"), hint))
 }
 
 /// Whether any operation of a listener can match.

@@ -4,7 +4,7 @@ use super::Check;
 use crate::{
     config::{
         PolicySource,
-        problem::Report,
+        report::Report,
         scope::{ListenerScope, Scope},
         yaml::Node,
     },
@@ -114,11 +114,11 @@ impl<'a> Policies<'a> {
         };
         match made? {
             Ok(action) => Some(action),
-            Err(mistakes) => {
-                for mistake in mistakes {
+            Err(errors) => {
+                for error in errors {
                     let mut path = vec![key];
-                    path.extend(mistake.path.iter().map(String::as_str));
-                    self.report.add_fault(self.place(&path), mistake.fault);
+                    path.extend(error.path.iter().map(String::as_str));
+                    self.report.add_diagnostic(self.place(&path), error);
                 }
                 None
             }

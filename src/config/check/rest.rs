@@ -1,4 +1,4 @@
-//! Checks of the valid rest of a protocol's settings, so that one run finds all problems.
+//! Checks of the valid rest of a protocol's settings, so that one run finds all diagnostics.
 
 use super::Check;
 use crate::{
@@ -27,10 +27,10 @@ impl Check<'_> {
                 self.is_wrong(value, key.map(|key| key.at)) || self.has_wrong(value)
             })
         };
-        let mistakes = rest.unreached(&unsure);
-        for mistake in mistakes {
-            let (at, _) = self.find_rest(listener, &mistake.path);
-            self.report.add_fault(at, mistake.fault);
+        let errors = rest.unreached(&unsure);
+        for error in errors {
+            let (at, _) = self.find_rest(listener, &error.path);
+            self.report.add_diagnostic(at, error);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use serde::de::{self, Unexpected};
 use std::fmt;
-use values::{Fault, Span, did_you_mean, hide, nearest};
+use values::{Diagnostic, Span, did_you_mean, hide, nearest};
 
 /// An error on its way to the reader that reports it.
 #[derive(Debug)]
@@ -10,14 +10,14 @@ pub(super) struct Error {
     /// Where it occurred, if known.
     pub(super) at: Option<Span>,
     /// `None` if it was reported already.
-    pub(super) fault: Option<Fault>,
+    pub(super) diagnostic: Option<Diagnostic>,
 }
 
 impl de::Error for Error {
     fn custom<T: fmt::Display>(message: T) -> Self {
         let text = message.to_string();
         let (message, hint) = text.split_once('\n').unwrap_or((&text, ""));
-        Error { at: None, fault: Some(Fault::new(message, hint)) }
+        Error { at: None, diagnostic: Some(Diagnostic::new(message, hint)) }
     }
 
     fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
@@ -49,7 +49,7 @@ impl de::Error for Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.fault.as_ref().map_or("", |fault| &fault.message))
+        f.write_str(self.diagnostic.as_ref().map_or("", |error| &error.message))
     }
 }
 

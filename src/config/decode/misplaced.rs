@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use std::{collections::BTreeSet, sync::LazyLock};
-use values::Fault;
+use values::Diagnostic;
 use values::did_you_mean;
 
 /// The maximum depth of nested maps.
@@ -31,11 +31,11 @@ static PLACES: LazyLock<Vec<SchemaPath>> = LazyLock::new(|| {
 
 /// The error for a key that a map does not have; `known` are the keys of the map, and `near` the
 /// one with a similar spelling.
-pub(super) fn unknown(key: &str, known: &[&str], near: Option<&str>) -> Fault {
+pub(super) fn unknown(key: &str, known: &[&str], near: Option<&str>) -> Diagnostic {
     if TLS.contains(&key) {
         let message = format!("unknown key `{key}`: TLS is not in this version");
         let hint = "let a proxy that ends TLS stand in front, and one that begins it behind";
-        return Fault::new(message, hint);
+        return Diagnostic::new(message, hint);
     }
     let have: Vec<&SchemaPath> = PLACES.iter().filter(|place| place.keys.contains(key)).collect();
     let below = if near.is_none() { below(&have, known) } else { Vec::new() };
@@ -45,13 +45,13 @@ pub(super) fn unknown(key: &str, known: &[&str], near: Option<&str>) -> Fault {
     let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     if !names.is_empty() {
         let message = format!("unknown key `{key}` here");
-        return Fault::new(message, format!("it is a key of {}", names.join(", and of ")));
+        return Diagnostic::new(message, format!("it is a key of {}", names.join(", and of ")));
     }
     let hint = match known {
         [] => "nothing can be set here".to_owned(),
         _ => format!("the keys here: {}", known.join(", ")),
     };
-    Fault::new(format!("unknown key `{key}`{}", did_you_mean(near)), hint)
+    Diagnostic::new(format!("unknown key `{key}`{}", did_you_mean(near)), hint)
 }
 
 /// Whether a key belongs to a map inside this map, rather than being a misspelt key of this map.

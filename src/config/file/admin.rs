@@ -8,7 +8,7 @@ use serde::de::{
 use std::{borrow::Cow, fmt, net::SocketAddr, path::PathBuf};
 use values::spanned::Opt;
 use values::spanned::Spanned;
-use values::{Fault, FromText, OrOff, to_serde_error};
+use values::{Diagnostic, FromText, OrOff, to_serde_error};
 
 /// The admin interface, as an address or with its keys.
 #[derive(Debug)]
@@ -86,19 +86,24 @@ const LONGEST_PATH: usize = 103;
 impl FromText for ControlAddress {
     const EXPECTED: &str = "`ip:port` or `unix:/PATH`";
 
-    fn from_text(text: &str) -> Result<Self, Fault> {
+    fn from_text(text: &str) -> Result<Self, Diagnostic> {
         let Some(path) = text.strip_prefix("unix:") else {
-            return SocketAddr::from_text(text).map(ControlAddress::Tcp).map_err(|fault| Fault {
-                hint: format!("{}; or `unix:/run/tollgate.sock`", fault.hint),
-                ..fault
+            return SocketAddr::from_text(text).map(ControlAddress::Tcp).map_err(|error| {
+                Diagnostic {
+                    hint: format!("{}; or `unix:/run/tollgate.sock`", error.hint),
+                    ..error
+                }
             });
         };
         if path.is_empty() || path.contains('\0') {
-            return Err(Fault::new("the socket has no path", "write `unix:/run/tollgate.sock`"));
+            return Err(Diagnostic::new(
+                "the socket has no path",
+                "write `unix:/run/tollgate.sock`",
+            ));
         }
         if path.len() > LONGEST_PATH {
             let message = format!("the path of the socket has {} bytes", path.len());
-            return Err(Fault::new(message, format!("at most {LONGEST_PATH}")));
+            return Err(Diagnostic::new(message, format!("at most {LONGEST_PATH}")));
         }
         Ok(ControlAddress::Unix(path.into()))
     }
@@ -127,8 +132,8 @@ mod tests {
             ("localhost:9902", "`localhost` is not an IP"),
             ("/run/a.sock", "/run/a.sock"),
         ] {
-            let fault = read(text).unwrap_err();
-            assert!(fault.message.contains(told), "{fault:?}");
+            let error = read(text).unwrap_err();
+            assert!(error.message.contains(told), "{error:?}");
         }
         assert!(read("localhost:1").unwrap_err().hint.contains("unix:/run/tollgate.sock"));
     }

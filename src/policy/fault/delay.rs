@@ -7,7 +7,7 @@ use serde::de::{
     Deserialize, Deserializer, Error, MapAccess, Visitor, value::MapAccessDeserializer,
 };
 use std::{borrow::Cow, fmt, time::Duration};
-use values::{FromText, Mistake, duration_text, spanned::Opt, to_serde_error};
+use values::{Diagnostic, FromText, duration_text, spanned::Opt, to_serde_error};
 
 /// A delay as people write it: a duration, or a map.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ const KEYS: &[&str] =
 
 impl DelaySetting {
     /// The delays, which are written under this key.
-    pub(super) fn check(self, at: &'static str) -> Result<LatencyDistribution, Mistake> {
+    pub(super) fn check(self, at: &'static str) -> Result<LatencyDistribution, Diagnostic> {
         let keys = match self {
             DelaySetting::Fixed(duration) => return Ok(LatencyDistribution(vec![(1.0, duration)])),
             DelaySetting::Spread(keys) => keys,
@@ -81,7 +81,7 @@ impl DelaySetting {
             _ => {
                 let hint = "write `{ min: 10ms, max: 50ms }`, or `{ p50: 10ms, p99: 200ms }`";
                 let message = "this is no range and no table of quantiles";
-                return Err(Mistake::new(&[at], message, hint));
+                return Err(Diagnostic::at(&[at], message, hint));
             }
         };
         let mut points: Vec<(f64, Duration)> = Vec::new();
@@ -90,7 +90,7 @@ impl DelaySetting {
             let Some(duration) = given(duration) else { continue };
             if points.last().is_some_and(|(_, before)| *before > duration) {
                 let message = format!("`{key}` is shorter than what comes before it");
-                return Err(Mistake::new(&[at, key], message, "durations must not fall"));
+                return Err(Diagnostic::at(&[at, key], message, "durations must not fall"));
             }
             points.push((share, duration));
         }

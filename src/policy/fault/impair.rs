@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{rc::Rc, time::Duration};
 use values::{
-    Mistake, Size, duration_text,
+    Diagnostic, Size, duration_text,
     spanned::{Opt, Spanned, opt_value},
 };
 
@@ -54,7 +54,7 @@ pub(super) struct Impairments {
 }
 
 impl ImpairmentSettings {
-    pub(super) fn check(self, mistakes: &mut Vec<Mistake>) -> Impairments {
+    pub(super) fn check(self, mistakes: &mut Vec<Diagnostic>) -> Impairments {
         let latency = value(self.latency).map(|written| written.check("latency")).transpose();
         let latency = latency.unwrap_or_else(|mistake| {
             mistakes.push(mistake);
@@ -63,7 +63,7 @@ impl ImpairmentSettings {
         let slice = value(self.slice).map(|slice| {
             if slice.size.is_none() {
                 let hint = "write how long a piece is: `slice: { size: 10B, pause: 5ms }`";
-                mistakes.push(Mistake::new(&["slice"], "the key `size` is missing", hint));
+                mistakes.push(Diagnostic::at(&["slice"], "the key `size` is missing", hint));
             }
             let pause = opt_value(slice.pause).unwrap_or(Duration::from_millis(1));
             Slicer { size: opt_value(slice.size).map_or(1, |size| size.0.max(1)), pause }
@@ -78,7 +78,7 @@ impl ImpairmentSettings {
         let to = value(self.to);
         if to.is_some() && impairments.is_none() {
             let hint = "it is for latency, slice, black_hole and slow_close: leave it out";
-            mistakes.push(Mistake::new(&["to"], "nothing here has a direction", hint));
+            mistakes.push(Diagnostic::at(&["to"], "nothing here has a direction", hint));
         }
         Impairments { to, ..impairments }
     }

@@ -1,7 +1,7 @@
 //! The part of a client's address that is used in a key: all of it, or its network.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use values::Fault;
+use values::Diagnostic;
 
 /// How many leading bits of a client's address count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,11 +38,11 @@ impl Prefix {
     }
 
     /// What is wrong with a part that begins like one of these, and is none.
-    pub(crate) fn fault(part: &str) -> Option<Fault> {
+    pub(crate) fn fault(part: &str) -> Option<Diagnostic> {
         part.strip_prefix("peer/")?;
         let hint = "write `peer`, `peer/64` (IPv6 by its first 64 bits, 33 to 128; IPv4 as a whole) or \
                     `peer/24/64` (IPv4 by its first 24 bits, 8 to 32, and IPv6 by 16 to 128)";
-        Some(Fault::new(format!("`{part}` is no part of an address"), hint))
+        Some(Diagnostic::new(format!("`{part}` is no part of an address"), hint))
     }
 
     /// The part's name in a config.

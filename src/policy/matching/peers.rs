@@ -5,7 +5,7 @@ use std::{
     io::{Cursor, Write},
     net::IpAddr,
 };
-use values::Fault;
+use values::Diagnostic;
 
 /// Some clients, by their addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,12 +26,12 @@ enum PeerPattern {
 const HINT: &str = "write an address, a network such as `10.0.0.0/8`, or a glob such as `10.0.*`";
 
 impl PeerMatcher {
-    pub(super) fn parse(text: &str) -> Result<Self, Fault> {
+    pub(super) fn parse(text: &str) -> Result<Self, Diagnostic> {
         let pattern = match text.split_once('/') {
             Some((address, bits)) => network(text, address, bits)?,
             None if is_glob(text) => PeerPattern::Glob(Glob::new(text)),
             None => {
-                let wrong = |_| Fault::new(format!("`{text}` is no IP address"), HINT);
+                let wrong = |_| Diagnostic::new(format!("`{text}` is no IP address"), HINT);
                 let address: IpAddr = text.parse().map_err(wrong)?;
                 let address = address.to_canonical();
                 PeerPattern::Network(address, bits_of(address))
@@ -65,8 +65,8 @@ impl PeerMatcher {
     }
 }
 
-fn network(text: &str, address: &str, bits: &str) -> Result<PeerPattern, Fault> {
-    let wrong = |why: String| Fault::new(format!("`{text}` is no network: {why}"), HINT);
+fn network(text: &str, address: &str, bits: &str) -> Result<PeerPattern, Diagnostic> {
+    let wrong = |why: String| Diagnostic::new(format!("`{text}` is no network: {why}"), HINT);
     let first: IpAddr =
         address.parse().map_err(|_| wrong(format!("`{address}` is no IP address")))?;
     let most = bits_of(first);
@@ -77,7 +77,7 @@ fn network(text: &str, address: &str, bits: &str) -> Result<PeerPattern, Fault> 
     if network != first {
         let message = format!("`{text}` is an address inside a network, and not the network");
         let hint = format!("write `{network}/{bits}`, or the address alone: `{first}`");
-        return Err(Fault::new(message, hint));
+        return Err(Diagnostic::new(message, hint));
     }
     // An IPv4-mapped IPv6 address.
     let canonical = first.to_canonical();

@@ -11,7 +11,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserialize, Deserializer, EnumAccess, Error, VariantAccess, Visitor};
 use std::{borrow::Cow, fmt, sync::Arc};
 use tcp::Exchange;
-use values::Mistake;
+use values::Diagnostic;
 
 /// How many bytes may be sent or expected.
 const LONGEST: usize = 4096;
@@ -61,7 +61,11 @@ impl WrittenProbe {
     }
 
     /// The probe of a cluster with these settings, or all that is wrong with them.
-    pub(crate) fn plan(self, cluster: &str, pooling: &Pooling) -> Result<ProbePlan, Vec<Mistake>> {
+    pub(crate) fn plan(
+        self,
+        cluster: &str,
+        pooling: &Pooling,
+    ) -> Result<ProbePlan, Vec<Diagnostic>> {
         let mut mistakes = Vec::new();
         let plan = match self {
             WrittenProbe::Tcp(settings) => ProbePlan::Tcp(settings.exchange(&mut mistakes)),
@@ -69,7 +73,7 @@ impl WrittenProbe {
                 if settings.replica_set.as_ref().is_some_and(String::is_empty) {
                     let hint = "write its name, or leave it out";
                     let path = ["mongo", "replica_set"];
-                    mistakes.push(Mistake::new(&path, "the name is empty", hint));
+                    mistakes.push(Diagnostic::at(&path, "the name is empty", hint));
                 }
                 ProbePlan::Mongo(Arc::new(mongo::MongoProbeContext::new(settings)))
             }
@@ -87,14 +91,14 @@ impl WrittenProbe {
 }
 
 impl TcpSettings {
-    fn exchange(self, mistakes: &mut Vec<Mistake>) -> Exchange {
+    fn exchange(self, mistakes: &mut Vec<Diagnostic>) -> Exchange {
         let sends = self.send.is_some() || self.send_hex.is_some();
         let expects = self.expect.is_some() || self.expect_hex.is_some();
         if sends && !expects {
             let key = if self.send.is_some() { "send" } else { "send_hex" };
             let message = "something is sent, and nothing expected";
             let hint = "write what the answer begins with: `expect: \"+PONG\"`";
-            mistakes.push(Mistake::new(&["tcp", key], message, hint));
+            mistakes.push(Diagnostic::at(&["tcp", key], message, hint));
         }
         Exchange {
             send: bytes(["send", "send_hex"], self.send, self.send_hex, mistakes),
@@ -108,10 +112,10 @@ fn bytes(
     [text_key, hex_key]: [&str; 2],
     text: Option<String>,
     hex: Option<String>,
-    mistakes: &mut Vec<Mistake>,
+    mistakes: &mut Vec<Diagnostic>,
 ) -> Bytes {
     let mut mistake = |key: &str, message: String, hint: &str| {
-        mistakes.push(Mistake::new(&["tcp", key], message, hint));
+        mistakes.push(Diagnostic::at(&["tcp", key], message, hint));
     };
     let (key, bytes) = match (text, hex) {
         (None, None) => return Bytes::new(),

@@ -9,7 +9,7 @@ fn word(text: &str) -> Result<Switch<Bridge>, serde::de::value::Error> {
 
 fn wrong(json: serde_json::Value) -> Vec<String> {
     let mistakes = read(json).unwrap().mistakes();
-    mistakes.iter().map(|it| format!("{}: {}", it.path.join("."), it.fault.message)).collect()
+    mistakes.iter().map(|it| format!("{}: {}", it.path.join("."), it.message)).collect()
 }
 
 #[test]

@@ -8,7 +8,7 @@ use prost_reflect::{
     Value,
 };
 use std::{path::Path, sync::Arc};
-use values::Mistake;
+use values::Diagnostic;
 
 /// Maximum size of a descriptor set, in bytes.
 const MAX_DESCRIPTOR_SET: u64 = 64 << 20;
@@ -71,10 +71,10 @@ pub(crate) enum RuleMatch {
 
 impl Rules {
     /// Reads the descriptor file and its rules.
-    pub(crate) fn load(settings: &Transcode) -> Result<Self, Vec<Mistake>> {
+    pub(crate) fn load(settings: &Transcode) -> Result<Self, Vec<Diagnostic>> {
         let file = &settings.descriptors;
         let wrong = |message: String, hint: &str| {
-            vec![Mistake::new(&["transcode", "descriptors"], message, hint)]
+            vec![Diagnostic::at(&["transcode", "descriptors"], message, hint)]
         };
         let protoc = "write it with `protoc --include_imports --descriptor_set_out=FILE …`";
         let unreadable = |error: std::io::Error| {
@@ -88,7 +88,7 @@ impl Rules {
     }
 
     /// The rules of a descriptor set.
-    pub(crate) fn new(pool: DescriptorPool, settings: &Transcode) -> Result<Self, Vec<Mistake>> {
+    pub(crate) fn new(pool: DescriptorPool, settings: &Transcode) -> Result<Self, Vec<Diagnostic>> {
         let mut it = Self { pool: pool.clone(), rules: Vec::new(), names: Vec::new() };
         let mut mistakes = Vec::new();
         let file = &settings.descriptors;
@@ -97,7 +97,7 @@ impl Rules {
                 let message = format!("there is no service `{name}` in `{file}`");
                 let known: Vec<_> = pool.services().map(|it| it.full_name().to_owned()).collect();
                 let hint = format!("it has {}", known.join(", "));
-                mistakes.push(Mistake::new(&["transcode", "services"], message, hint));
+                mistakes.push(Diagnostic::at(&["transcode", "services"], message, hint));
             }
         }
         for service in pool.services() {
@@ -110,14 +110,14 @@ impl Rules {
                 }
                 if let Err(message) = it.add(&method, settings.unbound_methods) {
                     let message = format!("`{}` in `{file}`: {message}", method.full_name());
-                    mistakes.push(Mistake::new(&["transcode", "descriptors"], message, ""));
+                    mistakes.push(Diagnostic::at(&["transcode", "descriptors"], message, ""));
                 }
             }
         }
         if it.rules.is_empty() && mistakes.is_empty() {
             let message = format!("no method in `{file}` has a `google.api.http` rule");
             let hint = "add rules, or set `unbound_methods: true`";
-            mistakes.push(Mistake::new(&["transcode", "descriptors"], message, hint));
+            mistakes.push(Diagnostic::at(&["transcode", "descriptors"], message, hint));
         }
         it.rules.sort_by(|a, b| a.template.order().cmp(&b.template.order()));
         it.names.sort();

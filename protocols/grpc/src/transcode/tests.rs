@@ -348,7 +348,7 @@ fn a_descriptor_set_is_read_from_its_file_and_mistakes_name_it() {
         match JsonTranscoding::load(&settings) {
             Ok(_) => Vec::new(),
             Err(mistakes) => {
-                mistakes.into_iter().map(|it| (it.path[1].clone(), it.fault.message)).collect()
+                mistakes.into_iter().map(|it| (it.path[1].clone(), it.message)).collect()
             }
         }
     };

@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, Version, uri::PathAndQuery};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use values::{Mistake, Text};
+use values::{Diagnostic, Text};
 
 /// `user-agent` of checks.
 const USER_AGENT: &str = "tollgate-health-check";
@@ -67,7 +67,7 @@ impl HttpCheck {
         settings: CheckSettings,
         version: Version,
         host: &str,
-    ) -> Result<Self, Vec<Mistake>> {
+    ) -> Result<Self, Vec<Diagnostic>> {
         let mistakes = settings.mistakes();
         if !mistakes.is_empty() {
             return Err(mistakes);
@@ -122,10 +122,10 @@ impl HttpCheck {
 }
 
 impl CheckSettings {
-    fn mistakes(&self) -> Vec<Mistake> {
+    fn mistakes(&self) -> Vec<Diagnostic> {
         let mut mistakes = Vec::new();
         let mut mistake = |path: &[&str], message: String, hint: &str| {
-            mistakes.push(Mistake::new(path, message, hint));
+            mistakes.push(Diagnostic::at(path, message, hint));
         };
         if let Some(path) = &self.path
             && !(path.starts_with('/') && is_path(path))

@@ -16,36 +16,37 @@ use crate::settings::{
 use crate::{cors::Cors, mirror::DEFAULT_MAX_BODY};
 use http::Method;
 use std::{sync::Arc, time::Duration};
-use values::{Fault, Mistake, OneOrMore, Size, Text};
+use values::{Diagnostic, OneOrMore, Size, Text};
 
 /// Largest `max_body` of retries and mirrors.
 const MAX_BODY_KEPT: u64 = 16 << 20;
 
 /// A position in the config, and the list that mistakes are added to.
-pub(super) struct MistakeScope<'a> {
+pub(super) struct DiagnosticScope<'a> {
     keys: Vec<String>,
-    mistakes: &'a mut Vec<Mistake>,
+    mistakes: &'a mut Vec<Diagnostic>,
 }
 
-impl MistakeScope<'_> {
+impl DiagnosticScope<'_> {
     /// The position at these keys below.
-    fn below(&mut self, keys: &[&str]) -> MistakeScope<'_> {
+    fn below(&mut self, keys: &[&str]) -> DiagnosticScope<'_> {
         let keys = self.keys.iter().cloned().chain(keys.iter().map(|&key| key.to_owned()));
-        MistakeScope { keys: keys.collect(), mistakes: self.mistakes }
+        DiagnosticScope { keys: keys.collect(), mistakes: self.mistakes }
     }
 
-    fn report_error(&mut self, keys: &[&str], fault: Fault) {
-        let MistakeScope { keys, mistakes } = self.below(keys);
-        mistakes.push(Mistake { path: keys, fault });
+    /// Reports an error of the value at these keys.
+    fn report_error(&mut self, keys: &[&str], error: Diagnostic) {
+        let DiagnosticScope { keys, mistakes } = self.below(keys);
+        mistakes.push(error.below(&keys));
     }
 
     fn report(&mut self, keys: &[&str], message: impl Into<String>, hint: impl Into<String>) {
-        self.report_error(keys, Fault::new(message, hint));
+        self.report_error(keys, Diagnostic::new(message, hint));
     }
 
-    /// The value, or `None` after reporting the fault.
-    fn ok_or_report<T>(&mut self, keys: &[&str], result: Result<T, Fault>) -> Option<T> {
-        result.map_err(|fault| self.report_error(keys, fault)).ok()
+    /// The value, or `None` after reporting the error.
+    fn ok_or_report<T>(&mut self, keys: &[&str], result: Result<T, Diagnostic>) -> Option<T> {
+        result.map_err(|error| self.report_error(keys, error)).ok()
     }
 }
 
@@ -53,12 +54,16 @@ impl MistakeScope<'_> {
 pub(super) fn routes(
     settings: &[RouteSettings],
     defaults: Defaults,
-) -> Result<Vec<Arc<Route>>, Vec<Mistake>> {
+) -> Result<Vec<Arc<Route>>, Vec<Diagnostic>> {
     let mut mistakes = Vec::new();
     let mut list = Vec::new();
     for (at, settings) in settings.iter().enumerate() {
         let keys = vec!["routes".to_owned(), at.to_string()];
-        list.extend(route(settings, defaults, &mut MistakeScope { keys, mistakes: &mut mistakes }));
+        list.extend(route(
+            settings,
+            defaults,
+            &mut DiagnosticScope { keys, mistakes: &mut mistakes },
+        ));
     }
     mistakes.extend(unreachable_routes(settings, &|_| false));
     if mistakes.is_empty() { Ok(list.into_iter().map(Arc::new).collect()) } else { Err(mistakes) }
@@ -69,14 +74,14 @@ pub(super) fn routes(
 pub fn unreachable_routes(
     settings: &[RouteSettings],
     unsure: &dyn Fn(usize) -> bool,
-) -> Vec<Mistake> {
+) -> Vec<Diagnostic> {
     let mut mistakes = Vec::new();
     let every = MatchSettings::default();
     let mut before: Vec<(&Arc<str>, Option<&MatchSettings>, bool)> = Vec::new();
     for (at, route) in settings.iter().enumerate() {
         let (name, matched) = (&route.name.0.0, route.matches.as_ref().unwrap_or(&every));
         let mut tell = |message, hint: String| {
-            mistakes.push(Mistake::new(&["routes", &at.to_string(), "name"], message, hint));
+            mistakes.push(Diagnostic::at(&["routes", &at.to_string(), "name"], message, hint));
         };
         let sure = !unsure(at);
         let taken = |(_, other, any): &&(_, Option<&MatchSettings>, _)| {
@@ -93,7 +98,7 @@ pub fn unreachable_routes(
             );
         }
         let mut told = Vec::new();
-        let mut nowhere = MistakeScope { keys: Vec::new(), mistakes: &mut told };
+        let mut nowhere = DiagnosticScope { keys: Vec::new(), mistakes: &mut told };
         let test = matches::matching(matched, &mut nowhere);
         let any = sure && test.is_some_and(|test| test.matches_all());
         before.push((name, sure.then_some(matched), any));
@@ -104,7 +109,7 @@ pub fn unreachable_routes(
 fn route(
     settings: &RouteSettings,
     defaults: Defaults,
-    place: &mut MistakeScope<'_>,
+    place: &mut DiagnosticScope<'_>,
 ) -> Option<Route> {
     let name = &*settings.name.0.0;
     let matched = settings.matches.clone().unwrap_or_default();
@@ -167,7 +172,7 @@ fn route(
 fn timeouts(
     settings: &RouteSettings,
     defaults: Defaults,
-    place: &mut MistakeScope<'_>,
+    place: &mut DiagnosticScope<'_>,
 ) -> (Option<Duration>, Option<Duration>) {
     let timeout = settings.timeout.map_or(defaults.timeout, |it| it.0);
     let total = match settings.total_timeout {
@@ -185,7 +190,7 @@ fn timeouts(
 fn retry_policy(
     settings: &RetrySettings,
     timeout: Option<Duration>,
-    place: &mut MistakeScope<'_>,
+    place: &mut DiagnosticScope<'_>,
 ) -> RetryPolicy {
     let longer = |try_: Text<Duration>| timeout.is_some_and(|timeout| try_.0 > timeout);
     if settings.per_try_timeout.is_some_and(longer) {
@@ -207,27 +212,27 @@ fn retry_policy(
 fn cors(
     settings: &CorsSettings,
     defaults: Defaults,
-    place: &mut MistakeScope<'_>,
+    place: &mut DiagnosticScope<'_>,
 ) -> Option<Arc<Cors>> {
     if defaults.whole {
         let hint = "write `web: { origins: [\"https://shop.example\"] }` beside `routes`";
         place.report(&[], "whose pages may call is said by `web`, for all routes of gRPC", hint);
         return None;
     }
-    for (key, fault) in crate::cors::faults_of(settings) {
-        place.report_error(&[key], fault);
+    for error in crate::cors::errors_of(settings) {
+        place.report_error(&[], error);
     }
     Some(Arc::new(Cors::of(settings)))
 }
 
 /// Checks how much of a body is kept.
-fn check_max_body(most: Option<Text<Size>>, place: &mut MistakeScope<'_>) {
+fn check_max_body(most: Option<Text<Size>>, place: &mut DiagnosticScope<'_>) {
     if most.is_some_and(|most| most.0.0 > MAX_BODY_KEPT) {
         place.report(&["max_body"], "so much is not kept for each request", "at most `16MiB`");
     }
 }
 
-fn mirror(settings: &MirrorSettings, place: &mut MistakeScope<'_>) -> Mirror {
+fn mirror(settings: &MirrorSettings, place: &mut DiagnosticScope<'_>) -> Mirror {
     check_max_body(settings.max_body, place);
     Mirror {
         cluster: settings.cluster.as_str().into(),
@@ -237,7 +242,7 @@ fn mirror(settings: &MirrorSettings, place: &mut MistakeScope<'_>) -> Mirror {
 }
 
 /// Parses methods.
-fn methods(list: &OneOrMore<String>, place: &mut MistakeScope<'_>) -> Box<[Method]> {
+fn methods(list: &OneOrMore<String>, place: &mut DiagnosticScope<'_>) -> Box<[Method]> {
     let mut methods = Vec::new();
     for (at, name) in list.0.iter().enumerate() {
         let upper = name.to_ascii_uppercase();
@@ -256,7 +261,10 @@ fn methods(list: &OneOrMore<String>, place: &mut MistakeScope<'_>) -> Box<[Metho
     methods.into()
 }
 
-fn upgrades(settings: Option<&UpgradeSettings>, place: &mut MistakeScope<'_>) -> AllowedUpgrades {
+fn upgrades(
+    settings: Option<&UpgradeSettings>,
+    place: &mut DiagnosticScope<'_>,
+) -> AllowedUpgrades {
     match settings {
         None | Some(UpgradeSettings::All(false)) => AllowedUpgrades::None,
         Some(UpgradeSettings::All(true)) => AllowedUpgrades::All,

@@ -3,7 +3,7 @@
 use super::template::{Captures, unknown_capture};
 use http::{HeaderMap, HeaderName, HeaderValue, request};
 use std::{fmt::Write, net::SocketAddr, sync::Arc};
-use values::Fault;
+use values::Diagnostic;
 
 /// Values of variables that the request's head does not have.
 #[derive(Clone, Copy, Debug)]
@@ -73,12 +73,12 @@ const VARIABLES: [(&str, ValuePiece); 8] = [
 
 impl EditValue {
     /// Parses a value; `names` are the captures of the match.
-    pub(super) fn new(text: &str, route: &str, names: &[Arc<str>]) -> Result<Self, Fault> {
+    pub(super) fn new(text: &str, route: &str, names: &[Arc<str>]) -> Result<Self, Diagnostic> {
         let pieces = pieces(text, names)?;
         let plain: String = pieces.iter().filter_map(ValuePiece::text).collect();
         let Ok(fixed) = HeaderValue::from_str(&plain) else {
             let message = format!("a header can't have the value {text:?}");
-            return Err(Fault::new(message, "one line, of printable ASCII characters"));
+            return Err(Diagnostic::new(message, "one line, of printable ASCII characters"));
         };
         if pieces.iter().all(|piece| piece.text().is_some()) {
             return Ok(EditValue::Fixed(fixed));
@@ -93,7 +93,7 @@ impl EditValue {
     }
 }
 
-fn pieces(text: &str, names: &[Arc<str>]) -> Result<Vec<ValuePiece>, Fault> {
+fn pieces(text: &str, names: &[Arc<str>]) -> Result<Vec<ValuePiece>, Diagnostic> {
     let mut pieces = Vec::new();
     let mut left = text;
     while let Some((before, after)) = left.split_once('%') {
@@ -106,7 +106,7 @@ fn pieces(text: &str, names: &[Arc<str>]) -> Result<Vec<ValuePiece>, Fault> {
         let variable = after.strip_prefix('{').and_then(|after| after.split_once('}'));
         let Some((variable, after)) = variable else {
             let message = format!("`{text}` has a `%` that begins no variable");
-            return Err(Fault::new(message, "write `%%` for a percent sign, or `%{peer_ip}`"));
+            return Err(Diagnostic::new(message, "write `%%` for a percent sign, or `%{peer_ip}`"));
         };
         pieces.push(ValuePiece::variable(variable, names)?);
         left = after;
@@ -116,13 +116,13 @@ fn pieces(text: &str, names: &[Arc<str>]) -> Result<Vec<ValuePiece>, Fault> {
 }
 
 impl ValuePiece {
-    fn variable(name: &str, names: &[Arc<str>]) -> Result<Self, Fault> {
+    fn variable(name: &str, names: &[Arc<str>]) -> Result<Self, Diagnostic> {
         if let Some((_, piece)) = VARIABLES.iter().find(|(it, _)| *it == name) {
             return Ok(piece.clone());
         }
         if let Some(header) = name.strip_prefix("header.") {
             let wrong =
-                || Fault::new(format!("`{header}` can't be a header"), "`%{header.accept}`");
+                || Diagnostic::new(format!("`{header}` can't be a header"), "`%{header.accept}`");
             return header.parse().map(ValuePiece::Header).map_err(|_| wrong());
         }
         if let Some(capture) = name.strip_prefix("capture.") {
@@ -132,7 +132,7 @@ impl ValuePiece {
         }
         let known: Vec<_> = VARIABLES.iter().map(|(name, _)| *name).collect();
         let hint = format!("there are {}, header.NAME and capture.NAME", known.join(", "));
-        Err(Fault::new(format!("there is no variable `{name}`"), hint))
+        Err(Diagnostic::new(format!("there is no variable `{name}`"), hint))
     }
 
     fn text(&self) -> Option<&str> {

@@ -1,33 +1,33 @@
 //! Regular expressions of bounded size.
 
 use regex::{Regex, RegexBuilder, bytes};
-use values::Fault;
+use values::Diagnostic;
 
 /// Largest compiled size, in bytes.
 const LARGEST: usize = 1 << 20;
 
 /// Compiles a regex that must match a whole text.
-pub(super) fn whole(text: &str) -> Result<Regex, Fault> {
+pub(super) fn whole(text: &str) -> Result<Regex, Diagnostic> {
     anywhere(text)?;
     anywhere(&format!("^(?:{text})$"))
 }
 
 /// Compiles a regex that must match all bytes.
-pub(super) fn whole_bytes(text: &str) -> Result<bytes::Regex, Fault> {
+pub(super) fn whole_bytes(text: &str) -> Result<bytes::Regex, Diagnostic> {
     anywhere(text)?;
     let regex = bytes::RegexBuilder::new(&format!("^(?:{text})$")).size_limit(LARGEST).build();
-    regex.map_err(|error| fault(text, &error))
+    regex.map_err(|error| invalid(text, &error))
 }
 
 /// Compiles a regex that may match any part of a text.
-pub(super) fn anywhere(text: &str) -> Result<Regex, Fault> {
-    RegexBuilder::new(text).size_limit(LARGEST).build().map_err(|error| fault(text, &error))
+pub(super) fn anywhere(text: &str) -> Result<Regex, Diagnostic> {
+    RegexBuilder::new(text).size_limit(LARGEST).build().map_err(|error| invalid(text, &error))
 }
 
-fn fault(text: &str, error: &regex::Error) -> Fault {
+fn invalid(text: &str, error: &regex::Error) -> Diagnostic {
     if let regex::Error::CompiledTooBig(_) = error {
         let message = format!("the regular expression `{text}` is too large");
-        return Fault::new(
+        return Diagnostic::new(
             message,
             "smaller counts in `{…}` help, and `[0-9]` in the place of `\\d`",
         );
@@ -38,7 +38,7 @@ fn fault(text: &str, error: &regex::Error) -> Fault {
     let what = told.lines().last().unwrap_or_default();
     let what = what.strip_prefix("error: ").unwrap_or(what);
     let hint = "a backslash before `. + * ? ( ) [ ] { } | ^ $` makes it a plain character";
-    Fault::new(format!("`{text}` is no regular expression: {what}"), hint)
+    Diagnostic::new(format!("`{text}` is no regular expression: {what}"), hint)
 }
 
 #[cfg(test)]
@@ -55,10 +55,10 @@ mod tests {
 
     #[test]
     fn an_invalid_regex_is_reported_with_its_text() {
-        let fault = whole("/v(").unwrap_err();
-        assert_eq!(fault.message, "`/v(` is no regular expression: unclosed group");
-        let fault = whole("a)(b").unwrap_err();
-        assert!(fault.message.contains("unopened group"), "{fault:?}");
+        let error = whole("/v(").unwrap_err();
+        assert_eq!(error.message, "`/v(` is no regular expression: unclosed group");
+        let error = whole("a)(b").unwrap_err();
+        assert!(error.message.contains("unopened group"), "{error:?}");
         assert!(whole(r"\w{5000}").unwrap_err().message.contains("too large"));
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::normalize::{self, path_fault};
 use std::sync::Arc;
-use values::Fault;
+use values::Diagnostic;
 
 /// Captures of a match: parts of the path, percent-encoded as received. Costs nothing if no capture
 /// is used.
@@ -33,9 +33,9 @@ enum TemplateSegment {
 const SHAPE: &str = "write `/users/{id}/orders`, or `/files/{rest=**}` for all that follows";
 
 impl PathTemplate {
-    pub(super) fn new(text: &str) -> Result<Self, Fault> {
+    pub(super) fn new(text: &str) -> Result<Self, Diagnostic> {
         let segments = text.strip_prefix('/').ok_or_else(|| {
-            Fault::new(format!("`{text}` does not begin with a slash"), format!("`/{text}`"))
+            Diagnostic::new(format!("`{text}` does not begin with a slash"), format!("`/{text}`"))
         })?;
         let mut list = Vec::new();
         let mut rest = None;
@@ -45,7 +45,7 @@ impl PathTemplate {
             let Some(named) = named else {
                 if segment.contains(['{', '}', '*']) {
                     let message = format!("`{segment}` is neither text nor a name");
-                    return Err(Fault::new(message, SHAPE));
+                    return Err(Diagnostic::new(message, SHAPE));
                 }
                 list.push(TemplateSegment::Text(literal(&format!("/{segment}"))?[1..].into()));
                 continue;
@@ -60,10 +60,13 @@ impl PathTemplate {
                 }
                 Some((_, "**")) => {
                     let message = format!("`{segment}` is not at the end");
-                    return Err(Fault::new(message, "what takes all that follows comes last"));
+                    return Err(Diagnostic::new(message, "what takes all that follows comes last"));
                 }
                 Some(_) => {
-                    return Err(Fault::new(format!("`{segment}` is no name of a segment"), SHAPE));
+                    return Err(Diagnostic::new(
+                        format!("`{segment}` is no name of a segment"),
+                        SHAPE,
+                    ));
                 }
             }
         }
@@ -72,7 +75,7 @@ impl PathTemplate {
         for name in template.names() {
             if seen.contains(&&**name) {
                 let message = format!("`{name}` names two segments");
-                return Err(Fault::new(message, "give each a name of its own"));
+                return Err(Diagnostic::new(message, "give each a name of its own"));
             }
             seen.push(name);
         }
@@ -122,12 +125,15 @@ pub(super) struct PathFormat(Box<[TemplateSegment]>);
 
 impl PathFormat {
     /// Parses it; `names` are the captures of the match.
-    pub(super) fn new(text: &str, names: &[Arc<str>]) -> Result<Self, Fault> {
+    pub(super) fn new(text: &str, names: &[Arc<str>]) -> Result<Self, Diagnostic> {
         let mut pieces = Vec::new();
         let mut left = text;
         while let Some((before, after)) = left.split_once('{') {
             let Some((name, after)) = after.split_once('}') else {
-                return Err(Fault::new(format!("`{text}` has an open `{{`"), "write `{name}`"));
+                return Err(Diagnostic::new(
+                    format!("`{text}` has an open `{{`"),
+                    "write `{name}`",
+                ));
             };
             let Some(name) = names.iter().find(|known| ***known == *name) else {
                 return Err(unknown_capture(name, names));
@@ -173,7 +179,7 @@ impl TemplateSegment {
 }
 
 /// The match has no capture of this name.
-pub(super) fn unknown_capture(name: &str, names: &[Arc<str>]) -> Fault {
+pub(super) fn unknown_capture(name: &str, names: &[Arc<str>]) -> Diagnostic {
     let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
     let hint = match names.as_slice() {
         [] => {
@@ -183,38 +189,41 @@ pub(super) fn unknown_capture(name: &str, names: &[Arc<str>]) -> Fault {
         }
         names => format!("the match names {}", names.join(", ")),
     };
-    Fault::new(format!("the match names nothing `{name}`"), hint)
+    Diagnostic::new(format!("the match names nothing `{name}`"), hint)
 }
 
-fn capture_name(text: &str) -> Result<Arc<str>, Fault> {
+fn capture_name(text: &str) -> Result<Arc<str>, Diagnostic> {
     let odd = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
     if text.is_empty() || text.contains(odd) || text.starts_with(|c: char| c.is_ascii_digit()) {
         let message = format!("`{text}` can't be a name here");
-        return Err(Fault::new(message, "letters, digits and `_`, a letter first: `{user_id}`"));
+        return Err(Diagnostic::new(
+            message,
+            "letters, digits and `_`, a letter first: `{user_id}`",
+        ));
     }
     Ok(text.into())
 }
 
 /// A path from a config, in normal form.
-pub(super) fn literal(text: &str) -> Result<Box<str>, Fault> {
+pub(super) fn literal(text: &str) -> Result<Box<str>, Diagnostic> {
     if !text.starts_with('/') {
         let message = format!("`{text}` does not begin with a slash");
-        return Err(Fault::new(message, format!("write `/{text}`")));
+        return Err(Diagnostic::new(message, format!("write `/{text}`")));
     }
     if text.contains(['?', '#']) {
         let message = format!("`{text}` has more to it than a path");
-        return Err(Fault::new(message, "leave out the query: `query` matches by that"));
+        return Err(Diagnostic::new(message, "leave out the query: `query` matches by that"));
     }
     if let Some(fault) = path_fault(text) {
         let message = format!("`{text}` is refused wherever it comes from: {fault}");
-        return Err(Fault::new(message, "write it without, `%25` for a percent sign"));
+        return Err(Diagnostic::new(message, "write it without, `%25` for a percent sign"));
     }
     let odd = |c: char| !c.is_ascii_graphic() || matches!(c, '"' | '<' | '>' | '^' | '`' | '|');
     if let Some(odd) = text.chars().find(|c| odd(*c)) {
         let encoded: String =
             odd.encode_utf8(&mut [0; 4]).bytes().map(|byte| format!("%{byte:02X}")).collect();
         let message = format!("`{text}` has a character that a path can't have: {odd:?}");
-        return Err(Fault::new(message, format!("write `{encoded}` for it")));
+        return Err(Diagnostic::new(message, format!("write `{encoded}` for it")));
     }
     Ok(normalize::path(text).into())
 }

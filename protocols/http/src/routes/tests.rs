@@ -10,7 +10,7 @@ use crate::settings::Settings;
 use http::{HeaderValue, Request, request::Parts};
 use serde_json::Value;
 use std::sync::Arc;
-use values::Mistake;
+use values::Diagnostic;
 use written::read;
 
 /// Settings with these routes, as in a config.
@@ -25,7 +25,7 @@ fn routes(routes: Value) -> Routes {
         .unwrap_or_else(|mistakes| panic!("{mistakes:?}: {routes}"))
 }
 
-fn mistakes(routes: &Value) -> Vec<Mistake> {
+fn mistakes(routes: &Value) -> Vec<Diagnostic> {
     let settings = settings(routes);
     Routes::new(&settings.routes, settings.defaults()).err().unwrap_or_default()
 }

@@ -3,7 +3,7 @@
 use super::pattern;
 use crate::settings::ValueMatch;
 use regex::bytes::Regex;
-use values::Fault;
+use values::Diagnostic;
 
 /// A condition on a header or parameter. If it occurs more than once, one value must fulfil it.
 #[derive(Clone, Debug)]
@@ -36,8 +36,8 @@ enum ValueCheck {
 pub(super) type AnyValue<'a> = &'a dyn Fn(&dyn Fn(&[u8]) -> bool) -> bool;
 
 impl ValueTest {
-    /// Compiles it; a fault comes with its key.
-    pub(super) fn new(settings: &ValueMatch) -> Result<Self, (&'static str, Fault)> {
+    /// Compiles it.
+    pub(super) fn new(settings: &ValueMatch) -> Result<Self, Diagnostic> {
         let ValueMatch { exact, prefix, suffix, contains, regex, present, range, not } = settings;
         let mut tests = Vec::new();
         let bytes = |text: &String| text.as_bytes().into();
@@ -46,7 +46,7 @@ impl ValueTest {
         tests.extend(suffix.as_ref().map(|text| ValueCheck::Suffix(bytes(text))));
         tests.extend(contains.as_ref().map(|text| ValueCheck::Contains(bytes(text))));
         if let Some(regex) = regex {
-            let regex = pattern::whole_bytes(regex).map_err(|fault| ("regex", fault))?;
+            let regex = pattern::whole_bytes(regex).map_err(|error| error.below(&["regex"]))?;
             tests.push(ValueCheck::Regex(regex));
         }
         match range.as_deref() {
@@ -54,14 +54,15 @@ impl ValueTest {
             Some(&[from, to]) if from <= to => tests.push(ValueCheck::Range(from, to)),
             Some(_) => {
                 let hint = "write the first and the last, `[1, 9]`";
-                return Err(("range", Fault::new("a range needs two numbers in order", hint)));
+                let message = "a range needs two numbers in order";
+                return Err(Diagnostic::at(&["range"], message, hint));
             }
         }
         let more = !tests.is_empty() || not.is_some();
         let presence = match present {
             Some(false) if more => {
                 let message = "what is not there can't be anything";
-                return Err(("present", Fault::new(message, "leave out the other keys")));
+                return Err(Diagnostic::at(&["present"], message, "leave out the other keys"));
             }
             Some(false) => Presence::Forbidden,
             Some(true) => Presence::Needed,
@@ -69,11 +70,11 @@ impl ValueTest {
             None if not.is_some() => Presence::Free,
             None => {
                 let hint = "write what it has to be, or `present: true`";
-                return Err(("", Fault::new("this says nothing", hint)));
+                return Err(Diagnostic::new("this says nothing", hint));
             }
         };
         let not = not.as_ref().map(|not| ValueTest::new(not).map(Box::new)).transpose();
-        let not = not.map_err(|(_, fault)| ("not", fault))?;
+        let not = not.map_err(|error| Diagnostic { path: vec!["not".to_owned()], ..error })?;
         Ok(Self { tests: tests.into(), presence, not })
     }
 

@@ -3,7 +3,7 @@
 use schemars::{Schema, json_schema};
 use serde::ser::Serializer;
 use std::fmt;
-use values::{Fault, FromText, Show, is_digits};
+use values::{Diagnostic, FromText, Show, is_digits};
 
 /// Which headers pass on the client's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,10 +93,10 @@ fn word_of<T: PartialEq>(words: &'static [(&'static str, T)], value: &T) -> &'st
 impl FromText for ForwardedSetting {
     const EXPECTED: &str = "which headers tell of the client";
 
-    fn from_text(text: &str) -> Result<Self, Fault> {
+    fn from_text(text: &str) -> Result<Self, Diagnostic> {
         match FORWARDED.iter().find(|(word, _)| *word == text) {
             Some((_, it)) => Ok(*it),
-            None => Err(Fault::new(
+            None => Err(Diagnostic::new(
                 format!("unknown value `{text}`"),
                 "write one of x_forwarded, forwarded, both, off",
             )),
@@ -117,11 +117,11 @@ impl Show for ForwardedSetting {
 impl FromText for ViaName {
     const EXPECTED: &str = "a name for `via`";
 
-    fn from_text(text: &str) -> Result<Self, Fault> {
+    fn from_text(text: &str) -> Result<Self, Diagnostic> {
         let odd = |c: char| !(c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~:".contains(c));
         if text.is_empty() || text.len() > 64 || text.contains(odd) {
             let message = format!("`{text}` can't be the name of a proxy");
-            return Err(Fault::new(message, "1 to 64 letters, digits, `-`, `.` and `_`"));
+            return Err(Diagnostic::new(message, "1 to 64 letters, digits, `-`, `.` and `_`"));
         }
         Ok(ViaName(text.into()))
     }
@@ -140,7 +140,7 @@ impl Show for ViaName {
 impl FromText for StatusRange {
     const EXPECTED: &str = "a status such as `503` or `5xx`";
 
-    fn from_text(text: &str) -> Result<Self, Fault> {
+    fn from_text(text: &str) -> Result<Self, Diagnostic> {
         let status = |text: &str| {
             text.parse::<u16>().ok().filter(|it| is_digits(text) && (100..600).contains(it))
         };
@@ -155,7 +155,7 @@ impl FromText for StatusRange {
         };
         match range {
             Some((from, to)) if from <= to => Ok(StatusRange { from, to }),
-            _ => Err(Fault::new(
+            _ => Err(Diagnostic::new(
                 format!("`{text}` is no status"),
                 "write a status (`503`), a class (`5xx`) or a range (`500-504`), 100 to 599",
             )),
@@ -195,7 +195,7 @@ impl Show for StatusRange {
 impl FromText for RetryCondition {
     const EXPECTED: &str = "a condition such as `connect_failure`";
 
-    fn from_text(text: &str) -> Result<Self, Fault> {
+    fn from_text(text: &str) -> Result<Self, Diagnostic> {
         if let Some((_, it)) = CONDITIONS.iter().find(|(word, _)| *word == text) {
             return Ok(*it);
         }
@@ -204,7 +204,7 @@ impl FromText for RetryCondition {
             return Ok(RetryCondition::Grpc(code));
         }
         StatusRange::from_text(text).map(RetryCondition::Status).map_err(|_| {
-            Fault::new(
+            Diagnostic::new(
                 format!("`{text}` is nothing to retry on"),
                 "write connect_failure, reset, refused_stream, gateway_error, retriable_4xx, a \
                  status (503, 5xx, 500-504), or a gRPC status such as unavailable",

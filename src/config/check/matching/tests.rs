@@ -1,7 +1,7 @@
 //! Errors in a match that depend on the kind of the policy or of the listeners.
 
 use super::*;
-use crate::config::{Scope, decode, problem::Report, yaml};
+use crate::config::{Scope, decode, report::Report, yaml};
 use std::cell::RefCell;
 
 fn scope(listeners: &[(&str, Option<&str>)]) -> Scope {
@@ -14,7 +14,7 @@ fn scope(listeners: &[(&str, Option<&str>)]) -> Scope {
     Scope::new(listeners.iter().map(listener_scope).collect())
 }
 
-/// The problems of a match.
+/// The diagnostics of a match.
 fn problems_of(text: &str, scope: &Scope, about_connections: bool) -> Vec<String> {
     let tree = yaml::read(text).unwrap();
     let report = RefCell::new(Report::new("t", text));
@@ -28,7 +28,7 @@ fn problems_of(text: &str, scope: &Scope, about_connections: bool) -> Vec<String
         let made = policies.compile(written);
         policies.reaches_a_listener(tree.at, &made);
     }
-    let line = |it: &crate::config::Problem| format!("{}:{} {}", it.line, it.column, it.message);
+    let line = |it: &values::Diagnostic| format!("{}:{} {}", it.line(), it.column(), it.message);
     report.finish().0.iter().map(line).collect()
 }
 

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 use values::{
-    Fault, FromText, HostPort, InRange, Mistake, Target, keyword_schema, parse_keyword,
+    Diagnostic, FromText, HostPort, InRange, Target, keyword_schema, parse_keyword,
     spanned::{Opt, Spanned},
 };
 
@@ -109,7 +109,7 @@ pub enum OnStoreFailure {
 impl FromText for OnStoreFailure {
     const EXPECTED: &str = "`allow`, `refuse` or `local`";
 
-    fn from_text(text: &str) -> Result<Self, Fault> {
+    fn from_text(text: &str) -> Result<Self, Diagnostic> {
         parse_keyword(text, &OnStoreFailure::WORDS)
     }
 
@@ -188,13 +188,13 @@ pub struct DescriptorEntryPlan {
 
 impl Settings {
     /// The plan. Mistakes have paths relative to `shared`.
-    pub(crate) fn plan(self) -> Result<Plan, Vec<Mistake>> {
+    pub(crate) fn plan(self) -> Result<Plan, Vec<Diagnostic>> {
         let mut wrong = Vec::new();
         let store = self.store(&mut wrong);
         let timeout = given(&self.timeout).unwrap_or(TIMEOUT);
         if timeout > MAX_TIMEOUT {
             let message = "operations would wait too long for the store";
-            wrong.push(Mistake::new(&["shared", "timeout"], message, "at most `5s`"));
+            wrong.push(Diagnostic::at(&["shared", "timeout"], message, "at most `5s`"));
         }
         let on_failure = given(&self.on_store_failure).unwrap_or_default();
         let hash_key_file = self.hash_key_file.as_ref().and_then(|file| file.value.clone());
@@ -207,17 +207,21 @@ impl Settings {
         }
     }
 
-    fn attribute_hasher(&self, file: Option<&Path>, wrong: &mut Vec<Mistake>) -> AttributeHasher {
+    fn attribute_hasher(
+        &self,
+        file: Option<&Path>,
+        wrong: &mut Vec<Diagnostic>,
+    ) -> AttributeHasher {
         let plain = self.plain.as_ref().and_then(|list| list.value.as_ref());
         let plain = plain.into_iter().flatten();
         for (at, name) in plain.clone().enumerate().filter(|(_, name)| !is_attribute(name)) {
             let path = ["shared", "plain", &at.to_string()];
             let hint = "name attributes as in `key`: `plain: [user]`";
-            wrong.push(Mistake::new(&path, format!("unknown attribute `{name}`"), hint));
+            wrong.push(Diagnostic::at(&path, format!("unknown attribute `{name}`"), hint));
         }
         let key = file.and_then(|file| {
             let mut mistake = |message: String, hint: &str| {
-                wrong.push(Mistake::new(&["shared", "hash_key_file"], message, hint));
+                wrong.push(Diagnostic::at(&["shared", "hash_key_file"], message, hint));
             };
             let hint = "all who share the limit need a file with the same secret in its first line";
             let text = match values::read_text(file, MAX_KEY_FILE) {
@@ -240,18 +244,18 @@ impl Settings {
         AttributeHasher::new(key.as_ref().map(String::as_bytes), plain)
     }
 
-    fn store(&self, wrong: &mut Vec<Mistake>) -> Option<StorePlan> {
+    fn store(&self, wrong: &mut Vec<Diagnostic>) -> Option<StorePlan> {
         match (&self.redis, &self.rate_limit_service) {
             (Some(redis), None) => redis.value.as_ref()?.plan(wrong).map(StorePlan::Redis),
             (None, Some(service)) => service.value.as_ref()?.plan(wrong).map(StorePlan::Service),
             (None, None) => {
                 let hint = "write `redis: { address: … }` or `rate_limit_service: { … }`";
-                wrong.push(Mistake::new(&["shared"], "nobody is named who could decide", hint));
+                wrong.push(Diagnostic::at(&["shared"], "nobody is named who could decide", hint));
                 None
             }
             (Some(_), Some(_)) => {
                 let hint = "write `redis` or `rate_limit_service`";
-                wrong.push(Mistake::new(&["shared"], "a limit has one store", hint));
+                wrong.push(Diagnostic::at(&["shared"], "a limit has one store", hint));
                 None
             }
         }
@@ -259,17 +263,17 @@ impl Settings {
 }
 
 impl RedisSettings {
-    fn plan(&self, wrong: &mut Vec<Mistake>) -> Option<RedisPlan> {
+    fn plan(&self, wrong: &mut Vec<Diagnostic>) -> Option<RedisPlan> {
         let user = self.user.as_ref().and_then(|user| user.value.clone());
         if self.user.is_some() && self.password_file.is_none() {
             let hint = "write `password_file` too";
             let path = ["shared", "redis", "user"];
-            wrong.push(Mistake::new(&path, "a user logs in with a password", hint));
+            wrong.push(Diagnostic::at(&path, "a user logs in with a password", hint));
         }
         let file = self.password_file.as_ref().and_then(|file| file.value.as_deref());
         if let Some(fault) = file.and_then(values::irregular_file) {
             let path = ["shared", "redis", "password_file"];
-            wrong.push(Mistake::new(&path, fault.message, fault.hint));
+            wrong.push(Diagnostic::at(&path, fault.message, fault.hint));
         }
         Some(RedisPlan {
             address: address("redis", &self.address, wrong)?,
@@ -281,11 +285,11 @@ impl RedisSettings {
 }
 
 impl ServiceSettings {
-    fn plan(&self, wrong: &mut Vec<Mistake>) -> Option<ServicePlan> {
+    fn plan(&self, wrong: &mut Vec<Diagnostic>) -> Option<ServicePlan> {
         const KEY: &str = "rate_limit_service";
         let address = address(KEY, &self.address, wrong);
         let mut need = |key: &str, hint: &str| {
-            wrong.push(Mistake::new(&["shared", KEY, key], format!("`{key}` is missing"), hint));
+            wrong.push(Diagnostic::at(&["shared", KEY, key], format!("`{key}` is missing"), hint));
         };
         if self.domain.is_none() {
             need("domain", "it tells which of the service's configurations is meant");
@@ -298,12 +302,16 @@ impl ServiceSettings {
         let hint = "write what limits depend on: `[[{ key: user }]]`";
         let path = ["shared", KEY, "descriptors"];
         if descriptors.is_empty() || descriptors.iter().any(Vec::is_empty) {
-            wrong.push(Mistake::new(&path, "a descriptor has at least one entry", hint));
+            wrong.push(Diagnostic::at(&path, "a descriptor has at least one entry", hint));
         }
         let longest = descriptors.iter().map(Vec::len).max().unwrap_or(0).max(descriptors.len());
         if longest > MAX_DESCRIPTORS {
             let hint = format!("at most {MAX_DESCRIPTORS} descriptors, and entries in each");
-            wrong.push(Mistake::new(&path, "operations would be told at too great a length", hint));
+            wrong.push(Diagnostic::at(
+                &path,
+                "operations would be told at too great a length",
+                hint,
+            ));
         }
         let entry = |it: &EntrySettings| DescriptorEntryPlan {
             key: it.key.as_str().into(),
@@ -314,10 +322,10 @@ impl ServiceSettings {
     }
 }
 
-fn address(key: &str, written: &Opt<HostPort>, wrong: &mut Vec<Mistake>) -> Option<Target> {
+fn address(key: &str, written: &Opt<HostPort>, wrong: &mut Vec<Diagnostic>) -> Option<Target> {
     if written.is_none() {
         let hint = "write where it is: `host:port`";
-        wrong.push(Mistake::new(&["shared", key, "address"], "`address` is missing", hint));
+        wrong.push(Diagnostic::at(&["shared", key, "address"], "`address` is missing", hint));
     }
     given(written).map(|dialled| dialled.0)
 }
@@ -391,14 +399,14 @@ impl ServicePlan {
 mod tests {
     use super::*;
 
-    fn planned(text: &str) -> Result<Plan, Vec<Mistake>> {
+    fn planned(text: &str) -> Result<Plan, Vec<Diagnostic>> {
         crate::config::value::<Settings>(text).unwrap().plan()
     }
 
     /// Where something is wrong, and what.
     fn wrong(text: &str) -> Vec<(String, String)> {
         let wrong = planned(text).unwrap_err();
-        wrong.into_iter().map(|it| (it.path.join("."), it.fault.message)).collect()
+        wrong.into_iter().map(|it| (it.path.join("."), it.message)).collect()
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What is done with a request.
 
 use super::{
-    MistakeScope,
+    DiagnosticScope,
     edits::header,
     rewrites::{bare_host, new_path},
 };
@@ -16,7 +16,7 @@ use crate::{
     settings::{RedirectSettings, ReplySettings, RouteSettings, WeightedSettings},
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
-use values::Fault;
+use values::Diagnostic;
 
 /// Largest body of a fixed reply, in bytes.
 const LONGEST: usize = 64 << 10;
@@ -24,7 +24,7 @@ const LONGEST: usize = 64 << 10;
 pub(super) fn action(
     settings: &RouteSettings,
     matching: &RouteMatch,
-    place: &mut MistakeScope<'_>,
+    place: &mut DiagnosticScope<'_>,
 ) -> Option<Action> {
     let RouteSettings { cluster, clusters, redirect, reply, .. } = settings;
     let ways = [
@@ -64,7 +64,7 @@ pub(super) fn action(
 }
 
 /// Reports keys without effect on routes without service.
-fn check_unused(settings: &RouteSettings, place: &mut MistakeScope<'_>) {
+fn check_unused(settings: &RouteSettings, place: &mut DiagnosticScope<'_>) {
     for (key, is) in [
         ("timeout", settings.timeout.is_some()),
         ("total_timeout", settings.total_timeout.is_some()),
@@ -83,7 +83,10 @@ fn check_unused(settings: &RouteSettings, place: &mut MistakeScope<'_>) {
     }
 }
 
-fn weighted(list: &[WeightedSettings], place: &mut MistakeScope<'_>) -> Option<WeightedClusters> {
+fn weighted(
+    list: &[WeightedSettings],
+    place: &mut DiagnosticScope<'_>,
+) -> Option<WeightedClusters> {
     let weight = |it: &WeightedSettings| it.weight.map_or(1, |weight| weight.0.0);
     let weights: Vec<_> = list.iter().map(|it| (it.cluster.as_str(), weight(it))).collect();
     for (at, (name, _)) in weights.iter().enumerate() {
@@ -103,7 +106,7 @@ fn weighted(list: &[WeightedSettings], place: &mut MistakeScope<'_>) -> Option<W
 fn redirect(
     settings: &RedirectSettings,
     matching: &RouteMatch,
-    place: &mut MistakeScope<'_>,
+    place: &mut DiagnosticScope<'_>,
 ) -> Option<Redirect> {
     let RedirectSettings { status, scheme, host, port, path, prefix, query } = settings;
     let status = status.map_or(301, |status| status.0.0);
@@ -167,7 +170,7 @@ fn leads_back(settings: &RedirectSettings, matching: &RouteMatch) -> bool {
     scheme.is_none() && port.is_none() && same_host && same_path && same_query
 }
 
-fn reply(settings: &ReplySettings, place: &mut MistakeScope<'_>) -> Option<DirectResponse> {
+fn reply(settings: &ReplySettings, place: &mut DiagnosticScope<'_>) -> Option<DirectResponse> {
     let status = u16::try_from(settings.status.0.0).ok()?;
     let status = StatusCode::from_u16(status).ok()?;
     let body = settings.body.clone().unwrap_or_default();
@@ -185,7 +188,7 @@ fn reply(settings: &ReplySettings, place: &mut MistakeScope<'_>) -> Option<Direc
         let header = place.ok_or_report(&["headers", name], header(name));
         let value = HeaderValue::from_str(value).map_err(|_| {
             let message = format!("a header can't have the value {value:?}");
-            Fault::new(message, "one line, of printable ASCII characters")
+            Diagnostic::new(message, "one line, of printable ASCII characters")
         });
         if let Some((header, value)) = header.zip(place.ok_or_report(&["headers", name], value)) {
             headers.insert(header, value);

@@ -1,13 +1,13 @@
 //! Compiles header edits.
 
-use super::MistakeScope;
+use super::DiagnosticScope;
 use crate::{
     routes::edit::{EditValue, HeaderEdits},
     settings::EditSettings,
 };
 use http::HeaderName;
 use std::{collections::BTreeMap, sync::Arc};
-use values::Fault;
+use values::Diagnostic;
 
 /// Hop-by-hop headers (RFC 9110, 7.6.1), and headers that frame a message.
 const HOP_BY_HOP: [&str; 8] = [
@@ -22,18 +22,18 @@ const HOP_BY_HOP: [&str; 8] = [
 ];
 
 /// Parses the name of a header that may be edited.
-pub(super) fn header(name: &str) -> Result<HeaderName, Fault> {
+pub(super) fn header(name: &str) -> Result<HeaderName, Diagnostic> {
     let header = name.parse::<HeaderName>().map_err(|_| {
         let hint = "letters, digits and `-`, as in `x-version`";
-        Fault::new(format!("`{name}` can't be a header"), hint)
+        Diagnostic::new(format!("`{name}` can't be a header"), hint)
     })?;
     if HOP_BY_HOP.contains(&header.as_str()) {
         let message = format!("`{name}` belongs to each connection, not to what passes");
-        return Err(Fault::new(message, "leave it out: the proxy sees to it"));
+        return Err(Diagnostic::new(message, "leave it out: the proxy sees to it"));
     }
     if header == http::header::HOST {
         let hint = "write `rewrite: { host: … }`";
-        return Err(Fault::new("the host is no header of every request", hint));
+        return Err(Diagnostic::new("the host is no header of every request", hint));
     }
     Ok(header)
 }
@@ -42,7 +42,7 @@ pub(super) fn edits(
     settings: &EditSettings,
     route: &str,
     names: &[Arc<str>],
-    place: &mut MistakeScope<'_>,
+    place: &mut DiagnosticScope<'_>,
 ) -> HeaderEdits {
     let mut remove = Vec::new();
     for (at, name) in settings.remove.iter().enumerate() {

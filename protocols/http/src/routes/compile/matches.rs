@@ -1,6 +1,6 @@
 //! Compiles matches.
 
-use super::{MistakeScope, methods};
+use super::{DiagnosticScope, methods};
 use crate::{
     normalize,
     routes::{
@@ -13,12 +13,12 @@ use crate::{
 };
 use http::HeaderName;
 use std::{collections::BTreeMap, sync::Arc};
-use values::Fault;
+use values::Diagnostic;
 
 /// The compiled match; `None` if it has mistakes.
 pub(super) fn matching(
     settings: &MatchSettings,
-    place: &mut MistakeScope<'_>,
+    place: &mut DiagnosticScope<'_>,
 ) -> Option<RouteMatch> {
     let before = place.mistakes.len();
     let hosts = settings.host.as_ref().map(|list| &*list.0).unwrap_or_default();
@@ -36,10 +36,13 @@ pub(super) fn matching(
     let headers = values(&settings.headers, &mut place.below(&["headers"]), |name| {
         let header = name.parse::<HeaderName>().map_err(|_| {
             let hint = "letters, digits and `-`, as in `x-version`";
-            Fault::new(format!("`{name}` can't be a header"), hint)
+            Diagnostic::new(format!("`{name}` can't be a header"), hint)
         })?;
         if header == http::header::HOST {
-            return Err(Fault::new("not every request has this header", "write `host` for it"));
+            return Err(Diagnostic::new(
+                "not every request has this header",
+                "write `host` for it",
+            ));
         }
         Ok(header)
     });
@@ -52,13 +55,13 @@ pub(super) fn matching(
 
 fn methods_of(
     list: &values::OneOrMore<String>,
-    place: &mut MistakeScope<'_>,
+    place: &mut DiagnosticScope<'_>,
 ) -> Box<[http::Method]> {
     methods(list, &mut place.below(&["method"]))
 }
 
 /// Parses a host; `None` means every host.
-fn host(text: &str) -> Result<Option<HostTest>, Fault> {
+fn host(text: &str) -> Result<Option<HostTest>, Diagnostic> {
     if text == "*" {
         return Ok(None);
     }
@@ -73,7 +76,7 @@ fn host(text: &str) -> Result<Option<HostTest>, Fault> {
     };
     let Some(name) = name.filter(|name| !name.is_empty() && !name.contains('*')) else {
         let message = format!("`{text}` is no host: a `*` stands for whole labels at one end");
-        return Err(Fault::new(message, shape));
+        return Err(Diagnostic::new(message, shape));
     };
     if let Some((name, port)) = name.rsplit_once(':')
         && !port.is_empty()
@@ -81,16 +84,16 @@ fn host(text: &str) -> Result<Option<HostTest>, Fault> {
         && (!name.contains(':') || name.ends_with(']'))
     {
         let message = format!("`{text}` has a port, which no route looks at");
-        return Err(Fault::new(message, format!("leave it out: `{name}`")));
+        return Err(Diagnostic::new(message, format!("leave it out: `{name}`")));
     }
     let odd = |c: char| !(c.is_ascii_alphanumeric() || "-._:[]~%".contains(c));
     if name.contains(odd) {
-        return Err(Fault::new(format!("`{text}` is no host"), shape));
+        return Err(Diagnostic::new(format!("`{text}` is no host"), shape));
     }
     Ok(Some(test))
 }
 
-fn path(settings: &MatchSettings, place: &mut MistakeScope<'_>) -> PathTest {
+fn path(settings: &MatchSettings, place: &mut DiagnosticScope<'_>) -> PathTest {
     let MatchSettings { path, path_prefix, path_template, path_regex, .. } = settings;
     let written = [
         ("path", path),
@@ -118,7 +121,7 @@ fn path(settings: &MatchSettings, place: &mut MistakeScope<'_>) -> PathTest {
 }
 
 /// A path that is compared literally. A `*` in it is reported, since it is a wildcard elsewhere.
-fn plain(text: &str) -> Result<Box<str>, Fault> {
+fn plain(text: &str) -> Result<Box<str>, Diagnostic> {
     if !text.contains('*') {
         return literal(text);
     }
@@ -130,21 +133,18 @@ fn plain(text: &str) -> Result<Box<str>, Fault> {
         None => "write `path_template: \"/users/{id}/carts\"`, or `path_regex`".to_owned(),
     };
     let message = format!("`{text}` is compared as it stands, and no path has a `*` in it");
-    Err(Fault::new(message, format!("{hint}; a `*` itself is `[*]` in a `path_regex`")))
+    Err(Diagnostic::new(message, format!("{hint}; a `*` itself is `[*]` in a `path_regex`")))
 }
 
 fn values<N>(
     settings: &BTreeMap<String, ValueMatch>,
-    place: &mut MistakeScope<'_>,
-    read: impl Fn(&str) -> Result<N, Fault>,
+    place: &mut DiagnosticScope<'_>,
+    read: impl Fn(&str) -> Result<N, Diagnostic>,
 ) -> Vec<(N, ValueTest)> {
     let mut tests = Vec::new();
     for (name, settings) in settings {
-        let test = ValueTest::new(settings).map_err(|(key, fault)| match key {
-            "" => place.report_error(&[name], fault),
-            key => place.report_error(&[name, key], fault),
-        });
-        if let (Some(name), Ok(test)) = (place.ok_or_report(&[name], read(name)), test) {
+        let test = place.ok_or_report(&[name], ValueTest::new(settings));
+        if let (Some(name), Some(test)) = (place.ok_or_report(&[name], read(name)), test) {
             tests.push((name, test));
         }
     }

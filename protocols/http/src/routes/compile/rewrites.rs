@@ -1,6 +1,6 @@
 //! Compiles rewrites of path and host.
 
-use super::MistakeScope;
+use super::DiagnosticScope;
 use crate::{
     routes::{
         matching::{PathTest, RouteMatch},
@@ -12,12 +12,12 @@ use crate::{
 };
 use http::{HeaderValue, uri::Authority};
 use regex::Regex;
-use values::Fault;
+use values::Diagnostic;
 
 pub(super) fn rewrite(
     settings: &RewriteSettings,
     matching: &RouteMatch,
-    place: &mut MistakeScope<'_>,
+    place: &mut DiagnosticScope<'_>,
 ) -> Rewrite {
     let RewriteSettings { prefix, path, regex, host } = settings;
     if *settings == RewriteSettings::default() {
@@ -40,7 +40,7 @@ pub(super) fn new_path(
     prefix: Option<&str>,
     path: Option<&str>,
     matching: &RouteMatch,
-    place: &mut MistakeScope<'_>,
+    place: &mut DiagnosticScope<'_>,
 ) -> PathRewrite {
     let new = match (prefix, path) {
         (None, None) => None,
@@ -63,7 +63,7 @@ pub(super) fn new_path(
     new.unwrap_or_default()
 }
 
-fn replaced(settings: &PatternRewrite, place: &mut MistakeScope<'_>) -> Option<PathRewrite> {
+fn replaced(settings: &PatternRewrite, place: &mut DiagnosticScope<'_>) -> Option<PathRewrite> {
     let regex = place.ok_or_report(&["pattern"], pattern::anywhere(&settings.pattern))?;
     let by = &settings.substitution;
     place.ok_or_report(&["substitution"], substitution(by, &regex))?;
@@ -71,7 +71,7 @@ fn replaced(settings: &PatternRewrite, place: &mut MistakeScope<'_>) -> Option<P
 }
 
 /// Checks that each group of a substitution exists and the rest is valid in a path.
-fn substitution(text: &str, regex: &Regex) -> Result<(), Fault> {
+fn substitution(text: &str, regex: &Regex) -> Result<(), Diagnostic> {
     let mut plain = String::from("/");
     let mut left = text;
     while let Some((before, after)) = left.split_once('$') {
@@ -96,7 +96,7 @@ fn substitution(text: &str, regex: &Regex) -> Result<(), Fault> {
                     .to_owned(),
                 false => format!("write `${{{digits}}}` where letters or digits follow"),
             };
-            return Err(Fault::new(format!("the pattern has no group `{name}`"), hint));
+            return Err(Diagnostic::new(format!("the pattern has no group `{name}`"), hint));
         }
         plain.push('x');
         left = rest;
@@ -106,8 +106,9 @@ fn substitution(text: &str, regex: &Regex) -> Result<(), Fault> {
 }
 
 /// A host, perhaps with port.
-fn authority(text: &str) -> Result<(Authority, HeaderValue), Fault> {
-    let wrong = || Fault::new(format!("`{text}` is no host"), "`shop.example.com`, or with a port");
+fn authority(text: &str) -> Result<(Authority, HeaderValue), Diagnostic> {
+    let wrong =
+        || Diagnostic::new(format!("`{text}` is no host"), "`shop.example.com`, or with a port");
     let authority: Authority = text.parse().map_err(|_| wrong())?;
     let value = HeaderValue::from_str(text).map_err(|_| wrong())?;
     if text.contains('@') || authority.host().is_empty() {
@@ -117,12 +118,12 @@ fn authority(text: &str) -> Result<(Authority, HeaderValue), Fault> {
 }
 
 /// A host without port.
-pub(super) fn bare_host(text: &str) -> Result<Box<str>, Fault> {
+pub(super) fn bare_host(text: &str) -> Result<Box<str>, Diagnostic> {
     let (authority, _) = authority(text)?;
     match authority.port() {
         Some(_) => {
             let hint = format!("write it under `port`, and `{}` here", authority.host());
-            Err(Fault::new(format!("`{text}` has a port"), hint))
+            Err(Diagnostic::new(format!("`{text}` has a port"), hint))
         }
         None => Ok(text.into()),
     }

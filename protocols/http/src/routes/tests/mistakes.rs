@@ -16,7 +16,7 @@ fn route(keys: Value) -> Value {
 fn told(list: &Value) -> String {
     let mistakes = mistakes(list);
     let [mistake] = mistakes.as_slice() else { panic!("{mistakes:?} in {list}") };
-    format!("{}: {} ({})", mistake.path.join("."), mistake.fault.message, mistake.fault.hint)
+    format!("{}: {} ({})", mistake.path.join("."), mistake.message, mistake.hint)
 }
 
 #[test]

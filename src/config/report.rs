@@ -1,10 +1,10 @@
-//! Problems of a config: message, place, and hint.
+//! Collects the diagnostics of a text.
 
 use std::{borrow::Cow, collections::BTreeSet, fmt};
-use values::{Fault, HIDDEN, Span, hide, secrets, text_lines};
+use values::{Diagnostic, HIDDEN, Location, Span, hide, secrets, text_lines};
 
-/// Further problems are dropped.
-const MAX_PROBLEMS: usize = 100;
+/// Further diagnostics are dropped.
+const MAX_DIAGNOSTICS: usize = 100;
 
 /// Snippets show this many characters before and after the place.
 const SNIPPET_RADIUS: usize = 80;
@@ -15,47 +15,12 @@ pub(crate) fn printable(text: &str) -> String {
     hide(text).replace(|c: char| c.is_control(), "\u{fffd}")
 }
 
-/// One problem.
+/// All diagnostics, in the order of the text. Never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// The name of the file.
-    pub file: String,
-    /// The line, counted from 1; 0 without a line.
-    pub line: u32,
-    /// The column in characters, counted from 1; 0 without a line.
-    pub column: u32,
-    /// What is invalid.
-    pub message: String,
-    /// How to fix it.
-    pub hint: Option<String>,
-    /// The line with the place underlined; empty without a line.
-    pub snippet: String,
-}
+pub struct Diagnostics(pub Vec<Diagnostic>);
 
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.file)?;
-        if self.line > 0 {
-            write!(f, ":{}:{}", self.line, self.column)?;
-        }
-        write!(f, ": {}", self.message)?;
-        if !self.snippet.is_empty() {
-            write!(f, "\n{}", self.snippet)?;
-        }
-        match &self.hint {
-            Some(hint) if self.snippet.is_empty() => write!(f, "\n  hint: {hint}"),
-            Some(hint) => write!(f, "\n{:gutter$} = hint: {hint}", "", gutter = gutter(self.line)),
-            None => Ok(()),
-        }
-    }
-}
-
-/// All problems, in the order of the text. Never empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problems(pub Vec<Problem>);
-
-impl Problems {
-    /// One problem with a whole file.
+impl Diagnostics {
+    /// One diagnostic about a whole file.
     pub(crate) fn for_file(file: &str, message: String, hint: &str) -> Self {
         let mut report = Report::new(file, "");
         report.add(Span::NOWHERE, message, hint);
@@ -64,33 +29,34 @@ impl Problems {
 
     /// An array of `{ file, line, column, message, hint }`.
     pub fn to_json(&self) -> serde_json::Value {
-        let one = |p: &Problem| {
+        let one = |it: &Diagnostic| {
+            let hint = Some(&it.hint).filter(|hint| !hint.is_empty());
             serde_json::json!({
-                "file": p.file, "line": p.line, "column": p.column,
-                "message": p.message, "hint": p.hint,
+                "file": it.location.as_ref().map_or("", |at| &at.file),
+                "line": it.line(), "column": it.column(), "message": it.message, "hint": hint,
             })
         };
         self.0.iter().map(one).collect()
     }
 }
 
-impl fmt::Display for Problems {
+impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, problem) in self.0.iter().enumerate() {
+        for (i, diagnostic) in self.0.iter().enumerate() {
             let gap = if i > 0 { "\n\n" } else { "" };
-            write!(f, "{gap}{problem}")?;
+            write!(f, "{gap}{diagnostic}")?;
         }
         Ok(())
     }
 }
 
-impl std::error::Error for Problems {}
+impl std::error::Error for Diagnostics {}
 
-/// Collects problems while a text is read.
+/// Collects diagnostics while a text is read.
 pub(crate) struct Report {
     file: String,
     lines: Vec<String>,
-    problems: Vec<Problem>,
+    diagnostics: Vec<Diagnostic>,
     /// The spans of invalid values.
     invalid: BTreeSet<Span>,
 }
@@ -101,27 +67,31 @@ impl Report {
         let mut lines = text_lines(text);
         // Nothing follows the last line break.
         lines.pop_if(|line| line.is_empty());
-        Self { file: printable(file), lines, problems: Vec::new(), invalid: BTreeSet::new() }
+        Self { file: printable(file), lines, diagnostics: Vec::new(), invalid: BTreeSet::new() }
     }
 
-    /// Adds a problem, unless it was reported before.
+    /// Adds a diagnostic, unless it was reported before.
     pub(crate) fn add(&mut self, at: Span, message: impl Into<String>, hint: impl Into<String>) {
-        self.add_fault(at, Fault::new(message, hint));
+        self.add_diagnostic(at, Diagnostic::new(message, hint));
     }
 
-    /// Adds a problem, unless it was reported before.
-    pub(crate) fn add_fault(&mut self, at: Span, fault: Fault) {
-        let problem = Problem {
+    /// Adds a diagnostic of the value at this span, unless it was reported before.
+    pub(crate) fn add_diagnostic(&mut self, at: Span, diagnostic: Diagnostic) {
+        let location = Location {
             file: self.file.clone(),
             line: at.line,
             column: at.column,
-            message: printable(&fault.message),
-            hint: Some(printable(&fault.hint)).filter(|hint| !hint.is_empty()),
             snippet: self.snippet(at),
         };
-        let known = self.problems.contains(&problem);
-        if !known && self.problems.len() < MAX_PROBLEMS {
-            self.problems.push(problem);
+        let placed = Diagnostic {
+            path: Vec::new(),
+            message: printable(&diagnostic.message),
+            hint: printable(&diagnostic.hint),
+            location: Some(Box::new(location)),
+        };
+        let known = self.diagnostics.contains(&placed);
+        if !known && self.diagnostics.len() < MAX_DIAGNOSTICS {
+            self.diagnostics.push(placed);
         }
     }
 
@@ -136,20 +106,20 @@ impl Report {
         self.invalid.contains(&at)
     }
 
-    /// How many problems there are so far.
+    /// How many diagnostics there are so far.
     pub(crate) fn count(&self) -> usize {
-        self.problems.len()
+        self.diagnostics.len()
     }
 
-    /// Whether there is no problem so far.
+    /// Whether there is none so far.
     pub(crate) fn is_empty(&self) -> bool {
-        self.problems.is_empty()
+        self.diagnostics.is_empty()
     }
 
-    /// All problems, in the order of the text.
-    pub(crate) fn finish(mut self) -> Problems {
-        self.problems.sort_by_key(|problem| (problem.line, problem.column));
-        Problems(self.problems)
+    /// All diagnostics, in the order of the text.
+    pub(crate) fn finish(mut self) -> Diagnostics {
+        self.diagnostics.sort_by_key(|it| (it.line(), it.column()));
+        Diagnostics(self.diagnostics)
     }
 
     fn snippet(&self, at: Span) -> String {
@@ -164,9 +134,8 @@ impl Report {
         let part = part.trim_end();
         let left = part.chars().count().saturating_sub(column - from);
         let carets = "^".repeat(width.clamp(1, left.max(1)));
-        let gutter = gutter(at.line);
         let number = at.line;
-        let rule = format!("{:gutter$} |", "");
+        let rule = format!("{:gutter$} |", "", gutter = number.to_string().len());
         let indent = " ".repeat(column - from);
         format!("{rule}\n{number} | {part}\n{rule} {indent}{carets}")
     }
@@ -190,8 +159,4 @@ fn without_secrets(line: &str, column: usize, width: usize) -> (Cow<'_, str>, us
     };
     let (begin, end) = (shown_at(column), shown_at(column + width));
     (hide(line), begin, end.saturating_sub(begin))
-}
-
-fn gutter(line: u32) -> usize {
-    line.to_string().len()
 }
