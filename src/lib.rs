@@ -3,7 +3,7 @@
 //! - `cli`: the command line; `proxy`: a running proxy, its threads and its drain; `threads`: essential
 //!   threads; `handover`: listening sockets passed to the next process; `own_log`: the log on stderr.
 //! - `worker`: one thread's connections; `listener`: sockets, limits, dispatch; `connection`: one client
-//!   connection; `relay` and `protocols`: how it is served; `held`: limits of buffered requests.
+//!   connection; `relay` and `protocols`: how it is served.
 //! - `gate`, `policy`: what policies decide about operations.
 //! - `cluster`: endpoints and upstream connections; `config`: the config file.
 //! - `admin`: the admin interface; `top`: the live table; `demo`: the demonstration.
@@ -15,7 +15,6 @@ pub mod connection;
 pub mod demo;
 pub mod gate;
 pub mod handover;
-pub mod held;
 pub mod listener;
 pub mod own_log;
 pub mod policy;

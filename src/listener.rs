@@ -8,8 +8,7 @@ mod accept;
 mod budget;
 
 use crate::{
-    config::plan::ListenerPlan, gate::Gate, held::HeldBytesBudget, policy, protocols::Server,
-    relay, worker::Message,
+    config::plan::ListenerPlan, gate::Gate, policy, protocols::Server, relay, worker::Message,
 };
 pub use accept::{ListenSocket, accept, bind, prepare};
 pub use budget::ConnectionBudget;
@@ -18,6 +17,7 @@ use foldhash::HashMap;
 use metrics::{Counter, Gauge};
 use operation::{Close, RejectReason, Violation};
 use rustix::process::{Resource, getrlimit};
+use session::HeldBytesBudget;
 use std::{
     cell::{Cell, OnceCell, RefCell},
     io,

@@ -7,10 +7,8 @@ mod routed;
 mod server;
 mod written;
 
-use crate::{
-    connection::Door,
-    relay::{self, relay},
-};
+use crate::relay::{self, Buffers, relay};
+use cluster::UpstreamConnection;
 pub(crate) use fits::Unfit;
 use mongo::Mongo;
 pub(crate) use names::no_operation;
@@ -19,7 +17,8 @@ pub use probe::ProbePlan;
 pub(crate) use probe::WrittenProbe;
 pub(crate) use routed::{Routed, has_targets, question, routed};
 pub use server::{Pooling, Pools, Server, host, refuse, server};
-use std::{pin::Pin, sync::Arc};
+use session::Session;
+use std::{pin::Pin, rc::Rc, sync::Arc};
 use tcp::Tcp;
 use tokio::net::TcpStream;
 pub(crate) use tollgate_http::dry_run::DryRunError;
@@ -153,13 +152,15 @@ pub(crate) fn fact<'a>(
 
 /// Serves a connection in its listener's protocol until it ends.
 pub fn serve(
-    door: Door,
+    protocol: &Protocol,
+    session: Rc<dyn Session>,
+    buffers: &Rc<Buffers>,
     client: TcpStream,
-    server: TcpStream,
+    upstream: UpstreamConnection,
 ) -> Pin<Box<dyn Future<Output = Close>>> {
-    match &door.plan().protocol.clone() {
-        Protocol::Tcp(shared) => relay::<Tcp>(shared, door, client, server),
-        Protocol::Mongo(shared) => relay::<Mongo>(shared, door, client, server),
+    match protocol {
+        Protocol::Tcp(shared) => relay::<Tcp>(shared, session, buffers, client, upstream),
+        Protocol::Mongo(shared) => relay::<Mongo>(shared, session, buffers, client, upstream),
         // These terminate both connections, and are asked before there is an upstream.
         Protocol::Http(_) | Protocol::Grpc(_) => Box::pin(std::future::ready(Close::NoEndpoint)),
     }
@@ -167,15 +168,16 @@ pub fn serve(
 
 /// Rejects a client's connection because there is no upstream for it.
 pub async fn turn_away(
-    door: &Door,
+    protocol: &Protocol,
+    session: &dyn Session,
     client: &mut TcpStream,
     end: (Close, RejectMode),
     why: &RejectionRef<'_>,
 ) {
-    match &door.plan().protocol {
-        Protocol::Tcp(shared) => relay::reject::<Tcp>(shared, door, client, end, why).await,
+    match protocol {
+        Protocol::Tcp(shared) => relay::reject::<Tcp>(shared, session, client, end, why).await,
         Protocol::Mongo(shared) => {
-            relay::reject::<Mongo>(shared, door, client, end, why).await;
+            relay::reject::<Mongo>(shared, session, client, end, why).await;
         }
         // These terminate both connections, and send the error themselves.
         Protocol::Http(_) | Protocol::Grpc(_) => {}

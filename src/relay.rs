@@ -24,19 +24,15 @@ pub use linger::linger;
 pub use reject::reject;
 pub use splice::MAX_PIPES;
 
-use crate::{
-    config::plan::{ListenerPlan, OnViolation},
-    connection::Door,
-    worker::{Phase, Worker},
-};
 use bytes::{Bytes, BytesMut};
-use cluster::{CloseRequest, is_local};
+use cluster::{CloseRequest, Lease, UpstreamConnection, is_local};
 use deadlines::NEVER;
 use flow::Flow;
 use held_request::HeldRequest;
 use in_flight::{Completion, InFlightRequest, InFlightRequests, OperationAttributes};
 use operation::{Close, Codec, Direction, EndReason, Outcome, Reply, Tag, Violation};
 use requests::PendingVerdict;
+use session::{Phase, Session};
 use shaping::Shaping;
 use std::{
     io,
@@ -51,9 +47,11 @@ use tokio::{net::TcpStream, time::Sleep};
 /// The state of one connection.
 struct Relay<C> {
     codec: C,
-    door: Door,
-    worker: Rc<Worker>,
-    plan: Arc<ListenerPlan>,
+    session: Rc<dyn Session>,
+    /// Lent by the worker.
+    buffers: Rc<Buffers>,
+    /// Counts the connection at its endpoint, until the server is done with.
+    lease: Option<Lease>,
     client: TcpStream,
     server: TcpStream,
     /// From the client to the server.
@@ -131,19 +129,19 @@ const MAX_REJECTION_BYTES: usize = 64 * 1024;
 /// Built in its heap slot at once: an idle connection consists of little else.
 pub fn relay<C: Codec>(
     shared: &Arc<C::Shared>,
-    door: Door,
+    session: Rc<dyn Session>,
+    buffers: &Rc<Buffers>,
     client: TcpStream,
-    server: TcpStream,
+    upstream: UpstreamConnection,
 ) -> Pin<Box<dyn Future<Output = Close>>> {
     let now = Instant::now();
-    let worker = Rc::clone(door.worker());
-    let plan = Arc::clone(door.plan());
-    let guests = !door.is_free();
+    let UpstreamConnection { stream: server, lease, .. } = upstream;
+    let limited = session.is_limited();
     let mut relay = Box::pin(Relay::<C> {
-        codec: C::new(shared, door.link()),
-        door,
-        worker,
-        plan,
+        codec: C::new(shared, session.info()),
+        session,
+        buffers: Rc::clone(buffers),
+        lease: Some(lease),
         client,
         server,
         requests: Flow::default(),
@@ -156,7 +154,7 @@ pub fn relay<C: Codec>(
         pending_verdict: None,
         delayed_until: None,
         pending_rewrite: None,
-        shaping: guests.then(Box::default),
+        shaping: limited.then(Box::default),
         seen_generation: 0,
         has_timeouts: false,
         pass_through: false,
@@ -209,9 +207,9 @@ impl<C: Codec> Relay<C> {
     fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Close> {
         self.now = None;
         self.budget = POLL_BUDGET;
-        self.door.wakes(cx.waker());
+        self.session.set_waker(cx.waker());
         let timer_fired = self.handle_timer();
-        let nudges = self.worker.generation();
+        let nudges = self.session.generation();
         if std::mem::replace(&mut self.seen_generation, nudges) != nudges
             && let Err(close) = self.apply_policy_changes()
         {
@@ -241,7 +239,7 @@ impl<C: Codec> Relay<C> {
         }
         self.track_partial_message();
         self.schedule_stream_count();
-        self.door.session().operation.set(self.in_flight.gate_slot());
+        self.session.set_operation(self.in_flight.gate_slot());
         // Last, because the awaited bytes may have been read in this wake-up.
         if timer_fired {
             match self.expire_operations() {
@@ -260,7 +258,7 @@ impl<C: Codec> Relay<C> {
     /// Records that bytes were read, and charges the budget.
     fn record_read(&mut self, way: Direction, bytes: usize) {
         self.last_byte = self.now();
-        self.door.session().count_read(way, bytes, self.last_byte);
+        self.session.record_read(way, bytes, self.last_byte);
         if self.shaping.is_some() {
             self.schedule_read(way, bytes);
         }
@@ -299,7 +297,7 @@ impl<C: Codec> Relay<C> {
     /// Returns why the connection is to close now, if it is.
     fn close_reason(&mut self, up_done: bool, down_done: bool) -> Option<Close> {
         if let Some(close) = self.server_write_failed {
-            let leaving = self.worker.phase() == Phase::Closing || self.door.session().is_killed();
+            let leaving = self.session.phase() == Phase::Closing || self.session.is_killed();
             return (down_done || leaving).then_some(close);
         }
         if up_done && down_done {
@@ -316,10 +314,10 @@ impl<C: Codec> Relay<C> {
         if down_done && !stream {
             return Some(Close::Upstream);
         }
-        if self.door.session().is_killed() {
+        if self.session.is_killed() {
             return Some(Close::Killed);
         }
-        match (self.worker.phase(), self.door.wish()) {
+        match (self.session.phase(), self.close_request()) {
             (Phase::Closing, _) => Some(Close::DrainTimeout),
             (_, CloseRequest::Unhealthy) => Some(Close::EndpointUnhealthy),
             (_, CloseRequest::Removed) => Some(Close::EndpointRemoved),
@@ -327,6 +325,11 @@ impl<C: Codec> Relay<C> {
             (_, CloseRequest::WhenIdle) => self.is_idle().then_some(Close::EndpointDrained),
             (Phase::Running, CloseRequest::None) => None,
         }
+    }
+
+    /// What the endpoint asks of the connection.
+    fn close_request(&self) -> CloseRequest {
+        self.lease.as_ref().map_or(CloseRequest::None, Lease::close_request)
     }
 
     /// Whether closing now would interrupt nothing.
@@ -357,24 +360,24 @@ impl<C: Codec> Relay<C> {
 
     /// Handles lost framing: no further message can be parsed on this connection.
     fn lose_framing(&mut self, side: Side, violation: Violation) -> Result<(), Close> {
-        self.door.violation(violation);
+        self.session.count_violation(violation);
         if side == Side::Server && !self.reply_parsed && self.reject_wrong_protocol(violation) {
-            self.door.explain(violation, "closed");
+            self.session.log_violation(violation, "closed");
             return Err(Close::UpstreamViolation);
         }
         // Without framing the end of a rejected request is unknown, and its rest would be
         // forwarded.
         let unrecoverable =
             !self.request_parsed || self.requests.dropping || C::is_hostile(violation);
-        let strict = self.plan.on_violation == OnViolation::Close || self.door.is_guarded();
+        let strict = self.session.closes_on_violation() || self.session.is_guarded();
         if unrecoverable || strict {
-            self.door.explain(violation, "closed");
+            self.session.log_violation(violation, "closed");
             return Err(match side {
                 Side::Client => Close::ClientViolation,
                 Side::Server => Close::UpstreamViolation,
             });
         }
-        self.door.explain(violation, "passed on unread");
+        self.session.log_violation(violation, "passed on unread");
         self.pass_through = true;
         self.hold = None;
         self.requests.pass_everything();
@@ -426,7 +429,7 @@ impl<C: Codec> Relay<C> {
 
     /// The attributes under which an operation is settled.
     fn attributes(&self) -> OperationAttributes<'_, C> {
-        OperationAttributes::new(&self.codec, &self.door)
+        OperationAttributes::new(&self.codec, &*self.session, self.lease.as_ref())
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
     relay::Buffers,
 };
 use metrics::Gauge;
+use session::Phase;
 pub use sessions::{Sessions, WorkerTimeout};
 use slab::Slab;
 use std::{
@@ -72,23 +73,12 @@ pub enum Message {
     Drain(Duration),
 }
 
-/// The life phase of a worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// It accepts new connections.
-    Running,
-    /// Its connections close as soon as they are idle.
-    Draining,
-    /// Its connections close now.
-    Closing,
-}
-
 /// What the connections of one worker share.
 pub struct Worker {
     /// Which worker this is, from 0.
     pub index: usize,
     /// Buffers, lent to connections while they process bytes.
-    pub buffers: Buffers,
+    pub buffers: Rc<Buffers>,
     phase: Cell<Phase>,
     /// Open connections, to be woken when the phase changes.
     connections: RefCell<Slab<Registered>>,
@@ -122,7 +112,7 @@ impl Worker {
     pub fn with_gauge(index: usize, open: Gauge) -> Rc<Self> {
         Rc::new(Self {
             index,
-            buffers: Buffers::default(),
+            buffers: Rc::default(),
             phase: Cell::new(Phase::Running),
             connections: RefCell::default(),
             closing: Notify::new(),

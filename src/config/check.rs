@@ -24,6 +24,7 @@ use ::cluster::ClusterPlan;
 pub(crate) use endpoints::{Listed, endpoints};
 use health::slow_start;
 pub(crate) use policies::Policies;
+use session::Timeouts;
 use std::{
     collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration,
 };
@@ -187,20 +188,17 @@ impl Check<'_> {
     fn limits(&mut self, plan: ListenerPlan, listener: &Listener) -> ListenerPlan {
         let default = default_user_timeout(plan.tcp_user_timeout, &listener.write_timeout);
         let tcp_user_timeout = self.user_timeout(listener.tcp_user_timeout.clone(), default);
-        ListenerPlan {
-            tcp_user_timeout,
-            idle_timeout: given(&listener.idle_timeout).unwrap_or(plan.idle_timeout),
-            max_connection_duration: given(&listener.max_connection_duration)
-                .unwrap_or(plan.max_connection_duration),
-            first_byte_timeout: given(&listener.first_byte_timeout)
-                .unwrap_or(plan.first_byte_timeout),
-            handshake_timeout: given(&listener.handshake_timeout).unwrap_or(plan.handshake_timeout),
-            message_timeout: given(&listener.message_timeout).unwrap_or(plan.message_timeout),
-            half_close_timeout: given(&listener.half_close_timeout)
-                .unwrap_or(plan.half_close_timeout),
-            write_timeout: given(&listener.write_timeout).unwrap_or(plan.write_timeout),
-            ..plan
-        }
+        let usual = &plan.timeouts;
+        let timeouts = Timeouts {
+            idle: given(&listener.idle_timeout).unwrap_or(usual.idle),
+            max_duration: given(&listener.max_connection_duration).unwrap_or(usual.max_duration),
+            first_byte: given(&listener.first_byte_timeout).unwrap_or(usual.first_byte),
+            handshake: given(&listener.handshake_timeout).unwrap_or(usual.handshake),
+            message: given(&listener.message_timeout).unwrap_or(usual.message),
+            half_close: given(&listener.half_close_timeout).unwrap_or(usual.half_close),
+            write: given(&listener.write_timeout).unwrap_or(usual.write),
+        };
+        ListenerPlan { tcp_user_timeout, timeouts, ..plan }
     }
 
     /// When a listener connects to its upstream: with the client's first byte, unless the service

@@ -8,6 +8,7 @@ use crate::{
 };
 pub use admin::{AdminPlan, ControlAddress};
 use cluster::ClusterPlan;
+use session::Timeouts;
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 /// A whole proxy.
@@ -60,20 +61,8 @@ pub struct ListenerPlan {
     pub reserved_connections: usize,
     /// When the upstream of a connection is connected.
     pub upstream_connect_mode: UpstreamConnectMode,
-    /// How long a connection may be idle; `None`: no limit.
-    pub idle_timeout: Option<Duration>,
-    /// How long a connection may be open; `None`: no limit.
-    pub max_connection_duration: Option<Duration>,
-    /// How long a new connection may stay silent on both sides; `None`: no limit.
-    pub first_byte_timeout: Option<Duration>,
-    /// How long a client may take to send its first complete message; `None`: no limit.
-    pub handshake_timeout: Option<Duration>,
-    /// How long a client may take to complete a message that it began; `None`: no limit.
-    pub message_timeout: Option<Duration>,
-    /// How long a peer may accept none of the bytes for it; `None`: no limit.
-    pub write_timeout: Option<Duration>,
-    /// How long a half-closed connection may move no byte; `None`: no limit.
-    pub half_close_timeout: Option<Duration>,
+    /// The time limits of its connections.
+    pub timeouts: Timeouts,
     /// How long bytes sent to a client may stay unacknowledged; `None` leaves that to the system.
     pub tcp_user_timeout: Option<Duration>,
     /// The most bytes of requests held, over all its connections, until policies can decide.
@@ -105,13 +94,15 @@ impl ListenerPlan {
             max_connections: 10_000,
             reserved_connections: 0,
             upstream_connect_mode: UpstreamConnectMode::Immediate,
-            idle_timeout: Some(60 * MINUTE),
-            max_connection_duration: None,
-            first_byte_timeout: Some(MINUTE),
-            handshake_timeout: Some(MINUTE),
-            message_timeout: Some(5 * MINUTE),
-            write_timeout: Some(5 * MINUTE),
-            half_close_timeout: Some(5 * MINUTE),
+            timeouts: Timeouts {
+                idle: Some(60 * MINUTE),
+                max_duration: None,
+                first_byte: Some(MINUTE),
+                handshake: Some(MINUTE),
+                message: Some(5 * MINUTE),
+                write: Some(5 * MINUTE),
+                half_close: Some(5 * MINUTE),
+            },
             tcp_user_timeout: Some(2 * MINUTE),
             max_held_bytes: 64 << 20,
             on_violation: OnViolation::Pass,

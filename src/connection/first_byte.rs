@@ -1,8 +1,7 @@
 //! Waits for a client's first byte, before an upstream connection is opened.
 
-use super::Door;
-use crate::{config::plan::ListenerPlan, worker::Phase};
 use operation::Close;
+use session::{Phase, Session, Timeouts};
 use socket2::SockRef;
 use std::{
     future::{pending, poll_fn},
@@ -18,8 +17,11 @@ use tokio::{io::Interest, net::TcpStream, time::sleep};
 /// # Errors
 /// Why the connection is to be closed: the client has gone, the time is over, or the worker
 /// drains.
-pub(super) async fn wait_for_first_byte(client: &TcpStream, door: &Door) -> Result<(), Close> {
-    let (patience, late) = soonest_timeout(door.plan());
+pub(super) async fn wait_for_first_byte(
+    client: &TcpStream,
+    session: &dyn Session,
+) -> Result<(), Close> {
+    let (patience, late) = soonest_timeout(session.timeouts());
     let too_late = async {
         match patience {
             Some(patience) => sleep(patience).await,
@@ -30,7 +32,7 @@ pub(super) async fn wait_for_first_byte(client: &TcpStream, door: &Door) -> Resu
         biased;
         heard = readable(client) => heard,
         // Bytes may have arrived that the runtime has not noticed yet.
-        close = closing(door) => match peek(client) {
+        close = closing(session) => match peek(client) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Err(close),
             peeked => classify(&peeked),
         },
@@ -39,11 +41,11 @@ pub(super) async fn wait_for_first_byte(client: &TcpStream, door: &Door) -> Resu
 }
 
 /// The shortest time-out of a connection without any bytes, and its close reason.
-fn soonest_timeout(plan: &ListenerPlan) -> (Option<Duration>, Close) {
+fn soonest_timeout(timeouts: &Timeouts) -> (Option<Duration>, Close) {
     let limits = [
-        (plan.first_byte_timeout, Close::FirstByteTimeout),
-        (plan.idle_timeout, Close::IdleTimeout),
-        (plan.max_connection_duration, Close::MaxDuration),
+        (timeouts.first_byte, Close::FirstByteTimeout),
+        (timeouts.idle, Close::IdleTimeout),
+        (timeouts.max_duration, Close::MaxDuration),
     ];
     let limits = limits.into_iter().filter(|(limit, _)| limit.is_some());
     limits.min_by_key(|(limit, _)| *limit).unwrap_or((None, Close::FirstByteTimeout))
@@ -81,13 +83,13 @@ fn classify(peeked: &io::Result<usize>) -> Result<(), Close> {
 }
 
 /// Ready when the worker drains: the idle connection closes at once.
-async fn closing(door: &Door) -> Close {
+async fn closing(session: &dyn Session) -> Close {
     poll_fn(|cx| {
-        door.wakes(cx.waker());
-        if door.session().is_killed() {
+        session.set_waker(cx.waker());
+        if session.is_killed() {
             return Poll::Ready(Close::Killed);
         }
-        match door.worker().phase() {
+        match session.phase() {
             Phase::Running => Poll::Pending,
             Phase::Draining => Poll::Ready(Close::Drain),
             Phase::Closing => Poll::Ready(Close::DrainTimeout),

@@ -5,7 +5,7 @@ use operation::{ConnectionInfo, Direction};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell},
     net::SocketAddr,
     rc::Rc,
     sync::{
@@ -27,7 +27,7 @@ pub struct SessionInfo {
     pub accepted: Instant,
     listener: Rc<WorkerListener>,
     /// The endpoint, once connected.
-    pub endpoint: RefCell<Option<Arc<str>>>,
+    pub endpoint: OnceCell<Arc<str>>,
     /// Bytes read, by direction.
     bytes: [Cell<u64>; 2],
     /// Time of the last read.
@@ -45,7 +45,7 @@ impl SessionInfo {
             link,
             accepted,
             listener: Rc::clone(listener),
-            endpoint: RefCell::default(),
+            endpoint: OnceCell::new(),
             bytes: Default::default(),
             last_read: Cell::new(accepted),
             operation: Cell::default(),
@@ -100,7 +100,7 @@ impl SessionInfo {
             protocol: plan.protocol.name(),
             peer: self.link.peer,
             cluster: plan.cluster.clone(),
-            endpoint: self.endpoint.borrow().clone(),
+            endpoint: self.endpoint.get().cloned(),
             age_ms: millis(now.saturating_duration_since(self.accepted)),
             idle_ms: millis(self.idle(now)),
             request_bytes: self.bytes[0].get(),

@@ -1,12 +1,12 @@
 //! The proxy, as protocols see it that end both connections themselves.
 
 use super::Protocol;
-use crate::{connection::Door, policy, worker};
 use cluster::PreconnectPool;
 use operation::{
     Close, ConnectionInfo, Decision, Gate, Operation, Outcome, Rejection, Settlement, Ticket,
     Verdict, Violation,
 };
+use session::Session;
 use std::{
     any::Any,
     collections::BTreeMap,
@@ -54,20 +54,20 @@ pub fn server(
 /// Serves a connection until it ends.
 pub fn host(
     server: &Rc<Server>,
-    door: Door,
+    session: Rc<dyn Session>,
     client: TcpStream,
 ) -> Pin<Box<dyn Future<Output = Close>>> {
-    Rc::clone(server).serve(Rc::new(Visited(door)), client)
+    Rc::clone(server).serve(Rc::new(Visited(session)), client)
 }
 
 /// Answers the first request on this connection with a rejection, and closes the connection.
 pub fn refuse(
     server: &Rc<Server>,
-    door: Door,
+    session: Rc<dyn Session>,
     client: TcpStream,
     no: Rejection,
 ) -> Pin<Box<dyn Future<Output = Close>>> {
-    Rc::clone(server).reject(Rc::new(Visited(door)), client, no)
+    Rc::clone(server).reject(Rc::new(Visited(session)), client, no)
 }
 
 /// How connections to a cluster's endpoints are kept; `http2` where nothing is said of that.
@@ -174,7 +174,7 @@ impl Lease for EndpointLease {
 }
 
 /// One client's connection.
-struct Visited(Door);
+struct Visited(Rc<dyn Session>);
 
 impl Gate for Visited {
     fn admit(&self, operation: &Operation<'_>, now: Instant) -> Verdict {
@@ -198,70 +198,69 @@ impl Gate for Visited {
 
 impl tollgate_http::Door for Visited {
     fn link(&self) -> ConnectionInfo {
-        self.0.link()
+        self.0.info()
     }
 
     fn patience(&self) -> Timeouts {
-        let plan = self.0.plan();
+        let timeouts = self.0.timeouts();
         Timeouts {
-            first_byte: plan.first_byte_timeout,
-            handshake: plan.handshake_timeout,
-            message: plan.message_timeout,
-            write: plan.write_timeout,
-            half_close: plan.half_close_timeout,
-            idle: plan.idle_timeout,
-            life: plan.max_connection_duration,
+            first_byte: timeouts.first_byte,
+            handshake: timeouts.handshake,
+            message: timeouts.message,
+            write: timeouts.write,
+            half_close: timeouts.half_close,
+            idle: timeouts.idle,
+            life: timeouts.max_duration,
         }
     }
 
     fn wakes(&self, waker: &Waker) {
-        self.0.wakes(waker);
+        self.0.set_waker(waker);
     }
 
     fn is_killed(&self) -> bool {
-        self.0.session().is_killed()
+        self.0.is_killed()
     }
 
     fn moved(&self, way: Way, bytes: usize, now: Instant) {
-        self.0.session().count_read(direction(way), bytes, now);
+        self.0.record_read(direction(way), bytes, now);
     }
 
     fn nudges(&self) -> u64 {
-        self.0.worker().generation()
+        self.0.generation()
     }
 
     fn phase(&self) -> Phase {
-        match self.0.worker().phase() {
-            worker::Phase::Running => Phase::Working,
-            worker::Phase::Draining => Phase::Draining,
-            worker::Phase::Closing => Phase::Leaving,
+        match self.0.phase() {
+            session::Phase::Running => Phase::Working,
+            session::Phase::Draining => Phase::Draining,
+            session::Phase::Closing => Phase::Leaving,
         }
     }
 
     fn violation(&self, violation: Violation) {
-        self.0.violation(violation);
+        self.0.count_violation(violation);
     }
 
     fn overloaded(&self) -> &'static str {
-        self.0.overloaded();
-        policy::BREAKER
+        self.0.count_overloaded()
     }
 
     fn refuse_unreadable(&self) -> Option<Rejection> {
-        self.0.refuse_unreadable()
+        self.0.reject_unreadable()
     }
 
     fn is_paced(&self) -> bool {
-        self.0.follow();
-        !self.0.is_free()
+        self.0.refresh_limits();
+        self.0.is_limited()
     }
 
     fn most(&self, way: Way) -> usize {
-        self.0.most(direction(way))
+        self.0.max_chunk(direction(way))
     }
 
     fn passed(&self, way: Way, bytes: usize, now: Instant) -> Option<Instant> {
-        self.0.passed(direction(way), bytes, now, None)
+        self.0.record_passed(direction(way), bytes, now, None)
     }
 }
 

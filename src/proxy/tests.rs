@@ -2,6 +2,7 @@ use super::*;
 use crate::config::plan::{AccessLogPlan, ListenerPlan};
 use crate::protocols::Protocol;
 use cluster::{ClusterPlan, EndpointPlan, HealthCheckPlan};
+use session::Timeouts;
 use std::{
     io::{Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
@@ -12,6 +13,7 @@ use values::Target;
 
 fn plan(upstream: SocketAddr, log: Option<&std::path::Path>) -> Plan {
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+    let listener = ListenerPlan::new("echo", loopback, Protocol::Tcp(Arc::new(())), "echo");
     Plan {
         pooling: Default::default(),
         admin: None,
@@ -23,8 +25,8 @@ fn plan(upstream: SocketAddr, log: Option<&std::path::Path>) -> Plan {
         zone: None,
         event_log: None,
         listeners: vec![Arc::new(ListenerPlan {
-            first_byte_timeout: None,
-            ..ListenerPlan::new("echo", loopback, Protocol::Tcp(Arc::new(())), "echo")
+            timeouts: Timeouts { first_byte: None, ..listener.timeouts },
+            ..listener
         })],
         clusters: vec![Arc::new(ClusterPlan::new(
             "echo",

@@ -92,6 +92,7 @@ impl<C: Codec> Relay<C> {
     /// The next deadline, and the close reason if it is a time-out.
     #[expect(clippy::too_many_lines, reason = "every deadline, once")]
     fn next_deadline(&self) -> (Instant, Option<Close>) {
+        let timeouts = self.session.timeouts();
         let mut next = (self.started + NEVER, None);
         let mut sooner = |at: Instant, close| {
             if at < next.0 {
@@ -121,41 +122,40 @@ impl<C: Codec> Relay<C> {
         if let Some((_, due)) = self.next_timeout() {
             sooner(due, None);
         }
-        if let Some(limit) = self.plan.max_connection_duration {
-            sooner(self.door.accepted() + limit, Some(Close::MaxDuration));
+        if let Some(limit) = timeouts.max_duration {
+            sooner(self.session.accepted_at() + limit, Some(Close::MaxDuration));
         }
-        if let Some(limit) = self.plan.write_timeout {
+        if let Some(limit) = timeouts.write {
             for since in
                 [self.requests.stalled_since, self.replies.stalled_since].into_iter().flatten()
             {
                 sooner(since + limit, Some(Close::WriteTimeout));
             }
         }
-        if let Some(limit) = self.plan.first_byte_timeout
+        if let Some(limit) = timeouts.first_byte
             && self.no_bytes_yet
         {
             sooner(self.started + limit, Some(Close::FirstByteTimeout));
         }
         // Bounds a slow handshake, whatever the service has sent meanwhile.
-        if let Some(limit) = self.plan.handshake_timeout
+        if let Some(limit) = timeouts.handshake
             && !self.request_parsed
             && !self.no_bytes_yet
         {
             // The wait for the first byte is a part of that.
-            sooner(self.door.accepted() + limit, Some(Close::HandshakeTimeout));
+            sooner(self.session.accepted_at() + limit, Some(Close::HandshakeTimeout));
         }
-        if let (Some(limit), Some(since)) = (self.plan.message_timeout, self.partial_message_since)
-        {
+        if let (Some(limit), Some(since)) = (timeouts.message, self.partial_message_since) {
             sooner(since + limit, Some(Close::MessageTimeout));
         }
-        if let Some(limit) = self.plan.half_close_timeout
+        if let Some(limit) = timeouts.half_close
             && self.closed_first.is_some()
             && held == [None; 2]
         {
             sooner(self.last_byte + limit, Some(Close::HalfCloseTimeout));
         }
         // A client that waits for a reply is not idle, however long that takes.
-        if let Some(limit) = self.plan.idle_timeout
+        if let Some(limit) = timeouts.idle
             && !self.in_flight.expects_reply()
             && held == [None; 2]
         {

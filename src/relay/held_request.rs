@@ -1,8 +1,8 @@
 //! Held requests: a policy needs a fact that is further on in the request than the codec has read.
 
 use super::{Relay, flow::MAX_HOLD, requests::Need};
-use crate::held::HeldBytesLease;
 use operation::{Codec, Tag};
+use session::HeldBytesLease;
 use std::time::Instant;
 
 /// The request at the front, of which more is buffered than the codec needs to name it.
@@ -35,7 +35,7 @@ impl<C: Codec> Relay<C> {
         let here = self.requests.unread().len();
         let wanted = self.codec.reread(tag, self.requests.unread());
         let hold = self.hold.get_or_insert_with(|| {
-            let (bytes, exhausted, decided) = (self.door.held_bytes().begin(), false, false);
+            let (bytes, exhausted, decided) = (self.session.held_bytes().begin(), false, false);
             Box::new(HeldRequest { started: now, read: 0, wanted, bytes, exhausted, decided })
         });
         if hold.decided {
@@ -55,7 +55,7 @@ impl<C: Codec> Relay<C> {
         }
         if here > MAX_HOLD && !hold.bytes.grow_to(here) {
             hold.exhausted = true;
-            self.door.out_of_held_bytes();
+            self.session.report_not_held();
             return None;
         }
         Some(Need::Bytes(hold.wanted))

@@ -5,13 +5,13 @@
 //! relay knows: bytes, times and deferred rejections.
 
 use bytes::BytesMut;
+use cluster::Lease;
 use operation::{
     AttributeValue, Attributes, Close, Codec, Direction, EndReason, LateDetails, Operation,
     OperationNames, Outcome, Request, Settlement, Tag, Ticket,
 };
+use session::Session;
 use std::{collections::VecDeque, net::IpAddr, rc::Rc, time::Instant};
-
-use crate::connection::Door;
 
 /// An operation that was forwarded and is not settled.
 #[derive(Debug)]
@@ -84,20 +84,20 @@ impl InFlightRequest {
         now: Instant,
         facts: &OperationAttributes<'_, C>,
     ) {
-        if !self.long_poll {
+        if let Some(lease) = facts.lease.filter(|_| !self.long_poll) {
             let took = now.saturating_duration_since(self.started);
             match (end.greeting, end.outcome) {
-                (true, Outcome::Ok) => facts.door.greeted(took),
+                (true, Outcome::Ok) => lease.handshake_ended(took),
                 // The service is not blamed for injected faults, nor for an idle session: some
                 // services answer nothing by design.
                 _ if end.reason.is_some_and(|reason| !reason.blames_endpoint()) => {
-                    facts.door.ended(Outcome::Cancelled, took);
+                    lease.operation_ended(Outcome::Cancelled, took);
                 }
                 _ if end.session => {
                     let reset = end.reason == Some(EndReason::Closed(Close::UpstreamReset));
-                    facts.door.session_ended(end.outcome, reset, took);
+                    lease.session_ended(end.outcome, reset, took);
                 }
-                _ => facts.door.ended(end.outcome, took),
+                _ => lease.operation_ended(end.outcome, took),
             }
         }
         let limit = self.ticket.effects().and_then(|terms| terms.reply_timeout.as_ref());
@@ -257,15 +257,17 @@ impl InFlightRequests {
 /// The attributes of an operation that its connection and its codec know.
 pub(super) struct OperationAttributes<'a, C> {
     codec: &'a C,
-    door: &'a Door,
+    session: &'a dyn Session,
+    /// Counts the connection at its endpoint; `None` without an upstream.
+    lease: Option<&'a Lease>,
     /// What was read from the rest of the operation's request.
     learned: Option<&'a LateDetails>,
 }
 
 impl<'f, C: Codec> OperationAttributes<'f, C> {
     /// The attributes known to this codec and this connection.
-    pub(super) fn new(codec: &'f C, door: &'f Door) -> Self {
-        Self { codec, door, learned: None }
+    pub(super) fn new(codec: &'f C, session: &'f dyn Session, lease: Option<&'f Lease>) -> Self {
+        Self { codec, session, lease, learned: None }
     }
 
     /// The operation that the codec marked last, at the front of these bytes.
@@ -289,7 +291,7 @@ impl<'f, C: Codec> OperationAttributes<'f, C> {
 
 impl<C: Codec> Attributes for OperationAttributes<'_, C> {
     fn get<'a>(&'a self, front: &'a [u8], name: &str) -> AttributeValue<'a> {
-        match self.door.attribute(name) {
+        match self.session.attribute(name) {
             Some(own) => AttributeValue::Known(own),
             None => match (self.codec.attribute(front, name), self.learned) {
                 (AttributeValue::Unread, Some(learned)) => {
@@ -301,7 +303,7 @@ impl<C: Codec> Attributes for OperationAttributes<'_, C> {
     }
 
     fn peer(&self) -> Option<IpAddr> {
-        Some(self.door.link().peer.ip())
+        Some(self.session.info().peer.ip())
     }
 }
 

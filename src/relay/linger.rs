@@ -1,8 +1,8 @@
 //! Lingering close: ends a connection in order, or with a reset.
 
 use super::Relay;
-use crate::worker::Phase;
 use operation::{Close, Codec};
+use session::Phase;
 use socket2::SockRef;
 use std::{
     future::poll_fn,
@@ -83,7 +83,7 @@ impl<C: Codec> Relay<C> {
             close.is_rejection() || matches!(close, Close::Injected | Close::OperationTimeout);
         if ours {
             // The service need not wait for the client.
-            self.door.leads_nowhere();
+            self.lease = None;
             let _ = SockRef::from(&self.server).shutdown(Shutdown::Both);
             let _ = SockRef::from(&self.client).shutdown(Shutdown::Write);
             let until = self.now() + LINGER_TIMEOUT;
@@ -95,8 +95,8 @@ impl<C: Codec> Relay<C> {
 
     /// Ready when the client has closed its half too, or time is up.
     pub(super) fn poll_linger(&mut self, close: Close, cx: &mut Context<'_>) -> Poll<Close> {
-        self.door.wakes(cx.waker());
-        let leaves = self.worker.phase() == Phase::Closing;
+        self.session.set_waker(cx.waker());
+        let leaves = self.session.phase() == Phase::Closing;
         if leaves || self.timer.as_mut().poll(cx).is_ready() {
             return Poll::Ready(close);
         }

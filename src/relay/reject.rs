@@ -1,12 +1,12 @@
 //! Rejects a client whose connection has no upstream, with a message where its protocol has one.
 
 use super::{flow::MAX_HOLD, in_flight::OperationAttributes};
-use crate::connection::Door;
 use bytes::BytesMut;
 use operation::{
-    Close, Codec, Gate, Next, Operation, RejectMode, RejectReason, RejectionRef, Request,
-    Settlement, Violation,
+    Close, Codec, Next, Operation, RejectMode, RejectReason, RejectionRef, Request, Settlement,
+    Violation,
 };
+use session::Session;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -29,16 +29,24 @@ const REJECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// nothing is sent unless `manner` asks for it. The caller closes the connection.
 pub async fn reject<C: Codec>(
     shared: &Arc<C::Shared>,
-    door: &Door,
+    session: &dyn Session,
     client: &mut TcpStream,
     end: (Close, RejectMode),
     why: &RejectionRef<'_>,
 ) {
     let (close, manner) = end;
-    let mut codec = C::new(shared, door.link());
+    let mut codec = C::new(shared, session.info());
     let mut asked = BytesMut::new();
     if let Ok(Some(request)) = next_request(&mut codec, &asked) {
-        return settle_rejected(&codec, door, request, &asked, door.accepted(), close, why);
+        return settle_rejected(
+            &codec,
+            session,
+            request,
+            &asked,
+            session.accepted_at(),
+            close,
+            why,
+        );
     }
     if manner != RejectMode::Reply {
         return;
@@ -46,10 +54,10 @@ pub async fn reject<C: Codec>(
     // A client that sends no request in time gets no answer.
     let _ = timeout(REJECT_TIMEOUT, async {
         let request = first_request(&mut codec, client, &mut asked).await?;
-        settle_rejected(&codec, door, request, &asked, Instant::now(), close, why);
+        settle_rejected(&codec, session, request, &asked, Instant::now(), close, why);
         let (tag, mut answer) = (request.tag?, BytesMut::new());
         // An unreachable service serves none of its clients' other connections.
-        let others = why.reason != RejectReason::NoEndpoint || door.is_cluster_connected();
+        let others = why.reason != RejectReason::NoEndpoint || session.is_cluster_connected();
         if !codec.prefers_close(tag, why.reason, others) && codec.reject(tag, why, &mut answer) {
             client.write_all(&answer).await.ok()?;
             client.shutdown().await.ok()?;
@@ -86,14 +94,14 @@ fn next_request<C: Codec>(codec: &mut C, bytes: &[u8]) -> Result<Option<Request>
 /// Has the gate count and log an operation that was never forwarded.
 fn settle_rejected<C: Codec>(
     codec: &C,
-    door: &Door,
+    session: &dyn Session,
     request: Request,
     front: &[u8],
     began: Instant,
     close: Close,
     why: &RejectionRef<'_>,
 ) {
-    let facts = OperationAttributes::new(codec, door);
+    let facts = OperationAttributes::new(codec, session, None);
     // The rest of it is not read.
     let operation = Operation { partial: false, ..facts.operation(&request, front) };
     let mut how = Settlement::new(close.outcome(true), Instant::now());
@@ -101,5 +109,5 @@ fn settle_rejected<C: Codec>(
     how.reason = Some(close.into());
     how.request_bytes = front.len() as u64;
     how.attributes = &facts;
-    door.record_rejected(&operation, began, &how);
+    session.record_rejected(&operation, began, &how);
 }

@@ -45,7 +45,7 @@ impl<C: Codec> Relay<C> {
                 if let Some(close) = self.due_close() {
                     return Poll::Ready(Err(close));
                 }
-                self.replies.release(&self.worker.buffers);
+                self.replies.release(&self.buffers);
                 if self.server_write_failed.is_some() {
                     // The stream was interrupted, so the client must not see an orderly end.
                     self.replies.write_closed = true;
@@ -59,7 +59,7 @@ impl<C: Codec> Relay<C> {
             if self.is_queue_full(Direction::Down) {
                 return Poll::Pending;
             }
-            let (buffers, room) = (&self.worker.buffers, self.max_pass(Direction::Down));
+            let (buffers, room) = (&self.buffers, self.max_pass(Direction::Down));
             match ready!(self.replies.poll_fill(cx, &mut self.server, buffers, wanted, room)) {
                 Ok(0) => {
                     self.replies.eof = true;
@@ -188,8 +188,8 @@ impl<C: Codec> Relay<C> {
     /// the connection closes either way.
     pub(super) fn reject_wrong_protocol(&mut self, violation: Violation) -> bool {
         let Some(tag) = self.in_flight.oldest().and_then(|open| open.tag) else { return false };
-        let Self { door, codec, client, .. } = self;
-        let message = door.speaks_something_else(C::PROTOCOL.name, violation);
+        let Self { session, codec, client, .. } = self;
+        let message = session.wrong_protocol(C::PROTOCOL.name, violation);
         let why = RejectionRef::new(RejectReason::Lost, &message);
         if codec.prefers_close(tag, why.reason, false) {
             return true;
@@ -205,12 +205,12 @@ impl<C: Codec> Relay<C> {
     /// A reply has passed completely: its operation ends.
     fn settle_reply(&mut self, reply: Reply) {
         if let Some(violation) = reply.violation {
-            self.door.violation(violation);
+            self.session.count_violation(violation);
         }
         if reply.is_control
             && let Some(notice) = self.codec.operator_notice()
         {
-            self.door.notice(&notice);
+            self.session.log_notice(&notice);
         }
         let Some(open) = self.take_in_flight(reply.tag) else { return };
         let now = self.now();

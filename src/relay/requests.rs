@@ -2,12 +2,13 @@
 
 use super::{
     MESSAGE_COST, Relay, Side,
-    in_flight::{Completion, InFlightRequest, OperationAttributes},
+    in_flight::{Completion, InFlightRequest},
 };
 use bytes::BytesMut;
+use cluster::Lease;
 use operation::{
-    Close, Codec, Direction, EndReason, Gate, Next, Outcome, PendingOperation, RejectMode,
-    Rejection, Request, Tag, Verdict, Violation,
+    Close, Codec, Direction, EndReason, Next, Outcome, PendingOperation, RejectMode, Rejection,
+    Request, Tag, Verdict, Violation,
 };
 use std::{
     task::{Context, Poll, ready},
@@ -84,7 +85,7 @@ impl<C: Codec> Relay<C> {
             if self.is_queue_full(Direction::Up) {
                 return Poll::Pending;
             }
-            let (buffers, room) = (&self.worker.buffers, self.max_pass(Direction::Up));
+            let (buffers, room) = (&self.buffers, self.max_pass(Direction::Up));
             match ready!(self.requests.poll_fill(cx, &mut self.client, buffers, wanted, room)) {
                 Ok(0) => {
                     self.requests.eof = true;
@@ -111,7 +112,7 @@ impl<C: Codec> Relay<C> {
 
     /// Drops what the server no longer accepts. Its last bytes may still be on their way.
     fn abandon_requests(&mut self, close: Close) -> Poll<Result<(), Close>> {
-        self.requests.discard(&self.worker.buffers);
+        self.requests.discard(&self.buffers);
         self.requests.write_closed = true;
         self.server_write_failed = Some(close);
         Poll::Ready(Ok(()))
@@ -119,7 +120,7 @@ impl<C: Codec> Relay<C> {
 
     /// Forwards the client's end of stream.
     fn forward_eof(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
-        self.requests.release(&self.worker.buffers);
+        self.requests.release(&self.buffers);
         // An error means that the server has gone already.
         let _ = ready!(std::pin::Pin::new(&mut self.server).poll_shutdown(cx));
         self.requests.write_closed = true;
@@ -232,18 +233,18 @@ impl<C: Codec> Relay<C> {
     fn admit(&mut self, request: Request) -> Result<Option<Need>, Close> {
         self.request_parsed = true;
         if let Some(violation) = request.violation {
-            self.door.violation(violation);
-            if let Some(no) = self.door.refuse_unreadable() {
+            self.session.count_violation(violation);
+            if let Some(no) = self.session.reject_unreadable() {
                 // It may have been held before the violation was seen.
                 let _ = self.finish_hold();
                 return self.reject_request(request.tag, &no).map(Some);
             }
         }
         let now = self.now();
-        let facts = OperationAttributes::new(&self.codec, &self.door);
+        let facts = self.attributes();
         let mut operation = facts.operation(&request, self.requests.unread());
         operation.partial &= !self.hold.as_ref().is_some_and(|hold| hold.is_exhausted());
-        let verdict = self.door.admit(&operation, now);
+        let verdict = self.session.admit(&operation, now);
         if matches!(verdict, Verdict::NeedMore) {
             self.hold_request(request.tag);
             return Ok(Some(Need::More));
@@ -254,12 +255,12 @@ impl<C: Codec> Relay<C> {
 
     /// Handles a violation in a message whose request was admitted already.
     fn handle_late_violation(&mut self, violation: Violation) -> Result<(), Close> {
-        self.door.violation(violation);
-        if self.requests.dropping || !self.door.is_guarded() {
+        self.session.count_violation(violation);
+        if self.requests.dropping || !self.session.is_guarded() {
             return Ok(());
         }
         // The service has not got the whole message, and never will.
-        self.door.explain(violation, "closed");
+        self.session.log_violation(violation, "closed");
         Err(Close::ClientViolation)
     }
 
@@ -270,9 +271,9 @@ impl<C: Codec> Relay<C> {
         let Some(asking) = self.pending_verdict.take() else { return Poll::Ready(Ok(())) };
         let PendingVerdict { request, question, started: began } = *asking;
         let now = self.now();
-        let facts = OperationAttributes::new(&self.codec, &self.door);
+        let facts = self.attributes();
         let operation = facts.operation(&request, self.requests.unread());
-        let verdict = self.door.resume(question.ticket, answer, &operation, now);
+        let verdict = self.session.resume(question.ticket, answer, &operation, now);
         self.apply_verdict(request, verdict, began)?;
         if self.requests.dropping {
             if self.requests.passes_everything() {
@@ -318,17 +319,13 @@ impl<C: Codec> Relay<C> {
                 .map(|it| goes_on + it.after);
         }
         if !request.long_poll {
-            self.door.began();
+            self.lease.iter().for_each(Lease::operation_started);
         }
         if let Some(mut evicted) = self.in_flight.evict_if_full() {
             self.release_rejections(&mut evicted);
             // Its reply, if one comes, passes like any other.
-            let facts = OperationAttributes::new(&self.codec, &self.door);
-            evicted.settle(
-                Completion::bare(Outcome::Cancelled, Some(EndReason::TooManyInFlight)),
-                now,
-                &facts,
-            );
+            let end = Completion::bare(Outcome::Cancelled, Some(EndReason::TooManyInFlight));
+            evicted.settle(end, now, &self.attributes());
         }
         self.in_flight.push(InFlightRequest {
             tag: request.tag,

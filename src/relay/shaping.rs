@@ -3,7 +3,7 @@
 use super::{
     Relay,
     impaired::Impaired,
-    in_flight::{Completion, InFlightRequest, OperationAttributes},
+    in_flight::{Completion, InFlightRequest},
 };
 use operation::{
     ByteBucket, Close, ClosePoint, Codec, Direction, Effects, InjectedClose, Outcome, RejectMode,
@@ -121,10 +121,10 @@ impl<C: Codec> Relay<C> {
     /// Applies policies that were added or removed while the connection was open. Messages need
     /// nothing here: the next one is judged by the new policies.
     pub(super) fn apply_policy_changes(&mut self) -> Result<(), Close> {
-        if !self.door.follow() {
+        if !self.session.refresh_limits() {
             return Ok(());
         }
-        if !self.door.is_free() {
+        if self.session.is_limited() {
             self.shaping.get_or_insert_default();
         }
         let stream = self
@@ -133,8 +133,8 @@ impl<C: Codec> Relay<C> {
             .filter(|_| self.is_stream() && self.pending_verdict.is_none());
         let Some(slot) = stream else { return Ok(()) };
         let (now, request) = (self.now(), Request::default());
-        let facts = OperationAttributes::new(&self.codec, &self.door);
-        let Some(revised) = self.door.revise(slot, &facts.operation(&request, &[]), now) else {
+        let facts = self.attributes();
+        let Some(revised) = self.session.revise(slot, &facts.operation(&request, &[]), now) else {
             return Ok(());
         };
         let Revision { effects: terms, delay, rejection } = revised;
@@ -231,7 +231,7 @@ impl<C: Codec> Relay<C> {
 
     #[inline(never)]
     fn shaped_max_pass(&self, shaping: &Shaping, way: Direction) -> usize {
-        let mut room = self.door.most(way);
+        let mut room = self.session.max_chunk(way);
         if let Some(pace) = shaping.throttle.as_ref().filter(|_| self.is_throttled(way)) {
             room = room.min(pace.buckets[way as usize].max_chunk());
         }
@@ -277,7 +277,7 @@ impl<C: Codec> Relay<C> {
         let paced = self.is_throttled(way);
         let slot = self.in_flight.current(way).map(|open| open.ticket.slot());
         let Some(shaping) = &mut self.shaping else { return };
-        let mut until = self.door.passed(way, bytes, now, slot);
+        let mut until = self.session.record_passed(way, bytes, now, slot);
         if let Some(pace) = shaping.throttle.as_ref().filter(|_| paced) {
             until = until.max(pace.buckets[way as usize].record(bytes, now));
         }

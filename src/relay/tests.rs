@@ -11,6 +11,7 @@ use crate::{
 };
 use cluster::{Cluster, ClusterPlan, EndpointPlan, PreconnectPool};
 use operation::{Operation, RejectReason, Rejection};
+use session::Timeouts;
 use std::{
     cell::Cell,
     net::SocketAddr,
@@ -108,11 +109,9 @@ fn parts(
 
 fn plan(protocol: Protocol) -> ListenerPlan {
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-    ListenerPlan {
-        max_connections: 10,
-        first_byte_timeout: None,
-        ..ListenerPlan::new("test", loopback, protocol, "test")
-    }
+    let usual = ListenerPlan::new("test", loopback, protocol, "test");
+    let timeouts = Timeouts { first_byte: None, ..usual.timeouts };
+    ListenerPlan { max_connections: 10, timeouts, ..usual }
 }
 
 /// The same with a plan.

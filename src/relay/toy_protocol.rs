@@ -1,10 +1,10 @@
 //! A toy protocol for tests: what keeps traffic on working endpoints must hold for any codec and
 //! probe.
 
-use super::{reject, relay};
+use super::{Buffers, reject, relay};
 use crate::{
     config::plan::ListenerPlan,
-    connection::Door,
+    connection::ClientSession,
     gate::Gate,
     listener::{Listener, WorkerListener},
     policy::series::CardinalityLimit,
@@ -192,23 +192,24 @@ async fn proxy(
             let (worker, worker_listener) = (Rc::clone(&worker), Rc::clone(&worker_listener));
             spawn_local(async move {
                 let link = ConnectionInfo { peer, local: address };
-                serve(
-                    Door::new(&worker, &worker_listener, link, Instant::now()),
-                    &worker_listener,
-                    client,
-                )
-                .await;
+                let session = ClientSession::new(&worker, &worker_listener, link, Instant::now());
+                serve(session, &worker.buffers, &worker_listener, client).await;
             });
         }
     });
     (address, cluster)
 }
 
-async fn serve(mut door: Door, worker_listener: &Rc<WorkerListener>, mut client: TcpStream) {
+async fn serve(
+    session: ClientSession,
+    buffers: &Rc<Buffers>,
+    worker_listener: &Rc<WorkerListener>,
+    mut client: TcpStream,
+) {
     match worker_listener.upstreams().preconnects().connect(None).await {
         Ok(upstream) => {
-            door.leads_to(upstream.lease);
-            relay::<Lines>(&Arc::new(()), door, client, upstream.stream).await;
+            session.set_endpoint(upstream.lease.endpoint());
+            relay::<Lines>(&Arc::new(()), Rc::new(session), buffers, client, upstream).await;
         }
         Err(error) => {
             let (reason, message) = error.client_error();
@@ -216,7 +217,7 @@ async fn serve(mut door: Door, worker_listener: &Rc<WorkerListener>, mut client:
             let shared = Arc::new(());
             reject::<Lines>(
                 &shared,
-                &door,
+                &session,
                 &mut client,
                 (error.close_reason(), RejectMode::Reply),
                 &why,

@@ -14,26 +14,26 @@ const PROTOCOLS: [&str; 3] = ["mongo", "http", "grpc"];
 const KEY: (&str, &str) = ("src/config/file/cluster.rs", "#[serde(rename = \"http\")]");
 
 /// The crates of the workspace, lowest first: a crate depends only on crates before it.
-const CRATES: [&str; 11] = [
+const CRATES: [&str; 12] = [
     "operation",
     "values",
     "tollgate-metrics",
     "process",
+    "cluster",
+    "session",
     "tcp",
     "mongo",
     "tollgate-http",
     "grpc",
-    "cluster",
     "demo",
     "tollgate",
 ];
 
 /// The modules of `src/`, lowest first: a module uses only modules before it.
-const MODULES: [&str; 17] = [
+const MODULES: [&str; 16] = [
     "policy",
     "gate",
     "config",
-    "held",
     "handover",
     "threads",
     "worker",

@@ -12,6 +12,7 @@ use crate::{
     worker::Message,
 };
 use operation::{ByteBucket, ConnectionInfo, Direction, RejectMode, RejectReason, Rejection};
+use session::Timeouts;
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 use tcp::Tcp;
 use tokio::{
@@ -61,12 +62,9 @@ impl ConnectionPermit for Narrow {
 /// A listener whose time-outs are short.
 fn impatient() -> ListenerPlan {
     let soon = Some(Duration::from_millis(5));
-    ListenerPlan {
-        idle_timeout: soon,
-        message_timeout: soon,
-        write_timeout: soon,
-        ..plan(Protocol::Tcp(Arc::new(())))
-    }
+    let usual = plan(Protocol::Tcp(Arc::new(())));
+    let timeouts = Timeouts { idle: soon, message: soon, write: soon, ..usual.timeouts };
+    ListenerPlan { timeouts, ..usual }
 }
 
 fn noise(len: usize) -> Vec<u8> {

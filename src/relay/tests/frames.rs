@@ -4,7 +4,7 @@
 use super::{parts_of, plan};
 use crate::{
     config::plan::ListenerPlan,
-    connection::Door,
+    connection::ClientSession,
     gate::ConnectVerdict,
     listener::WorkerListener,
     policy::series::SeriesKey,
@@ -187,17 +187,19 @@ pub(super) async fn relayed_at<C: Codec<Shared = ()>>(
     let connected = worker_listener.upstreams().preconnects().connect(None).await.unwrap();
     let (server, _) = upstream.accept().await.unwrap();
     let link = ConnectionInfo { peer, local: front.local_addr().unwrap() };
-    let mut door = Door::new(&Worker::new(0), &worker_listener, link, Instant::now());
+    let worker = Worker::new(0);
+    let session = ClientSession::new(&worker, &worker_listener, link, Instant::now());
     if let ConnectVerdict::Accept(_, permits) =
         worker_listener.gate().connect(&link, Instant::now())
     {
-        door.holds(permits);
+        session.set_permits(permits);
     }
-    door.leads_to(connected.lease);
+    session.set_endpoint(connected.lease.endpoint());
     let close = Rc::new(Cell::new(None));
     let told = Rc::clone(&close);
     spawn_local(async move {
-        let how = relay::<C>(&Arc::new(()), door, accepted, connected.stream).await;
+        let how =
+            relay::<C>(&Arc::new(()), Rc::new(session), &worker.buffers, accepted, connected).await;
         told.set(Some(how));
     });
     Ends { client, server, close, settled: Settlements::default() }

@@ -1,0 +1,263 @@
+//! What the proxy knows about one client's connection: the [`Session`] that serves it.
+
+use super::session_info::SessionInfo;
+use crate::{
+    config::plan::{ListenerPlan, OnViolation},
+    gate::ConnectionPermits,
+    listener::{Upstreams, WorkerListener},
+    policy,
+    worker::Worker,
+};
+use cluster::{Cluster, Endpoint};
+use operation::{
+    ConnectionInfo, Decision, Direction, Gate, Operation, Rejection, Revision, Settlement, Ticket,
+    Verdict, Violation,
+};
+use session::{HeldBytesBudget, Phase, Session, Timeouts};
+use std::{
+    borrow::Cow,
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    task::Waker,
+    time::Instant,
+};
+
+/// One client's connection, with its listener's gate.
+pub struct ClientSession {
+    worker: Rc<Worker>,
+    info: Rc<SessionInfo>,
+    /// What policies hold for it.
+    permits: RefCell<ConnectionPermits>,
+    /// The generation of the policies that the permits are of.
+    generation: Cell<u64>,
+    /// The connection's key at the worker.
+    key: usize,
+    /// Whether the worker has the waker of this connection.
+    has_waker: Cell<bool>,
+}
+
+impl ClientSession {
+    /// A connection that was accepted, and has no upstream yet.
+    pub fn new(
+        worker: &Rc<Worker>,
+        listener: &Rc<WorkerListener>,
+        info: ConnectionInfo,
+        accepted: Instant,
+    ) -> Self {
+        let info = SessionInfo::new(listener, info, accepted);
+        Self {
+            worker: Rc::clone(worker),
+            key: worker.register(&info),
+            info,
+            permits: RefCell::default(),
+            generation: Cell::new(listener.gate().generation()),
+            has_waker: Cell::new(false),
+        }
+    }
+
+    /// Sets what policies hold for the connection.
+    pub fn set_permits(&self, permits: ConnectionPermits) {
+        *self.permits.borrow_mut() = permits;
+    }
+
+    /// Sets the endpoint that the connection leads to.
+    pub fn set_endpoint(&self, endpoint: &Endpoint) {
+        // It is set once.
+        let _ = self.info.endpoint.set(Arc::clone(endpoint.name()));
+    }
+
+    /// The hash of the client's key, if the cluster picks by one: of the address without the
+    /// port, which differs with each connection.
+    pub(super) fn hash(&self, cluster: &Cluster) -> Option<u64> {
+        cluster.hash_client(self.info.link.peer.ip())
+    }
+
+    fn listener(&self) -> &WorkerListener {
+        self.info.listener()
+    }
+
+    fn plan(&self) -> &Arc<ListenerPlan> {
+        self.listener().plan()
+    }
+
+    /// The name of the endpoint that the connection leads to.
+    fn endpoint(&self) -> Option<&str> {
+        self.info.endpoint.get().map(|name| &**name)
+    }
+}
+
+impl Gate for ClientSession {
+    fn admit(&self, operation: &Operation<'_>, now: Instant) -> Verdict {
+        self.listener().gate().admit(operation, now)
+    }
+
+    fn resume(
+        &self,
+        ticket: Ticket,
+        answer: Decision,
+        operation: &Operation<'_>,
+        now: Instant,
+    ) -> Verdict {
+        self.listener().gate().resume(ticket, answer, operation, now)
+    }
+
+    fn record_rejected(&self, operation: &Operation<'_>, began: Instant, how: &Settlement<'_>) {
+        self.listener().gate().record_rejected(operation, began, how);
+    }
+}
+
+impl Session for ClientSession {
+    fn info(&self) -> ConnectionInfo {
+        self.info.link
+    }
+
+    fn accepted_at(&self) -> Instant {
+        self.info.accepted
+    }
+
+    fn timeouts(&self) -> &Timeouts {
+        &self.plan().timeouts
+    }
+
+    fn attribute(&self, name: &str) -> Option<Cow<'_, str>> {
+        match name {
+            "peer" => Some(self.info.link.peer.to_string().into()),
+            "local" => Some(self.info.link.local.to_string().into()),
+            "endpoint" => self.endpoint().map(Cow::from),
+            "cluster" => self.plan().cluster.as_deref().map(Cow::from),
+            _ => None,
+        }
+    }
+
+    fn phase(&self) -> Phase {
+        self.worker.phase()
+    }
+
+    fn generation(&self) -> u64 {
+        self.worker.generation()
+    }
+
+    fn set_waker(&self, waker: &Waker) {
+        if !self.has_waker.replace(true) {
+            self.worker.set_waker(self.key, waker);
+        }
+    }
+
+    fn is_killed(&self) -> bool {
+        self.info.is_killed()
+    }
+
+    fn record_read(&self, direction: Direction, bytes: usize, now: Instant) {
+        self.info.count_read(direction, bytes, now);
+    }
+
+    fn set_operation(&self, slot: Option<u32>) {
+        self.info.operation.set(slot);
+    }
+
+    fn refresh_limits(&self) -> bool {
+        let gate = self.listener().gate();
+        let generation = gate.generation();
+        let changed = self.generation.replace(generation) != generation;
+        if changed {
+            gate.refresh_permits(&self.info.link, &mut self.permits.borrow_mut(), Instant::now());
+        }
+        changed
+    }
+
+    fn is_limited(&self) -> bool {
+        !self.permits.borrow().is_empty()
+    }
+
+    fn max_chunk(&self, direction: Direction) -> usize {
+        self.permits.borrow().most(direction)
+    }
+
+    fn record_passed(
+        &self,
+        direction: Direction,
+        bytes: usize,
+        now: Instant,
+        slot: Option<u32>,
+    ) -> Option<Instant> {
+        let gate = self.listener().gate();
+        self.permits.borrow().passed(direction, bytes, now, |policy, first| match slot {
+            Some(slot) => gate.record_throttled(policy, slot),
+            None if first => policy.count_throttled(),
+            None => {}
+        })
+    }
+
+    fn revise(&self, slot: u32, operation: &Operation<'_>, now: Instant) -> Option<Revision> {
+        self.listener().gate().revise(slot, operation, now)
+    }
+
+    fn is_guarded(&self) -> bool {
+        self.listener().gate().guards()
+    }
+
+    fn closes_on_violation(&self) -> bool {
+        self.plan().on_violation == OnViolation::Close
+    }
+
+    fn reject_unreadable(&self) -> Option<Rejection> {
+        self.listener().gate().refuse_unreadable()
+    }
+
+    fn count_violation(&self, violation: Violation) {
+        self.listener().count_violation(violation);
+    }
+
+    fn log_violation(&self, violation: Violation, done: &str) {
+        tracing::warn!(
+            listener = &*self.plan().name,
+            protocol = self.plan().protocol.name(),
+            peer = %self.info.link.peer,
+            endpoint = self.endpoint(),
+            violation = violation.0,
+            "the bytes can't be read as the listener's protocol: connection {done}"
+        );
+    }
+
+    fn wrong_protocol(&self, protocol: &str, violation: Violation) -> String {
+        let cluster = self.plan().cluster.as_deref().unwrap_or_default();
+        let endpoint = self.endpoint().unwrap_or_default();
+        format!("endpoint {endpoint} of `{cluster}` does not speak {protocol}: {violation}")
+    }
+
+    fn log_notice(&self, notice: &str) {
+        tracing::warn!(
+            listener = &*self.plan().name,
+            cluster = self.plan().cluster.as_deref(),
+            endpoint = self.endpoint(),
+            "{notice}"
+        );
+    }
+
+    fn held_bytes(&self) -> &Arc<HeldBytesBudget> {
+        self.listener().held_bytes()
+    }
+
+    fn report_not_held(&self) {
+        self.listener().report_not_held();
+    }
+
+    fn count_overloaded(&self) -> &'static str {
+        self.listener().count_overloaded();
+        policy::BREAKER
+    }
+
+    fn is_cluster_connected(&self) -> bool {
+        match self.listener().upstreams() {
+            Upstreams::Cluster(preconnects) => preconnects.cluster().is_connected(),
+            Upstreams::Server(_) => false,
+        }
+    }
+}
+
+impl Drop for ClientSession {
+    fn drop(&mut self) {
+        self.worker.deregister(self.key);
+    }
+}
