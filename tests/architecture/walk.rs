@@ -6,23 +6,23 @@ use std::{
 };
 
 /// The folders of production code.
-pub const FOLDERS: [&str; 3] = ["src", "crates", "protocols"];
+pub(crate) const FOLDERS: [&str; 3] = ["src", "crates", "protocols"];
 
-pub fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-pub fn read(path: &Path) -> String {
+pub(crate) fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// A path as it is written in messages: relative to the root.
-pub fn shown(path: &Path) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     path.strip_prefix(root()).unwrap().display().to_string()
 }
 
 /// Every Rust file under a folder of this repository, sorted, without what a build makes.
-pub fn sources(folder: &str) -> Vec<PathBuf> {
+pub(crate) fn sources(folder: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut left = vec![root().join(folder)];
     while let Some(folder) = left.pop() {
@@ -41,7 +41,7 @@ pub fn sources(folder: &str) -> Vec<PathBuf> {
 }
 
 /// The files of production code under these folders: no folder `tests`, no module behind `#[cfg(test)]`.
-pub fn production_sources(folders: &[&str]) -> Vec<PathBuf> {
+pub(crate) fn production_sources(folders: &[&str]) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = folders.iter().flat_map(|folder| sources(folder)).collect();
     found.retain(|path| {
         let parts = path.strip_prefix(root()).unwrap().components();
@@ -63,7 +63,7 @@ fn test_modules(path: &Path) -> Vec<PathBuf> {
 }
 
 /// The folder that has the modules of a file.
-pub fn module_folder(path: &Path) -> PathBuf {
+pub(crate) fn module_folder(path: &Path) -> PathBuf {
     match path.file_name().unwrap().to_str().unwrap() {
         "lib.rs" | "main.rs" => path.parent().unwrap().to_owned(),
         _ => path.with_extension(""),
@@ -71,13 +71,13 @@ pub fn module_folder(path: &Path) -> PathBuf {
 }
 
 /// A file's lines of production code, trimmed: no comments, and nothing behind `#[cfg(test)]`.
-pub fn code(text: &str) -> Vec<&str> {
+pub(crate) fn code(text: &str) -> Vec<&str> {
     let lines = indented_code(text).into_iter().map(str::trim_start);
     lines.filter(|line| !line.starts_with("//")).collect()
 }
 
 /// A file's lines that are not empty, without what is behind `#[cfg(test)]`.
-pub fn indented_code(text: &str) -> Vec<&str> {
+pub(crate) fn indented_code(text: &str) -> Vec<&str> {
     let mut found = Vec::new();
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
@@ -103,12 +103,12 @@ fn skip_item<'t>(lines: &mut impl Iterator<Item = &'t str>, indent: usize) {
 }
 
 /// Whether this name occurs in code as a whole word.
-pub fn names(code: &str, name: &str) -> bool {
+pub(crate) fn names(code: &str, name: &str) -> bool {
     words(code).any(|word| word == name)
 }
 
 /// The identifiers and keywords in code.
-pub fn words(code: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn words(code: &str) -> impl Iterator<Item = &str> {
     code.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty())
 }
 

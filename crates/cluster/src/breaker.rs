@@ -5,7 +5,7 @@
 //! front holds `queue_head` and retries whenever a connection ends. The hot path of an operation
 //! touches one atomic, and only if operations are limited.
 
-use super::{Cluster, events::LogThrottle};
+use super::{Cluster, log_throttle::LogThrottle};
 use crate::plan::BreakerPlan;
 use metrics::{Counter, Gauge};
 use serde_json::{Value, json};

@@ -7,11 +7,8 @@ use super::{
 use process::log_file::Sink;
 use serde_json::{Value, json};
 use std::{
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::{Duration, SystemTime},
+    sync::{Arc, OnceLock},
+    time::SystemTime,
 };
 use tokio::time::Instant;
 
@@ -49,34 +46,6 @@ pub(super) struct Events {
 /// The message for a connection that this machine could not open.
 const LOCAL_ERROR: &str = "this machine lacks what a connection takes (ports, descriptors, memory): \
                        no endpoint is blamed";
-
-/// How often the same recurring message is logged at most.
-const LOG_INTERVAL: Duration = Duration::from_secs(60);
-
-/// Lets one message a minute through.
-#[derive(Debug)]
-pub(super) struct LogThrottle {
-    began: Instant,
-    /// When it last did, in milliseconds after `began` plus one; 0 is never.
-    last: AtomicU64,
-}
-
-impl Default for LogThrottle {
-    fn default() -> Self {
-        Self { began: Instant::now(), last: AtomicU64::new(0) }
-    }
-}
-
-impl LogThrottle {
-    /// Whether the message may be logged now.
-    pub(super) fn is_due(&self) -> bool {
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let now = millis(self.began.elapsed()) + 1;
-        let last = self.last.load(Relaxed);
-        (last == 0 || now - last.min(now) >= millis(LOG_INTERVAL))
-            && self.last.compare_exchange(last, now, Relaxed, Relaxed).is_ok()
-    }
-}
 
 impl Events {
     pub(super) fn new(cluster: Arc<str>) -> Self {

@@ -1,7 +1,10 @@
 //! Health checks: every endpoint is probed periodically.
 
 mod check;
+mod result;
 mod state;
+
+pub(super) use result::HealthCheckResult;
 
 use super::{CloseRequest, Cluster, Endpoint, Exclusion, balance, events::Event};
 use crate::plan::HealthCheckPlan;
@@ -20,17 +23,6 @@ const MAX_CONCURRENT: usize = 100;
 /// First checks are spread over this time per endpoint, but not over more than `MAX_FIRST_SPREAD`.
 const FIRST_SPREAD_PER_ENDPOINT: Duration = Duration::from_millis(10);
 const MAX_FIRST_SPREAD: Duration = Duration::from_secs(1);
-
-/// The last check of an endpoint.
-#[derive(Debug)]
-pub(super) struct HealthCheckResult {
-    pub(super) good: bool,
-    /// Its result as text: `primary of rs0`, `connection refused`.
-    pub(super) message: String,
-    /// When it ended.
-    pub(super) at: Instant,
-    pub(super) took: Duration,
-}
 
 /// Makes the probe of one check.
 type ProbeFactory = Arc<dyn Fn() -> Box<dyn Probe> + Send + Sync>;

@@ -1,10 +1,12 @@
 //! Outlier detection: endpoints whose operations fail are ejected for a while.
 
+mod ejection;
 mod rates;
 mod stats;
 #[cfg(test)]
 mod tests;
 
+pub(super) use ejection::{Detector, Ejection};
 pub(super) use stats::OutlierStats;
 
 use super::{Cluster, Endpoint, Exclusion, balance, events::Event};
@@ -19,54 +21,6 @@ use tokio::time::{self, Instant};
 
 /// The statistics interval where there is no outlier detection.
 const INTERVAL: Duration = Duration::from_secs(10);
-
-/// What detected that an endpoint fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Detector {
-    /// Failed operations in a row.
-    ConsecutiveFailures,
-    /// Operations lost and connections failed, in a row.
-    ConsecutiveLocalFailures,
-    /// A success rate far below that of the other endpoints.
-    SuccessRate,
-    /// Too high a percentage of failures.
-    FailurePercentage,
-    /// An operator's command.
-    Operator,
-}
-
-impl Detector {
-    /// Each, in the order of their discriminants.
-    pub(super) const ALL: [Detector; 5] = [
-        Detector::ConsecutiveFailures,
-        Detector::ConsecutiveLocalFailures,
-        Detector::SuccessRate,
-        Detector::FailurePercentage,
-        Detector::Operator,
-    ];
-
-    /// The name in logs and metrics.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Detector::ConsecutiveFailures => "consecutive_failures",
-            Detector::ConsecutiveLocalFailures => "consecutive_local_failures",
-            Detector::SuccessRate => "success_rate",
-            Detector::FailurePercentage => "failure_percentage",
-            Detector::Operator => "operator",
-        }
-    }
-}
-
-/// A current ejection.
-#[derive(Debug)]
-pub(super) struct Ejection {
-    pub(super) detector: Detector,
-    pub(super) reason: String,
-    /// Its number in a series of ejections, from 1.
-    pub(super) count: u32,
-    /// When it ends; `None` until an operator ends it.
-    pub(super) until: Option<Instant>,
-}
 
 impl Cluster {
     /// Records the end of an operation on an endpoint. Called for each operation, by any worker: no

@@ -1,8 +1,8 @@
 //! Codecs: bytes in, operations out, and rejections in the protocol's own messages.
 
-use crate::{AttributeValue, Outcome, Protocol, RejectReason, RejectionRef};
+use crate::{AttributeValue, Outcome, Protocol, RejectReason, RejectionRef, Violation};
 use bytes::{Bytes, BytesMut};
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 /// Ties a reply to its request: an id off the wire, or a count where replies keep order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -135,18 +135,6 @@ impl<M> Next<M> {
         Next::Pass { len, mark: None, ends: false }
     }
 }
-
-/// A peer broke the protocol's rules. The word is a metric label and a log field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Violation(pub &'static str);
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
-
-impl std::error::Error for Violation {}
 
 /// Finds operations in the bytes of one connection.
 ///

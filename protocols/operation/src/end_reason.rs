@@ -1,6 +1,6 @@
 //! Why operations and connections end: one type for logs, metrics, replies and decisions.
 
-use crate::{Close, RejectReason, Violation};
+use crate::{Close, RejectReason};
 use std::fmt;
 
 /// Why an operation ended, where its outcome alone does not say it.
@@ -120,6 +120,18 @@ impl EndReason {
         )
     }
 }
+
+/// A peer broke the protocol's rules. The word is a metric label and a log field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Violation(pub &'static str);
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Violation {}
 
 impl From<Close> for EndReason {
     fn from(close: Close) -> Self {

@@ -1,12 +1,9 @@
 //! The gate: one call that asks every policy, and the ticket of an admitted operation.
 
-use crate::{
-    Attributes, Effects, EndReason, Operation, OperationNames, Outcome, RejectReason, RejectionRef,
-};
+use crate::{Attributes, Effects, EndReason, Operation, OperationNames, Outcome, Rejection};
 use std::{
     pin::Pin,
     rc::Rc,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -95,71 +92,6 @@ impl std::fmt::Debug for PendingOperation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Question").field("ticket", &self.ticket).finish_non_exhaustive()
     }
-}
-
-/// A policy's rejection of an operation or a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejection {
-    /// Why; decides the protocol's error code.
-    pub reason: RejectReason,
-    /// The error message for people.
-    pub message: Rc<str>,
-    /// Whether to send an error, close or reset.
-    pub mode: RejectMode,
-    /// A configured error code, in the protocol's own numbers.
-    pub code: Option<i32>,
-    /// Configured error labels, for protocols whose errors have labels.
-    pub labels: Rc<[Rc<str>]>,
-    /// How long the client should wait before it retries, if known.
-    pub retry_after: Option<Duration>,
-    /// The policy that rejects; set by the gate.
-    pub policy: Option<Arc<str>>,
-}
-
-impl Rejection {
-    /// A rejection with the protocol's usual error.
-    pub fn new(reason: RejectReason, message: impl Into<Rc<str>>) -> Self {
-        Self {
-            reason,
-            message: message.into(),
-            mode: RejectMode::Reply,
-            code: None,
-            labels: Rc::default(),
-            retry_after: None,
-            policy: None,
-        }
-    }
-
-    /// Adds to the message that the attribute `fact` is not known, and so counts as a match.
-    #[must_use]
-    pub fn with_unknown_attribute(self, fact: &str) -> Self {
-        let message = format!("{} (its `{fact}` can't be told)", self.message);
-        Self { message: message.into(), ..self }
-    }
-
-    /// The borrowed form, for the codec that writes the error.
-    pub fn as_ref(&self) -> RejectionRef<'_> {
-        RejectionRef {
-            reason: self.reason,
-            message: &self.message,
-            code: self.code,
-            labels: &self.labels,
-            retry_after: self.retry_after,
-            policy: self.policy.as_deref(),
-        }
-    }
-}
-
-/// How a rejection reaches the client.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RejectMode {
-    /// By an error reply; by closing the connection if the protocol has none.
-    #[default]
-    Reply,
-    /// By closing the connection.
-    Close,
-    /// By resetting the connection.
-    Reset,
 }
 
 /// Receives the end of each admitted operation. Implemented by the issuer of tickets.

@@ -19,25 +19,24 @@ mod operation;
 mod outcome;
 mod probe;
 mod random;
+mod rejection;
 #[cfg(feature = "testing")]
 pub mod testing;
 
 pub use attribute_value::AttributeValue;
 pub use byte_bucket::ByteBucket;
-pub use codec::{
-    Codec, ConnectionInfo, LateDetails, Next, OperationNames, Reply, Request, Tag, Violation,
-};
+pub use codec::{Codec, ConnectionInfo, LateDetails, Next, OperationNames, Reply, Request, Tag};
 pub use direction::Direction;
 pub use effects::{
     ClosePoint, Effects, Impairment, InjectedClose, LatencyDistribution, ReplyTimeout, Revision,
     Slicer,
 };
-pub use end_reason::EndReason;
+pub use end_reason::{EndReason, Violation};
 pub use gate::{
-    Decision, DecisionFuture, Gate, PendingOperation, RejectMode, Rejection, SettleSink,
-    Settlement, Ticket, Verdict,
+    Decision, DecisionFuture, Gate, PendingOperation, SettleSink, Settlement, Ticket, Verdict,
 };
 pub use operation::{Attributes, ExtraCounter, OTHER_RESOURCES, Operation, Protocol};
-pub use outcome::{Close, Outcome, RejectReason, RejectionRef};
+pub use outcome::{Close, Outcome, RejectReason};
 pub use probe::{Probe, ProbeResult};
 pub use random::draw;
+pub use rejection::{RejectMode, Rejection, RejectionRef};

@@ -1,6 +1,6 @@
 //! How operations and connections end, and whose fault that was.
 
-use std::{fmt, rc::Rc, time::Duration};
+use std::fmt;
 
 /// How an operation ended, and so whose fault it was.
 ///
@@ -113,30 +113,6 @@ impl RejectReason {
 impl fmt::Display for RejectReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
-    }
-}
-
-/// A rejection, from which a codec writes its protocol's error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RejectionRef<'a> {
-    /// Why: decides the error code, and whether a client should retry.
-    pub reason: RejectReason,
-    /// The error message for people.
-    pub message: &'a str,
-    /// A configured error code, in the protocol's own numbers.
-    pub code: Option<i32>,
-    /// Configured error labels; empty means those of the reason.
-    pub labels: &'a [Rc<str>],
-    /// How long the client should wait before it retries, if known.
-    pub retry_after: Option<Duration>,
-    /// The policy that rejects, if any.
-    pub policy: Option<&'a str>,
-}
-
-impl<'a> RejectionRef<'a> {
-    /// A rejection with the protocol's usual error.
-    pub fn new(reason: RejectReason, message: &'a str) -> Self {
-        Self { reason, message, code: None, labels: &[], retry_after: None, policy: None }
     }
 }
 

@@ -3,20 +3,13 @@
 use super::{
     super::{CloseRequest, Exclusion, set::Member},
     Cluster,
-    source::{Source, SourceTable},
+    source::{DrainingEndpoint, Source, SourceTable},
 };
 use crate::{Endpoint, endpoint::EndpointMetrics, plan::EndpointPlan};
 use foldhash::{HashMap, HashSet};
 use std::{net::SocketAddr, sync::Arc};
 use tokio::time::Instant;
 use values::Target;
-
-/// A removed endpoint whose connections may still be open.
-pub(super) struct DrainingEndpoint {
-    endpoint: Arc<Endpoint>,
-    /// When its connections are closed.
-    pub(super) deadline: Instant,
-}
 
 impl Cluster {
     /// Replaces the endpoints that do not come from the config. The state of those that existed

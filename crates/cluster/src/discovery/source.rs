@@ -1,7 +1,10 @@
 //! The sources of a cluster's endpoints: each as configured, with its state.
 
-use super::{EndpointMetrics, members::DrainingEndpoint};
-use crate::plan::{ClusterPlan, EndpointPlan};
+use super::EndpointMetrics;
+use crate::{
+    Endpoint,
+    plan::{ClusterPlan, EndpointPlan},
+};
 use foldhash::HashMap;
 use metrics::Counter;
 use std::{
@@ -36,6 +39,13 @@ pub(super) struct SourceTable {
     /// Counts endpoints without their own metrics; `None` if none can appear later.
     capped: Option<Counter>,
     ids: u64,
+}
+
+/// A removed endpoint whose connections may still be open.
+pub(super) struct DrainingEndpoint {
+    pub(super) endpoint: Arc<Endpoint>,
+    /// When its connections are closed.
+    pub(super) deadline: Instant,
 }
 
 /// The metrics of a name.
