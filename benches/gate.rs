@@ -38,11 +38,11 @@ fn gate(policies: &str) -> Gate {
     let active = metrics.gauge(table::OPERATIONS_ACTIVE, &[("listener", &listener)]);
     let materials = PolicyEnv {
         cluster: Some(Cluster::new(Arc::clone(&plan.clusters[0]), &metrics)),
-        plan: Arc::new(plan),
         metrics: metrics.clone(),
         listener,
         protocol: const { &mongo::Mongo::PROTOCOL },
         callsites: census(),
+        access_log: None,
         lines: None,
     };
     Gate::live(Live::new(rules), materials, census(), active)

@@ -20,18 +20,17 @@ mod yaml;
 pub use hints::hints;
 pub use report::Diagnostics;
 pub(crate) use report::printable;
-pub(crate) use scope::{attributes, is_attribute, is_late, is_matchable, normalize, suggest};
+pub(crate) use scope::attributes;
 pub use {
     scope::Scope,
-    single::{PolicySource, addition, change, fault},
+    single::{addition, change, fault},
 };
 
 use cluster::EndpointPlan;
 use plan::Plan;
 use report::Report;
 use std::{cell::RefCell, io::Read, path::Path};
-use values::Span;
-pub(crate) use yaml::Node;
+use values::{Node, Span, Value};
 
 /// The default address of the admin interface.
 pub const ADMIN: &str = "127.0.0.1:9901";
@@ -142,7 +141,7 @@ fn read(name: &str, text: &str, wanted: &str) -> Result<(Report, Node), Diagnost
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut report = Report::new(name, text);
     match yaml::read(text) {
-        Ok(Node { value: yaml::Value::Null, .. }) => {
+        Ok(Node { value: Value::Null, .. }) => {
             report.add(Span::NOWHERE, "the file is empty", wanted);
             Err(report.finish())
         }

@@ -4,6 +4,7 @@
 //! configure is a file beside this one and its line in [`configured`].
 
 pub mod access_log;
+pub mod attributes;
 pub mod bandwidth_limit;
 mod breaker;
 mod concurrency_limit;
@@ -19,15 +20,14 @@ pub mod rate_limit;
 mod read_only;
 pub mod rule;
 pub mod series;
+mod source;
 mod stats;
 #[cfg(test)]
 mod testing;
 pub mod time_limit;
 
-use crate::{
-    config::plan::Plan,
-    policy::series::{CardinalityLimit, SeriesKey},
-};
+use crate::policy::series::{CardinalityLimit, SeriesKey};
+use access_log::AccessLogPlan;
 use cluster::Cluster;
 use operation::{ConnectionInfo, Direction, Operation, Protocol, Rejection, Settlement};
 use std::{
@@ -43,13 +43,12 @@ pub use breaker::{BreakerPolicy, NAME as BREAKER};
 pub use live::Live;
 pub use operation::Decision;
 pub use rule::{ActivePolicy, Rule};
+pub use source::PolicySource;
 pub use stats::Stats;
 
 /// What policies are made from, for one listener on one worker.
 #[derive(Clone)]
 pub struct PolicyEnv {
-    /// The whole plan.
-    pub plan: Arc<Plan>,
     /// Where they count.
     pub metrics: Metrics,
     /// The listener's name.
@@ -60,6 +59,8 @@ pub struct PolicyEnv {
     pub cluster: Option<Arc<Cluster>>,
     /// The limit of distinct call sites of the listener.
     pub callsites: Arc<CardinalityLimit>,
+    /// Which operations are logged, if any.
+    pub access_log: Option<AccessLogPlan>,
     /// The worker's lines of the access log, if there is one.
     pub lines: Option<Rc<access_log::LineBuffer>>,
 }

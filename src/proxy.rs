@@ -375,7 +375,7 @@ fn gate(
 ) -> Gate {
     let name = &listener.plan.name;
     let from = PolicyEnv {
-        plan: Arc::clone(&parts.plan),
+        access_log: parts.plan.access_log.clone(),
         metrics: parts.metrics.clone(),
         listener: Arc::clone(name),
         protocol: listener.plan.protocol.describe(),

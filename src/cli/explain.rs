@@ -3,12 +3,13 @@
 
 use crate::{
     config::{
-        attributes, is_late, is_matchable, normalize,
+        attributes,
         plan::{ListenerPlan, Plan},
-        printable, suggest,
+        printable,
     },
     policy::{
         Rule,
+        attributes::{is_late, is_matchable, normalize},
         matching::{Explanation, KnownFields, Mismatch},
     },
     protocols::{self, DryRunError, Routed},
@@ -128,8 +129,10 @@ impl Question {
                     .push((format!("header.{}", key.to_ascii_lowercase()), value.to_owned()));
             }
             _ => {
-                let known = attributes().into_iter().filter(|it| is_matchable(self.protocol, it));
-                let near = suggest(key, &known.chain(["listener"]).collect::<Vec<_>>());
+                let attributes = attributes();
+                let known = attributes.iter().filter(|it| is_matchable(self.protocol, it));
+                let known: Vec<_> = known.chain(["listener"]).collect();
+                let near = attributes.suggest(key, &known);
                 return Err(format!("{} has no `{key}`{near}", self.protocol.name));
             }
         }

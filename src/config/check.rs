@@ -14,11 +14,11 @@ mod rest;
 use super::{
     file::{AccessLog, ClusterConfig, EndpointConfig, EventLog, File, Listener},
     listener_loop::{ListenerLoop, listener_loops},
-    plan::{AccessLogPlan, ListenerPlan, Plan, UpstreamConnectMode},
+    plan::{ListenerPlan, Plan, UpstreamConnectMode},
     report::Report,
     scope::{ListenerScope, Scope},
-    yaml::Node,
 };
+use crate::policy::access_log::AccessLogPlan;
 use crate::protocols::{self, Pooling, Protocol, ProtocolConfig, Unfit, WrittenProbe};
 use ::cluster::ClusterPlan;
 pub(crate) use endpoints::{Listed, endpoints};
@@ -28,7 +28,7 @@ use session::Timeouts;
 use std::{
     collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration,
 };
-use values::{InRange, NAME, OrOff, Size, Workers, is_name};
+use values::{InRange, NAME, Node, OrOff, Size, Workers, is_name};
 use values::{
     Span, did_you_mean, nearest,
     spanned::{NamedMap, Opt, Spanned},

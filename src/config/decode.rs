@@ -7,10 +7,8 @@ mod error;
 mod misplaced;
 mod parts;
 
-use super::{
-    report::Report,
-    yaml::{Node, Value},
-};
+use super::{report::Report, scope::attributes};
+use crate::policy::attributes::ATTRIBUTE;
 use error::{Error, shortened};
 use misplaced::{is_below, unknown};
 use parts::{Entries, Entry, ReadAttempts, Variant};
@@ -20,9 +18,8 @@ use serde::{
     forward_to_deserialize_any,
 };
 use std::{cell::RefCell, collections::BTreeMap};
-use values::Diagnostic;
 use values::{
-    Span, nearest,
+    Diagnostic, Node, Span, Value, nearest,
     spanned::{ONE_OR_MORE, OR_OFF, SPANNED},
 };
 
@@ -247,6 +244,14 @@ impl<'de> Deserializer<'de> for Reader<'de> {
                 Value::Text(text) if text == "off" => visitor.visit_none(),
                 _ => visitor.visit_some(self),
             };
+        }
+        if name == ATTRIBUTE {
+            let (Value::Word(text) | Value::Text(text)) = &self.node.value else {
+                return Err(self.expected(&visitor, ""));
+            };
+            let attributes = attributes();
+            let texts = std::iter::once(text.as_str()).chain(attributes.iter());
+            return self.with_span(visitor.visit_seq(SeqDeserializer::new(texts)));
         }
         if name == ONE_OR_MORE {
             return match self.node.value {

@@ -3,7 +3,7 @@
 mod admin;
 
 use crate::{
-    policy::Rule,
+    policy::{Rule, access_log::AccessLogPlan},
     protocols::{Pooling, Protocol},
 };
 pub use admin::{AdminPlan, ControlAddress};
@@ -126,15 +126,4 @@ pub enum OnViolation {
     Pass,
     /// Close it.
     Close,
-}
-
-/// Where and which operations are logged.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccessLogPlan {
-    /// The file; `/dev/stdout` and `/dev/stderr` work.
-    pub path: PathBuf,
-    /// Only operations that took at least this long are logged, with the shape of their query.
-    pub slower_than: Option<Duration>,
-    /// Log the values in queries too.
-    pub values: bool,
 }

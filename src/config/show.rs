@@ -2,7 +2,8 @@
 
 mod cluster;
 
-use super::plan::{AccessLogPlan, AdminPlan, ListenerPlan, Plan};
+use super::plan::{AdminPlan, ListenerPlan, Plan};
+use crate::policy::access_log::AccessLogPlan;
 use cluster::cluster;
 use serde_json::{Map, Value, json};
 use std::time::Duration;

@@ -1,25 +1,21 @@
 //! Single policies, from requests to the running proxy. They are read and checked like those of a
 //! file.
 
-mod merge;
-
 use super::{
     check::Policies,
     decode, read,
     report::{Diagnostics, Report},
     scope::Scope,
-    yaml::{Node, Value},
 };
 use crate::policy::{
-    Rule,
+    PolicySource, Rule,
     configured::{ACTIONS, Written},
 };
-pub use merge::PolicySource;
 use std::{
     cell::RefCell,
     time::{Duration, Instant},
 };
-use values::{Diagnostic, FromText, Text};
+use values::{Diagnostic, FromText, Node, Text, Value};
 
 /// The file name in diagnostics.
 const NAME: &str = "body";

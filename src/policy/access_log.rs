@@ -1,12 +1,13 @@
 //! Writes a JSON line for every operation, or for every slow one.
 
 use super::{PolicyEffect, PolicyEnv, SeriesPolicy, Settled, WorkerPolicy};
-use crate::{config::plan::AccessLogPlan, policy::series::SeriesKey};
+use crate::policy::series::SeriesKey;
 use process::log_file::Sink;
 use std::{
     borrow::Cow,
     cell::{Cell, RefCell},
     io::Write,
+    path::PathBuf,
     rc::Rc,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -34,6 +35,17 @@ const FLUSH_DELAY: Duration = Duration::from_millis(20);
 /// How many bytes of lines are gathered before they are written.
 const FLUSH_BYTES: usize = 16 * 1024;
 
+/// Where and which operations are logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLogPlan {
+    /// The file; `/dev/stdout` and `/dev/stderr` work.
+    pub path: PathBuf,
+    /// Only operations that took at least this long are logged, with the shape of their query.
+    pub slower_than: Option<Duration>,
+    /// Log the values in queries too.
+    pub values: bool,
+}
+
 /// The access log of one listener on one worker.
 pub struct AccessLog {
     plan: AccessLogPlan,
@@ -44,7 +56,7 @@ pub struct AccessLog {
 impl AccessLog {
     /// Logs the operations of a listener, if there is a log.
     pub fn new(from: &PolicyEnv) -> Option<Self> {
-        let (plan, lines) = (from.plan.access_log.clone()?, Rc::clone(from.lines.as_ref()?));
+        let (plan, lines) = (from.access_log.clone()?, Rc::clone(from.lines.as_ref()?));
         Some(Self { plan, listener: Arc::clone(&from.listener), lines })
     }
 }

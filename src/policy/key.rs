@@ -2,13 +2,13 @@
 
 mod prefix;
 
-use crate::{
-    config::{attributes, is_attribute, normalize, suggest},
-    policy::series,
-};
+use super::attributes::{self, AttributeNames, FromAttribute, normalize};
+use crate::policy::series;
 use foldhash::{SharedSeed, quality::FoldHasher};
 use operation::{AttributeValue, ConnectionInfo, Operation};
 pub(crate) use prefix::Prefix;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer};
 use std::{
     borrow::Cow,
     fmt,
@@ -16,10 +16,10 @@ use std::{
     net::IpAddr,
     sync::LazyLock,
 };
-use values::{Diagnostic, FromText, Text, spanned::Spanned};
+use values::{Diagnostic, spanned::Spanned};
 
 /// What people write under `key`.
-pub(crate) type KeySetting = Option<Spanned<Vec<Spanned<Text<KeyPart>>>>>;
+pub(crate) type KeySetting = Option<Spanned<Vec<Spanned<KeyPart>>>>;
 
 /// How many parts a key may have.
 const MAX_PARTS: usize = 8;
@@ -93,7 +93,7 @@ impl KeySpec {
     /// What was written, checked.
     pub(crate) fn new(written: KeySetting, mistakes: &mut Vec<Diagnostic>) -> Self {
         let list = written.and_then(|list| list.value).unwrap_or_default();
-        let parts = list.into_iter().map(|part| part.value.map(|Text(part)| part)).collect();
+        let parts = list.into_iter().map(|part| part.value).collect();
         // An invalid part has been reported already.
         let Some::<Vec<KeyPart>>(parts) = parts else { return Self::default() };
         let twice = parts.iter().enumerate().find(|(at, part)| parts[..*at].contains(part));
@@ -216,24 +216,39 @@ fn random() -> u64 {
     std::hash::RandomState::new().hash_one(())
 }
 
-impl FromText for KeyPart {
-    const EXPECTED: &str = "an attribute's name";
-
-    fn from_text(text: &str) -> Result<Self, Diagnostic> {
-        if is_common(text) || is_attribute(text) {
+impl FromAttribute for KeyPart {
+    fn from_name(text: &str, names: Option<&AttributeNames<'_>>) -> Result<Self, Diagnostic> {
+        if is_common(text) || names.is_some_and(|names| names.contains(text)) {
             return Ok(KeyPart::named(text));
         }
         if let Some(fault) = Prefix::fault(text) {
             return Err(fault);
         }
-        let known: Vec<&str> = COMMON.into_iter().chain(attributes()).collect();
-        let near = suggest(text, &known);
+        let Some(names) = names else { return Ok(KeyPart::named(text)) };
+        let known: Vec<&str> = COMMON.into_iter().chain(names.iter()).collect();
+        let near = names.suggest(text, &known);
         let hint = format!("the attributes here: {}", known.join(", "));
         Err(Diagnostic::new(format!("unknown attribute `{text}`{near}"), hint))
     }
+}
 
-    fn schema() -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "examples": ["peer", "peer/64", "user", "resource"] })
+impl<'de> Deserialize<'de> for KeyPart {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        attributes::read(deserializer)
+    }
+}
+
+impl JsonSchema for KeyPart {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "an attribute's name".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "examples": ["peer", "peer/64", "user", "resource"] })
     }
 }
 

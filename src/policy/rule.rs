@@ -4,7 +4,7 @@ use super::{
     PolicyEnv, WorkerPolicy,
     matching::{Applicability, KnownFields, Match, ResidualMatch, Truth},
 };
-use crate::{config::PolicySource, policy::series::SeriesKey};
+use crate::policy::{PolicySource, series::SeriesKey};
 use metrics::Counter;
 use operation::{AttributeValue, ConnectionInfo, Decision, Operation, RejectReason, Rejection};
 use std::{

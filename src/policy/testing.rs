@@ -18,11 +18,11 @@ pub(super) fn policy_env() -> PolicyEnv {
     let metrics = Metrics::new();
     PolicyEnv {
         cluster: Some(Cluster::new(Arc::clone(&plan.clusters[0]), &metrics)),
-        plan: Arc::new(plan),
         metrics,
         listener: "front".into(),
         protocol: TOY,
         callsites: Arc::new(CardinalityLimit::new(10, metrics::Counter::noop())),
+        access_log: None,
         lines: None,
     }
 }

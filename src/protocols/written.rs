@@ -1,11 +1,11 @@
 //! How a listener's protocol is written in the config.
 
 use super::{Mongo, Protocol, Tcp, WrittenProbe, probe::TcpSettings};
-use crate::config::Node;
 use operation::Codec;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, EnumAccess, Error, VariantAccess, Visitor};
 use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
+use values::Node;
 use values::{Diagnostic, host_port};
 
 /// What people write under `protocol`: a name, or `{ name: settings }`.

@@ -1,6 +1,6 @@
 use super::*;
-use crate::config::plan::{AccessLogPlan, ListenerPlan};
 use crate::protocols::Protocol;
+use crate::{config::plan::ListenerPlan, policy::access_log::AccessLogPlan};
 use cluster::{ClusterPlan, EndpointPlan, HealthCheckPlan};
 use session::Timeouts;
 use std::{

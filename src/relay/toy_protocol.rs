@@ -167,15 +167,14 @@ async fn proxy(
     let cluster = Cluster::new(Arc::new(plan), &metrics);
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
-    let plan = crate::config::for_proxy("tcp", "127.0.0.1:0", "127.0.0.1:1", None).unwrap();
     let census = || Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
     let breaker = BreakerPolicy::new(&PolicyEnv {
-        plan: Arc::new(plan),
         metrics: metrics.clone(),
         listener: "lines".into(),
         protocol: const { &Lines::PROTOCOL },
         cluster: Some(Arc::clone(&cluster)),
         callsites: census(),
+        access_log: None,
         lines: None,
     });
     let policies = breaker.into_iter().map(|it| Box::new(it) as Box<dyn WorkerPolicy>).collect();

@@ -10,6 +10,7 @@ mod diagnostic;
 mod files;
 mod keyword;
 mod list;
+mod node;
 mod secret;
 mod show;
 mod span;
@@ -24,6 +25,7 @@ pub use files::{
 };
 pub use keyword::{did_you_mean, keyword_schema, nearest, parse_keyword};
 pub use list::OneOrMore;
+pub use node::{Node, Value};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 pub use secret::{HIDDEN, hide, secrets};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};

@@ -4,6 +4,7 @@ use super::policies::Policies;
 use crate::{
     config::scope::{self, ListenerScope},
     policy::{
+        attributes::{is_late, is_matchable, normalize},
         matching::{Applicability, KnownFields, Match, MatchSetting, glob_matches, is_glob},
         rule::PolicyConfig,
     },
@@ -28,7 +29,7 @@ impl Policies<'_> {
         let mut made = Match::default();
         for (key, globs) in written.keys {
             let Some(name) = key.value else { continue };
-            let name = scope::normalize(&name);
+            let name = normalize(&name);
             if self.is_key(key.at, &name) && self.is_in_time(key.at, &name) {
                 self.add(&mut made, &name, globs);
             }
@@ -68,7 +69,8 @@ impl Policies<'_> {
     }
 
     fn is_key(&mut self, at: Span, key: &str) -> bool {
-        if scope::is_attribute(key) || WORDS.contains(&key) {
+        let attributes = scope::attributes();
+        if attributes.contains(key) || WORDS.contains(&key) {
             return true;
         }
         // The key has to be known to the protocol of a listener.
@@ -76,13 +78,12 @@ impl Policies<'_> {
         let protocols: Vec<_> = protocols.collect();
         let can_match = |by: &&Protocol, it: &&str| {
             let some = it.ends_with('.') && by.attributes.contains(it);
-            some || scope::is_matchable(by, it)
+            some || is_matchable(by, it)
         };
         let known =
             |it: &&str| protocols.is_empty() || protocols.iter().any(|by| can_match(by, it));
-        let known: Vec<&str> =
-            WORDS.into_iter().chain(scope::attributes().into_iter().filter(known)).collect();
-        let near = scope::suggest(key, &known);
+        let known: Vec<&str> = WORDS.into_iter().chain(attributes.iter().filter(known)).collect();
+        let near = attributes.suggest(key, &known);
         let hint = format!("the keys here: {}", known.join(", "));
         self.report.add(at, format!("unknown key `{key}`{near}"), hint);
         false
@@ -91,8 +92,8 @@ impl Policies<'_> {
     /// Whether a key is known when policies decide, on any listener that has it.
     fn is_in_time(&mut self, at: Span, key: &str) -> bool {
         let protocols = || self.scope.listeners().iter().map(|it| it.protocol);
-        let can_match = |it: Option<&Protocol>| it.is_none_or(|it| scope::is_matchable(it, key));
-        let Some(late) = protocols().flatten().find(|it| scope::is_late(it, key)) else {
+        let can_match = |it: Option<&Protocol>| it.is_none_or(|it| is_matchable(it, key));
+        let Some(late) = protocols().flatten().find(|it| is_late(it, key)) else {
             return true;
         };
         if protocols().any(can_match) {
@@ -155,7 +156,7 @@ impl Policies<'_> {
     /// Whether an attribute can have such a value on any listener that has it.
     fn has_form(&self, key: &str, glob: &str) -> Result<(), Diagnostic> {
         let protocols = self.scope.listeners().iter().filter_map(|it| it.protocol);
-        let knows: Vec<&Protocol> = protocols.filter(|it| scope::is_matchable(it, key)).collect();
+        let knows: Vec<&Protocol> = protocols.filter(|it| is_matchable(it, key)).collect();
         let form = |it: &&Protocol| it.value_formats.iter().find(|(name, ..)| *name == key);
         let mut wrong = None;
         for protocol in &knows {
@@ -187,7 +188,7 @@ impl Policies<'_> {
     /// Reports a policy that needs an attribute which a matched protocol does not have.
     pub(super) fn can_judge(&mut self, action: &dyn PolicyConfig, made: &Match) {
         let Some(attribute) = action.required_attribute() else { return };
-        let can_match = |it: &Protocol| scope::is_matchable(it, attribute);
+        let can_match = |it: &Protocol| is_matchable(it, attribute);
         let mute = self.scope.listeners().iter().find_map(|listener| {
             let protocol =
                 listener.protocol.filter(|it| !can_match(it) && reaches(made, listener))?;
@@ -255,9 +256,8 @@ fn no_resource(listener: &ListenerScope, glob: &str) -> Option<Diagnostic> {
 
 /// Whether any operation of a listener can match.
 fn reaches(made: &Match, listener: &ListenerScope) -> bool {
-    let can_match = |attribute| {
-        listener.protocol.is_none_or(|protocol| scope::is_matchable(protocol, attribute))
-    };
+    let can_match =
+        |attribute| listener.protocol.is_none_or(|protocol| is_matchable(protocol, attribute));
     resolves(made, listener) && made.attributes().all(can_match)
 }
 
@@ -274,7 +274,7 @@ fn resolves(made: &Match, listener: &ListenerScope) -> bool {
 /// The key that is known too late, so that nothing can match, and its listener.
 fn late<'a>(made: &'a Match, listener: &'a ListenerScope) -> Option<(&'a str, &'a str)> {
     let protocol = listener.protocol.filter(|_| resolves(made, listener))?;
-    let late = made.attributes().find(|attribute| scope::is_late(protocol, attribute))?;
+    let late = made.attributes().find(|attribute| is_late(protocol, attribute))?;
     Some((&listener.name, late))
 }
 

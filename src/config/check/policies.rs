@@ -3,20 +3,18 @@
 use super::Check;
 use crate::{
     config::{
-        PolicySource,
         report::Report,
         scope::{ListenerScope, Scope},
-        yaml::Node,
     },
     policy::{
-        Rule,
+        PolicySource, Rule,
         configured::{ACTIONS, Written},
         matching::{Match, MatchSetting},
         rule::{PolicyConfig, Stage},
     },
 };
 use std::{sync::Arc, time::Instant};
-use values::{Span, spanned::Spanned};
+use values::{Node, Span, spanned::Spanned};
 
 /// Checks policies, of a config or a single one.
 pub(crate) struct Policies<'a> {

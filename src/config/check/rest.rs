@@ -1,11 +1,8 @@
 //! Checks of the valid rest of a protocol's settings, so that one run finds all diagnostics.
 
 use super::Check;
-use crate::{
-    config::yaml::{Node, Value},
-    protocols::ProtocolConfig,
-};
-use values::{Span, spanned::Spanned};
+use crate::protocols::ProtocolConfig;
+use values::{Node, Span, Value, spanned::Spanned};
 
 impl Check<'_> {
     /// Reports unknown clusters and unreachable routes. `rest` is the valid part of the settings.

@@ -1,13 +1,12 @@
 //! Accesses that visitors get: read attempts, entries, variants.
 
 use super::{Reader, error::Error};
-use crate::config::yaml::{Node, Value};
 use serde::de::{
     self, IntoDeserializer, Visitor,
     value::{BoolDeserializer, BorrowedStrDeserializer, SeqDeserializer},
 };
 use std::vec;
-use values::Span;
+use values::{Node, Span, Value};
 
 /// A key and its value.
 #[derive(Clone, Copy)]

@@ -22,7 +22,6 @@ pub(super) fn stage(policies: &str) -> Stage {
          clusters: {{ c: {{ endpoints: [\"d:1\"] }} }}\npolicies: {policies}\n"
     );
     let plan = config::parse("test", &text).unwrap_or_else(|problems| panic!("{problems}"));
-    let plan = Arc::new(plan);
     let metrics = Metrics::new();
     let census = || Arc::new(CardinalityLimit::new(10, ::metrics::Counter::noop()));
     let protocol = plan.listeners[0].protocol.describe();
@@ -33,8 +32,8 @@ pub(super) fn stage(policies: &str) -> Stage {
         protocol,
         cluster: Some(Cluster::new(Arc::clone(&plan.clusters[0]), &metrics)),
         callsites: census(),
+        access_log: None,
         lines: None,
-        plan,
     };
     let gate = Gate::live(Arc::clone(&live), from, census(), ::metrics::Gauge::noop());
     Stage { live, gate, metrics, protocol }

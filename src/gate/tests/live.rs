@@ -91,7 +91,7 @@ fn rule(name: &str, does: Does) -> Rule {
         expires: None,
         matching: Arc::default(),
         config: Arc::new(Act { does, made: AtomicUsize::new(0) }),
-        source: config::PolicySource::default(),
+        source: crate::policy::PolicySource::default(),
         counts: Arc::default(),
     }
 }
@@ -103,11 +103,11 @@ fn live(rules: Vec<Rule>) -> (Gate, Arc<Live>, Metrics) {
     let census = || Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
     let from = PolicyEnv {
         cluster: Some(Cluster::new(Arc::clone(&plan.clusters[0]), &metrics)),
-        plan: Arc::new(plan),
         metrics: metrics.clone(),
         listener: "it".into(),
         protocol: const { &TOY },
         callsites: census(),
+        access_log: None,
         lines: None,
     };
     let live = Live::new(rules.into_iter().map(Arc::new).collect());

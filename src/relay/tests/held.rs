@@ -135,8 +135,8 @@ fn gate(policies: &str) -> Gate {
         protocol: plan.listeners[0].protocol.describe(),
         cluster: Some(Cluster::new(Arc::clone(&plan.clusters[0]), &metrics)),
         callsites: census(),
+        access_log: None,
         lines: None,
-        plan: Arc::clone(&plan),
     };
     let live = Live::new(plan.policies.clone());
     Gate::live(live, from, census(), metrics::Gauge::noop())

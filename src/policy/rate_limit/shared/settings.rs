@@ -1,11 +1,12 @@
 //! What people write under `shared`, and what is made of it.
 
 use super::attribute_hasher::{AttributeHasher, LEAST_KEY};
-use crate::config::{is_attribute, normalize};
-use schemars::{JsonSchema, Schema};
-use serde::Deserialize;
+use crate::policy::attributes::{self, AttributeNames, FromAttribute, normalize};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use std::{
+    borrow::Cow,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -46,7 +47,7 @@ pub(crate) struct Settings {
     hash_key_file: Option<Spanned<PathBuf>>,
     /// Attributes whose values the store gets as they are, beside `peer`, `listener`, `protocol`,
     /// `operation` and `resource`. Default: none.
-    plain: Option<Spanned<Vec<String>>>,
+    plain: Option<Spanned<Vec<AttributeName>>>,
 }
 
 /// A Redis or Valkey.
@@ -92,6 +93,40 @@ struct EntrySettings {
     key: String,
     /// A value that is always the same.
     value: Option<String>,
+}
+
+/// The name of an attribute. An unknown one is reported when the plan is made.
+#[derive(Debug)]
+struct AttributeName {
+    text: String,
+    known: bool,
+}
+
+impl FromAttribute for AttributeName {
+    fn from_name(text: &str, names: Option<&AttributeNames<'_>>) -> Result<Self, Diagnostic> {
+        let known = names.is_none_or(|names| names.contains(text));
+        Ok(Self { text: text.to_owned(), known })
+    }
+}
+
+impl<'de> Deserialize<'de> for AttributeName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        attributes::read(deserializer)
+    }
+}
+
+impl JsonSchema for AttributeName {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        String::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        String::json_schema(generator)
+    }
 }
 
 /// What is done with operations while the store can't be asked.
@@ -214,7 +249,8 @@ impl Settings {
     ) -> AttributeHasher {
         let plain = self.plain.as_ref().and_then(|list| list.value.as_ref());
         let plain = plain.into_iter().flatten();
-        for (at, name) in plain.clone().enumerate().filter(|(_, name)| !is_attribute(name)) {
+        for (at, name) in plain.clone().enumerate().filter(|(_, it)| !it.known) {
+            let name = &name.text;
             let path = ["shared", "plain", &at.to_string()];
             let hint = "name attributes as in `key`: `plain: [user]`";
             wrong.push(Diagnostic::at(&path, format!("unknown attribute `{name}`"), hint));
@@ -240,7 +276,7 @@ impl Settings {
             }
             Some(key)
         });
-        let plain = plain.map(|name| (*normalize(name)).into()).collect();
+        let plain = plain.map(|name| (*normalize(&name.text)).into()).collect();
         AttributeHasher::new(key.as_ref().map(String::as_bytes), plain)
     }
 

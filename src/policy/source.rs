@@ -1,11 +1,8 @@
 //! A policy as written, and its change by a partial text: a JSON merge patch (RFC 7396).
 
-use crate::{
-    config::yaml::{Node, Value},
-    policy::configured::ACTIONS,
-};
+use super::configured::ACTIONS;
 use std::fmt;
-use values::Span;
+use values::{Node, Span, Value};
 
 /// The keys and values of a policy without defaults. It may contain secrets, so it is never shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -40,7 +37,7 @@ impl PolicySource {
 
     /// The policy with `change` applied. Keys that `change` does not have stay; keys with an empty
     /// value are removed. A policy has one action, so a new action replaces the old one.
-    pub(super) fn merged(&self, change: &Node) -> Node {
+    pub(crate) fn merged(&self, change: &Node) -> Node {
         let acts = |node: &Node, key: &str| {
             node.child(key).is_some_and(|(_, value)| value.value != Value::Null)
         };
