@@ -9,12 +9,12 @@ use crate::{
     gate::ConnectVerdict,
     listener::{ConnectionSlot, Upstreams, WorkerListener},
     protocols,
-    relay::linger,
     worker::Worker,
 };
 pub use client_session::ClientSession;
 use operation::{Close, ConnectionInfo, RejectMode, Rejection, RejectionRef};
 use process::panics::{Panic, caught};
+use relay::linger;
 use std::{io, net::SocketAddr, pin::Pin, rc::Rc, time::Instant};
 use tokio::net::TcpStream;
 
@@ -175,3 +175,6 @@ async fn turned_away(
 fn plain(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 //! - `cli`: the command line; `proxy`: a running proxy, its threads and its drain; `threads`: essential
 //!   threads; `handover`: listening sockets passed to the next process; `own_log`: the log on stderr.
 //! - `worker`: one thread's connections; `listener`: sockets, limits, dispatch; `connection`: one client
-//!   connection; `relay` and `protocols`: how it is served.
+//!   connection; `protocols`: how it is served.
 //! - `gate`, `policy`: what policies decide about operations.
 //! - `cluster`: endpoints and upstream connections; `config`: the config file.
 //! - `admin`: the admin interface; `top`: the live table; `demo`: the demonstration.
@@ -20,7 +20,6 @@ pub mod own_log;
 pub mod policy;
 pub mod protocols;
 pub mod proxy;
-pub mod relay;
 pub mod threads;
 pub mod top;
 pub mod worker;

@@ -7,9 +7,7 @@
 mod accept;
 mod budget;
 
-use crate::{
-    config::plan::ListenerPlan, gate::Gate, policy, protocols::Server, relay, worker::Message,
-};
+use crate::{config::plan::ListenerPlan, gate::Gate, policy, protocols::Server, worker::Message};
 pub use accept::{ListenSocket, accept, bind, prepare};
 pub use budget::ConnectionBudget;
 use cluster::{ConnectError, PreconnectPool};

@@ -7,7 +7,6 @@ mod routed;
 mod server;
 mod written;
 
-use crate::relay::{self, Buffers, relay};
 use cluster::UpstreamConnection;
 pub(crate) use fits::Unfit;
 use mongo::Mongo;
@@ -15,6 +14,7 @@ pub(crate) use names::no_operation;
 use operation::{Close, Codec, RejectMode, RejectionRef};
 pub use probe::ProbePlan;
 pub(crate) use probe::WrittenProbe;
+use relay::{Buffers, relay};
 pub(crate) use routed::{Routed, has_targets, question, routed};
 pub use server::{Pooling, Pools, Server, host, refuse, server};
 use session::Session;

@@ -9,9 +9,9 @@ use crate::{
     },
     listener::{self, ListenSocket, WorkerListener},
     policy::access_log::LineBuffer,
-    relay::Buffers,
 };
 use metrics::Gauge;
+use relay::Buffers;
 use session::Phase;
 pub use sessions::{Sessions, WorkerTimeout};
 use slab::Slab;

@@ -124,7 +124,7 @@ fn code_has_neither_comments_nor_tests() {
 
 #[test]
 fn files_of_test_modules_are_not_production_code() {
-    let files = production_sources(&["src/relay", "protocols/mongo", "protocols/grpc"]);
+    let files = production_sources(&["crates/relay/src", "protocols/mongo", "protocols/grpc"]);
     let files: Vec<String> = files.iter().map(|path| shown(path)).collect();
     assert!(files.contains(&"protocols/mongo/src/codec.rs".to_owned()));
     for test in ["src/dice.rs", "src/testing.rs", "/tests/"] {

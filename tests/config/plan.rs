@@ -27,13 +27,13 @@ fn a_minimal_config_gets_the_documented_defaults() {
     assert_eq!(plan.access_log, None);
     let listener = &plan.listeners[0];
     assert_eq!(listener.address, "0.0.0.0:0".parse().unwrap());
-    assert_eq!(listener.idle_timeout, Some(Duration::from_secs(3600)));
-    assert_eq!(listener.max_connection_duration, None);
-    assert_eq!(listener.first_byte_timeout, Some(Duration::from_secs(60)));
-    assert_eq!(listener.handshake_timeout, Some(Duration::from_secs(60)));
-    assert_eq!(listener.message_timeout, Some(Duration::from_secs(300)));
-    assert_eq!(listener.write_timeout, Some(Duration::from_secs(300)));
-    assert_eq!(listener.half_close_timeout, Some(Duration::from_secs(300)));
+    assert_eq!(listener.timeouts.idle, Some(Duration::from_secs(3600)));
+    assert_eq!(listener.timeouts.max_duration, None);
+    assert_eq!(listener.timeouts.first_byte, Some(Duration::from_secs(60)));
+    assert_eq!(listener.timeouts.handshake, Some(Duration::from_secs(60)));
+    assert_eq!(listener.timeouts.message, Some(Duration::from_secs(300)));
+    assert_eq!(listener.timeouts.write, Some(Duration::from_secs(300)));
+    assert_eq!(listener.timeouts.half_close, Some(Duration::from_secs(300)));
     assert_eq!(listener.tcp_user_timeout, Some(Duration::from_secs(120)));
     assert_eq!((listener.max_connections, listener.reserved_connections), (10_000, 5_000));
     assert_eq!(listener.on_violation, OnViolation::Pass);
@@ -70,19 +70,22 @@ fn the_written_config_is_the_plan() {
         (&*orders.name, orders.protocol.name(), orders.cluster.as_deref()),
         ("orders", "mongo", Some("orders"))
     );
-    assert_eq!(orders.idle_timeout, Some(Duration::from_secs(5400)));
-    assert_eq!(orders.first_byte_timeout, Some(Duration::from_secs(10)));
-    assert_eq!(orders.handshake_timeout, Some(Duration::from_secs(20)));
-    assert_eq!(orders.message_timeout, Some(Duration::from_secs(30)));
-    assert_eq!(orders.write_timeout, Some(Duration::from_millis(250)));
+    assert_eq!(orders.timeouts.idle, Some(Duration::from_secs(5400)));
+    assert_eq!(orders.timeouts.first_byte, Some(Duration::from_secs(10)));
+    assert_eq!(orders.timeouts.handshake, Some(Duration::from_secs(20)));
+    assert_eq!(orders.timeouts.message, Some(Duration::from_secs(30)));
+    assert_eq!(orders.timeouts.write, Some(Duration::from_millis(250)));
     assert_eq!((orders.max_connections, orders.on_violation), (100, OnViolation::Close));
-    assert_eq!((cache.first_byte_timeout, cache.message_timeout), (None, None));
+    assert_eq!((cache.timeouts.first_byte, cache.timeouts.message), (None, None));
     // What `orders` leaves, by two, by the number of the other listeners.
     assert_eq!(orders.reserved_connections, 50);
     assert_eq!(cache.reserved_connections, 450 / 2 / (plan.listeners.len() - 1));
     assert_eq!(orders.upstream_connect_mode, UpstreamConnectMode::OnClientData);
     assert_eq!(cache.upstream_connect_mode, UpstreamConnectMode::OnClientData);
-    assert_eq!((cache.idle_timeout, cache.write_timeout, cache.max_connections), (None, None, 500));
+    assert_eq!(
+        (cache.timeouts.idle, cache.timeouts.write, cache.max_connections),
+        (None, None, 500)
+    );
     assert_eq!(plan.clusters[1].lb_policy, LbPolicy::Random);
     let log = plan.access_log.unwrap();
     assert_eq!(log.slower_than, Some(Duration::from_millis(100)));

@@ -61,6 +61,19 @@ impl Buffers {
     }
 }
 
+#[cfg(feature = "testing")]
+impl Buffers {
+    /// How many pipes exist, and how many of them are spare.
+    pub fn count_pipes(&self) -> (usize, usize) {
+        self.pipes.count()
+    }
+
+    /// Takes all pipes away until the result is dropped, so that bytes are copied.
+    pub fn withhold_pipes(&self) -> impl Sized + use<> {
+        std::iter::from_fn(|| self.pipes.take()).collect::<Vec<_>>()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,16 @@
 //! One connection is one task and one `Relay`: two flows over the same state, polled together,
 //! without a lock, a channel or an allocation per operation. The codec judges bytes, the gate
 //! judges operations, and the relay only moves bytes and enforces time-outs.
+//!
+//! The crate knows no protocol, listener or worker: a codec, a session and an upstream are handed
+//! in. Its modules:
+//!
+//! - `flow`, `buffers`, `splice`: bytes of one direction, in buffers that the worker lends, or pipes
+//! - `requests`, `replies`, `in_flight`: what the codec finds in the bytes, from admission to settlement
+//! - `held_request`: requests of which policies need more
+//! - `shaping`, `impaired`, `operation_timeout`: effects of policies on an admitted operation
+//! - `deadlines`: the timer of a connection
+//! - `reject`, `linger`: how a connection ends that is not served, or not any more
 
 mod buffers;
 mod deadlines;
@@ -432,8 +442,3 @@ impl<C: Codec> Relay<C> {
         OperationAttributes::new(&self.codec, &*self.session, self.lease.as_ref())
     }
 }
-
-#[cfg(test)]
-mod tests;
-#[cfg(test)]
-mod toy_protocol;

@@ -10,7 +10,6 @@ use crate::{
     policy::series::SeriesKey,
     policy::{Decision, SeriesPolicy, Settled, WorkerPolicy},
     protocols::Protocol,
-    relay::relay,
     worker::Worker,
 };
 use bytes::BytesMut;
@@ -18,6 +17,7 @@ use operation::{
     Close, Codec, ConnectionInfo, Next, Operation, OperationNames, Outcome, RejectionRef, Reply,
     Request, Tag, Violation,
 };
+use relay::relay;
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,

@@ -1,31 +1,26 @@
 //! A toy protocol for tests: what keeps traffic on working endpoints must hold for any codec and
 //! probe.
 
-use super::{Buffers, reject, relay};
-use crate::{
-    config::plan::ListenerPlan,
-    connection::ClientSession,
-    gate::Gate,
-    listener::{Listener, WorkerListener},
-    policy::series::CardinalityLimit,
-    policy::{BreakerPolicy, PolicyEnv, WorkerPolicy},
-    worker::Worker,
-};
 use bytes::BytesMut;
 use cluster::{
-    BreakerPlan, Cluster, ClusterPlan, EndpointPlan, HealthCheckPlan, LbPolicy, OutlierPlan,
-    PreconnectPool, ProbeConfig,
+    BreakerPlan, Cluster, ClusterPlan, EndpointPlan, HealthCheckPlan, LbPolicy, OperationPermit,
+    OutlierPlan, PreconnectPool, ProbeConfig,
 };
 use operation::{
-    Codec, ConnectionInfo, Next, OperationNames, Outcome, Probe, ProbeResult, Protocol, RejectMode,
-    RejectionRef, Reply, Request, Tag, Violation,
+    Codec, ConnectionInfo, Decision, Direction, Gate, Next, Operation, OperationNames, Outcome,
+    Probe, ProbeResult, Protocol, RejectMode, RejectReason, Rejection, RejectionRef, Reply,
+    Request, Revision, SettleSink, Settlement, Tag, Ticket, Verdict, Violation,
 };
+use relay::{Buffers, reject, relay};
+use session::{HeldBytesBudget, Phase, Session, Timeouts};
 use std::{
+    borrow::Cow,
     cell::{Cell, RefCell},
     collections::BTreeSet,
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
+    task::Waker,
     time::{Duration, Instant},
 };
 use tokio::{
@@ -154,6 +149,140 @@ async fn server() -> (SocketAddr, Answer) {
     (address, answer)
 }
 
+/// Admits what the cluster's circuit breaker does.
+struct BreakerGate {
+    cluster: Arc<Cluster>,
+    permits: RefCell<Vec<OperationPermit>>,
+}
+
+impl SettleSink for BreakerGate {
+    fn settle(&self, _: u32, _: &Settlement<'_>) {
+        self.permits.borrow_mut().pop();
+    }
+
+    fn abandon(&self, _: u32) {
+        self.permits.borrow_mut().pop();
+    }
+}
+
+/// A connection with no limit but the circuit breaker's.
+struct LineSession {
+    gate: Rc<BreakerGate>,
+    info: ConnectionInfo,
+    accepted_at: Instant,
+    timeouts: Timeouts,
+    held: Arc<HeldBytesBudget>,
+}
+
+impl Gate for LineSession {
+    fn admit(&self, _: &Operation<'_>, _: Instant) -> Verdict {
+        let cluster = &self.gate.cluster;
+        let Some(permit) = cluster.admit_operation() else {
+            return Verdict::Reject(Rejection::new(RejectReason::Overloaded, cluster.overloaded()));
+        };
+        self.gate.permits.borrow_mut().push(permit);
+        Verdict::Admit(Ticket::new(Rc::clone(&self.gate) as Rc<dyn SettleSink>, 0, None))
+    }
+
+    fn resume(&self, _: Ticket, _: Decision, _: &Operation<'_>, _: Instant) -> Verdict {
+        unreachable!("no verdict is pending")
+    }
+
+    fn record_rejected(&self, _: &Operation<'_>, _: Instant, _: &Settlement<'_>) {}
+}
+
+impl Session for LineSession {
+    fn info(&self) -> ConnectionInfo {
+        self.info
+    }
+
+    fn accepted_at(&self) -> Instant {
+        self.accepted_at
+    }
+
+    fn timeouts(&self) -> &Timeouts {
+        &self.timeouts
+    }
+
+    fn attribute(&self, _: &str) -> Option<Cow<'_, str>> {
+        None
+    }
+
+    fn phase(&self) -> Phase {
+        Phase::Running
+    }
+
+    fn generation(&self) -> u64 {
+        0
+    }
+
+    fn set_waker(&self, _: &Waker) {}
+
+    fn is_killed(&self) -> bool {
+        false
+    }
+
+    fn record_read(&self, _: Direction, _: usize, _: Instant) {}
+
+    fn set_operation(&self, _: Option<u32>) {}
+
+    fn refresh_limits(&self) -> bool {
+        false
+    }
+
+    fn is_limited(&self) -> bool {
+        false
+    }
+
+    fn max_chunk(&self, _: Direction) -> usize {
+        usize::MAX
+    }
+
+    fn record_passed(&self, _: Direction, _: usize, _: Instant, _: Option<u32>) -> Option<Instant> {
+        None
+    }
+
+    fn revise(&self, _: u32, _: &Operation<'_>, _: Instant) -> Option<Revision> {
+        None
+    }
+
+    fn is_guarded(&self) -> bool {
+        false
+    }
+
+    fn closes_on_violation(&self) -> bool {
+        false
+    }
+
+    fn reject_unreadable(&self) -> Option<Rejection> {
+        None
+    }
+
+    fn count_violation(&self, _: Violation) {}
+
+    fn log_violation(&self, _: Violation, _: &str) {}
+
+    fn wrong_protocol(&self, protocol: &str, violation: Violation) -> String {
+        format!("no {protocol}: {violation}")
+    }
+
+    fn log_notice(&self, _: &str) {}
+
+    fn held_bytes(&self) -> &Arc<HeldBytesBudget> {
+        &self.held
+    }
+
+    fn report_not_held(&self) {}
+
+    fn count_overloaded(&self) -> &'static str {
+        "breaker"
+    }
+
+    fn is_cluster_connected(&self) -> bool {
+        self.gate.cluster.is_connected()
+    }
+}
+
 /// A proxy for the toy protocol, and its cluster.
 async fn proxy(
     endpoints: &[SocketAddr],
@@ -163,65 +292,42 @@ async fn proxy(
     let mut plan = ClusterPlan::new("lines", endpoints.iter().map(at).collect());
     plan.lb_policy = LbPolicy::RoundRobin;
     change(&mut plan);
-    let metrics = Metrics::new();
-    let cluster = Cluster::new(Arc::new(plan), &metrics);
+    let cluster = Cluster::new(Arc::new(plan), &Metrics::new());
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
-    let census = || Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
-    let breaker = BreakerPolicy::new(&PolicyEnv {
-        metrics: metrics.clone(),
-        listener: "lines".into(),
-        protocol: const { &Lines::PROTOCOL },
-        cluster: Some(Arc::clone(&cluster)),
-        callsites: census(),
-        access_log: None,
-        lines: None,
-    });
-    let policies = breaker.into_iter().map(|it| Box::new(it) as Box<dyn WorkerPolicy>).collect();
-    let gate = Gate::new(policies, census(), metrics::Gauge::noop());
-    // A listener plan needs one of the configured protocols.
-    let protocol = crate::protocols::Protocol::Tcp(Arc::new(()));
-    let listener = Arc::new(ListenerPlan::new("lines", address, protocol, "lines"));
-    let listener = Listener::new(listener, address, 0, 1);
-    let worker_listener =
-        WorkerListener::new(listener, gate, PreconnectPool::start(Arc::clone(&cluster)), metrics);
-    let worker = Worker::new(0);
+    let (preconnects, buffers) = (PreconnectPool::start(Arc::clone(&cluster)), Rc::default());
+    let gate = Rc::new(BreakerGate { cluster: Arc::clone(&cluster), permits: RefCell::default() });
     spawn_local(async move {
         while let Ok((client, peer)) = socket.accept().await {
-            let (worker, worker_listener) = (Rc::clone(&worker), Rc::clone(&worker_listener));
-            spawn_local(async move {
-                let link = ConnectionInfo { peer, local: address };
-                let session = ClientSession::new(&worker, &worker_listener, link, Instant::now());
-                serve(session, &worker.buffers, &worker_listener, client).await;
-            });
+            let session = LineSession {
+                gate: Rc::clone(&gate),
+                info: ConnectionInfo { peer, local: address },
+                accepted_at: Instant::now(),
+                timeouts: Timeouts::default(),
+                held: HeldBytesBudget::new(usize::MAX),
+            };
+            spawn_local(serve(session, Rc::clone(&buffers), Rc::clone(&preconnects), client));
         }
     });
     (address, cluster)
 }
 
 async fn serve(
-    session: ClientSession,
-    buffers: &Rc<Buffers>,
-    worker_listener: &Rc<WorkerListener>,
+    session: LineSession,
+    buffers: Rc<Buffers>,
+    preconnects: Rc<PreconnectPool>,
     mut client: TcpStream,
 ) {
-    match worker_listener.upstreams().preconnects().connect(None).await {
+    let shared = Arc::new(());
+    match preconnects.connect(None).await {
         Ok(upstream) => {
-            session.set_endpoint(upstream.lease.endpoint());
-            relay::<Lines>(&Arc::new(()), Rc::new(session), buffers, client, upstream).await;
+            relay::<Lines>(&shared, Rc::new(session), &buffers, client, upstream).await;
         }
         Err(error) => {
             let (reason, message) = error.client_error();
             let why = RejectionRef::new(reason, &message);
-            let shared = Arc::new(());
-            reject::<Lines>(
-                &shared,
-                &session,
-                &mut client,
-                (error.close_reason(), RejectMode::Reply),
-                &why,
-            )
-            .await;
+            let end = (error.close_reason(), RejectMode::Reply);
+            reject::<Lines>(&shared, &session, &mut client, end, &why).await;
         }
     }
 }

@@ -2,9 +2,8 @@
 //! early.
 
 use super::*;
-use crate::relay::{flow::Flow, splice::Pipe};
 use operation::Outcome;
-use std::{cell::RefCell, future::poll_fn};
+use std::cell::RefCell;
 
 /// Long enough to fill the kernel's buffers.
 const LONG: usize = 24 << 20;
@@ -77,9 +76,8 @@ impl Between {
     }
 
     /// Takes the worker's pipes away, so that it has to copy.
-    #[expect(clippy::vec_box, reason = "a pipe lives in a box")]
-    fn without_pipes(&self) -> Vec<Box<Pipe>> {
-        std::iter::from_fn(|| self.worker.buffers.pipes.take()).collect()
+    fn without_pipes(&self) -> impl Sized + use<> {
+        self.worker.buffers.withhold_pipes()
     }
 
     /// Waits until this many operations were settled, and returns them.
@@ -96,15 +94,15 @@ impl Between {
 
     /// Waits until no connection holds a pipe, and returns how many pipes exist.
     async fn pipes(&self) -> usize {
-        let pipes = &self.worker.buffers.pipes;
+        let pipes = || self.worker.buffers.count_pipes();
         let back = async {
-            while pipes.count().0 > pipes.count().1 {
+            while pipes().0 > pipes().1 {
                 yield_now().await;
             }
         };
         let patience = Duration::from_secs(60);
         tokio::time::timeout(patience, back).await.expect("pipes come back, or are closed");
-        pipes.count().0
+        pipes().0
     }
 }
 
@@ -245,8 +243,7 @@ fn an_aborted_long_message_leaves_no_pipe_with_bytes() {
             let between = Between::new(tcp()).await;
             let bytes = noise(LONG, 5);
             flood(&between.server, &bytes).await;
-            let pipes = &between.worker.buffers.pipes;
-            assert_eq!(pipes.count(), (1, 0), "bytes are in a pipe");
+            assert_eq!(between.worker.buffers.count_pipes(), (1, 0), "bytes are in a pipe");
             let Between { mut client, server, worker, ledger } = between;
             let end = if client_breaks {
                 socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
@@ -272,61 +269,9 @@ fn an_aborted_long_message_leaves_no_pipe_with_bytes() {
             // The settled operation is released later.
             yield_now().await;
             assert_eq!(sums.borrow()[0].1, Some(end));
-            let (pipes, spare) = worker.buffers.pipes.count();
+            let (pipes, spare) = worker.buffers.count_pipes();
             assert_eq!(pipes, spare, "an ended connection holds a pipe");
             assert!(spare == 0 || !client_breaks, "a pipe with bytes in it was kept");
         }
-    });
-}
-
-#[test]
-fn bytes_in_a_pipe_wait_to_be_written_like_those_in_a_buffer() {
-    LocalRuntime::new().unwrap().block_on(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let mut ends = Vec::new();
-        for _ in 0..2 {
-            let there = TcpStream::connect(address).await.unwrap();
-            ends.extend([there, listener.accept().await.unwrap().0]);
-        }
-        let [mut sender, mut from, mut to, mut receiver] = <[_; 4]>::try_from(ends).unwrap();
-        let (worker, mut flow) = (Worker::new(0), Flow::default());
-        let sent = noise(256 * 1024, 9);
-        sender.write_all(&sent[..16 * 1024]).await.unwrap();
-        flow.pass(sent.len() as u64, true);
-        let mut got = Vec::new();
-        while got.len() < sent.len() {
-            let read = poll_fn(|cx| flow.poll_fill(cx, &mut from, &worker.buffers, 1, usize::MAX));
-            let n = read.await.unwrap();
-            assert!(!flow.is_ready(), "not before it is accounted for");
-            let advance = flow.advance(usize::MAX);
-            assert_eq!(advance.moved, n);
-            assert_eq!(advance.ended, got.len() + n == sent.len());
-            assert!(flow.is_ready());
-            if got.is_empty() {
-                sender.write_all(&sent[n..]).await.unwrap();
-            }
-            let (mut progress, at) = (false, got.len());
-            poll_fn(|cx| flow.poll_flush(cx, &mut to, &mut progress)).await.unwrap();
-            assert!(progress && !flow.is_ready());
-            got.resize(at + n, 0);
-            receiver.read_exact(&mut got[at..]).await.unwrap();
-        }
-        assert_eq!(got, sent);
-        assert_eq!(worker.buffers.pipes.count().0, 1, "the rest of it went through a pipe");
-        assert!(!flow.inside);
-
-        flow.pass(u64::MAX, false);
-        for _ in 0..9 {
-            sender.write_all(&sent).await.unwrap();
-            poll_fn(|cx| flow.poll_fill(cx, &mut from, &worker.buffers, 1, usize::MAX))
-                .await
-                .unwrap();
-            flow.advance(usize::MAX);
-            assert!(flow.is_ready());
-            flow.discard(&worker.buffers);
-            assert!(!flow.is_ready(), "what is discarded is gone");
-        }
-        assert_eq!(worker.buffers.pipes.count(), (0, 0), "a pipe that holds bytes is closed");
     });
 }

@@ -239,6 +239,12 @@ impl Flow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::future::poll_fn;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+        runtime::LocalRuntime,
+    };
 
     fn with(bytes: &[u8]) -> Flow {
         Flow { buffer: bytes.to_vec(), ..Flow::default() }
@@ -298,5 +304,64 @@ mod tests {
         let mut flow = with(b"x");
         flow.make_room(usize::MAX);
         assert!(flow.buffer.capacity() <= 2 * MAX_HOLD);
+    }
+
+    /// Bytes of which no two stretches are alike.
+    fn noise(len: usize, mut seed: u64) -> Vec<u8> {
+        let next = std::iter::repeat_with(|| {
+            seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            (seed >> 33) as u32
+        });
+        next.take(len.div_ceil(4)).flat_map(u32::to_le_bytes).take(len).collect()
+    }
+
+    #[test]
+    fn bytes_in_a_pipe_wait_to_be_written_like_those_in_a_buffer() {
+        LocalRuntime::new().unwrap().block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let mut ends = Vec::new();
+            for _ in 0..2 {
+                let there = TcpStream::connect(address).await.unwrap();
+                ends.extend([there, listener.accept().await.unwrap().0]);
+            }
+            let [mut sender, mut from, mut to, mut receiver] = <[_; 4]>::try_from(ends).unwrap();
+            let (buffers, mut flow) = (Buffers::default(), Flow::default());
+            let sent = noise(256 * 1024, 9);
+            sender.write_all(&sent[..16 * 1024]).await.unwrap();
+            flow.pass(sent.len() as u64, true);
+            let mut got = Vec::new();
+            while got.len() < sent.len() {
+                let read = poll_fn(|cx| flow.poll_fill(cx, &mut from, &buffers, 1, usize::MAX));
+                let n = read.await.unwrap();
+                assert!(!flow.is_ready(), "not before it is accounted for");
+                let advance = flow.advance(usize::MAX);
+                assert_eq!(advance.moved, n);
+                assert_eq!(advance.ended, got.len() + n == sent.len());
+                assert!(flow.is_ready());
+                if got.is_empty() {
+                    sender.write_all(&sent[n..]).await.unwrap();
+                }
+                let (mut progress, at) = (false, got.len());
+                poll_fn(|cx| flow.poll_flush(cx, &mut to, &mut progress)).await.unwrap();
+                assert!(progress && !flow.is_ready());
+                got.resize(at + n, 0);
+                receiver.read_exact(&mut got[at..]).await.unwrap();
+            }
+            assert_eq!(got, sent);
+            assert_eq!(buffers.pipes.count().0, 1, "the rest of it went through a pipe");
+            assert!(!flow.inside);
+
+            flow.pass(u64::MAX, false);
+            for _ in 0..9 {
+                sender.write_all(&sent).await.unwrap();
+                poll_fn(|cx| flow.poll_fill(cx, &mut from, &buffers, 1, usize::MAX)).await.unwrap();
+                flow.advance(usize::MAX);
+                assert!(flow.is_ready());
+                flow.discard(&buffers);
+                assert!(!flow.is_ready(), "what is discarded is gone");
+            }
+            assert_eq!(buffers.pipes.count(), (0, 0), "a pipe that holds bytes is closed");
+        });
     }
 }

@@ -49,7 +49,7 @@ impl Pipes {
     }
 
     /// How many pipes exist, and how many of them are spare.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn count(&self) -> (usize, usize) {
         (Rc::strong_count(&self.all) - 1, self.spare.borrow().len())
     }
