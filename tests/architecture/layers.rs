@@ -50,10 +50,9 @@ const MODULES: [&str; 15] = [
 ];
 
 /// The uses that still point upwards. An entry whose use is gone must be deleted; none is added.
-const UPWARDS: [(&str, &str); 6] = [
+const UPWARDS: [(&str, &str); 5] = [
     ("config", "protocols"),
     ("connection", "listener"),
-    ("policy", "config"),
     ("threads", "worker"),
     ("worker", "connection"),
     ("worker", "listener"),
