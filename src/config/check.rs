@@ -28,10 +28,10 @@ use session::Timeouts;
 use std::{
     collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration,
 };
-use values::{InRange, NAME, Node, OrOff, Size, Workers, is_name};
+use values::{InRange, NAME_HINT, Node, OrOff, Size, Workers, is_name};
 use values::{
-    Span, did_you_mean, nearest,
-    spanned::{NamedMap, Opt, Spanned},
+    NamedMap, Span, did_you_mean, nearest,
+    spanned::{Opt, Spanned},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -299,7 +299,7 @@ impl Check<'_> {
     fn name(&mut self, what: &str, name: Spanned<String>) -> String {
         let text = name.value.unwrap_or_default();
         if !is_name(&text) {
-            self.report.add(name.at, format!("`{text}` can't be the name of a {what}"), NAME);
+            self.report.add(name.at, format!("`{text}` can't be the name of a {what}"), NAME_HINT);
         }
         text
     }

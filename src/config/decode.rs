@@ -18,10 +18,7 @@ use serde::{
     forward_to_deserialize_any,
 };
 use std::{cell::RefCell, collections::BTreeMap};
-use values::{
-    Diagnostic, Node, Span, Value, nearest,
-    spanned::{ONE_OR_MORE, OR_OFF, SPANNED},
-};
+use values::{Diagnostic, Node, ONE_OR_MORE, OR_OFF, Span, Value, nearest, spanned::SPANNED};
 
 /// Fills a `T`; `None` if that is impossible.
 ///

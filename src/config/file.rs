@@ -10,7 +10,8 @@ use crate::{policy::configured::Written as Policy, protocols::ProtocolConfig};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::{net::SocketAddr, time::Duration};
-use values::spanned::{NamedMap, Opt, PartlySpanned, Spanned};
+use values::NamedMap;
+use values::spanned::{Opt, PartlySpanned, Spanned};
 use values::{AtLeast, Count, InRange, Limit, OrOff, Size, Workers, Zone};
 pub(crate) use {
     admin::{Admin, AdminKeys},
@@ -48,7 +49,7 @@ pub(crate) struct File {
     /// Where operations go, by name (1 to 64 letters, digits, `_`, `.` and `-`).
     #[schemars(required)]
     pub(crate) clusters: Option<Spanned<NamedMap<ClusterConfig>>>,
-    /// Limits, errors and other rules for operations: each policy that matches applies, in this
+    /// Limits, faults and other rules for operations: each policy that matches applies, in this
     /// order. Default: none.
     pub(crate) policies: Option<Spanned<Vec<Spanned<Policy>>>>,
     /// Where and which operations are logged, as JSON lines. Default: nowhere.

@@ -45,7 +45,7 @@ enum DenyMode {
 impl Settings {
     #[expect(clippy::unnecessary_wraps, reason = "the settings of others can be wrong")]
     pub(crate) fn action(self) -> Result<Arc<dyn PolicyConfig>, Vec<Diagnostic>> {
-        let code = self.code.and_then(|code| code.value).map(|code| code.0.0);
+        let code = self.code.and_then(|code| code.value).map(|code| code.get());
         Ok(Arc::new(Deny {
             message: self.message.and_then(|message| message.value).map(Into::into),
             code: code.and_then(|code| code.try_into().ok()),

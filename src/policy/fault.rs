@@ -24,8 +24,8 @@ use std::{
     time::{Duration, Instant},
 };
 use values::{
-    Count, Diagnostic, InRange, Rate, Share, Size, duration_text,
-    spanned::{Opt, Spanned, WordList},
+    Count, Diagnostic, InRange, OneOrMore, Rate, Share, Size, duration_text,
+    spanned::{Opt, Spanned},
 };
 
 /// Which of the operations that match are struck (`percent`, `nth` or `every`), and what becomes
@@ -92,7 +92,7 @@ pub(crate) struct RefuseSettings {
     /// What a person reads in the error. Default: a sentence that names the policy.
     message: Option<Spanned<String>>,
     /// The error's labels, where the protocol's errors have some. Default: none.
-    labels: Option<Spanned<WordList>>,
+    labels: Option<Spanned<OneOrMore<String>>>,
 }
 
 /// The largest code that an error may have.
@@ -184,16 +184,18 @@ impl Settings {
             return Err(mistakes);
         }
         let when = match (value(self.nth), value(self.every)) {
-            (Some(nth), _) => FaultSchedule::Nth(nth.0.0 as u64),
-            (_, Some(every)) => FaultSchedule::Every(every.0.0 as u64),
-            _ => FaultSchedule::Percent(value(self.percent).map_or(100.0, |share| share.0.0)),
+            (Some(nth), _) => FaultSchedule::Nth(nth.get() as u64),
+            (_, Some(every)) => FaultSchedule::Every(every.get() as u64),
+            _ => FaultSchedule::Percent(value(self.percent).map_or(100.0, |share| share.get())),
         };
-        let seed = value(self.seed).map_or_else(any_seed, |seed| seed.0.0 as u64);
-        let times = value(self.times).map(|times| times.0.0 as u64);
+        let seed = value(self.seed).map_or_else(any_seed, |seed| seed.get() as u64);
+        let times = value(self.times).map(|times| times.get() as u64);
         let close = value(self.close).map(|at| InjectedClose { at: at.place(), reset: false });
         let reset = value(self.reset).map(|at| InjectedClose { at: at.place(), reset: true });
-        let truncate = value(self.truncate)
-            .map(|size| InjectedClose { at: ClosePoint::AfterReplyBytes(size.0.0), reset: false });
+        let truncate = value(self.truncate).map(|size| InjectedClose {
+            at: ClosePoint::AfterReplyBytes(size.bytes()),
+            reset: false,
+        });
         let after = |time: Opt<Duration>, reset| {
             value(time).map(|time| InjectedClose { at: ClosePoint::AfterDelay(time.0), reset })
         };
@@ -214,7 +216,7 @@ impl RefuseSettings {
     fn check(self) -> FaultRejection {
         let labels = value(self.labels).map_or_else(Vec::new, |labels| labels.0);
         FaultRejection {
-            code: value(self.code).and_then(|code| code.0.0.try_into().ok()),
+            code: value(self.code).and_then(|code| code.get().try_into().ok()),
             message: value(self.message),
             labels,
         }

@@ -60,7 +60,7 @@ pub(crate) fn routed(
     };
     Some(asked.run(dialect, peer).map(|found| {
         let route = &found.routed.route;
-        let written = routes.iter().find(|written| *written.name.0.0 == *route.name);
+        let written = routes.iter().find(|written| **written.name.text() == *route.name);
         Routed {
             facts: facts(&found),
             told: told(&found, route, written),

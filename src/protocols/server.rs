@@ -73,12 +73,12 @@ pub fn refuse(
 /// How connections to a cluster's endpoints are kept; `http2` where nothing is said of that.
 fn pool(settings: &Pooling, http2: bool) -> PoolPlan {
     PoolPlan {
-        http2: settings.version.map_or(http2, |version| version.0.0 == 2),
+        http2: settings.version.map_or(http2, |version| version.get() == 2),
         max_requests: settings.max_requests_per_connection.0.map_or(u64::MAX, |it| it.0 as u64),
-        max_streams: settings.max_concurrent_streams.0.0,
+        max_streams: settings.max_concurrent_streams.get(),
         idle_timeout: settings.idle_timeout.0,
-        max_idle: settings.max_idle.0.0,
-        max_head: usize::try_from(settings.max_head.0.0).unwrap_or(usize::MAX),
+        max_idle: settings.max_idle.get(),
+        max_head: usize::try_from(settings.max_head.bytes()).unwrap_or(usize::MAX),
     }
 }
 

@@ -90,7 +90,7 @@ impl ProtocolConfig {
             ProtocolConfig::Http(settings) => &settings.routes,
             ProtocolConfig::Grpc(settings) => &settings.routes,
         };
-        let names = routes.iter().map(|route| Arc::clone(&route.name.0.0));
+        let names = routes.iter().map(|route| Arc::clone(route.name.text()));
         Some(names.chain(cluster.then(|| "default".into())).collect())
     }
 

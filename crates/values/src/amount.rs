@@ -59,6 +59,11 @@ impl FromText for Size {
 }
 
 impl Size {
+    /// The number of bytes.
+    pub fn bytes(self) -> u64 {
+        self.0
+    }
+
     /// The text in a config: `64KiB`.
     pub fn text(self) -> String {
         let units = SIZES.iter().rev().filter(|(name, _)| name.contains('i'));

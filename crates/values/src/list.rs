@@ -4,15 +4,26 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{
     Deserialize, Deserializer, Error, IntoDeserializer, SeqAccess, Visitor, value::StrDeserializer,
 };
-use std::{borrow::Cow, fmt, marker::PhantomData};
+use std::{borrow::Cow, fmt, marker::PhantomData, ops::Deref};
 
-/// One text value, or a list with at least one. Numbers are read as text.
+/// One value, or a list with at least one. Numbers are read as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OneOrMore<T>(pub Vec<T>);
 
+/// Makes `decode` accept a single value in place of a list.
+pub const ONE_OR_MORE: &str = "$one_or_more";
+
+impl<T> Deref for OneOrMore<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.0
+    }
+}
+
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMore<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(OneOrMoreVisitor(PhantomData))
+        deserializer.deserialize_newtype_struct(ONE_OR_MORE, OneOrMoreVisitor(PhantomData))
     }
 }
 
@@ -23,6 +34,11 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrMoreVisitor<T> {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a word, or a list of words")
+    }
+
+    // Only `decode` knows the name; other formats offer the value itself.
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, any: D) -> Result<OneOrMore<T>, D::Error> {
+        any.deserialize_any(self)
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<OneOrMore<T>, E> {

@@ -176,7 +176,7 @@ impl Settings {
     /// Mistakes that involve several values. Routes and the descriptor set are checked elsewhere.
     pub(crate) fn mistakes(&self) -> Vec<Diagnostic> {
         let mut found = Vec::new();
-        if self.max_message.0.0 > MAX_MESSAGE {
+        if self.max_message.bytes() > MAX_MESSAGE {
             let message = format!("`{}` is too much", self.max_message.0.text());
             found.push(Diagnostic::at(&["max_message"], message, "at most `1GiB`"));
         }
@@ -184,7 +184,9 @@ impl Settings {
             ("max_buffered_per_connection", &self.max_buffered_per_connection),
             ("max_buffered", &self.max_buffered),
         ] {
-            if let Some(Text(bound)) = bound.as_ref().filter(|it| it.0.0 < self.max_message.0.0) {
+            if let Some(Text(bound)) =
+                bound.as_ref().filter(|it| it.bytes() < self.max_message.bytes())
+            {
                 let message = format!("`{}` is less than `max_message`", bound.text());
                 let hint = "at least three times `max_message`, or no message of that length fits";
                 found.push(Diagnostic::at(&[key], message, hint));
@@ -206,7 +208,7 @@ impl Settings {
 
     /// The longest buffered message, in bytes.
     pub(crate) fn limit(&self) -> usize {
-        usize::try_from(self.max_message.0.0.min(MAX_MESSAGE)).unwrap_or(usize::MAX)
+        usize::try_from(self.max_message.bytes().min(MAX_MESSAGE)).unwrap_or(usize::MAX)
     }
 
     /// Limits of buffered messages.

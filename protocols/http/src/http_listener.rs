@@ -92,17 +92,17 @@ impl Settings {
     /// The server plan of these settings.
     pub fn server(&self) -> ServerPlan {
         let Settings { max_head, max_headers, max_target, max_concurrent_streams, .. } = self;
-        let bytes = |size: &Text<values::Size>| usize::try_from(size.0.0).unwrap_or(usize::MAX);
+        let bytes = |size: &Text<values::Size>| usize::try_from(size.bytes()).unwrap_or(usize::MAX);
         ServerPlan {
             max_head: bytes(max_head),
-            max_headers: max_headers.0.0,
+            max_headers: max_headers.get(),
             max_target: bytes(max_target),
-            max_streams: u32::try_from(max_concurrent_streams.0.0).unwrap_or(u32::MAX),
+            max_streams: u32::try_from(max_concurrent_streams.get()).unwrap_or(u32::MAX),
             half_close: self.half_close,
             request_timeout: self.request_timeout.0,
             max_requests: self.max_requests_per_connection.0.map(|it| it.0 as u64),
             header_policy: HeaderPolicy {
-                trusted_hops: u8::try_from(self.trusted_hops.0.0).unwrap_or(u8::MAX),
+                trusted_hops: u8::try_from(self.trusted_hops.get()).unwrap_or(u8::MAX),
                 forwarded: match self.forwarded.0 {
                     ForwardedSetting::XForwarded => ForwardedStyle::XForwarded,
                     ForwardedSetting::Forwarded => ForwardedStyle::Forwarded,

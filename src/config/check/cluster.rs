@@ -10,8 +10,8 @@ use cluster::{
 use std::{path::Path, time::Duration};
 use values::{Count, OrOff, duration_text};
 use values::{
-    Span, did_you_mean, nearest,
-    spanned::{Opt, Spanned, WordList},
+    OneOrMore, Span, did_you_mean, nearest,
+    spanned::{Opt, Spanned},
 };
 
 /// The possible keys of `hash`: what is known when a client connects.
@@ -99,11 +99,8 @@ impl Check<'_> {
         }
     }
 
-    fn check_hash_key(&mut self, Spanned { at, value }: Spanned<WordList>) {
-        let Some(WordList(words)) = value else { return };
-        if words.is_empty() {
-            self.report.add(at, "a key of nothing is the same for every client", "write `peer`");
-        }
+    fn check_hash_key(&mut self, Spanned { at, value }: Spanned<OneOrMore<String>>) {
+        let Some(OneOrMore(words)) = value else { return };
         for (place, word) in words.iter().enumerate() {
             if !KEYS.contains(&word.as_str()) {
                 let near = did_you_mean(nearest(word, KEYS.iter().copied()));

@@ -7,7 +7,7 @@ use crate::config::{
 };
 use cluster::EndpointPlan;
 use std::collections::BTreeSet;
-use values::{Span, Target, spanned::Spanned};
+use values::{HostPort, Span, SrvTarget, Target, Text, spanned::Spanned};
 
 /// How a list of endpoints relates to its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,10 @@ fn endpoint(
             report.add(at, "the key `address` is missing", hint);
             return None;
         }
-        (Some(address), None) => (address.at, address.value?.0.0),
+        (Some(address), None) => {
+            let Text(HostPort(target)) = address.value?;
+            (address.at, target)
+        }
         (None, Some(srv)) => {
             let own = [("weight", weight.as_ref().map(|it| it.at))];
             let own = own.into_iter().chain([("priority", priority.as_ref().map(|it| it.at))]);
@@ -79,7 +82,8 @@ fn endpoint(
                 let message = format!("`{key}` beside `srv`: each SRV record has a {key} itself");
                 report.add(at, message, "leave it out");
             }
-            (srv.at, srv.value?.0.0)
+            let Text(SrvTarget(target)) = srv.value?;
+            (srv.at, target)
         }
     };
     let (at, target) = named;

@@ -10,8 +10,8 @@ use cluster::{HealthCheckPlan, OutlierPlan, ProbeConfig, RateDetector, SlowStart
 use std::{sync::Arc, time::Duration};
 use values::{Count, Factor, OrOff, duration_text};
 use values::{
-    Span,
-    spanned::{MapOrOff, Opt, Spanned},
+    MapOrOff, Span,
+    spanned::{Opt, Spanned},
 };
 
 impl Check<'_> {

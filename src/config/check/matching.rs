@@ -12,10 +12,7 @@ use crate::{
 };
 use operation::Protocol;
 use values::Diagnostic;
-use values::{
-    Span, did_you_mean, nearest,
-    spanned::{Spanned, TextList},
-};
+use values::{OneOrMore, Span, did_you_mean, nearest, spanned::Spanned};
 
 /// The keys of a match that are not attributes.
 const WORDS: [&str; 5] = ["listener", "protocol", "operation", "resource", "not"];
@@ -45,12 +42,13 @@ impl Policies<'_> {
         made
     }
 
-    fn add(&mut self, made: &mut Match, key: &str, Spanned { at, value }: Spanned<TextList>) {
-        let Some(TextList(written)) = value else { return };
-        if written.is_empty() {
-            let hint = "write what it may be, or leave the key out: then it may be anything";
-            self.report.add(at, format!("no {key} is in an empty list"), hint);
-        }
+    fn add(
+        &mut self,
+        made: &mut Match,
+        key: &str,
+        Spanned { at, value }: Spanned<OneOrMore<Spanned<String>>>,
+    ) {
+        let Some(written) = value else { return };
         let globs: Vec<(Span, &str)> =
             written.iter().filter_map(|it| Some((it.at, it.value.as_deref()?))).collect();
         for (at, glob) in &globs {
@@ -144,7 +142,7 @@ impl Policies<'_> {
         let mut made = Match::default();
         for (key, globs) in &written.keys {
             let Some(key @ ("listener" | "protocol")) = key.value.as_deref() else { continue };
-            let globs = globs.value.iter().flat_map(|TextList(globs)| globs);
+            let globs = globs.value.iter().flat_map(|globs| globs.iter());
             let globs: Vec<&str> = globs.filter_map(|it| it.value.as_deref()).collect();
             // Only globs of addresses can be invalid.
             let _ = made.add(key, &globs);

@@ -69,7 +69,7 @@ impl<'a> Policies<'a> {
         let stage = action.as_ref().map(|action| (action.kind(), action.stage()));
         let matching = written.matching.map(|matching| self.matching(matching, stage));
         let name = match (written.name, name) {
-            (Some(written), _) => written.value.map(|name| name.0.0),
+            (Some(written), _) => written.value.map(|name| name.text().clone()),
             (None, Some(name)) => Some(name.into()),
             (None, None) => {
                 let hint = "give it one: it is what logs and metrics call it";

@@ -14,7 +14,7 @@ impl Check<'_> {
         let mut left = all;
         for (plan, written) in listeners.iter_mut() {
             let Some(Spanned { at, value: Some(text) }) = written else { continue };
-            let reserved = text.0.0;
+            let reserved = text.get();
             if reserved > plan.max_connections {
                 let most = plan.max_connections;
                 let message = format!(

@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use std::time::Duration;
 use values::spanned::Opt;
-use values::spanned::{MapOrOff, Spanned, WordList};
 use values::{Count, Factor, InRange, Limit, OrOff, Percent};
+use values::{MapOrOff, OneOrMore, spanned::Spanned};
 
 /// A named set of endpoints.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -73,7 +73,7 @@ pub(crate) struct ClusterConfig {
 pub(crate) struct Hash {
     /// What the key is made of: a word or a list. `peer` is the client's address without its port.
     /// Default: `peer`.
-    pub(crate) key: Option<Spanned<WordList>>,
+    pub(crate) key: Option<Spanned<OneOrMore<String>>>,
     /// The highest load of an endpoint, in percent of the mean, before the next one is picked, or
     /// `off`. Default: `off`.
     pub(crate) bounded_load: Opt<OrOff<InRange<100, 10_000>>>,

@@ -3,13 +3,13 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use std::{borrow::Cow, fmt};
-use values::spanned::{Spanned, TextList};
+use values::{OneOrMore, spanned::Spanned};
 
 /// What people write under `match`.
 #[derive(Clone, Debug)]
 pub(crate) struct MatchSetting {
     /// Each key and its globs.
-    pub(crate) keys: Vec<(Spanned<String>, Spanned<TextList>)>,
+    pub(crate) keys: Vec<(Spanned<String>, Spanned<OneOrMore<Spanned<String>>>)>,
     /// What it must not be.
     pub(crate) not: Option<Box<Spanned<MatchSetting>>>,
 }
@@ -42,6 +42,12 @@ impl<'de> Visitor<'de> for MatchVisitor {
     }
 }
 
+/// The schema of globs: YAML may read one as a number or a boolean.
+fn globs() -> Schema {
+    let text = json_schema!({ "type": ["string", "number", "boolean"] });
+    json_schema!({ "anyOf": [text, { "type": "array", "items": text, "minItems": 1 }] })
+}
+
 /// The keys that are there whatever the protocol, and what each of them means.
 const COMMON: [(&str, &str); 5] = [
     ("listener", "The listener's name."),
@@ -56,8 +62,8 @@ impl JsonSchema for MatchSetting {
         "Match".into()
     }
 
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let globs = generator.subschema_for::<TextList>();
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let globs = globs();
         let mut properties = serde_json::Map::new();
         for (key, meaning) in COMMON {
             let mut globs = globs.clone();

@@ -79,7 +79,7 @@ pub fn unreachable_routes(
     let every = MatchSettings::default();
     let mut before: Vec<(&Arc<str>, Option<&MatchSettings>, bool)> = Vec::new();
     for (at, route) in settings.iter().enumerate() {
-        let (name, matched) = (&route.name.0.0, route.matches.as_ref().unwrap_or(&every));
+        let (name, matched) = (route.name.text(), route.matches.as_ref().unwrap_or(&every));
         let mut tell = |message, hint: String| {
             mistakes.push(Diagnostic::at(&["routes", &at.to_string(), "name"], message, hint));
         };
@@ -111,7 +111,7 @@ fn route(
     defaults: Defaults,
     place: &mut DiagnosticScope<'_>,
 ) -> Option<Route> {
-    let name = &*settings.name.0.0;
+    let name = &**settings.name.text();
     let matched = settings.matches.clone().unwrap_or_default();
     let matching = matches::matching(&matched, &mut place.below(&["match"]));
     // An invalid match has no captures; their users are not reported as well.
@@ -227,7 +227,7 @@ fn cors(
 
 /// Checks how much of a body is kept.
 fn check_max_body(most: Option<Text<Size>>, place: &mut DiagnosticScope<'_>) {
-    if most.is_some_and(|most| most.0.0 > MAX_BODY_KEPT) {
+    if most.is_some_and(|most| most.bytes() > MAX_BODY_KEPT) {
         place.report(&["max_body"], "so much is not kept for each request", "at most `16MiB`");
     }
 }
@@ -236,8 +236,8 @@ fn mirror(settings: &MirrorSettings, place: &mut DiagnosticScope<'_>) -> Mirror 
     check_max_body(settings.max_body, place);
     Mirror {
         cluster: settings.cluster.as_str().into(),
-        share: settings.percent.map_or(1.0, |percent| percent.0.0 / 100.0),
-        max_body: settings.max_body.map_or(DEFAULT_MAX_BODY, |it| it.0.0),
+        share: settings.percent.map_or(1.0, |percent| percent.get() / 100.0),
+        max_body: settings.max_body.map_or(DEFAULT_MAX_BODY, |it| it.bytes()),
     }
 }
 

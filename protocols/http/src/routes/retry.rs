@@ -89,12 +89,12 @@ impl RetryPolicy {
         let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         Self {
             on,
-            attempts: settings.attempts.map_or(1, |it| small(it.0.0)),
+            attempts: settings.attempts.map_or(1, |it| small(it.get())),
             per_try_timeout: settings.per_try_timeout.map(|it| it.0),
             backoff: Backoff { base, max: backoff.max.map_or(base * 10, |max| max.0) },
             budget: RetryBudget {
-                percent: budget.percent.map_or(20, |it| small(it.0.0)),
-                min: budget.min.map_or(3, |it| it.0.0),
+                percent: budget.percent.map_or(20, |it| small(it.get())),
+                min: budget.min.map_or(3, |it| it.get()),
             },
             max_body: settings.max_body.map_or(64 << 10, |Text(Size(bytes))| bytes),
             methods: methods.map(|list| list.iter().filter_map(|name| name.parse().ok()).collect()),

@@ -34,7 +34,7 @@ pub(super) fn action(
         ("reply", reply.is_some()),
     ];
     let ways: Vec<_> = ways.iter().filter(|(_, is)| *is).map(|(key, _)| *key).collect();
-    let name = &settings.name.0.0;
+    let name = settings.name.text();
     match ways.as_slice() {
         [] => {
             let message = format!("the route `{name}` leads nowhere");
@@ -87,7 +87,7 @@ fn weighted(
     list: &[WeightedSettings],
     place: &mut DiagnosticScope<'_>,
 ) -> Option<WeightedClusters> {
-    let weight = |it: &WeightedSettings| it.weight.map_or(1, |weight| weight.0.0);
+    let weight = |it: &WeightedSettings| it.weight.map_or(1, |weight| weight.get());
     let weights: Vec<_> = list.iter().map(|it| (it.cluster.as_str(), weight(it))).collect();
     for (at, (name, _)) in weights.iter().enumerate() {
         if weights.iter().take(at).any(|(other, _)| other == name) {
@@ -109,7 +109,7 @@ fn redirect(
     place: &mut DiagnosticScope<'_>,
 ) -> Option<Redirect> {
     let RedirectSettings { status, scheme, host, port, path, prefix, query } = settings;
-    let status = status.map_or(301, |status| status.0.0);
+    let status = status.map_or(301, |status| status.get());
     if !matches!(status, 301 | 302 | 303 | 307 | 308) {
         let message = format!("{status} leads a client nowhere");
         place.report(&["status"], message, "301, 302, 303, 307 or 308");
@@ -146,7 +146,7 @@ fn redirect(
         status,
         scheme,
         host: host.as_ref().and_then(|host| place.ok_or_report(&["host"], bare_host(host))),
-        port: port.map(|port| port.0.0),
+        port: port.map(|port| port.get()),
         path: new_path(prefix.as_deref(), path.as_deref(), matching, place),
         query: query.unwrap_or(true),
     })
@@ -171,7 +171,7 @@ fn leads_back(settings: &RedirectSettings, matching: &RouteMatch) -> bool {
 }
 
 fn reply(settings: &ReplySettings, place: &mut DiagnosticScope<'_>) -> Option<DirectResponse> {
-    let status = u16::try_from(settings.status.0.0).ok()?;
+    let status = u16::try_from(settings.status.get()).ok()?;
     let status = StatusCode::from_u16(status).ok()?;
     let body = settings.body.clone().unwrap_or_default();
     if !body.is_empty() && matches!(status.as_u16(), 204 | 205 | 304) {
