@@ -91,8 +91,12 @@ pub fn for_proxy(
     admin: Option<&str>,
 ) -> Result<Plan, Diagnostics> {
     let (address, cluster) = (("address", Node::text(listen)), ("cluster", Node::text("upstream")));
-    let listener = match crate::protocols::without_a_file(protocol, "upstream") {
-        Some(routed) => Node::map([address, ("protocol", routed)]),
+    let settings = crate::protocols::find(protocol).and_then(|it| it.without_file("upstream"));
+    let listener = match settings {
+        Some(settings) => {
+            let settings = Node::map([(protocol, settings)]);
+            Node::map([address, ("protocol", settings)])
+        }
         None => Node::map([address, ("protocol", Node::text(protocol)), cluster]),
     };
     let cluster = Node::map([("endpoints", Node::list([Node::text(upstream)]))]);

@@ -131,14 +131,14 @@ async fn open(
     match upstream {
         Ok(upstream) => {
             session.set_endpoint(upstream.lease.endpoint());
-            Ok(protocols::serve(protocol, session, &worker.buffers, client, upstream))
+            Ok(protocol.serve(session, &worker.buffers, client, upstream))
         }
         Err(error) => {
             listener.warn_unreachable(&error);
             let (close, (reason, message)) = (error.close_reason(), error.client_error());
             let (why, end) = (RejectionRef::new(reason, &message), (close, RejectMode::Reply));
             tokio::select! {
-                () = protocols::turn_away(protocol, &*session, &mut client, end, &why) => {}
+                () = protocol.reject(&*session, &mut client, end, &why) => {}
                 () = worker.closing() => {}
             }
             Err(close)
@@ -157,7 +157,7 @@ async fn turned_away(
     let why = no.as_ref();
     let end = (no.reason.close(), no.mode);
     let told = async {
-        protocols::turn_away(&listener.plan().protocol, session, client, end, &why).await;
+        listener.plan().protocol.reject(session, client, end, &why).await;
         match no.mode {
             // It may be gone already.
             RejectMode::Reset => drop(client.set_zero_linger()),

@@ -340,7 +340,7 @@ mod tests {
 
     fn listener(workers: usize, max_connections: usize) -> Arc<Listener> {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let protocol = crate::protocols::Protocol::Tcp(Arc::new(()));
+        let protocol = crate::protocols::plain("tcp").unwrap();
         let plan = ListenerPlan {
             max_connections,
             ..ListenerPlan::new("test", address, protocol, "test")

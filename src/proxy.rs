@@ -16,7 +16,7 @@ use crate::{
     own_log,
     policy::series::CardinalityLimit,
     policy::{Live, PolicyEnv, access_log::LineBuffer},
-    protocols::{self, Pools},
+    protocols::Pools,
     threads::{Started, Threads},
     worker::{self, Message, Sessions, Worker},
 };
@@ -356,7 +356,7 @@ fn listeners(parts: &Parts, lines: Option<&Rc<LineBuffer>>) -> Vec<Rc<WorkerList
     let pools = Pools::default();
     let listener = |(listener, censuses): (&Arc<Listener>, _)| {
         let plan = &listener.plan;
-        let served = protocols::server(&plan.protocol, &upstreams, &parts.plan.pooling, &pools);
+        let served = plan.protocol.server(&upstreams, &parts.plan.pooling, &pools);
         let one = plan.cluster.as_ref().filter(|_| served.is_none());
         let one = one.and_then(|name| upstreams.get(name));
         let gate = gate(parts, listener, one.map(|it| it.cluster()), censuses, lines);

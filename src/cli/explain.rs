@@ -12,7 +12,7 @@ use crate::{
         attributes::{is_late, is_matchable, normalize},
         matching::{Explanation, KnownFields, Mismatch},
     },
-    protocols::{self, DryRunError, Routed},
+    protocols::{self, DryRequest, DryRunReport, ProtocolEntry},
 };
 use operation::{AttributeValue, Attributes, OTHER_RESOURCES, Operation, Protocol};
 use serde_json::{Value, json};
@@ -29,8 +29,9 @@ const UNROUTED: &str = "unrouted";
 const UNKNOWN: &str = "?";
 
 /// The operation to explain.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Question {
+    entry: &'static dyn ProtocolEntry,
     protocol: &'static Protocol,
     operation: String,
     resource: String,
@@ -45,7 +46,7 @@ pub(super) struct Question {
 pub(super) struct ListenerReport<'p> {
     listener: &'p ListenerPlan,
     /// What its route does with a request, or why it goes nowhere.
-    routed: Option<Result<Routed, String>>,
+    routed: Option<Result<DryRunReport, String>>,
     policies: Vec<Found<'p>>,
 }
 
@@ -77,13 +78,12 @@ impl Question {
                 return Err(wrong(format!("`{more}` is no `attribute=value`")));
             }
         };
-        let known = protocols::all();
-        let Some(protocol) = known.into_iter().find(|known| known.name == *protocol) else {
+        let Some(entry) = protocols::find(protocol) else {
             let near =
                 values::did_you_mean(values::nearest(protocol, protocols::NAMES.iter().copied()));
             return Err(wrong(format!("there is no protocol `{protocol}`{near}")));
         };
-        let has_targets = protocols::has_targets(protocol);
+        let has_targets = entry.has_targets();
         // A gRPC call needs only its path: `grpc /shop.v1.Cart/Add`.
         let call = has_targets && resource.is_empty() && operation.contains('/');
         let (operation, target) = match () {
@@ -95,7 +95,8 @@ impl Question {
             }
         };
         let mut question = Self {
-            protocol,
+            entry,
+            protocol: entry.describe(),
             operation: operation.to_owned(),
             resource: resource.to_owned(),
             target,
@@ -164,17 +165,13 @@ impl Question {
                 None => self,
             };
             let policies = plan.policies.iter().map(|rule| asked.about(rule, listener)).collect();
-            ListenerReport {
-                listener,
-                routed: routed.map(|it| it.map_err(|why| why.to_string())),
-                policies,
-            }
+            ListenerReport { listener, routed, policies }
         };
         Ok(found.into_iter().map(answer).collect())
     }
 
     /// The route and result of a request on a listener.
-    fn routed(&self, listener: &ListenerPlan) -> Option<Result<Routed, DryRunError>> {
+    fn routed(&self, listener: &ListenerPlan) -> Option<Result<DryRunReport, String>> {
         let header = |(name, value): &(String, String)| {
             let name = match name.as_str() {
                 "user_agent" => "user-agent",
@@ -185,17 +182,21 @@ impl Question {
         };
         let headers = self.attributes.iter().filter_map(header).collect();
         let target = self.target.as_ref()?;
-        let asked = protocols::question(self.protocol, &self.operation, target, headers);
-        protocols::routed(&listener.protocol, &asked, self.peer)
+        listener.protocol.dry_run(&DryRequest {
+            method: &self.operation,
+            target,
+            headers,
+            peer: self.peer,
+        })
     }
 
     /// The operation that a request is, as policies see it.
-    fn taken_by(&self, routed: &Routed) -> Self {
-        let own = routed.facts.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
+    fn taken_by(&self, routed: &DryRunReport) -> Self {
+        let own = routed.attributes.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
         let told = self
             .attributes
             .iter()
-            .filter(|(key, _)| !routed.facts.iter().any(|(own, _)| own == key));
+            .filter(|(key, _)| !routed.attributes.iter().any(|(own, _)| own == key));
         Self {
             operation: routed.operation.clone(),
             resource: routed.resource.clone(),
@@ -230,7 +231,7 @@ impl Attributes for Question {
         match values.as_slice() {
             [] => AttributeValue::Absent,
             [UNKNOWN] => AttributeValue::Unknown,
-            [one] => protocols::fact(self.protocol, name, one),
+            [one] => self.entry.attribute_value(name, one),
             several if name == OTHER_RESOURCES => {
                 AttributeValue::Multiple(several.iter().map(|it| Cow::Borrowed(*it)).collect())
             }
@@ -333,9 +334,9 @@ pub(super) fn text(answers: &[ListenerReport<'_>]) -> String {
             Some(Err(why)) => {
                 let _ = writeln!(text, "  {}", printable(why));
             }
-            Some(Ok(Routed { told, .. })) => {
-                let width = told.iter().map(|(what, _)| what.len()).max().unwrap_or(0);
-                for (what, how) in told {
+            Some(Ok(DryRunReport { actions, .. })) => {
+                let width = actions.iter().map(|(what, _)| what.len()).max().unwrap_or(0);
+                for (what, how) in actions {
                     let _ = writeln!(text, "  {what:width$}  {}", printable(how));
                 }
             }
@@ -370,9 +371,9 @@ pub(super) fn json(answers: &[ListenerReport<'_>]) -> Value {
         match &answer.routed {
             None => {}
             Some(Err(why)) => json["nowhere"] = why.as_str().into(),
-            Some(Ok(Routed { operation, told, .. })) => {
+            Some(Ok(DryRunReport { operation, actions, .. })) => {
                 json["operation"] = operation.as_str().into();
-                json["routed"] = told.iter().map(|(what, how)| (*what, how.as_str())).collect();
+                json["routed"] = actions.iter().map(|(what, how)| (*what, how.as_str())).collect();
             }
         }
         json

@@ -19,7 +19,9 @@ use super::{
     scope::{ListenerScope, Scope},
 };
 use crate::policy::access_log::AccessLogPlan;
-use crate::protocols::{self, Pooling, Protocol, ProtocolConfig, Unfit, WrittenProbe};
+use crate::protocols::{
+    self, ListenerProtocol, Pooling, ProtocolSettings, UncheckedProbe, UnfitCluster,
+};
 use ::cluster::ClusterPlan;
 pub(crate) use endpoints::{Listed, endpoints};
 use health::slow_start;
@@ -53,7 +55,7 @@ struct Check<'a> {
     /// The proxy's own zone.
     zone: Option<Arc<str>>,
     /// The probes of each cluster by the protocols of its listeners.
-    cluster_probes: BTreeMap<String, Vec<WrittenProbe>>,
+    cluster_probes: BTreeMap<String, Vec<Arc<dyn UncheckedProbe>>>,
     /// How connections to clusters are kept.
     poolings: BTreeMap<Arc<str>, Pooling>,
 }
@@ -137,16 +139,17 @@ impl Check<'_> {
         let protocol = self.need("protocol", at, &hint, listener.protocol.take());
         let unreadable = protocol.as_ref().is_some_and(|written| written.value.is_none());
         if let Some(rest) = protocol.as_ref().and_then(|written| written.rest.as_ref()) {
-            self.rest(name, rest, clusters);
+            self.rest(name, &**rest, clusters);
         }
         let written = protocol.and_then(|written| written.value);
-        let named = written.as_ref().map(ProtocolConfig::clusters).unwrap_or_default();
+        let written = written.as_deref();
+        let named = written.map(ProtocolSettings::clusters).unwrap_or_default();
         for (path, cluster) in &named {
             let at = self.in_protocol(name, path);
             self.refers_to(&Spanned { at, value: Some(cluster.clone()) }, clusters);
         }
         let hint = "write the name of one of the `clusters`";
-        let routed = written.as_ref().is_some_and(ProtocolConfig::routes);
+        let routed = written.is_some_and(ProtocolSettings::has_routes);
         let cluster = match !routed && !unreadable {
             true => self.need("cluster", at, hint, listener.cluster.take()),
             false => listener.cluster.take(),
@@ -155,8 +158,8 @@ impl Check<'_> {
             self.refers_to(cluster, clusters);
         }
         let own = cluster.as_ref().and_then(|it| it.value.as_deref());
-        let unfit = written.as_ref().map(|written| written.unfit(own, &self.poolings));
-        for Unfit { path, message, hint } in unfit.unwrap_or_default() {
+        let unfit = written.map(|written| written.unfit_clusters(own, &self.poolings));
+        for UnfitCluster { path, message, hint } in unfit.unwrap_or_default() {
             let own = cluster.as_ref().map_or(at, |it| it.at);
             let at = path.map_or(own, |path| self.in_protocol(name, &path));
             self.report.add(at, message, hint);
@@ -170,7 +173,7 @@ impl Check<'_> {
         let plan = ListenerPlan::new(name, address?.value?.0, protocol?, "");
         let plan = self.limits(plan, &listener);
         let upstream_connect_mode =
-            self.connect_mode(&plan.protocol, listener.upstream_connect_mode);
+            self.connect_mode(&*plan.protocol, listener.upstream_connect_mode);
         Some(ListenerPlan {
             upstream_connect_mode,
             cluster: cluster.map(Into::into),
@@ -205,7 +208,7 @@ impl Check<'_> {
     /// may speak first.
     fn connect_mode(
         &mut self,
-        protocol: &Protocol,
+        protocol: &dyn ListenerProtocol,
         written: Opt<UpstreamConnectMode>,
     ) -> UpstreamConnectMode {
         if !protocol.client_speaks_first() {
@@ -230,9 +233,9 @@ impl Check<'_> {
     fn protocol(
         &mut self,
         listener: &str,
-        written: ProtocolConfig,
+        written: &dyn ProtocolSettings,
         cluster: Option<&str>,
-    ) -> Option<Protocol> {
+    ) -> Option<Arc<dyn ListenerProtocol>> {
         match written.protocol(cluster) {
             Ok(protocol) => Some(protocol),
             Err(errors) => {
@@ -373,9 +376,9 @@ fn scope(listeners: Option<&Spanned<NamedMap<Listener>>>) -> Scope {
     let scopes = entries.into_iter().flatten().filter_map(|(name, listener)| {
         let listener = listener.value.as_ref();
         let own = listener.is_some_and(|it| it.cluster.is_some());
-        let written = listener.and_then(|it| it.protocol.as_ref()?.value.as_ref());
+        let written = listener.and_then(|it| it.protocol.as_ref()?.value.as_deref());
         let (protocol, resources) =
-            (written.map(ProtocolConfig::describe), written.and_then(|it| it.route_names(own)));
+            (written.map(ProtocolSettings::describe), written.and_then(|it| it.route_names(own)));
         Some(ListenerScope { name: name.value.as_deref()?.into(), protocol, resources })
     });
     Scope::new(scopes.collect())
@@ -384,17 +387,17 @@ fn scope(listeners: Option<&Spanned<NamedMap<Listener>>>) -> Scope {
 /// The probes of each cluster by the protocols of its listeners, one per protocol.
 fn cluster_probes(
     listeners: Option<&Spanned<NamedMap<Listener>>>,
-) -> BTreeMap<String, Vec<WrittenProbe>> {
-    let mut cluster_probes: BTreeMap<String, Vec<WrittenProbe>> = BTreeMap::new();
+) -> BTreeMap<String, Vec<Arc<dyn UncheckedProbe>>> {
+    let mut cluster_probes: BTreeMap<String, Vec<Arc<dyn UncheckedProbe>>> = BTreeMap::new();
     let entries = listeners.and_then(|it| it.value.as_ref()).map(|NamedMap(entries)| entries);
     for listener in entries.into_iter().flatten().filter_map(|(_, it)| it.value.as_ref()) {
-        let protocol = listener.protocol.as_ref().and_then(|it| it.value.as_ref());
+        let protocol = listener.protocol.as_ref().and_then(|it| it.value.as_deref());
         let Some(protocol) = protocol else { continue };
         let cluster = listener.cluster.as_ref().and_then(|it| it.value.clone());
         let named = protocol.clusters().into_iter().map(|(_, name)| name);
         for cluster in cluster.into_iter().chain(named) {
             let probes = cluster_probes.entry(cluster).or_default();
-            let probe = protocol.probe();
+            let probe = protocol.fallback_probe();
             if probes.iter().all(|known| known.name() != probe.name()) {
                 probes.push(probe);
             }

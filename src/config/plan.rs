@@ -4,7 +4,7 @@ mod admin;
 
 use crate::{
     policy::{Rule, access_log::AccessLogPlan},
-    protocols::{Pooling, Protocol},
+    protocols::{ListenerProtocol, Pooling},
 };
 pub use admin::{AdminPlan, ControlAddress};
 use cluster::ClusterPlan;
@@ -50,7 +50,7 @@ pub struct ListenerPlan {
     /// The address to listen on. With port 0 the kernel picks.
     pub address: SocketAddr,
     /// The protocol of its clients.
-    pub protocol: Protocol,
+    pub protocol: Arc<dyn ListenerProtocol>,
     /// The name of the cluster for its operations, unless the protocol selects another; `None` if
     /// the protocol selects all.
     pub cluster: Option<Arc<str>>,
@@ -84,7 +84,12 @@ impl ListenerPlan {
     }
 
     /// A listener with the defaults of `tcp`, without reserved connections.
-    pub fn new(name: &str, address: SocketAddr, protocol: Protocol, cluster: &str) -> Self {
+    pub fn new(
+        name: &str,
+        address: SocketAddr,
+        protocol: Arc<dyn ListenerProtocol>,
+        cluster: &str,
+    ) -> Self {
         const MINUTE: Duration = Duration::from_secs(60);
         Self {
             name: name.into(),

@@ -6,7 +6,7 @@ use crate::{
     listener::{self, ConnectionBudget, Dispatcher, ListenSocket, Listener, WorkerListener},
     policy::series::{CardinalityLimit, SeriesKey},
     policy::{Decision, SeriesPolicy, Settled, WorkerPolicy},
-    protocols::Protocol,
+    protocols::{self, ListenerProtocol},
     worker::{self, Message, Worker},
 };
 use cluster::{Cluster, ClusterPlan, EndpointPlan, PreconnectPool};
@@ -71,7 +71,7 @@ impl SeriesPolicy for Watch {
 }
 
 /// A proxy on this thread in front of `upstream`. Call it inside a runtime.
-fn proxy(upstream: SocketAddr, protocol: Protocol, watch: &Watch) -> SocketAddr {
+fn proxy(upstream: SocketAddr, protocol: Arc<dyn ListenerProtocol>, watch: &Watch) -> SocketAddr {
     let (address, _) = proxy_with(upstream, protocol, Box::new(watch.clone()));
     address
 }
@@ -79,7 +79,7 @@ fn proxy(upstream: SocketAddr, protocol: Protocol, watch: &Watch) -> SocketAddr 
 /// The same with any policy; returns the worker's inbox too.
 fn proxy_with(
     upstream: SocketAddr,
-    protocol: Protocol,
+    protocol: Arc<dyn ListenerProtocol>,
     policy: Box<dyn WorkerPolicy>,
 ) -> (SocketAddr, (UnboundedSender<Message>, JoinHandle<std::io::Result<()>>)) {
     let (listener, socket, worker_listener) = parts(upstream, protocol, policy, 1);
@@ -100,14 +100,14 @@ fn proxy_with(
 /// A listener in front of `upstream` for this many workers, and one worker's share of it.
 fn parts(
     upstream: SocketAddr,
-    protocol: Protocol,
+    protocol: Arc<dyn ListenerProtocol>,
     policy: Box<dyn WorkerPolicy>,
     workers: usize,
 ) -> (Arc<Listener>, ListenSocket, Rc<WorkerListener>) {
     parts_of(plan(protocol), upstream, policy, workers)
 }
 
-fn plan(protocol: Protocol) -> ListenerPlan {
+fn plan(protocol: Arc<dyn ListenerProtocol>) -> ListenerPlan {
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
     let usual = ListenerPlan::new("test", loopback, protocol, "test");
     let timeouts = Timeouts { first_byte: None, ..usual.timeouts };
@@ -155,8 +155,8 @@ impl WorkerPolicy for Panics {
     }
 }
 
-fn mongo() -> Protocol {
-    Protocol::Mongo(Arc::default())
+fn mongo() -> Arc<dyn ListenerProtocol> {
+    protocols::plain("mongo").unwrap()
 }
 
 /// An `OP_MSG` with `{ping: 1}`.
@@ -263,7 +263,7 @@ fn a_reply_sent_before_the_server_aborts_an_upload_reaches_the_client() {
     LocalRuntime::new().unwrap().block_on(async {
         for turn in 0..50 {
             let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let protocol = Protocol::Tcp(Arc::new(()));
+            let protocol = protocols::plain("tcp").unwrap();
             let address = proxy(upstream.local_addr().unwrap(), protocol, &Watch::default());
             let mut client = TcpStream::connect(address).await.unwrap();
             let (mut server, _) = upstream.accept().await.unwrap();

@@ -22,7 +22,7 @@ use std::net::IpAddr;
 use values::Diagnostic;
 pub(crate) use {
     explain::{Explanation, Mismatch},
-    glob::{glob_matches, is_glob},
+    glob::is_glob,
     setting::MatchSetting,
 };
 pub use {residual::ResidualMatch, truth::Truth};

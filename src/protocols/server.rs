@@ -1,6 +1,5 @@
 //! The proxy, as protocols see it that end both connections themselves.
 
-use super::Protocol;
 use cluster::PreconnectPool;
 use operation::{
     Close, ConnectionInfo, Decision, Gate, Operation, Outcome, Rejection, Settlement, Ticket,
@@ -24,31 +23,19 @@ use tollgate_http::{
     UpstreamEndpoint, Way, Whom, Wish,
 };
 
-/// What serves a listener's clients on this worker, where its protocol ends both connections
-/// itself.
-pub fn server(
-    protocol: &Protocol,
-    clusters: &BTreeMap<Arc<str>, Rc<PreconnectPool>>,
-    pooling: &BTreeMap<Arc<str>, Pooling>,
-    pools: &Pools,
-) -> Option<Rc<Server>> {
-    let (dialect, plan, http2): (Rc<dyn tollgate_http::Dialect>, _, _) = match protocol {
-        Protocol::Tcp(_) | Protocol::Mongo(_) => return None,
-        Protocol::Http(listener) => {
-            (Rc::new(Arc::clone(&listener.http)), Arc::clone(&listener.plan), false)
-        }
-        Protocol::Grpc(listener) => {
-            // Services behind a reverse bridge speak plain HTTP.
-            let http2 = listener.settings.reverse_bridge.0.is_none();
-            (Rc::new(Arc::clone(&listener.grpc)), Arc::clone(&listener.plan), http2)
-        }
-    };
-    let (names, usual) = (protocol.clusters(), Pooling::default());
-    let reached = names.iter().filter_map(|name| clusters.get(name)).map(|preconnects| {
+/// The clusters of these names, as the HTTP server reaches them; `http2` unless their settings say
+/// otherwise.
+pub(super) fn reached<'a>(
+    names: &'a [Arc<str>],
+    clusters: &'a BTreeMap<Arc<str>, Rc<PreconnectPool>>,
+    pooling: &'a BTreeMap<Arc<str>, Pooling>,
+    http2: bool,
+) -> impl Iterator<Item = (Rc<dyn UpstreamCluster>, PoolPlan)> + 'a {
+    let usual = Pooling::default();
+    names.iter().filter_map(|name| clusters.get(name)).map(move |preconnects| {
         let plan = pool(pooling.get(preconnects.cluster().name()).unwrap_or(&usual), http2);
         (Rc::new(Upstreams(Rc::clone(preconnects))) as Rc<dyn UpstreamCluster>, plan)
-    });
-    Some(Server::new(dialect, plan, reached, pools))
+    })
 }
 
 /// Serves a connection until it ends.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::protocols::Protocol;
+use crate::protocols;
 use crate::{config::plan::ListenerPlan, policy::access_log::AccessLogPlan};
 use cluster::{ClusterPlan, EndpointPlan, HealthCheckPlan};
 use session::Timeouts;
@@ -13,7 +13,7 @@ use values::Target;
 
 fn plan(upstream: SocketAddr, log: Option<&std::path::Path>) -> Plan {
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-    let listener = ListenerPlan::new("echo", loopback, Protocol::Tcp(Arc::new(())), "echo");
+    let listener = ListenerPlan::new("echo", loopback, protocols::plain("tcp").unwrap(), "echo");
     Plan {
         pooling: Default::default(),
         admin: None,

@@ -7,7 +7,7 @@ use crate::{
     listener::{ConnectionBudget, Dispatcher, Listener},
     policy::series::{CardinalityLimit, SeriesKey},
     policy::{Decision, SeriesPolicy, Settled, WorkerPolicy},
-    protocols::Protocol,
+    protocols,
 };
 use cluster::{Cluster, ClusterPlan, EndpointPlan, PreconnectPool};
 use operation::Operation;
@@ -82,7 +82,7 @@ async fn stage() -> Stage {
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
     let plan = ListenerPlan {
         max_connections: 3,
-        ..ListenerPlan::new("wire", loopback, Protocol::Tcp(Arc::new(())), "echo")
+        ..ListenerPlan::new("wire", loopback, protocols::plain("tcp").unwrap(), "echo")
     };
     let at = EndpointPlan::new(Target::Host(upstream.ip().to_string(), upstream.port()));
     let cluster = Cluster::new(Arc::new(ClusterPlan::new("echo", vec![at])), &metrics);

@@ -19,6 +19,7 @@ mod amount;
 mod diagnostic;
 mod duration;
 mod files;
+mod glob;
 mod keyword;
 mod list;
 mod map;
@@ -40,6 +41,7 @@ pub use duration::{AtLeast, duration_text};
 pub use files::{
     irregular_file, irregular_log, open_regular, read_at_most, read_regular, read_text,
 };
+pub use glob::glob_matches;
 pub use keyword::{did_you_mean, keyword_schema, nearest, parse_keyword};
 pub use list::{ONE_OR_MORE, OneOrMore};
 pub use map::{MapOrOff, NamedMap, OR_OFF};

@@ -21,6 +21,7 @@ mod listener;
 mod media;
 mod message_budget;
 mod metadata;
+mod operation_names;
 mod path;
 pub mod probe;
 mod rejection;
@@ -37,4 +38,5 @@ pub mod web_text;
 
 pub use dialect::Grpc;
 pub use listener::GrpcListener;
+pub use operation_names::no_operation;
 pub use settings::Settings;

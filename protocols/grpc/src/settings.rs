@@ -3,11 +3,12 @@
 mod switch;
 mod word;
 
+use http::Version;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 pub use switch::{Switch, SwitchSettings};
-use tollgate_http::{BufferLimits, RouteSettings};
+use tollgate_http::{BufferLimits, ClusterSettings, RouteSettings, UnfitCluster, unfit_clusters};
 use values::{Diagnostic, Size, Text};
 pub use word::{ServerStreams, StreamShape};
 
@@ -50,6 +51,31 @@ pub struct Settings {
     /// Default: 32 times `max_message`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_buffered: Option<Text<Size>>,
+}
+
+impl Settings {
+    /// Whether the services speak plain HTTP.
+    pub fn has_plain_services(&self) -> bool {
+        self.reverse_bridge.0.is_some()
+    }
+
+    /// The clusters that can't take gRPC calls; `own` is the listener's `cluster`.
+    pub fn unfit_clusters(
+        &self,
+        own: Option<&str>,
+        settings: &BTreeMap<Arc<str>, ClusterSettings>,
+    ) -> Vec<UnfitCluster> {
+        if self.has_plain_services() {
+            return Vec::new();
+        }
+        let message = "speaks HTTP/1.1, and gRPC needs HTTP/2";
+        let hint = "leave out its `http: { version: 1 }`, or write `reverse_bridge: true` if its \
+                    services speak no gRPC";
+        let named = tollgate_http::clusters(&self.routes).into_iter();
+        let named = named.map(|(path, name)| (Some(path), name.to_owned()));
+        let own = own.map(|name| (None, name.to_owned()));
+        unfit_clusters(named.chain(own), Version::HTTP_11, settings, (message, hint))
+    }
 }
 
 impl Default for Settings {

@@ -1,6 +1,8 @@
 //! Routes a request without sending it (`tollgate explain`): its head takes the same steps as a
 //! client's, up to the endpoint.
 
+mod report;
+
 use crate::{
     buffer_account::BufferAccount,
     dialect::{Dialect, RoutedRequest},
@@ -13,6 +15,7 @@ use http::{
     header::{HOST, LOCATION},
     request,
 };
+pub use report::DryRunReport;
 use std::{fmt, net::SocketAddr};
 
 /// A request that is not sent.

@@ -15,7 +15,7 @@
 //! | `upstream_request`, `retry`, `mirror`, `pool`, `upstream_conn` | attempts, retries, copies, connections to endpoints |
 //! | `request_body`, `response_body`, `body`, `buffer_account`, `throttle` | bodies on their way, their memory and their rate |
 //! | `local_reply`, `tunnel` | responses of the proxy itself; upgrades and CONNECT |
-//! | `dialect`, `plain_http`, `settings`, `http_listener`, `probe`, `dry_run` | the seam for protocols over HTTP, plain HTTP, its settings, health checks, `tollgate explain` |
+//! | `dialect`, `plain_http`, `settings`, `operation_names`, `http_listener`, `probe`, `dry_run` | the seam for protocols over HTTP, plain HTTP, its settings, names of operations, health checks, `tollgate check --explain` |
 
 mod active_operation;
 mod admitted_request;
@@ -35,6 +35,7 @@ mod incoming_request;
 mod local_reply;
 mod mirror;
 pub mod normalize;
+mod operation_names;
 mod plain_http;
 mod pool;
 pub mod probe;
@@ -57,9 +58,10 @@ pub use cors::{Cors, CorsHeaders, CorsRules};
 pub use dialect::{
     Dialect, HttpRejection, Meter, ResponseOutcome, RoutedRequest, Translator, UnroutedRequest,
 };
-pub use header_policy::{HeaderPolicy, is_method};
+pub use header_policy::HeaderPolicy;
 pub use http_listener::HttpListener;
 pub use normalize::path_fault;
+pub use operation_names::no_operation;
 pub use plain_http::{PROTOCOL, PlainHttp};
 pub use pool::PoolPlan;
 pub use proxy::{
@@ -71,12 +73,12 @@ pub use retry::{AttemptFailure, Pushback};
 pub use routes::{
     Action, AllowedUpgrades, Captures, Defaults, DirectResponse, Mirror, Redirect, RenderedValues,
     RetryOn, RetryPolicy, Route, Routes, StatusSet, Variables, WeightedClusters, clusters,
-    unreachable_routes, upgraded_clusters,
+    unreachable_routes,
 };
 pub use server::{Pools, Server, ServerPlan};
 pub use settings::{
     BackoffSettings, BudgetSettings, ClusterSettings, CorsSettings, EditSettings, ForwardedSetting,
     HedgeSettings, MatchSettings, MirrorSettings, PatternRewrite, RedirectSettings, ReplySettings,
     RetryCondition, RetrySettings, RewriteSettings, RouteSettings, Settings, StatusRange,
-    UpgradeSettings, ValueMatch, ViaName, WeightedSettings,
+    UnfitCluster, UpgradeSettings, ValueMatch, ViaName, WeightedSettings, unfit_clusters,
 };

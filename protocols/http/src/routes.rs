@@ -279,7 +279,7 @@ pub fn clusters(routes: &[RouteSettings]) -> Vec<(Vec<String>, &str)> {
 
 /// The clusters of routes that allow upgrades, which only HTTP/1.1 clusters support; each with its
 /// path of keys below `routes`.
-pub fn upgraded_clusters(routes: &[RouteSettings]) -> Vec<(Vec<String>, &str)> {
+pub(crate) fn upgraded_clusters(routes: &[RouteSettings]) -> Vec<(Vec<String>, &str)> {
     let mut found = Vec::new();
     for (at, route) in routes.iter().enumerate() {
         if matches!(route.upgrade, None | Some(UpgradeSettings::All(false))) {

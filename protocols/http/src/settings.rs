@@ -7,8 +7,10 @@ mod cors;
 mod route;
 mod word;
 
-pub use cluster::ClusterSettings;
+use crate::routes::upgraded_clusters;
+pub use cluster::{ClusterSettings, UnfitCluster, unfit_clusters};
 pub use cors::CorsSettings;
+use http::Version;
 pub use route::{
     BackoffSettings, BudgetSettings, EditSettings, HedgeSettings, MatchSettings, MirrorSettings,
     PatternRewrite, RedirectSettings, ReplySettings, RetrySettings, RewriteSettings, RouteSettings,
@@ -16,7 +18,7 @@ pub use route::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use values::{Count, InRange, OneOrMore, OrOff, Size, Text};
 pub use word::{ForwardedSetting, RetryCondition, StatusRange, ViaName};
 
@@ -106,5 +108,19 @@ impl Default for Settings {
             failed: class(5),
             rejected: class(4),
         }
+    }
+}
+
+impl Settings {
+    /// The clusters that can't change a connection's protocol as the routes to them allow.
+    pub fn unfit_clusters(
+        &self,
+        clusters: &BTreeMap<Arc<str>, ClusterSettings>,
+    ) -> Vec<UnfitCluster> {
+        let message = "speaks HTTP/2, where no connection can change";
+        let hint = "lead it to a cluster with `http: { version: 1 }`";
+        let upgraded = upgraded_clusters(&self.routes).into_iter();
+        let upgraded = upgraded.map(|(path, name)| (Some(path), name.to_owned()));
+        unfit_clusters(upgraded, Version::HTTP_2, clusters, (message, hint))
     }
 }

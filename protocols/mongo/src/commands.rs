@@ -151,7 +151,7 @@ pub(crate) fn find(spelling: &[u8]) -> &'static Command {
 }
 
 /// The names of all known commands, each once.
-pub fn commands() -> impl Iterator<Item = &'static str> {
+pub(crate) fn commands() -> impl Iterator<Item = &'static str> {
     COMMANDS.iter().map(|command| command.name)
 }
 

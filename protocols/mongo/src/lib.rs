@@ -29,6 +29,7 @@ mod in_flight_requests;
 mod message_view;
 mod namespaces;
 mod number;
+mod operation_names;
 mod parsed_command;
 mod pipeline;
 mod probe;
@@ -45,7 +46,7 @@ mod violations;
 mod write_effect;
 
 pub use codec::Mongo;
-pub use commands::commands;
+pub use operation_names::no_operation;
 pub use probe::{MongoProbe, MongoProbeContext, ProbeSettings};
 pub use settings::Settings;
 
@@ -54,6 +55,7 @@ use cursor_table::CursorTable;
 use decompressor::DecompressionBudget;
 use replica_set_notices::ReplicaSetNotices;
 use std::sync::Arc;
+use values::Diagnostic;
 
 /// What all connections of one listener share: settings, and tables of bounded size.
 #[derive(Debug, Default)]
@@ -70,9 +72,20 @@ pub struct MongoListener {
     decompression: Arc<DecompressionBudget>,
 }
 
+/// What to do about several servers behind one listener: what a client did before holds it to the
+/// server that did it.
+pub const SEVERAL_SERVERS: &str = "clients that take them for one lose their cursors, sessions and the primary: give each \
+     member of a replica set a listener of its own (`members`), or let only the primary \
+     count as healthy (`probe: { mongo: { writable: true } }`); before several mongos write \
+     `lb_policy: maglev`. See docs/mongodb.md";
+
 impl MongoListener {
     /// A listener with these settings.
-    pub fn new(settings: Settings) -> Self {
-        Self { settings, ..Self::default() }
+    ///
+    /// # Errors
+    /// All mistakes in the settings, each with its path of keys.
+    pub fn new(settings: Settings) -> Result<Self, Vec<Diagnostic>> {
+        let mistakes = settings::mistakes(&settings);
+        if mistakes.is_empty() { Ok(Self { settings, ..Self::default() }) } else { Err(mistakes) }
     }
 }

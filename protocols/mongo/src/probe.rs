@@ -17,6 +17,7 @@ use std::sync::{
     Arc,
     atomic::{AtomicU32, Ordering::Relaxed},
 };
+use values::Diagnostic;
 
 /// The longest reply that is read, in bytes; servers send about one thousand.
 const MAX_REPLY_LEN: usize = 64 << 10;
@@ -49,8 +50,15 @@ pub struct MongoProbeContext {
 
 impl MongoProbeContext {
     /// Checks with these settings.
-    pub fn new(settings: ProbeSettings) -> Self {
-        Self { settings, requests: AtomicU32::new(0) }
+    ///
+    /// # Errors
+    /// All mistakes in the settings, each with its path of keys.
+    pub fn new(settings: ProbeSettings) -> Result<Self, Vec<Diagnostic>> {
+        if settings.replica_set.as_ref().is_some_and(String::is_empty) {
+            let hint = "write its name, or leave it out";
+            return Err(vec![Diagnostic::at(&["replica_set"], "the name is empty", hint)]);
+        }
+        Ok(Self { settings, requests: AtomicU32::new(0) })
     }
 }
 

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use values::{Diagnostic, host_port};
 
 /// How a MongoDB listener presents itself and what it distinguishes. Every key is optional.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -31,4 +32,48 @@ impl Default for Settings {
             shard_keys: BTreeMap::new(),
         }
     }
+}
+
+/// All mistakes in the settings, each with its path of keys.
+pub(crate) fn mistakes(settings: &Settings) -> Vec<Diagnostic> {
+    let mut mistakes = Vec::new();
+    let mut address = |path: &[&str], text: &str| {
+        if let Err(fault) = host_port(text) {
+            mistakes.push(Diagnostic::at(path, fault.message, fault.hint));
+        }
+    };
+    if let Some(advertise) = &settings.advertise {
+        address(&["advertise"], advertise);
+    }
+    for (member, listener) in &settings.members {
+        address(&["members", member], member);
+        address(&["members", member], listener);
+    }
+    let mut taken = BTreeMap::new();
+    for (member, listener) in &settings.members {
+        if let Some(other) = taken.insert(listener, member) {
+            let message = format!("`{listener}` stands for two members: {other} and {member}");
+            let hint = "each member needs a listener of its own";
+            mistakes.push(Diagnostic::at(&["members", member], message, hint));
+        }
+    }
+    if !settings.rewrite_hello && (settings.advertise.is_some() || !settings.members.is_empty()) {
+        let message = "`rewrite_hello: false` makes `advertise` and `members` useless";
+        let hint = "leave out the one or the other";
+        mistakes.push(Diagnostic::at(&["rewrite_hello"], message, hint));
+    }
+    for (collection, key) in &settings.shard_keys {
+        let path = ["shard_keys", collection];
+        let named =
+            collection.split_once('.').is_some_and(|(db, rest)| !db.is_empty() && !rest.is_empty());
+        if !named {
+            let message = format!("`{collection}` is not a `database.collection`");
+            mistakes.push(Diagnostic::at(&path, message, "write `shop.orders: [customer]`"));
+        }
+        if key.is_empty() || key.iter().any(String::is_empty) {
+            let message = format!("the shard key of `{collection}` has a field without a name");
+            mistakes.push(Diagnostic::at(&path, message, "name its fields: `[customer, _id]`"));
+        }
+    }
+    mistakes
 }

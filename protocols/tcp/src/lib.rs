@@ -1,13 +1,17 @@
 //! Raw TCP: the whole connection is one operation, called `session`.
 
+mod operation_names;
 mod probe;
+mod settings;
 
 use bytes::BytesMut;
 use operation::{
     Codec, ConnectionInfo, Next, OperationNames, Protocol, RejectionRef, Reply, Request, Tag,
     Violation,
 };
+pub use operation_names::no_operation;
 pub use probe::{Exchange, TcpProbe};
+pub use settings::{ProbeSettings, Settings};
 use std::sync::Arc;
 
 /// The codec of one raw TCP connection.

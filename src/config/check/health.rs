@@ -4,7 +4,7 @@ use super::{Check, MINUTE, SECOND, given, number, or};
 use crate::config::keyword::InitialHealth;
 use crate::{
     config::file::{FailurePercentage, HealthCheck, OutlierDetection, SlowStart, SuccessRate},
-    protocols::{Pooling, ProbePlan, WrittenProbe},
+    protocols::{Pooling, ProbePlan, UncheckedProbe},
 };
 use cluster::{HealthCheckPlan, OutlierPlan, ProbeConfig, RateDetector, SlowStartPlan};
 use std::{sync::Arc, time::Duration};
@@ -25,7 +25,7 @@ impl Check<'_> {
         let usual = HealthCheckPlan::new(Arc::new(ProbePlan::default()));
         let interval = or(check.interval, usual.interval);
         let probe = match check.probe {
-            Some(probe) => probe.value.and_then(|written| self.probe(cluster, pooling, written)),
+            Some(probe) => probe.value.and_then(|written| self.probe(cluster, pooling, &*written)),
             None => self.default_probe(cluster, pooling, at),
         };
         Some(HealthCheckPlan {
@@ -70,7 +70,7 @@ impl Check<'_> {
         written: Option<Spanned<bool>>,
         probe: Option<&ProbePlan>,
     ) -> bool {
-        let reuses = probe.is_none_or(ProbePlan::reuses);
+        let reuses = probe.is_none_or(ProbePlan::reuses_connections);
         let Some(Spanned { at, value: Some(wanted) }) = written else { return reuses };
         if wanted && !reuses {
             let name = probe.map_or("", ProbeConfig::name);
@@ -84,7 +84,7 @@ impl Check<'_> {
         &mut self,
         cluster: &str,
         pooling: &Pooling,
-        written: WrittenProbe,
+        written: &dyn UncheckedProbe,
     ) -> Option<ProbePlan> {
         match written.plan(cluster, pooling) {
             Ok(plan) => Some(plan),
@@ -105,9 +105,9 @@ impl Check<'_> {
             self.cluster_probes.get(cluster).map(Vec::as_slice).unwrap_or_default();
         match cluster_probes {
             [] => Some(ProbePlan::default()),
-            [one] => one.clone().plan(cluster, pooling).ok(),
+            [one] => one.plan(cluster, pooling).ok(),
             several => {
-                let names: Vec<_> = several.iter().map(WrittenProbe::name).collect();
+                let names: Vec<_> = several.iter().map(|probe| probe.name()).collect();
                 let message =
                     format!("listeners of `{cluster}` speak {}: what is asked?", names.join(", "));
                 let probes: Vec<_> = names.iter().map(|name| format!("`probe: {name}`")).collect();

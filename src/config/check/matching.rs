@@ -5,14 +5,14 @@ use crate::{
     config::scope::{self, ListenerScope},
     policy::{
         attributes::{is_late, is_matchable, normalize},
-        matching::{Applicability, KnownFields, Match, MatchSetting, glob_matches, is_glob},
+        matching::{Applicability, KnownFields, Match, MatchSetting, is_glob},
         rule::PolicyConfig,
     },
     protocols,
 };
 use operation::Protocol;
 use values::Diagnostic;
-use values::{OneOrMore, Span, did_you_mean, nearest, spanned::Spanned};
+use values::{OneOrMore, Span, did_you_mean, glob_matches, nearest, spanned::Spanned};
 
 /// The keys of a match that are not attributes.
 const WORDS: [&str; 5] = ["listener", "protocol", "operation", "resource", "not"];
@@ -57,7 +57,7 @@ impl Policies<'_> {
             }
         }
         // A protocol may report a value in another form, which the glob has to match.
-        let normal = globs.iter().filter_map(|(_, text)| protocols::glob(key, text));
+        let normal = globs.iter().filter_map(|(_, text)| protocols::normal_glob(key, text));
         let normal: Vec<String> = normal.collect();
         let written = globs.iter().map(|(_, text)| *text);
         let texts: Vec<&str> = written.chain(normal.iter().map(String::as_str)).collect();
@@ -195,7 +195,7 @@ impl Policies<'_> {
         let Some(mute) = mute else { return };
         let kind = action.kind();
         let suitable: Vec<_> =
-            protocols::all().into_iter().filter(|it| can_match(it)).map(|it| it.name).collect();
+            protocols::all().filter(|it| can_match(it)).map(|it| it.name).collect();
         let hint = format!("match what tells: `protocol: [{}]`", suitable.join(", "));
         let message = format!("`{kind}` goes by `{attribute}`, and nothing on {mute} has that");
         self.report.add(self.place(&[kind]), message, hint);
@@ -211,8 +211,7 @@ impl Policies<'_> {
             Some(format!("the listener `{}` ({})", listener.name, protocol.name))
         });
         let Some(other) = other else { return };
-        let streams: Vec<_> =
-            protocols::all().into_iter().filter(|it| it.stream).map(|it| it.name).collect();
+        let streams: Vec<_> = protocols::all().filter(|it| it.stream).map(|it| it.name).collect();
         let message = format!("this is for streams of bytes, and {other} has messages");
         let hint = format!("match streams alone: `match: {{ protocol: {} }}`", streams.join(", "));
         self.report.add(self.place(&[action.kind()]), message, hint);

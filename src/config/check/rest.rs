@@ -1,7 +1,7 @@
 //! Checks of the valid rest of a protocol's settings, so that one run finds all diagnostics.
 
 use super::Check;
-use crate::protocols::ProtocolConfig;
+use crate::protocols::ProtocolSettings;
 use values::{Node, Span, Value, spanned::Spanned};
 
 impl Check<'_> {
@@ -9,7 +9,7 @@ impl Check<'_> {
     pub(super) fn rest(
         &mut self,
         listener: &str,
-        rest: &ProtocolConfig,
+        rest: &dyn ProtocolSettings,
         clusters: Option<&[String]>,
     ) {
         for (path, cluster) in rest.clusters() {
@@ -24,7 +24,7 @@ impl Check<'_> {
                 self.is_wrong(value, key.map(|key| key.at)) || self.has_wrong(value)
             })
         };
-        let errors = rest.unreached(&unsure);
+        let errors = rest.unreachable_routes(&unsure);
         for error in errors {
             let (at, _) = self.find_rest(listener, &error.path);
             self.report.add_diagnostic(at, error);

@@ -16,6 +16,9 @@ pub(super) struct Error {
 impl de::Error for Error {
     fn custom<T: fmt::Display>(message: T) -> Self {
         let text = message.to_string();
+        if let Some(error) = Self::restored(&text) {
+            return error;
+        }
         let (message, hint) = text.split_once('\n').unwrap_or((&text, ""));
         Error { at: None, diagnostic: Some(Diagnostic::new(message, hint)) }
     }
@@ -47,9 +50,33 @@ impl de::Error for Error {
     }
 }
 
+/// Stands before and behind the span in the text of an error.
+const MARK: char = '\0';
+
+impl Error {
+    /// The error with this text, if the text is that of an error with a span. A deserializer behind
+    /// `dyn` passes on nothing but texts.
+    fn restored(text: &str) -> Option<Self> {
+        let (span, rest) = text.strip_prefix(MARK)?.split_once(MARK)?;
+        let mut numbers = span.split(' ').map(str::parse);
+        let mut number = || numbers.next()?.ok();
+        let at = Span { line: number()?, column: number()?, width: number()? };
+        let diagnostic =
+            rest.split_once('\n').map(|(message, hint)| Diagnostic::new(message, hint));
+        Some(Error { at: Some(at), diagnostic })
+    }
+}
+
+/// All of the error, for [`Error::restored`].
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.diagnostic.as_ref().map_or("", |error| &error.message))
+        if let Some(Span { line, column, width }) = self.at {
+            write!(f, "{MARK}{line} {column} {width}{MARK}")?;
+        }
+        match &self.diagnostic {
+            Some(Diagnostic { message, hint, .. }) => write!(f, "{message}\n{hint}"),
+            None => Ok(()),
+        }
     }
 }
 

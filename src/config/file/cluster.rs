@@ -2,7 +2,7 @@
 
 use super::EndpointConfig;
 use crate::config::keyword::{InitialHealth, OnPanic};
-use crate::protocols::{Pooling, WrittenProbe};
+use crate::protocols::{ConfiguredProbe, Pooling};
 use cluster::{LbPolicy, SessionFailures};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -123,7 +123,7 @@ pub(crate) struct HealthCheck {
     pub(crate) close_connections_on_unhealthy: Option<Spanned<bool>>,
     /// The probe: a protocol's name, or `{ name: settings }`. Default: the protocols of the
     /// cluster's listeners.
-    pub(crate) probe: Option<Spanned<WrittenProbe>>,
+    pub(crate) probe: Option<Spanned<ConfiguredProbe>>,
 }
 
 /// How failing endpoints are detected by their operations. They are ejected, that is, not used for

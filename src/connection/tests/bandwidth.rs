@@ -8,7 +8,7 @@ use crate::{
     config::plan::ListenerPlan,
     policy::series::SeriesKey,
     policy::{ConnectDecision, ConnectionPermit, SeriesPolicy, WorkerPolicy},
-    protocols::Protocol,
+    protocols::{self, ListenerProtocol},
     worker::Message,
 };
 use operation::{ByteBucket, ConnectionInfo, Direction, RejectMode, RejectReason, Rejection};
@@ -62,7 +62,7 @@ impl ConnectionPermit for Narrow {
 /// A listener whose time-outs are short.
 fn impatient() -> ListenerPlan {
     let soon = Some(Duration::from_millis(5));
-    let usual = plan(Protocol::Tcp(Arc::new(())));
+    let usual = plan(protocols::plain("tcp").unwrap());
     let timeouts = Timeouts { idle: soon, message: soon, write: soon, ..usual.timeouts };
     ListenerPlan { timeouts, ..usual }
 }
@@ -110,7 +110,7 @@ fn messages_are_throttled_without_timing_out() {
 fn two_connections_share_a_rate_equally() {
     run(async {
         let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let tcp = Protocol::Tcp(Arc::new(()));
+        let tcp = protocols::plain("tcp").unwrap();
         let at = upstream.local_addr().unwrap();
         let (address, _drain) = proxy_with(at, tcp, Narrow::to(100_000));
         let mut clients = Vec::new();
@@ -151,7 +151,7 @@ impl WorkerPolicy for ConnectionPolicy {
 
 /// A connection to a proxy with this policy in front of `protocol`'s server.
 async fn connect_through(
-    protocol: Protocol,
+    protocol: Arc<dyn ListenerProtocol>,
     decide: fn() -> ConnectDecision,
 ) -> (TcpStream, TcpListener, impl Fn(Message)) {
     let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -177,7 +177,7 @@ fn a_rejected_connection_is_answered_closed_or_reset() {
             (|| refused(RejectMode::Reset), End::Reset),
         ];
         for (decide, end) in cases {
-            let tcp = Protocol::Tcp(Arc::new(()));
+            let tcp = protocols::plain("tcp").unwrap();
             let (mut client, upstream, _tell) = connect_through(tcp, decide).await;
             // It may be gone by now.
             let _ = client.write_all(b"hello").await;
@@ -197,7 +197,7 @@ fn a_rejected_connection_is_answered_closed_or_reset() {
 fn a_delayed_connection_is_accepted_afterwards_but_not_after_a_drain() {
     run(async {
         let hour = || ConnectDecision::Delay(Duration::from_secs(3600));
-        let tcp = || Protocol::Tcp(Arc::new(()));
+        let tcp = || protocols::plain("tcp").unwrap();
         let began = Instant::now();
         let (_client, upstream, _tell) = connect_through(tcp(), hour).await;
         let _server = upstream.accept().await.unwrap();
@@ -219,7 +219,7 @@ fn a_drain_waits_for_throttled_bytes_up_to_its_timeout() {
         let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = upstream.local_addr().unwrap();
         let (address, (inbox, work)) =
-            proxy_with(at, Protocol::Tcp(Arc::new(())), Narrow::to(1000));
+            proxy_with(at, protocols::plain("tcp").unwrap(), Narrow::to(1000));
         let mut client = TcpStream::connect(address).await.unwrap();
         let (mut server, _) = upstream.accept().await.unwrap();
         server.write_all(&noise(10_000)).await.unwrap();

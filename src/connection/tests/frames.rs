@@ -9,7 +9,7 @@ use crate::{
     listener::WorkerListener,
     policy::series::SeriesKey,
     policy::{Decision, SeriesPolicy, Settled, WorkerPolicy},
-    protocols::Protocol,
+    protocols,
     worker::Worker,
 };
 use bytes::BytesMut;
@@ -162,7 +162,7 @@ pub(super) async fn relayed<C: Codec<Shared = ()>>(
     decide: impl Fn(usize) -> Decision + 'static,
 ) -> Ends {
     let (script, settled) = script(decide);
-    let plan = plan(Protocol::Tcp(Arc::new(())));
+    let plan = plan(protocols::plain("tcp").unwrap());
     Ends { settled, ..relayed_by::<C>(plan, script).await }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     listener::WorkerListener,
     policy::series::CardinalityLimit,
     policy::{Live, PolicyEnv},
-    protocols::Protocol,
+    protocols,
 };
 use bytes::BytesMut;
 use cluster::Cluster;
@@ -145,7 +145,7 @@ fn gate(policies: &str) -> Gate {
 /// A listener with these policies that may hold this many bytes, and its server.
 async fn listener(policies: &str, max_held_bytes: usize) -> (TcpListener, Rc<WorkerListener>) {
     let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let plan = ListenerPlan { max_held_bytes, ..plan(Protocol::Tcp(Arc::new(()))) };
+    let plan = ListenerPlan { max_held_bytes, ..plan(protocols::plain("tcp").unwrap()) };
     let address = upstream.local_addr().unwrap();
     let (_, _, worker_listener) = parts_behind(plan, address, gate(policies), 1);
     (upstream, worker_listener)

@@ -51,7 +51,7 @@ struct Between {
 }
 
 impl Between {
-    async fn new(protocol: Protocol) -> Self {
+    async fn new(protocol: Arc<dyn ListenerProtocol>) -> Self {
         let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let ledger = Ledger::default();
         let address = upstream.local_addr().unwrap();
@@ -106,8 +106,8 @@ impl Between {
     }
 }
 
-fn tcp() -> Protocol {
-    Protocol::Tcp(Arc::new(()))
+fn tcp() -> Arc<dyn ListenerProtocol> {
+    protocols::plain("tcp").unwrap()
 }
 
 /// Bytes of which no two stretches are alike.

@@ -1,6 +1,7 @@
 //! Globs: `*` is any run of characters, also none; `?` is one; all else is itself.
 
 use super::truth::Truth;
+use values::glob_matches;
 
 /// A pattern for words. Case matters, and a dot is a character like any other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,30 +92,4 @@ pub(crate) fn is_glob(text: &str) -> bool {
 
 fn is_wild(c: char) -> bool {
     matches!(c, '*' | '?')
-}
-
-/// Whether a glob matches a word. Where it does not, only the last `*` takes one character more:
-/// what an earlier one took, it might as well have. So the steps are at most the one's length
-/// times the other's.
-pub(crate) fn glob_matches(glob: &str, word: &str) -> bool {
-    let (mut glob, mut word) = (glob.chars(), word.chars());
-    let mut again = None;
-    loop {
-        let found = word.clone().next();
-        match (glob.next(), found) {
-            (Some('*'), _) if glob.as_str().is_empty() => return true,
-            (Some('*'), _) => again = Some((glob.clone(), word.clone())),
-            (None, None) => return true,
-            (Some(wanted), Some(found)) if wanted == '?' || wanted == found => {
-                word.next();
-            }
-            _ => {
-                let Some((after, from)) = &mut again else { return false };
-                if from.next().is_none() {
-                    return false;
-                }
-                (glob, word) = (after.clone(), from.clone());
-            }
-        }
-    }
 }

@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use values::{Count, InRange, OrOff, Size, Text};
 
 /// How the proxy speaks HTTP to a cluster's endpoints. Every key is optional.
@@ -58,4 +58,33 @@ impl Default for ClusterSettings {
             max_head: Text(Size(64 << 10)),
         }
     }
+}
+
+/// A cluster whose HTTP version a listener can't use.
+#[derive(Debug)]
+pub struct UnfitCluster {
+    /// The keys that lead to it; `None` for the listener's own `cluster`.
+    pub path: Option<Vec<String>>,
+    /// What is wrong with it.
+    pub message: String,
+    /// How to fix it.
+    pub hint: &'static str,
+}
+
+/// The clusters among `named` whose settings set this HTTP version; each is unfit for the reason in
+/// `message`.
+pub fn unfit_clusters(
+    named: impl IntoIterator<Item = (Option<Vec<String>>, String)>,
+    version: http::Version,
+    settings: &BTreeMap<Arc<str>, ClusterSettings>,
+    (message, hint): (&str, &'static str),
+) -> Vec<UnfitCluster> {
+    let has_version = |cluster: &str| {
+        let settings = settings.get(cluster).filter(|it| it.version.is_some());
+        settings.is_some_and(|it| it.version() == version)
+    };
+    let unfit = named.into_iter().filter(|(_, name)| has_version(name));
+    unfit
+        .map(|(path, name)| UnfitCluster { path, message: format!("`{name}` {message}"), hint })
+        .collect()
 }

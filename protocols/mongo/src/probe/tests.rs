@@ -7,7 +7,7 @@ use ProbeResult::{Healthy, NeedMore, Unhealthy};
 use bson::{Document, doc};
 
 fn probe(settings: ProbeSettings) -> MongoProbe {
-    MongoProbe::new(Arc::new(MongoProbeContext::new(settings)))
+    MongoProbe::new(Arc::new(MongoProbeContext::new(settings).unwrap()))
 }
 
 /// What a probe with these settings makes of this answer to its request.

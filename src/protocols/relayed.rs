@@ -1,0 +1,113 @@
+//! Protocols of which the relay moves the bytes, guided by a codec.
+
+use super::{
+    Serving,
+    entry::{ListenerProtocol, ProtocolSettings, UncheckedProbe},
+    row::{ProtocolParts, below, to_json},
+};
+use cluster::UpstreamConnection;
+use operation::{Close, Codec, Protocol, RejectMode, RejectionRef};
+use relay::{Buffers, relay};
+use serde_json::{Value, json};
+use session::Session;
+use std::{fmt, future::Future, pin::Pin, rc::Rc, sync::Arc};
+use tokio::net::TcpStream;
+use values::Diagnostic;
+
+/// What the registry needs of a protocol that has a codec.
+pub(super) trait RelayedParts: ProtocolParts {
+    /// Whether the client always sends the first byte.
+    const CLIENT_SPEAKS_FIRST: bool;
+    /// See [`ListenerProtocol::several_servers`].
+    const SEVERAL_SERVERS: Option<&str> = None;
+
+    /// The codec.
+    type Codec: Codec<Shared: Send + Sync>;
+
+    /// What all connections of a listener share.
+    ///
+    /// # Errors
+    /// All mistakes in the settings, each with its path of keys.
+    fn shared(settings: &Self::Settings)
+    -> Result<<Self::Codec as Codec>::Shared, Vec<Diagnostic>>;
+
+    /// See [`ListenerProtocol::members`].
+    fn members(settings: &Self::Settings) -> Vec<String> {
+        let _ = settings;
+        Vec::new()
+    }
+}
+
+/// The settings of a listener as written.
+#[derive(Debug)]
+pub(super) struct RelayedSettings<P: ProtocolParts>(pub(super) P::Settings);
+
+/// A listener.
+struct RelayedListener<P: RelayedParts> {
+    settings: P::Settings,
+    shared: Arc<<P::Codec as Codec>::Shared>,
+}
+
+impl<P: RelayedParts> ProtocolSettings for RelayedSettings<P> {
+    fn describe(&self) -> &'static Protocol {
+        P::describe()
+    }
+
+    fn fallback_probe(&self) -> Arc<dyn UncheckedProbe> {
+        P::fallback_probe(&self.0)
+    }
+
+    fn protocol(&self, _: Option<&str>) -> Result<Arc<dyn ListenerProtocol>, Vec<Diagnostic>> {
+        let shared = P::shared(&self.0).map_err(below(P::describe().name))?;
+        let settings = self.0.clone();
+        Ok(Arc::new(RelayedListener::<P> { settings, shared: Arc::new(shared) }))
+    }
+}
+
+impl<P: RelayedParts> fmt::Debug for RelayedListener<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}", P::describe().name, self.settings)
+    }
+}
+
+impl<P: RelayedParts> ListenerProtocol for RelayedListener<P> {
+    fn describe(&self) -> &'static Protocol {
+        P::describe()
+    }
+
+    fn several_servers(&self) -> Option<&'static str> {
+        P::SEVERAL_SERVERS
+    }
+
+    fn members(&self) -> Vec<String> {
+        P::members(&self.settings)
+    }
+
+    fn to_json(&self) -> Value {
+        json!({ P::describe().name: to_json(&self.settings) })
+    }
+
+    fn client_speaks_first(&self) -> bool {
+        P::CLIENT_SPEAKS_FIRST
+    }
+
+    fn serve(
+        &self,
+        session: Rc<dyn Session>,
+        buffers: &Rc<Buffers>,
+        client: TcpStream,
+        upstream: UpstreamConnection,
+    ) -> Serving {
+        relay::<P::Codec>(&self.shared, session, buffers, client, upstream)
+    }
+
+    fn reject<'a>(
+        &'a self,
+        session: &'a dyn Session,
+        client: &'a mut TcpStream,
+        end: (Close, RejectMode),
+        why: &'a RejectionRef<'a>,
+    ) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
+        Box::pin(relay::reject::<P::Codec>(&self.shared, session, client, end, why))
+    }
+}

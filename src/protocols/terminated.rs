@@ -1,0 +1,187 @@
+//! Protocols over HTTP: a server terminates the client's connection and the upstream one.
+
+use super::{
+    DryRunReport, Pooling, Pools, Server, Serving, UnfitCluster,
+    entry::{DryRequest, ListenerProtocol, ProtocolSettings, UncheckedProbe},
+    row::{ProtocolParts, below, to_json},
+    server,
+};
+use cluster::{PreconnectPool, UpstreamConnection};
+use operation::{Close, Protocol, RejectMode, RejectionRef};
+use relay::Buffers;
+use serde_json::{Value, json};
+use session::Session;
+use std::{collections::BTreeMap, fmt, future::Future, pin::Pin, rc::Rc, sync::Arc};
+use tokio::net::TcpStream;
+use tollgate_http::{Dialect, RouteSettings, Routes, ServerPlan, dry_run};
+use values::Diagnostic;
+
+/// What the registry needs of a protocol over HTTP.
+pub(super) trait TerminatedParts: ProtocolParts {
+    /// The dialect.
+    type Dialect: Dialect + Send + Sync;
+
+    /// The routes of a listener.
+    fn route_settings(settings: &Self::Settings) -> &[RouteSettings];
+
+    /// The dialect and the server's plan. Requests without a route go to `cluster`.
+    ///
+    /// # Errors
+    /// All mistakes in the settings, each with its path of keys.
+    fn build(
+        settings: &Self::Settings,
+        cluster: Option<&str>,
+    ) -> Result<(Arc<Self::Dialect>, Arc<ServerPlan>), Vec<Diagnostic>>;
+
+    /// The checked routes.
+    fn routes(dialect: &Self::Dialect) -> &Routes;
+
+    /// See [`ProtocolSettings::unfit_clusters`].
+    fn unfit_clusters(
+        settings: &Self::Settings,
+        own: Option<&str>,
+        pooling: &BTreeMap<Arc<str>, Pooling>,
+    ) -> Vec<UnfitCluster>;
+
+    /// Whether services speak HTTP/2, unless their cluster's settings say otherwise.
+    fn is_http2(settings: &Self::Settings) -> bool;
+
+    /// Changes a request of [`ListenerProtocol::dry_run`] into one of the protocol.
+    fn adapt(request: &mut dry_run::DryRequest) {
+        let _ = request;
+    }
+}
+
+/// The settings of a listener as written.
+#[derive(Debug)]
+pub(super) struct TerminatedSettings<P: ProtocolParts>(pub(super) P::Settings);
+
+/// A listener.
+struct TerminatedListener<P: TerminatedParts> {
+    settings: P::Settings,
+    dialect: Arc<P::Dialect>,
+    plan: Arc<ServerPlan>,
+}
+
+impl<P: TerminatedParts> ProtocolSettings for TerminatedSettings<P> {
+    fn describe(&self) -> &'static Protocol {
+        P::describe()
+    }
+
+    fn has_routes(&self) -> bool {
+        !P::route_settings(&self.0).is_empty()
+    }
+
+    fn route_names(&self, has_own_cluster: bool) -> Option<Vec<Arc<str>>> {
+        let names = P::route_settings(&self.0).iter().map(|route| Arc::clone(route.name.text()));
+        Some(names.chain(has_own_cluster.then(|| "default".into())).collect())
+    }
+
+    fn unreachable_routes(&self, unsure: &dyn Fn(usize) -> bool) -> Vec<Diagnostic> {
+        let routes = P::route_settings(&self.0);
+        below(P::describe().name)(tollgate_http::unreachable_routes(routes, unsure))
+    }
+
+    fn clusters(&self) -> Vec<(Vec<String>, String)> {
+        let named = tollgate_http::clusters(P::route_settings(&self.0)).into_iter();
+        named.map(|(path, name)| (under::<P>(path), name.to_owned())).collect()
+    }
+
+    fn unfit_clusters(
+        &self,
+        own: Option<&str>,
+        pooling: &BTreeMap<Arc<str>, Pooling>,
+    ) -> Vec<UnfitCluster> {
+        let unfit = P::unfit_clusters(&self.0, own, pooling).into_iter();
+        unfit.map(|it| UnfitCluster { path: it.path.map(under::<P>), ..it }).collect()
+    }
+
+    fn fallback_probe(&self) -> Arc<dyn UncheckedProbe> {
+        P::fallback_probe(&self.0)
+    }
+
+    fn protocol(
+        &self,
+        cluster: Option<&str>,
+    ) -> Result<Arc<dyn ListenerProtocol>, Vec<Diagnostic>> {
+        let built = P::build(&self.0, cluster).map_err(below(P::describe().name));
+        let ((dialect, plan), settings) = (built?, self.0.clone());
+        Ok(Arc::new(TerminatedListener::<P> { settings, dialect, plan }))
+    }
+}
+
+/// Puts the protocol's key before a path of keys.
+fn under<P: ProtocolParts>(path: Vec<String>) -> Vec<String> {
+    [vec![P::describe().name.to_owned()], path].concat()
+}
+
+impl<P: TerminatedParts> fmt::Debug for TerminatedListener<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}", P::describe().name, self.settings)
+    }
+}
+
+impl<P: TerminatedParts> ListenerProtocol for TerminatedListener<P> {
+    fn describe(&self) -> &'static Protocol {
+        P::describe()
+    }
+
+    fn clusters(&self) -> Vec<Arc<str>> {
+        P::routes(&self.dialect).clusters()
+    }
+
+    fn routes(&self) -> Option<Vec<Arc<str>>> {
+        Some(P::routes(&self.dialect).iter().map(|route| (*route.name).into()).collect())
+    }
+
+    fn to_json(&self) -> Value {
+        json!({ P::describe().name: to_json(&self.settings) })
+    }
+
+    fn dry_run(&self, request: &DryRequest<'_>) -> Option<Result<DryRunReport, String>> {
+        let mut asked = dry_run::DryRequest {
+            method: request.method.to_owned(),
+            target: request.target.to_owned(),
+            headers: request.headers.clone(),
+            http2: false,
+        };
+        P::adapt(&mut asked);
+        let report = asked.report(&*self.dialect, P::route_settings(&self.settings), request.peer);
+        Some(report.map_err(|why| why.to_string()))
+    }
+
+    fn server(
+        &self,
+        clusters: &BTreeMap<Arc<str>, Rc<PreconnectPool>>,
+        pooling: &BTreeMap<Arc<str>, Pooling>,
+        pools: &Pools,
+    ) -> Option<Rc<Server>> {
+        let dialect = Rc::new(Arc::clone(&self.dialect));
+        let http2 = P::is_http2(&self.settings);
+        let names = self.clusters();
+        let reached = server::reached(&names, clusters, pooling, http2);
+        Some(Server::new(dialect, Arc::clone(&self.plan), reached, pools))
+    }
+
+    /// A connection has no upstream: the server connects one for a request.
+    fn serve(
+        &self,
+        _: Rc<dyn Session>,
+        _: &Rc<Buffers>,
+        _: TcpStream,
+        _: UpstreamConnection,
+    ) -> Serving {
+        Box::pin(std::future::ready(Close::NoEndpoint))
+    }
+
+    /// The server sends the error itself.
+    fn reject<'a>(
+        &'a self,
+        _: &'a dyn Session,
+        _: &'a mut TcpStream,
+        _: (Close, RejectMode),
+        _: &'a RejectionRef<'a>,
+    ) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
+        Box::pin(std::future::ready(()))
+    }
+}
