@@ -1,30 +1,24 @@
 //! What a policy is, and the list of those there are.
 //!
 //! A policy is written against operations and holds for every protocol. Adding one that people
-//! configure is a file beside this one and its line in [`configured`].
+//! configure is a file in `kinds` and its row in [`kinds::POLICIES`].
 
 pub mod access_log;
 pub mod attributes;
-pub mod bandwidth_limit;
 mod breaker;
-mod concurrency_limit;
-pub mod configured;
-mod connection_limit;
-pub mod deny;
-pub mod fault;
 mod key;
+mod kind;
+pub mod kinds;
 pub mod live;
 pub mod matching;
 mod over_limit;
-pub mod rate_limit;
-mod read_only;
 pub mod rule;
 pub mod series;
+mod settings;
 mod source;
 mod stats;
 #[cfg(test)]
 mod testing;
-pub mod time_limit;
 
 use crate::policy::series::{CardinalityLimit, SeriesKey};
 use access_log::AccessLogPlan;
@@ -40,9 +34,11 @@ use tollgate_metrics::Metrics;
 
 pub use access_log::AccessLog;
 pub use breaker::{BreakerPolicy, NAME as BREAKER};
+pub use kind::{BuiltPolicy, PolicyKind};
 pub use live::Live;
 pub use operation::Decision;
 pub use rule::{ActivePolicy, Rule};
+pub use settings::PolicySettings;
 pub use source::PolicySource;
 pub use stats::Stats;
 

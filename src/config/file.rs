@@ -6,7 +6,7 @@ mod cluster;
 mod endpoint;
 
 use super::plan::{OnViolation, UpstreamConnectMode};
-use crate::{policy::configured::Written as Policy, protocols::ProtocolConfig};
+use crate::{policy::PolicySettings, protocols::ProtocolConfig};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::{net::SocketAddr, time::Duration};
@@ -51,7 +51,7 @@ pub(crate) struct File {
     pub(crate) clusters: Option<Spanned<NamedMap<ClusterConfig>>>,
     /// Limits, faults and other rules for operations: each policy that matches applies, in this
     /// order. Default: none.
-    pub(crate) policies: Option<Spanned<Vec<Spanned<Policy>>>>,
+    pub(crate) policies: Option<Spanned<Vec<Spanned<PolicySettings>>>>,
     /// Where and which operations are logged, as JSON lines. Default: nowhere.
     pub(crate) access_log: Option<Spanned<AccessLog>>,
     /// Where events of endpoints are logged (unhealthy, ejected, back, panic, another set), as JSON

@@ -154,7 +154,7 @@ fn leaves_unnamed(plan: &Plan, rule: &Rule) -> Option<String> {
         let left = applies && !unnamed.is_empty() && rule.matching.excludes_by_name(unnamed);
         left.then_some(unnamed)
     });
-    let unnamed = left_out.filter(|_| rule.enabled && rule.config.kind() == "deny")?;
+    let unnamed = left_out.filter(|_| rule.enabled && rule.config.rejects_all())?;
     Some(format!(
         "policy `{}`: operations that are not known by name are called `{unnamed}`, and pass: add \
          `{unnamed}` to `operation`, or deny all but what is allowed (`not: {{ operation: […] }}`)",

@@ -7,10 +7,7 @@ use super::{
     report::{Diagnostics, Report},
     scope::Scope,
 };
-use crate::policy::{
-    PolicySource, Rule,
-    configured::{ACTIONS, Written},
-};
+use crate::policy::{PolicySettings, PolicySource, Rule, kinds::keys};
 use std::{
     cell::RefCell,
     time::{Duration, Instant},
@@ -43,7 +40,7 @@ pub fn change(known: &Rule, text: &[u8], scope: &Scope) -> Result<Rule, Diagnost
 pub fn addition(name: &str, text: &[u8], scope: &Scope) -> Result<Option<Rule>, Diagnostics> {
     let hint = "write a policy: `{\"match\": {\"app\": \"importer\"}, \"deny\": {}}`";
     let (report, tree) = tree(text, hint)?;
-    if tree.child("match").is_none() || !ACTIONS.iter().any(|key| tree.child(key).is_some()) {
+    if tree.child("match").is_none() || !keys().any(|key| tree.child(key).is_some()) {
         return Ok(None);
     }
     let named = PolicySource::of(&Node::map([("name", Node::text(name))])).merged(&tree);
@@ -64,7 +61,7 @@ pub fn fault(
     let hint = "write a policy with a time: `{\"deny\": {}, \"for\": \"30s\"}`";
     let (mut report, tree) = tree(text, hint)?;
     let at = tree.at;
-    let inside = || ACTIONS.iter().find_map(|action| tree.child(action)?.1.child("for"));
+    let inside = || keys().find_map(|key| tree.child(key)?.1.child("for"));
     let lasts = match (tree.child("for"), inside()) {
         (Some((_, node)), _) => {
             let cell = RefCell::new(report);
@@ -100,7 +97,7 @@ fn policy(
     check: impl Fn(&Rule) -> Option<Diagnostic>,
 ) -> Result<Rule, Diagnostics> {
     let report = RefCell::new(report);
-    let written: Option<Written> = decode::decode(tree, &report);
+    let written: Option<PolicySettings> = decode::decode(tree, &report);
     let mut report = report.into_inner();
     let mut policies = Policies::alone(tree, scope, &mut report);
     let rule = written.and_then(|written| policies.policy(tree.at, written, Some(name)));

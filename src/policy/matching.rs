@@ -20,7 +20,7 @@ use residual::Negation;
 use serde_json::{Map, Value};
 use std::net::IpAddr;
 use values::Diagnostic;
-pub(crate) use {
+pub use {
     explain::{Explanation, Mismatch},
     glob::is_glob,
     setting::MatchSetting,
@@ -73,22 +73,22 @@ enum OperationMatcher {
 
 /// What is known of what is to be matched; a word that is `None` may be anything.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct KnownFields<'a> {
+pub struct KnownFields<'a> {
     /// The listener's name.
-    pub(crate) listener: Option<&'a str>,
+    pub listener: Option<&'a str>,
     /// The protocol's name.
-    pub(crate) protocol: Option<&'a str>,
+    pub protocol: Option<&'a str>,
     /// The operation's name.
-    pub(crate) operation: Option<&'a str>,
+    pub operation: Option<&'a str>,
     /// The operation's resource.
-    pub(crate) resource: Option<&'a str>,
+    pub resource: Option<&'a str>,
     /// The protocol's operations may be about other resources, too.
-    pub(crate) others: bool,
+    pub others: bool,
 }
 
 impl<'a> KnownFields<'a> {
     /// All that is known of an operation that came in by this listener.
-    pub(crate) fn of(listener: &'a str, operation: &Operation<'a>) -> Self {
+    pub fn of(listener: &'a str, operation: &Operation<'a>) -> Self {
         Self {
             listener: Some(listener),
             protocol: Some(operation.protocol.name),
@@ -115,11 +115,7 @@ struct MatchInput<'a> {
 impl Match {
     /// Adds a key, which must match one of these globs; what is wrong with them comes with the
     /// place of the glob among them.
-    pub(crate) fn add(
-        &mut self,
-        key: &str,
-        globs: &[&str],
-    ) -> Result<(), Vec<(usize, Diagnostic)>> {
+    pub fn add(&mut self, key: &str, globs: &[&str]) -> Result<(), Vec<(usize, Diagnostic)>> {
         let plain = || globs.iter().map(|text| Glob::new(text)).collect();
         if let Some(word) = SeriesField::ALL.into_iter().find(|word| word.key() == key) {
             self.fixed.push(SeriesMatcher { word, globs: plain() });
@@ -141,7 +137,7 @@ impl Match {
     }
 
     /// Excludes what another match applies to.
-    pub(crate) fn exclude(&mut self, not: Match) {
+    pub fn exclude(&mut self, not: Match) {
         self.not = Some(Box::new(not));
     }
 
@@ -210,12 +206,12 @@ impl Match {
     }
 
     /// The attributes that whatever it applies to must have.
-    pub(crate) fn attributes(&self) -> impl Iterator<Item = &str> {
+    pub fn attributes(&self) -> impl Iterator<Item = &str> {
         self.varying.iter().map(OperationMatcher::key)
     }
 
     /// As a config would have it.
-    pub(crate) fn to_json(&self) -> Value {
+    pub fn to_json(&self) -> Value {
         let fixed = self.fixed.iter().map(|it| (it.word.key(), texts(&it.globs, Glob::text)));
         let varying = self.varying.iter().map(|it| match it {
             OperationMatcher::Peer(peers) => (it.key(), texts(peers, PeerMatcher::text)),

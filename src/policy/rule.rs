@@ -138,6 +138,11 @@ pub trait PolicyConfig: fmt::Debug + Send + Sync {
         false
     }
 
+    /// Whether it rejects every operation that it applies to.
+    fn rejects_all(&self) -> bool {
+        false
+    }
+
     /// A hint about a valid but questionable setting, for `tollgate check`.
     fn hint(&self) -> Option<String> {
         None

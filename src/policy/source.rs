@@ -1,6 +1,6 @@
 //! A policy as written, and its change by a partial text: a JSON merge patch (RFC 7396).
 
-use super::configured::ACTIONS;
+use super::kinds::keys;
 use std::fmt;
 use values::{Node, Span, Value};
 
@@ -28,7 +28,7 @@ impl PolicySource {
 
     /// Whether both have the same action.
     pub(crate) fn has_same_action(&self, other: &PolicySource) -> bool {
-        ACTIONS.iter().all(|key| self.value(key) == other.value(key))
+        keys().all(|key| self.value(key) == other.value(key))
     }
 
     fn value(&self, key: &str) -> Option<&Value> {
@@ -41,8 +41,8 @@ impl PolicySource {
         let acts = |node: &Node, key: &str| {
             node.child(key).is_some_and(|(_, value)| value.value != Value::Null)
         };
-        let new = ACTIONS.iter().find(|key| acts(change, key));
-        let own = ACTIONS.iter().find(|key| acts(&self.0, key));
+        let new = keys().find(|key| acts(change, key));
+        let own = keys().find(|key| acts(&self.0, key));
         match (own, new) {
             (Some(own), Some(new)) if own != new => merged(&self.0.clone().without(own), change),
             _ => merged(&self.0, change),

@@ -4,6 +4,7 @@
 mod circles;
 mod files;
 mod layers;
+mod policies;
 mod prose;
 mod vocabulary;
 mod walk;

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Barrier},
     time::Duration,
 };
-use tollgate::policy::rate_limit::shared::OnStoreFailure;
+use tollgate::policy::kinds::rate_limit::shared::OnStoreFailure;
 
 const RATE: u64 = 2000;
 /// What a machine that is busy otherwise may be late by is no loss within this.

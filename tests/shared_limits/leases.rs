@@ -5,7 +5,7 @@ use crate::{
     server::Server,
 };
 use std::time::{Duration, Instant};
-use tollgate::policy::rate_limit::shared::{
+use tollgate::policy::kinds::rate_limit::shared::{
     LimitDecision, OnStoreFailure, PendingDecision, RedisPlan, SharedLimitSpec, StorePlan,
 };
 

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 use tokio::sync::oneshot;
-use tollgate::policy::rate_limit::shared::{DescriptorEntryPlan, ServicePlan, StorePlan};
+use tollgate::policy::kinds::rate_limit::shared::{DescriptorEntryPlan, ServicePlan, StorePlan};
 use tonic::{
     Request, Response, Status,
     body::Body,

@@ -14,7 +14,7 @@ use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, interval},
 };
-use tollgate::policy::rate_limit::shared::{
+use tollgate::policy::kinds::rate_limit::shared::{
     AttributeHasher, FallbackLimiter, LimitDecision, OnStoreFailure, PendingDecision, Plan,
     SharedLimitClient, SharedLimitSpec, SharedLimitStore, StorePlan,
 };

@@ -6,7 +6,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
 };
-use tollgate::policy::rate_limit::shared::{RedisPlan, StorePlan};
+use tollgate::policy::kinds::rate_limit::shared::{RedisPlan, StorePlan};
 use values::Target;
 
 /// A running server, with a port of its own and nothing on disk.

@@ -8,7 +8,7 @@ use std::{
     borrow::Cow,
     time::{Duration, Instant},
 };
-use tollgate::policy::rate_limit::shared::{
+use tollgate::policy::kinds::rate_limit::shared::{
     LimitDecision, OnStoreFailure, PendingDecision, StorePlan,
 };
 

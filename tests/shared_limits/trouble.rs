@@ -8,7 +8,7 @@ use std::{
     sync::atomic::Ordering::Relaxed,
     time::{Duration, Instant},
 };
-use tollgate::policy::rate_limit::shared::{LimitDecision, OnStoreFailure, SharedLimitSpec};
+use tollgate::policy::kinds::rate_limit::shared::{LimitDecision, OnStoreFailure, SharedLimitSpec};
 
 const TIMEOUT: Duration = Duration::from_millis(20);
 /// What a machine that is busy otherwise may add to it.

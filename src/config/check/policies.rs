@@ -7,8 +7,8 @@ use crate::{
         scope::{ListenerScope, Scope},
     },
     policy::{
-        PolicySource, Rule,
-        configured::{ACTIONS, Written},
+        PolicySettings, PolicySource, Rule,
+        kinds::keys,
         matching::{Match, MatchSetting},
         rule::{PolicyConfig, Stage},
     },
@@ -40,7 +40,7 @@ impl<'a> Policies<'a> {
     }
 
     /// All policies of a list, in order.
-    pub(super) fn list(mut self, list: Spanned<Vec<Spanned<Written>>>) -> Vec<Arc<Rule>> {
+    pub(super) fn list(mut self, list: Spanned<Vec<Spanned<PolicySettings>>>) -> Vec<Arc<Rule>> {
         let mut rules: Vec<Arc<Rule>> = Vec::new();
         for (index, Spanned { at, value }) in list.value.unwrap_or_default().into_iter().enumerate()
         {
@@ -62,7 +62,7 @@ impl<'a> Policies<'a> {
     pub(crate) fn policy(
         &mut self,
         at: Span,
-        mut written: Written,
+        mut written: PolicySettings,
         name: Option<&str>,
     ) -> Option<Rule> {
         let action = self.action(at, &mut written);
@@ -97,20 +97,20 @@ impl<'a> Policies<'a> {
     }
 
     /// The action of a policy.
-    fn action(&mut self, at: Span, written: &mut Written) -> Option<Arc<dyn PolicyConfig>> {
-        let mut actions = written.actions();
-        if actions.len() > 1 {
-            let keys: Vec<&str> = actions.iter().map(|(key, _)| *key).collect();
+    fn action(&mut self, at: Span, written: &mut PolicySettings) -> Option<Arc<dyn PolicyConfig>> {
+        let kinds = &mut written.kinds;
+        if kinds.len() > 1 {
+            let keys: Vec<&str> = kinds.iter().map(|(key, _)| *key).collect();
             let message = format!("a policy does one thing, and this one has {}", keys.join(", "));
             self.report.add(at, message, "write a policy for each, with the same `match`");
             return None;
         }
-        let Some((key, made)) = actions.pop() else {
-            let hint = format!("write one of {}", ACTIONS.join(", "));
+        let Some((key, built)) = kinds.pop() else {
+            let hint = format!("write one of {}", keys().collect::<Vec<_>>().join(", "));
             self.report.add(at, "this policy does nothing", hint);
             return None;
         };
-        match made? {
+        match built? {
             Ok(action) => Some(action),
             Err(errors) => {
                 for error in errors {

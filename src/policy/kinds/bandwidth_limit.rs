@@ -1,10 +1,11 @@
 //! Limits bandwidth, for each connection or for all together.
 
-use super::{
+use crate::policy::series::SeriesKey;
+use crate::policy::{
     ConnectDecision, ConnectionPermit, PolicyEnv, SeriesPolicy, WorkerPolicy,
+    kind::Kind,
     rule::{PolicyConfig, Rule, Stage},
 };
-use crate::policy::series::SeriesKey;
 use operation::{ByteBucket, ConnectionInfo, Direction};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,11 +15,18 @@ use values::{
     spanned::{Opt, Spanned, opt_value},
 };
 
+/// The row of this kind of policy.
+pub(super) static KIND: Kind<Settings> = Kind {
+    key: "bandwidth_limit",
+    summary: "Let bytes pass no faster than this.",
+    build: Settings::build,
+};
+
 /// Lets bytes pass no faster than this. At least one of `up` and `down` is required.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "keys and values, such as `{ down: 1MiB/s }`")]
 #[schemars(rename = "BandwidthLimit")]
-pub(crate) struct Settings {
+pub(super) struct Settings {
     /// How many bytes pass from the client to the service. Default: any.
     up: Opt<Rate>,
     /// How many bytes pass from the service to the client. Default: any.
@@ -45,7 +53,7 @@ enum BandwidthScope {
 const MIN_BURST: u64 = 16 * 1024;
 
 impl Settings {
-    pub(crate) fn action(self) -> Result<Arc<dyn PolicyConfig>, Vec<Diagnostic>> {
+    fn build(self) -> Result<Arc<dyn PolicyConfig>, Vec<Diagnostic>> {
         if self.up.is_none() && self.down.is_none() {
             let hint = "write at least one of `up` and `down`: `down: 1MiB/s`";
             return Err(vec![Diagnostic::at(&[], "this limits nothing", hint)]);
@@ -97,7 +105,7 @@ struct BandwidthLimit {
 
 impl PolicyConfig for BandwidthLimit {
     fn kind(&self) -> &'static str {
-        "bandwidth_limit"
+        KIND.key
     }
 
     fn stage(&self) -> Stage {

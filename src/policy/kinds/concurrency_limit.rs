@@ -6,9 +6,10 @@ mod semaphore;
 mod semaphores;
 mod worker;
 
-use super::{
+use crate::policy::{
     PolicyEnv, WorkerPolicy,
     key::{KeySetting, KeySpec},
+    kind::Kind,
     over_limit::OverLimit,
     rule::{PolicyConfig, Rule, Stage},
 };
@@ -23,6 +24,13 @@ use values::{
 };
 use worker::WorkerConcurrencyLimit;
 
+/// The row of this kind of policy.
+pub(super) static KIND: Kind<Settings> = Kind {
+    key: "concurrency_limit",
+    summary: "Limit how many operations are in flight at a time.",
+    build: Settings::build,
+};
+
 /// The default of `queue_timeout`.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -34,7 +42,7 @@ const ADAPTIVE: gradient::Plan =
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(rename = "ConcurrencyLimit")]
 #[serde(deny_unknown_fields, expecting = "keys and values, such as `{ max: 50 }`")]
-pub(crate) struct Settings {
+pub(super) struct Settings {
     /// How many operations may be under way. Either this or `adaptive` is required. Default: what
     /// `adaptive` finds out.
     max: Opt<Count>,
@@ -92,7 +100,7 @@ struct ConcurrencyLimit {
 }
 
 impl Settings {
-    pub(crate) fn action(self) -> Result<Arc<dyn PolicyConfig>, Vec<Diagnostic>> {
+    fn build(self) -> Result<Arc<dyn PolicyConfig>, Vec<Diagnostic>> {
         let mut mistakes = Vec::new();
         let plan = self.plan(&mut mistakes);
         match plan {
@@ -171,7 +179,7 @@ impl Adaptive {
 
 impl PolicyConfig for ConcurrencyLimit {
     fn kind(&self) -> &'static str {
-        "concurrency_limit"
+        KIND.key
     }
 
     fn stage(&self) -> Stage {

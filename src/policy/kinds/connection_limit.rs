@@ -1,12 +1,13 @@
 //! Limits how many connections are open at a time.
 
-use super::{
-    ConnectDecision, ConnectionPermit, PolicyEnv, WorkerPolicy,
+use crate::policy::series::SeriesKey;
+use crate::policy::{
+    ConnectDecision, ConnectionPermit, PolicyEnv, SeriesPolicy, WorkerPolicy,
     key::{KeySetting, KeySpec},
+    kind::Kind,
     over_limit::OverLimit,
     rule::{PolicyConfig, Rule, Stage},
 };
-use crate::policy::series::SeriesKey;
 use foldhash::HashMap;
 use operation::{ConnectionInfo, RejectReason, Rejection};
 use schemars::JsonSchema;
@@ -20,6 +21,13 @@ use values::{
     spanned::{Opt, opt_value},
 };
 
+/// The row of this kind of policy.
+pub(super) static KIND: Kind<Settings> = Kind {
+    key: "connection_limit",
+    summary: "Limit how many connections are open at a time.",
+    build: Settings::build,
+};
+
 /// In how many parts keys are counted, so that workers seldom meet.
 const SHARDS: usize = 16;
 
@@ -27,7 +35,7 @@ const SHARDS: usize = 16;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(rename = "ConnectionLimit")]
 #[serde(deny_unknown_fields, expecting = "keys and values, such as `{ max: 50, key: [peer] }`")]
-pub(crate) struct Settings {
+pub(super) struct Settings {
     /// How many connections may be open at a time.
     #[schemars(required)]
     max: Opt<Count>,
@@ -41,7 +49,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    pub(crate) fn action(self) -> Result<Arc<dyn PolicyConfig>, Vec<Diagnostic>> {
+    fn build(self) -> Result<Arc<dyn PolicyConfig>, Vec<Diagnostic>> {
         let mut mistakes = Vec::new();
         if self.max.is_none() {
             let hint = "write how many may be open: `max: 50`";
@@ -112,7 +120,7 @@ impl OpenConnections {
 
 impl PolicyConfig for ConnectionLimit {
     fn kind(&self) -> &'static str {
-        "connection_limit"
+        KIND.key
     }
 
     fn stage(&self) -> Stage {
@@ -156,7 +164,7 @@ struct WorkerConnectionLimit {
 }
 
 impl WorkerPolicy for WorkerConnectionLimit {
-    fn bind(&self, _: &SeriesKey) -> Option<Box<dyn super::SeriesPolicy>> {
+    fn bind(&self, _: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
         None
     }
 

@@ -1,10 +1,11 @@
 //! Rejects everything that it matches.
 
-use super::{
+use crate::policy::series::SeriesKey;
+use crate::policy::{
     ConnectDecision, Decision, PolicyEnv, SeriesPolicy, WorkerPolicy,
+    kind::Kind,
     rule::{PolicyConfig, Rule, Stage},
 };
-use crate::policy::series::SeriesKey;
 use operation::{ConnectionInfo, Operation, RejectMode, RejectReason, Rejection};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,11 +15,15 @@ use values::{
     spanned::{Opt, Spanned},
 };
 
+/// The row of this kind of policy.
+pub(super) static KIND: Kind<Settings> =
+    Kind { key: "deny", summary: "Refuse whatever matches.", build: Settings::build };
+
 /// How whatever matches is refused.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[schemars(rename = "Deny")]
 #[serde(deny_unknown_fields, default, expecting = "keys and values, such as `{ message: … }`")]
-pub(crate) struct Settings {
+pub(super) struct Settings {
     /// What a person reads in the error. Default: a sentence that names the policy.
     message: Option<Spanned<String>>,
     /// The error's code, in the protocol's own numbers. Default: the one that it has for this.
@@ -44,7 +49,7 @@ enum DenyMode {
 
 impl Settings {
     #[expect(clippy::unnecessary_wraps, reason = "the settings of others can be wrong")]
-    pub(crate) fn action(self) -> Result<Arc<dyn PolicyConfig>, Vec<Diagnostic>> {
+    fn build(self) -> Result<Arc<dyn PolicyConfig>, Vec<Diagnostic>> {
         let code = self.code.and_then(|code| code.value).map(|code| code.get());
         Ok(Arc::new(Deny {
             message: self.message.and_then(|message| message.value).map(Into::into),
@@ -63,11 +68,15 @@ struct Deny {
 
 impl PolicyConfig for Deny {
     fn kind(&self) -> &'static str {
-        "deny"
+        KIND.key
     }
 
     fn stage(&self) -> Stage {
         Stage::Either
+    }
+
+    fn rejects_all(&self) -> bool {
+        true
     }
 
     fn worker_policy(&self, rule: &Rule, _: &PolicyEnv) -> Box<dyn WorkerPolicy> {

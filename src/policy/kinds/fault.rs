@@ -4,11 +4,12 @@ mod delay;
 mod impair;
 mod sampler;
 
-use super::{
+use crate::policy::series::SeriesKey;
+use crate::policy::{
     Decision, PolicyEnv, SeriesPolicy, WorkerPolicy,
+    kind::Kind,
     rule::{PolicyConfig, Rule, Stage},
 };
-use crate::policy::series::SeriesKey;
 use impair::Impairments;
 use operation::{
     ClosePoint, Effects, Impairment, InjectedClose, LatencyDistribution, Operation, RejectReason,
@@ -28,13 +29,17 @@ use values::{
     spanned::{Opt, Spanned},
 };
 
+/// The row of this kind of policy.
+pub(super) static KIND: Kind<Settings> =
+    Kind { key: "fault", summary: "Break something on purpose.", build: Settings::build };
+
 /// Which of the operations that match are struck (`percent`, `nth` or `every`), and what becomes
 /// of them: at most one of `refuse`, `close`, `reset`, `truncate`, `close_after` and `reset_after`,
 /// and the others alone or beside it.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "keys and values, such as `{ delay: 200ms }`")]
 #[schemars(rename = "Fault")]
-pub(crate) struct Settings {
+pub(super) struct Settings {
     /// How many in a hundred of the operations that match, 0.001 to 100. Default: 100.
     percent: Opt<Share>,
     /// Only the one with this number, from 1. Default: as `percent` says.
@@ -128,7 +133,7 @@ fn value<T>(given: Option<Spanned<T>>) -> Option<T> {
 
 impl Settings {
     #[expect(clippy::too_many_lines, reason = "every key, once")]
-    pub(crate) fn action(self) -> Result<Arc<dyn PolicyConfig>, Vec<Diagnostic>> {
+    fn build(self) -> Result<Arc<dyn PolicyConfig>, Vec<Diagnostic>> {
         let mut mistakes = Vec::new();
         let mut one_of = |keys: &[(&'static str, bool)], hint: &str| {
             let mut given = keys.iter().filter(|(_, given)| *given).map(|(key, _)| *key);
@@ -267,7 +272,7 @@ impl FaultRejection {
 
 impl PolicyConfig for FaultPolicy {
     fn kind(&self) -> &'static str {
-        "fault"
+        KIND.key
     }
 
     fn stage(&self) -> Stage {

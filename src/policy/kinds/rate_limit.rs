@@ -8,9 +8,10 @@ pub mod shared;
 mod shared_limit;
 mod table;
 
-use super::{
+use crate::policy::{
     PolicyEnv, WorkerPolicy,
     key::{KeySetting, KeySpec},
+    kind::Kind,
     over_limit::OverLimit,
     rule::{PolicyConfig, Rule, Stage},
 };
@@ -36,6 +37,13 @@ use values::{
     spanned::{Opt, Spanned, opt_value},
 };
 
+/// The row of this kind of policy.
+pub(super) static KIND: Kind<Settings> = Kind {
+    key: "rate_limit",
+    summary: "Limit how many operations, documents, bytes or connections pass in a time.",
+    build: Settings::build,
+};
+
 /// The default of `max_keys`.
 const MAX_KEYS: usize = 100_000;
 
@@ -51,7 +59,7 @@ const CREDENTIALS: [&str; 4] =
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(rename = "RateLimit")]
 #[serde(deny_unknown_fields, expecting = "keys and values, such as `{ rate: 500/s }`")]
-pub(crate) struct Settings {
+pub(super) struct Settings {
     /// The limit and its period: `500/s`, `6000/m`, `10MiB/s`.
     #[schemars(required)]
     rate: Opt<Rate>,
@@ -123,7 +131,7 @@ struct RateLimit {
 }
 
 impl Settings {
-    pub(crate) fn action(self) -> Result<Arc<dyn PolicyConfig>, Vec<Diagnostic>> {
+    fn build(self) -> Result<Arc<dyn PolicyConfig>, Vec<Diagnostic>> {
         let mut mistakes = Vec::new();
         let plan = self.plan(&mut mistakes);
         match plan {
@@ -191,7 +199,7 @@ impl Settings {
 
 impl PolicyConfig for RateLimit {
     fn kind(&self) -> &'static str {
-        "rate_limit"
+        KIND.key
     }
 
     fn stage(&self) -> Stage {

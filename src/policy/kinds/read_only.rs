@@ -1,19 +1,24 @@
 //! Rejects operations that may change data: known writes, and operations that may be writes.
 
-use super::{
+use crate::policy::series::SeriesKey;
+use crate::policy::{
     Decision, PolicyEnv, SeriesPolicy, WorkerPolicy,
+    kind::Kind,
     rule::{PolicyConfig, Rule, Stage},
 };
-use crate::policy::series::SeriesKey;
 use operation::{Operation, RejectReason, Rejection};
 use std::{rc::Rc, sync::Arc, time::Instant};
 use values::Diagnostic;
+
+/// The row of this kind of policy.
+pub(super) static KIND: Kind<bool> =
+    Kind { key: "read_only", summary: "`true`: refuse whatever may change data.", build: build };
 
 /// The attribute that says whether an operation writes: `true` or `false`.
 const WRITES: &str = "writes";
 
 /// What `read_only: true` does.
-pub(crate) fn action(on: bool) -> Result<Arc<dyn PolicyConfig>, Vec<Diagnostic>> {
+fn build(on: bool) -> Result<Arc<dyn PolicyConfig>, Vec<Diagnostic>> {
     if on {
         return Ok(Arc::new(ReadOnly));
     }
@@ -26,7 +31,7 @@ struct ReadOnly;
 
 impl PolicyConfig for ReadOnly {
     fn kind(&self) -> &'static str {
-        "read_only"
+        KIND.key
     }
 
     fn stage(&self) -> Stage {
@@ -117,8 +122,8 @@ mod tests {
 
     #[test]
     fn read_only_false_is_rejected() {
-        assert!(action(true).is_ok());
-        let mistakes = action(false).unwrap_err();
+        assert!(build(true).is_ok());
+        let mistakes = build(false).unwrap_err();
         assert!(mistakes[0].hint.contains("enabled: false"));
     }
 }

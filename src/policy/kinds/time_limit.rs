@@ -1,10 +1,11 @@
 //! Limits the time until the service's reply begins; then the proxy answers with an error.
 
-use super::{
+use crate::policy::series::SeriesKey;
+use crate::policy::{
     Decision, PolicyEnv, SeriesPolicy, Settled, WorkerPolicy,
+    kind::Kind,
     rule::{PolicyConfig, Rule, Stage},
 };
-use crate::policy::series::SeriesKey;
 use metrics::Counter;
 use operation::{Effects, Operation, RejectReason, ReplyTimeout};
 use schemars::JsonSchema;
@@ -20,11 +21,18 @@ use values::{
     spanned::{Opt, Spanned},
 };
 
+/// The row of this kind of policy.
+pub(super) static KIND: Kind<Settings> = Kind {
+    key: "time_limit",
+    summary: "Answer in the service's place when it takes too long.",
+    build: Settings::build,
+};
+
 /// Limits the time until the service answers; afterwards the client gets an error instead.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "keys and values, such as `{ timeout: 2s }`")]
 #[schemars(rename = "TimeLimit")]
-pub(crate) struct Settings {
+pub(super) struct Settings {
     /// How long the service may take until its reply begins, from when the request went on.
     #[schemars(required)]
     timeout: Opt<Duration>,
@@ -33,7 +41,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    pub(crate) fn action(self) -> Result<Arc<dyn PolicyConfig>, Vec<Diagnostic>> {
+    fn build(self) -> Result<Arc<dyn PolicyConfig>, Vec<Diagnostic>> {
         let Some(timeout) = self.timeout else {
             let message = "the key `timeout` is missing";
             return Err(vec![Diagnostic::at(&[], message, "write how long: `timeout: 2s`")]);
@@ -53,7 +61,7 @@ struct TimeLimit {
 
 impl PolicyConfig for TimeLimit {
     fn kind(&self) -> &'static str {
-        "time_limit"
+        KIND.key
     }
 
     fn stage(&self) -> Stage {

@@ -8,16 +8,16 @@ use operation::{AttributeValue, Operation};
 
 /// The key that decides about an operation, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Mismatch {
+pub struct Mismatch {
     /// The key.
-    pub(crate) key: String,
+    pub key: String,
     /// What was found there, and what must be.
-    pub(crate) why: String,
+    pub why: String,
 }
 
 /// Whether a match applies to an operation, and which key decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Explanation {
+pub enum Explanation {
     /// It applies.
     Applies,
     /// It does not, because of this key.
@@ -35,11 +35,7 @@ enum MatcherRef<'m> {
 
 impl Match {
     /// Whether it applies to an operation, and the first key by which it does not, or may not.
-    pub(crate) fn explain(
-        &self,
-        known: &KnownFields<'_>,
-        operation: &Operation<'_>,
-    ) -> Explanation {
+    pub fn explain(&self, known: &KnownFields<'_>, operation: &Operation<'_>) -> Explanation {
         self.explain_at(known, &MatchInput::of(operation), Negation::default())
     }
 
@@ -80,7 +76,7 @@ impl Match {
     }
 
     /// The first key whose value is not known, of an operation to which it may apply.
-    pub(crate) fn key_in_doubt(
+    pub fn key_in_doubt(
         &self,
         known: &KnownFields<'_>,
         operation: &Operation<'_>,

@@ -86,7 +86,7 @@ impl Glob {
 }
 
 /// Whether this is more than itself.
-pub(crate) fn is_glob(text: &str) -> bool {
+pub fn is_glob(text: &str) -> bool {
     text.contains(is_wild)
 }
 

@@ -7,11 +7,11 @@ use values::{OneOrMore, spanned::Spanned};
 
 /// What people write under `match`.
 #[derive(Clone, Debug)]
-pub(crate) struct MatchSetting {
+pub struct MatchSetting {
     /// Each key and its globs.
-    pub(crate) keys: Vec<(Spanned<String>, Spanned<OneOrMore<Spanned<String>>>)>,
+    pub keys: Vec<(Spanned<String>, Spanned<OneOrMore<Spanned<String>>>)>,
     /// What it must not be.
-    pub(crate) not: Option<Box<Spanned<MatchSetting>>>,
+    pub not: Option<Box<Spanned<MatchSetting>>>,
 }
 
 impl<'de> Deserialize<'de> for MatchSetting {

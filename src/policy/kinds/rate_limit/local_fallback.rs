@@ -71,7 +71,7 @@ impl shared::FallbackLimiter for LocalFallback {
 mod tests {
     use super::*;
     use crate::policy::{
-        rate_limit::Allowance,
+        kinds::rate_limit::Allowance,
         testing::{policy_env, rule},
     };
     use shared::FallbackLimiter as _;
