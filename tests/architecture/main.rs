@@ -6,5 +6,6 @@ mod files;
 mod layers;
 mod policies;
 mod prose;
+mod public;
 mod vocabulary;
 mod walk;

@@ -97,7 +97,7 @@ impl Cluster {
     }
 
     /// A cluster whose names are resolved by `resolver`.
-    pub fn with_resolver(
+    pub(crate) fn with_resolver(
         plan: Arc<ClusterPlan>,
         metrics: &Metrics,
         resolver: Box<dyn Resolver>,

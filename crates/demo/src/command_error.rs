@@ -22,7 +22,7 @@ impl CommandError {
     }
 
     /// A value that is invalid in its place.
-    pub fn bad_value(message: impl Into<String>) -> Self {
+    pub(crate) fn bad_value(message: impl Into<String>) -> Self {
         Self::new(2, "BadValue", message)
     }
 
@@ -46,7 +46,7 @@ impl CommandError {
     }
 
     /// The entry in `writeErrors` for the write at `index` of a batch.
-    pub fn write_error(&self, index: usize) -> Document {
+    pub(crate) fn write_error(&self, index: usize) -> Document {
         let mut error = doc! { "index": index as i32, "code": self.code, "errmsg": &self.message };
         error.extend(*self.detail.clone());
         error

@@ -1,6 +1,6 @@
 //! The commands of the demonstration server: from a request's document to the reply's.
 
-pub mod catalog;
+mod catalog;
 pub mod diagnostic;
 pub mod read;
 #[cfg(test)]
@@ -58,7 +58,7 @@ impl<'a> Request<'a> {
     }
 
     /// A collection in the command's database.
-    pub fn namespace_of(&self, collection: &str) -> Namespace {
+    pub(crate) fn namespace_of(&self, collection: &str) -> Namespace {
         Namespace { db: self.db.to_owned(), collection: collection.to_owned() }
     }
 
@@ -72,7 +72,7 @@ impl<'a> Request<'a> {
     }
 
     /// An array of objects among the command's fields.
-    pub fn objects(&self, field: &str) -> Result<Vec<&'a Document>, CommandError> {
+    pub(crate) fn objects(&self, field: &str) -> Result<Vec<&'a Document>, CommandError> {
         let missing = || CommandError::new(40414, "Location40414", format!("'{field}' is missing"));
         let items = self.body.get_array(field).map_err(|_| missing())?;
         if items.is_empty() || items.len() > diagnostic::MAX_WRITE_BATCH {
@@ -130,7 +130,7 @@ pub fn run(store: &mut Store, request: Request<'_>) -> Result<Document, CommandE
 }
 
 /// A reply with as much of a result as fits, and a cursor for the rest.
-pub fn cursor_reply(
+pub(crate) fn cursor_reply(
     store: &mut Store,
     ns: Namespace,
     result: Vec<Rc<Document>>,
@@ -155,7 +155,7 @@ pub fn cursor_reply(
 }
 
 /// Takes up to `size` documents, as far as a reply has space for them.
-pub fn next_batch(rest: &mut VecDeque<Rc<Document>>, size: usize) -> Vec<Bson> {
+pub(crate) fn next_batch(rest: &mut VecDeque<Rc<Document>>, size: usize) -> Vec<Bson> {
     let mut batch = Vec::new();
     let mut bytes = 0;
     while let Some(next) = rest.front().filter(|_| batch.len() < size) {

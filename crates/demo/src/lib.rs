@@ -5,7 +5,7 @@
 //! services.
 
 pub mod accept;
-pub mod command_error;
+mod command_error;
 pub mod commands;
 pub mod pipeline;
 pub mod query;

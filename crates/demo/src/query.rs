@@ -61,7 +61,7 @@ fn operators(condition: &Bson) -> Option<&Document> {
 }
 
 /// The value that a condition requires exactly, as `x` and `{$eq: x}` do.
-pub fn demanded(condition: &Bson) -> Option<&Bson> {
+pub(crate) fn demanded(condition: &Bson) -> Option<&Bson> {
     match operators(condition) {
         None => Some(condition),
         Some(operators) if operators.len() == 1 => operators.get("$eq"),

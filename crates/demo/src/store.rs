@@ -216,7 +216,8 @@ pub struct Store {
 
 impl Store {
     /// An empty store with limits of its own.
-    pub fn with_limits(limits: Limits) -> Self {
+    #[cfg(test)]
+    pub(crate) fn with_limits(limits: Limits) -> Self {
         Self { limits, ..Self::default() }
     }
 
@@ -296,7 +297,7 @@ impl Store {
     }
 
     /// Removes a collection; `None` if there is none.
-    pub fn drop_collection(&mut self, ns: &Namespace) -> Option<Collection> {
+    pub(crate) fn drop_collection(&mut self, ns: &Namespace) -> Option<Collection> {
         self.collections.remove(ns)
     }
 
@@ -306,7 +307,11 @@ impl Store {
     }
 
     /// Adds an index. Returns `false` if the name is taken.
-    pub fn create_index(&mut self, ns: &Namespace, mut index: Index) -> Result<bool, CommandError> {
+    pub(crate) fn create_index(
+        &mut self,
+        ns: &Namespace,
+        mut index: Index,
+    ) -> Result<bool, CommandError> {
         let limits = self.limits;
         let used = self.used().1;
         let collection = self.create(ns)?;
@@ -329,7 +334,7 @@ impl Store {
 
     /// Removes the index of that name, or all except that on `_id` for `*`. Returns `false` if
     /// there is none.
-    pub fn drop_index(&mut self, ns: &Namespace, name: &str) -> bool {
+    pub(crate) fn drop_index(&mut self, ns: &Namespace, name: &str) -> bool {
         let Some(collection) = self.collections.get_mut(ns) else { return false };
         let before = collection.indexes.len();
         collection
@@ -339,7 +344,7 @@ impl Store {
     }
 
     /// Keeps the rest of a result, and returns its cursor id; 0 if there is no rest.
-    pub fn open_cursor(&mut self, ns: Namespace, rest: VecDeque<Rc<Document>>) -> i64 {
+    pub(crate) fn open_cursor(&mut self, ns: Namespace, rest: VecDeque<Rc<Document>>) -> i64 {
         if rest.is_empty() {
             return 0;
         }
@@ -360,12 +365,12 @@ impl Store {
     }
 
     /// How many cursors are open.
-    pub fn open_cursors(&self) -> usize {
+    pub(crate) fn open_cursors(&self) -> usize {
         self.cursors.len()
     }
 
     /// Closes a cursor. Returns `false` if it was not open.
-    pub fn close_cursor(&mut self, id: i64) -> bool {
+    pub(crate) fn close_cursor(&mut self, id: i64) -> bool {
         self.cursors.remove(&id).is_some()
     }
 

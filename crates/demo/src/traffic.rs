@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 /// How long an application waits before it connects again.
 const RECONNECT: Duration = Duration::from_millis(500);
 /// How long an application waits for a reply.
-pub const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// An application: its name, and the pause between two operations.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +63,10 @@ async fn keep_running(server: SocketAddr, app: App, mut rng: Xorshift) {
 
 /// Repeats `work` with pauses, because it only ends when its connection is lost; until stopped.
 /// Errors are visible in the live table.
-pub async fn keep_at(until: CancellationToken, mut work: impl AsyncFnMut() -> anyhow::Result<()>) {
+pub(crate) async fn keep_at(
+    until: CancellationToken,
+    mut work: impl AsyncFnMut() -> anyhow::Result<()>,
+) {
     let work = async {
         loop {
             let _ = work().await;

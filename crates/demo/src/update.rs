@@ -43,7 +43,7 @@ pub fn apply(
 }
 
 /// Whether an update is a whole document. Such a one can't be for many.
-pub fn is_replacement(update: &Document) -> bool {
+pub(crate) fn is_replacement(update: &Document) -> bool {
     !update.keys().next().is_some_and(|key| key.starts_with('$'))
 }
 

@@ -5,7 +5,7 @@ use bson::{Bson, Document};
 use std::cmp::Ordering;
 
 /// How deep a stored document may nest: what a message may, less the reply around it.
-pub const MAX_STORED_DEPTH: usize = super::wire::MAX_DEPTH - 10;
+pub(crate) const MAX_STORED_DEPTH: usize = super::wire::MAX_DEPTH - 10;
 /// How many steps a dotted path may have.
 const MAX_PATH: usize = 100;
 
@@ -55,7 +55,7 @@ fn bracket(value: &Bson) -> u8 {
 }
 
 /// Whether two values have comparable types, so that `$lt` and similar operators apply.
-pub fn same_bracket(left: &Bson, right: &Bson) -> bool {
+pub(crate) fn same_bracket(left: &Bson, right: &Bson) -> bool {
     bracket(left) == bracket(right)
 }
 
@@ -141,7 +141,7 @@ fn compare_mixed(whole: i64, real: f64) -> Ordering {
 }
 
 /// A number as a double; `None` for other values.
-pub fn as_double(value: &Bson) -> Option<f64> {
+pub(crate) fn as_double(value: &Bson) -> Option<f64> {
     number(value).map(|number| match number {
         Number::Whole(value) => value as f64,
         Number::Real(value) => value,
@@ -149,7 +149,7 @@ pub fn as_double(value: &Bson) -> Option<f64> {
 }
 
 /// A number without a fraction, of whatever type, as drivers send limits and flags.
-pub fn as_whole(value: &Bson) -> Option<i64> {
+pub(crate) fn as_whole(value: &Bson) -> Option<i64> {
     number(value).map(|number| match number {
         Number::Whole(value) => value,
         Number::Real(value) => value as i64,
@@ -196,7 +196,7 @@ pub fn weight(document: &Document) -> usize {
 }
 
 /// About how many bytes of memory a value takes.
-pub fn value_weight(value: &Bson) -> usize {
+pub(crate) fn value_weight(value: &Bson) -> usize {
     64 + match value {
         Bson::Document(inner) => weight(inner),
         Bson::Array(items) => items.iter().map(value_weight).sum(),
@@ -221,7 +221,7 @@ pub fn depth(document: &Document) -> usize {
 }
 
 /// Every value that a dotted path reaches, through the elements of arrays as well.
-pub fn values_at<'a>(document: &'a Document, path: &str) -> Vec<&'a Bson> {
+pub(crate) fn values_at<'a>(document: &'a Document, path: &str) -> Vec<&'a Bson> {
     let mut found = Vec::new();
     reach(document, path, &mut found);
     found

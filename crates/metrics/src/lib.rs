@@ -78,7 +78,7 @@ impl Metrics {
     }
 
     /// A recorder that holds at most `max_series` series. Handles for more do nothing.
-    pub fn with_max_series(max_series: usize) -> Self {
+    pub(crate) fn with_max_series(max_series: usize) -> Self {
         let mut families: BTreeMap<_, _> =
             TABLE.iter().map(|metric| (metric.name, Arc::new(Family::new(*metric)))).collect();
         let dropped = cells::Shards::default();

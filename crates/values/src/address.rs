@@ -40,7 +40,7 @@ impl FromText for SocketAddr {
 ///
 /// # Errors
 /// If the text is invalid; `hint` is what to write instead.
-pub fn split_host_port<'t>(text: &'t str, hint: &str) -> Result<(&'t str, u16), Diagnostic> {
+pub(crate) fn split_host_port<'t>(text: &'t str, hint: &str) -> Result<(&'t str, u16), Diagnostic> {
     if let Some(error) = more_than_an_address(text, hint) {
         return Err(error);
     }

@@ -33,7 +33,7 @@ pub mod spanned;
 mod target;
 mod text;
 
-pub use address::split_host_port;
+use address::split_host_port;
 pub use amount::{Rate, Size};
 pub use diagnostic::{Diagnostic, Location, to_serde_error};
 use duration::UNITS;
@@ -45,7 +45,8 @@ pub use glob::glob_matches;
 pub use keyword::{did_you_mean, keyword_schema, nearest, parse_keyword};
 pub use list::{ONE_OR_MORE, OneOrMore};
 pub use map::{MapOrOff, NamedMap, OR_OFF};
-pub use name::{NAME_HINT, NAME_PATTERN, Name, Zone, is_name};
+use name::NAME_PATTERN;
+pub use name::{NAME_HINT, Name, Zone, is_name};
 pub use node::{Node, Value};
 pub use number::{Count, Factor, InRange, Limit, Percent, Share, Workers, is_digits, octal};
 pub use secret::{HIDDEN, hide, secrets};

@@ -52,7 +52,7 @@ impl FromText for Name {
 /// The hint for an invalid name.
 pub const NAME_HINT: &str = "1 to 64 letters, digits, `_`, `.` and `-`: names are metric labels";
 /// The pattern of names, for editors.
-pub const NAME_PATTERN: &str = "^[A-Za-z0-9_.-]{1,64}$";
+pub(crate) const NAME_PATTERN: &str = "^[A-Za-z0-9_.-]{1,64}$";
 
 /// Whether this is a valid name.
 pub fn is_name(text: &str) -> bool {

@@ -8,7 +8,7 @@ pub const PREFIX_LEN: usize = 5;
 /// Flag: the message is compressed with `grpc-encoding`.
 pub const COMPRESSED: u8 = 0x01;
 /// Flag: the frame holds trailers (gRPC-Web).
-pub const TRAILERS: u8 = 0x80;
+pub(crate) const TRAILERS: u8 = 0x80;
 
 /// The five bytes before a message of `len` bytes.
 ///

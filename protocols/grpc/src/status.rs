@@ -6,11 +6,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use operation::{Outcome, RejectReason};
 
 /// The header or trailer with the code.
-pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+pub(crate) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// The header or trailer with the message, percent-coded.
-pub const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+pub(crate) const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// The header or trailer with a `google.rpc.Status`, in base64.
-pub const GRPC_STATUS_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
+pub(crate) const GRPC_STATUS_DETAILS: HeaderName =
+    HeaderName::from_static("grpc-status-details-bin");
 
 /// Longest message sent to a client, in bytes before coding.
 const MAX_MESSAGE_BYTES: usize = 1024;
@@ -66,7 +67,7 @@ impl Code {
     }
 
     /// The code with this number. An undefined number is `UNKNOWN`.
-    pub fn of_number(number: i32) -> Self {
+    pub(crate) fn of_number(number: i32) -> Self {
         usize::try_from(number)
             .ok()
             .and_then(|at| Self::ALL.get(at))
@@ -156,7 +157,7 @@ impl Code {
 
     /// The code for the response of a plain HTTP service: its 404 means that an object is missing, not
     /// a method.
-    pub fn of_service(status: StatusCode) -> Self {
+    pub(crate) fn of_service(status: StatusCode) -> Self {
         match status.as_u16() {
             200..=299 => Code::Ok,
             400 | 405 | 406 | 411..=417 | 422 => Code::InvalidArgument,
@@ -175,7 +176,7 @@ impl Code {
     }
 
     /// The code of a rejection.
-    pub fn of_reason(reason: RejectReason) -> Self {
+    pub(crate) fn of_reason(reason: RejectReason) -> Self {
         match reason {
             RejectReason::RateLimited => Code::ResourceExhausted,
             RejectReason::Overloaded
@@ -224,7 +225,7 @@ impl Status {
 }
 
 /// Reads the code only.
-pub fn code_of(headers: &HeaderMap) -> Option<Code> {
+pub(crate) fn code_of(headers: &HeaderMap) -> Option<Code> {
     let text = headers.get(GRPC_STATUS)?.to_str().unwrap_or_default();
     Some(text.parse().map_or(Code::Unknown, Code::of_number))
 }

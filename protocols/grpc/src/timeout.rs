@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use std::time::Duration;
 
 /// The header.
-pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// The largest number of eight digits.
 const MAX_VALUE: u128 = 99_999_999;
@@ -46,12 +46,12 @@ pub fn is_invalid(headers: &HeaderMap) -> bool {
 }
 
 /// Reads the header. Returns `None` if it is missing or invalid.
-pub fn from_headers(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn from_headers(headers: &HeaderMap) -> Option<Duration> {
     parse(headers.get(GRPC_TIMEOUT)?.as_bytes())
 }
 
 /// Sets the remaining time for the service, never more than the client allowed.
-pub fn shorten(headers: &mut HeaderMap, left: Duration) {
+pub(crate) fn shorten(headers: &mut HeaderMap, left: Duration) {
     if from_headers(headers).is_some_and(|said| said <= left) {
         return;
     }

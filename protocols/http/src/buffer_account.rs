@@ -35,7 +35,7 @@ pub enum BufferLimitReached {
 impl BufferAccount {
     /// An account for a new connection of the same worker.
     #[must_use]
-    pub fn for_connection(&self) -> Self {
+    pub(crate) fn for_connection(&self) -> Self {
         Self { connection: Arc::default(), worker: Arc::clone(&self.worker) }
     }
 

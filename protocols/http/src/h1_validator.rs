@@ -198,7 +198,7 @@ impl H1Validator {
     /// Whether no further byte passes and no error can occur: an upgrade is undecided, or the
     /// client's last request is complete. Reading on would only fill memory.
     #[must_use]
-    pub fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         matches!(self.state, ValidatorState::Upgrade | ValidatorState::Last)
     }
 
@@ -215,7 +215,7 @@ impl H1Validator {
 
     /// Whether a head has started and is incomplete.
     #[must_use]
-    pub fn in_head(&self) -> bool {
+    pub(crate) fn in_head(&self) -> bool {
         matches!(&self.state, ValidatorState::Head(head) if !head.is_untouched())
     }
 
@@ -227,7 +227,7 @@ impl H1Validator {
 
     /// Whether any header name so far had characters other than letters, digits and `-`.
     #[must_use]
-    pub fn has_odd_names(&self) -> bool {
+    pub(crate) fn has_odd_names(&self) -> bool {
         self.odd_names
     }
 

@@ -12,11 +12,12 @@ mod trace;
 mod upgrade;
 
 pub use authority::Authority;
-pub use check::{check, is_method};
+pub use check::check;
+pub(crate) use check::is_method;
 pub use forwarded::{ForwardedStyle, PeerAddress};
 pub(crate) use forwarded::{client, scheme};
 pub use trace::Trace;
-pub use upgrade::{Upgrade, upgrade_of};
+pub(crate) use upgrade::{Upgrade, upgrade_of};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode, Version,

@@ -71,8 +71,8 @@ pub use proxy::{
 pub use request_attributes::{ATTRIBUTES, LATE, LOGGED};
 pub use retry::{AttemptFailure, Pushback};
 pub use routes::{
-    Action, AllowedUpgrades, Captures, Defaults, DirectResponse, Mirror, Redirect, RenderedValues,
-    RetryOn, RetryPolicy, Route, Routes, StatusSet, Variables, WeightedClusters, clusters,
+    Action, AllowedUpgrades, Captures, Defaults, DirectResponse, Mirror, Redirect, RetryOn,
+    RetryPolicy, Route, Routes, StatusSet, Variables, WeightedClusters, clusters,
     unreachable_routes,
 };
 pub use server::{Pools, Server, ServerPlan};

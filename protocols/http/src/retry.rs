@@ -6,7 +6,8 @@ mod failure;
 mod pushback;
 
 pub use backoff::Backoff;
-pub use budget::{RequestInFlight, RetryBudget, RouteLoad};
+pub(crate) use budget::RouteLoad;
+pub use budget::{RequestInFlight, RetryBudget};
 pub use failure::AttemptFailure;
 pub use pushback::Pushback;
 
@@ -16,7 +17,7 @@ use http::Method;
 /// sent again at once (RFC 9110 §9.2.2, RFC 9112 §9.3.1). `sent`: whether any byte was written;
 /// otherwise the service has not seen it, whatever its method. The caller ensures that the body can
 /// be replayed.
-pub fn is_safe_to_repeat(method: &Method, sent: bool) -> bool {
+pub(crate) fn is_safe_to_repeat(method: &Method, sent: bool) -> bool {
     !sent || method.is_idempotent()
 }
 

@@ -17,7 +17,8 @@ use crate::{cors::Cors, normalize};
 pub use compile::unreachable_routes;
 pub use direct_response::{DirectResponse, Redirect};
 use edit::HeaderEdits;
-pub use edit::{RenderedValues, Variables};
+pub(crate) use edit::RenderedValues;
+pub use edit::Variables;
 use http::{HeaderMap, HeaderName, HeaderValue, request};
 use matching::RouteMatch;
 pub use retry::{RetryOn, RetryPolicy};
@@ -320,7 +321,7 @@ impl Route {
 
     /// Renders the variables of response header edits. Must be called before `rewrite`, since it
     /// needs the client's head. Costs nothing without variables.
-    pub fn render_response(
+    pub(crate) fn render_response(
         &self,
         head: &request::Parts,
         captures: &Captures,
@@ -330,7 +331,7 @@ impl Route {
     }
 
     /// Applies the edits of response headers.
-    pub fn edit_response(&self, headers: &mut HeaderMap, response_values: &RenderedValues) {
+    pub(crate) fn edit_response(&self, headers: &mut HeaderMap, response_values: &RenderedValues) {
         self.response_edits.apply(headers, response_values);
     }
 }

@@ -11,7 +11,7 @@ use bson::{Bson, Document, doc};
 use std::{collections::BTreeMap, rc::Rc};
 
 /// `create`.
-pub fn create(store: &mut Store, request: Request<'_>) -> Result<Document, CommandError> {
+pub(crate) fn create(store: &mut Store, request: Request<'_>) -> Result<Document, CommandError> {
     let ns = request.namespace()?;
     if store.collection(&ns).is_some() {
         let message = format!("namespace {ns} already exists");
@@ -22,7 +22,10 @@ pub fn create(store: &mut Store, request: Request<'_>) -> Result<Document, Comma
 }
 
 /// `drop`. Fine without a collection too, as since MongoDB 7.0.
-pub fn drop_collection(store: &mut Store, request: Request<'_>) -> Result<Document, CommandError> {
+pub(crate) fn drop_collection(
+    store: &mut Store,
+    request: Request<'_>,
+) -> Result<Document, CommandError> {
     let ns = request.namespace()?;
     Ok(match store.drop_collection(&ns) {
         Some(dropped) => {
@@ -33,13 +36,16 @@ pub fn drop_collection(store: &mut Store, request: Request<'_>) -> Result<Docume
 }
 
 /// `dropDatabase`.
-pub fn drop_database(store: &mut Store, request: Request<'_>) -> Document {
+pub(crate) fn drop_database(store: &mut Store, request: Request<'_>) -> Document {
     store.drop_database(request.db);
     doc! { "dropped": request.db }
 }
 
 /// `listDatabases`.
-pub fn list_databases(store: &mut Store, request: Request<'_>) -> Result<Document, CommandError> {
+pub(crate) fn list_databases(
+    store: &mut Store,
+    request: Request<'_>,
+) -> Result<Document, CommandError> {
     let filter = request.object("filter")?;
     let mut sizes: BTreeMap<&str, i64> = BTreeMap::new();
     for (ns, collection) in store.collections() {
@@ -68,7 +74,10 @@ pub fn list_databases(store: &mut Store, request: Request<'_>) -> Result<Documen
 }
 
 /// `listCollections`.
-pub fn list_collections(store: &mut Store, request: Request<'_>) -> Result<Document, CommandError> {
+pub(crate) fn list_collections(
+    store: &mut Store,
+    request: Request<'_>,
+) -> Result<Document, CommandError> {
     let filter = request.object("filter")?;
     let names_only = flag(request.body, "nameOnly");
     let mut result = Vec::new();
@@ -88,7 +97,10 @@ pub fn list_collections(store: &mut Store, request: Request<'_>) -> Result<Docum
 }
 
 /// `createIndexes`.
-pub fn create_indexes(store: &mut Store, request: Request<'_>) -> Result<Document, CommandError> {
+pub(crate) fn create_indexes(
+    store: &mut Store,
+    request: Request<'_>,
+) -> Result<Document, CommandError> {
     let ns = request.namespace()?;
     let known = store.collection(&ns).map(|collection| collection.indexes().len());
     let mut added = 0;
@@ -114,7 +126,10 @@ pub fn create_indexes(store: &mut Store, request: Request<'_>) -> Result<Documen
 }
 
 /// `dropIndexes`.
-pub fn drop_indexes(store: &mut Store, request: Request<'_>) -> Result<Document, CommandError> {
+pub(crate) fn drop_indexes(
+    store: &mut Store,
+    request: Request<'_>,
+) -> Result<Document, CommandError> {
     let ns = request.namespace()?;
     let before = existing(store, &ns)?.len() as i32;
     let name = match request.body.get("index") {
@@ -136,7 +151,10 @@ pub fn drop_indexes(store: &mut Store, request: Request<'_>) -> Result<Document,
 }
 
 /// `listIndexes`.
-pub fn list_indexes(store: &mut Store, request: Request<'_>) -> Result<Document, CommandError> {
+pub(crate) fn list_indexes(
+    store: &mut Store,
+    request: Request<'_>,
+) -> Result<Document, CommandError> {
     let ns = request.namespace()?;
     let show = |index: &Index| {
         let mut shown = doc! { "v": 2, "key": index.key.clone(), "name": &index.name };

@@ -8,19 +8,19 @@ use std::sync::OnceLock;
 /// The version that the server reports.
 pub const VERSION: &str = "8.2.0-tollgate-demo";
 /// How many writes one command may hold.
-pub const MAX_WRITE_BATCH: usize = 100_000;
+pub(crate) const MAX_WRITE_BATCH: usize = 100_000;
 const MAX_DOCUMENT_BYTES: i32 = 16 << 20;
 /// MongoDB 8.2.
 const MAX_WIRE_VERSION: i32 = 27;
 
 /// Whether a command is a handshake, under any of its names.
-pub fn is_handshake(name: &str) -> bool {
+pub(crate) fn is_handshake(name: &str) -> bool {
     matches!(name, "hello" | "isMaster" | "ismaster")
 }
 
 /// The `topologyVersion` of a `hello` reply. It never changes, so that a client that awaits a
 /// change waits for its whole time-out.
-pub fn topology_version() -> Document {
+pub(crate) fn topology_version() -> Document {
     static PROCESS: OnceLock<ObjectId> = OnceLock::new();
     doc! { "processId": *PROCESS.get_or_init(ObjectId::new), "counter": 0i64 }
 }
@@ -104,7 +104,7 @@ fn get_log(request: Request<'_>) -> Document {
 }
 
 /// `serverStatus`, as far as there is anything to report.
-pub fn server_status(store: &Store) -> Document {
+pub(crate) fn server_status(store: &Store) -> Document {
     doc! {
         "host": "tollgate-demo",
         "version": VERSION,
@@ -116,7 +116,7 @@ pub fn server_status(store: &Store) -> Document {
 }
 
 /// The size of the request's database.
-pub fn db_stats(store: &Store, request: Request<'_>) -> Document {
+pub(crate) fn db_stats(store: &Store, request: Request<'_>) -> Document {
     let mut totals = [0i64; 4];
     for (_, collection) in store.collections().filter(|(ns, _)| ns.db == request.db) {
         let of_one = [
@@ -148,7 +148,7 @@ pub fn awaited(body: &Document) -> Option<std::time::Duration> {
 
 /// How long a query is delayed, as `{$where: "sleep(150) || true"}` in its filter requests: the
 /// demonstration needs slow queries. At most ten seconds.
-pub fn wanted_pause(request: Request<'_>) -> Option<std::time::Duration> {
+pub(crate) fn wanted_pause(request: Request<'_>) -> Option<std::time::Duration> {
     let filter = match request.name {
         "find" => request.body.get_document("filter").ok()?,
         "count" | "distinct" => request.body.get_document("query").ok()?,

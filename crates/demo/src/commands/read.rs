@@ -59,7 +59,10 @@ pub fn get_more(store: &mut Store, request: Request<'_>) -> Result<Document, Com
 }
 
 /// `killCursors`.
-pub fn kill_cursors(store: &mut Store, request: Request<'_>) -> Result<Document, CommandError> {
+pub(crate) fn kill_cursors(
+    store: &mut Store,
+    request: Request<'_>,
+) -> Result<Document, CommandError> {
     let ids =
         request.body.get_array("cursors").map_err(|_| CommandError::bad_value("no cursors"))?;
     let (killed, missing): (Vec<Bson>, Vec<Bson>) =

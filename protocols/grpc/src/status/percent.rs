@@ -30,7 +30,7 @@ pub fn decode(coded: &[u8]) -> Vec<u8> {
 }
 
 /// Decodes to text; invalid UTF-8 is replaced.
-pub fn decode_text(coded: &[u8]) -> String {
+pub(crate) fn decode_text(coded: &[u8]) -> String {
     String::from_utf8_lossy(&decode(coded)).into_owned()
 }
 

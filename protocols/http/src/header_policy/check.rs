@@ -7,7 +7,7 @@
 mod fields;
 mod method;
 
-pub use method::is_method;
+pub(crate) use method::is_method;
 
 use super::{Authority, HeadError};
 use crate::h1_validator::is_target;

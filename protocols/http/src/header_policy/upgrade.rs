@@ -10,7 +10,7 @@ use hyper::ext::Protocol;
 
 /// A requested upgrade.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Upgrade {
+pub(crate) enum Upgrade {
     /// The HTTP/1.1 connection changes to another protocol: `websocket` (RFC 9110 §7.8).
     Switch(HeaderValue),
     /// A tunnel to the authority (RFC 9110 §9.3.6).
@@ -21,7 +21,7 @@ pub enum Upgrade {
 
 impl Upgrade {
     /// The protocol's name as sent by the client; empty for a tunnel.
-    pub fn protocol(&self) -> &str {
+    pub(crate) fn protocol(&self) -> &str {
         match self {
             Upgrade::Switch(protocol) => protocol.to_str().unwrap_or(""),
             Upgrade::Tunnel => "",
@@ -32,7 +32,7 @@ impl Upgrade {
 
 /// The upgrade that a request asks for. `None` for `h2c`, which RFC 9113 §3.1 deprecates, and for a
 /// list of protocols: ignoring an upgrade and answering in HTTP/1.1 is allowed.
-pub fn upgrade_of(head: &request::Parts) -> Option<Upgrade> {
+pub(crate) fn upgrade_of(head: &request::Parts) -> Option<Upgrade> {
     if head.method == Method::CONNECT {
         let protocol = head.extensions.get::<Protocol>().cloned();
         return Some(protocol.map_or(Upgrade::Tunnel, Upgrade::Stream));

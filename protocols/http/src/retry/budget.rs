@@ -20,25 +20,27 @@ impl Default for RetryBudget {
 
 /// Requests of one route in flight on one worker.
 #[derive(Debug, Default)]
-pub struct RouteLoad {
+pub(crate) struct RouteLoad {
     active: Cell<usize>,
     retrying: Cell<usize>,
 }
 
 impl RouteLoad {
     /// Counts one more request until the result is dropped.
-    pub fn begin(self: &Rc<Self>) -> RequestInFlight {
+    pub(crate) fn begin(self: &Rc<Self>) -> RequestInFlight {
         self.active.set(self.active.get().saturating_add(1));
         RequestInFlight { load: Rc::clone(self), retrying: false }
     }
 
     /// Requests in flight.
-    pub fn active(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn active(&self) -> usize {
         self.active.get()
     }
 
     /// Those that are retried or wait for a retry.
-    pub fn retrying(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn retrying(&self) -> usize {
         self.retrying.get()
     }
 }

@@ -20,7 +20,7 @@ pub struct Variables<'a> {
 
 /// Values of response headers, rendered while the request was available.
 #[derive(Clone, Debug, Default)]
-pub struct RenderedValues(Vec<Option<HeaderValue>>);
+pub(crate) struct RenderedValues(Vec<Option<HeaderValue>>);
 
 /// Headers to remove, set and add.
 #[derive(Clone, Debug, Default)]

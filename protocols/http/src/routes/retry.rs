@@ -68,7 +68,7 @@ impl RetryOn {
     }
 
     /// Whether it has gRPC statuses, which may follow the head in trailers.
-    pub fn has_grpc_status(&self) -> bool {
+    pub(crate) fn has_grpc_status(&self) -> bool {
         self.grpc != 0
     }
 
@@ -103,7 +103,7 @@ impl RetryPolicy {
 
     /// Whether requests of this method are retried although the service may have processed them.
     /// Unprocessed requests are retried with any method.
-    pub fn retries_method(&self, method: &Method) -> bool {
+    pub(crate) fn retries_method(&self, method: &Method) -> bool {
         self.methods.as_ref().is_none_or(|list| list.contains(method))
     }
 }

@@ -60,7 +60,7 @@ const KNOWN: [&str; 46] = [
 ];
 
 /// Whether the method is known.
-pub fn is_method(name: &str) -> bool {
+pub(crate) fn is_method(name: &str) -> bool {
     KNOWN.contains(&name)
 }
 
