@@ -19,7 +19,7 @@ use values::Diagnostic;
 /// What the registry needs of a protocol over HTTP.
 pub(super) trait TerminatedParts: ProtocolParts {
     /// The dialect.
-    type Dialect: Dialect + Send + Sync;
+    type Dialect: Dialect;
 
     /// The routes of a listener.
     fn route_settings(settings: &Self::Settings) -> &[RouteSettings];
@@ -156,7 +156,7 @@ impl<P: TerminatedParts> ListenerProtocol for TerminatedListener<P> {
         pooling: &BTreeMap<Arc<str>, Pooling>,
         pools: &Pools,
     ) -> Option<Rc<Server>> {
-        let dialect = Rc::new(Arc::clone(&self.dialect));
+        let dialect = Arc::clone(&self.dialect);
         let http2 = P::is_http2(&self.settings);
         let names = self.clusters();
         let reached = server::reached(&names, clusters, pooling, http2);

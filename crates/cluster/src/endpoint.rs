@@ -12,7 +12,7 @@ use super::{
     outlier::{Ejection, OutlierStats},
 };
 use arc_swap::ArcSwapOption;
-use operation::Outcome;
+use operation::{Close, Outcome};
 use std::{
     net::SocketAddr,
     sync::{
@@ -253,6 +253,17 @@ pub enum CloseRequest {
     /// Close now: `drain_timeout` is over since the endpoint left the cluster or was drained by an
     /// operator.
     Removed,
+}
+
+impl CloseRequest {
+    /// The close reason, if a connection must close even during an operation.
+    pub fn close_now(self) -> Option<Close> {
+        match self {
+            CloseRequest::None | CloseRequest::WhenIdle => None,
+            CloseRequest::Unhealthy => Some(Close::EndpointUnhealthy),
+            CloseRequest::Removed => Some(Close::EndpointRemoved),
+        }
+    }
 }
 
 /// How a connect failed, as the metric labels it.

@@ -1,26 +1,26 @@
 //! A toy protocol for tests: what keeps traffic on working endpoints must hold for any codec and
 //! probe.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "that is how a test fails")]
+
 use bytes::BytesMut;
 use cluster::{
     BreakerPlan, Cluster, ClusterPlan, EndpointPlan, HealthCheckPlan, LbPolicy, OperationPermit,
     OutlierPlan, PreconnectPool, ProbeConfig,
 };
 use operation::{
-    Codec, ConnectionInfo, Decision, Direction, Gate, Next, Operation, OperationNames, Outcome,
-    Probe, ProbeResult, Protocol, RejectMode, RejectReason, Rejection, RejectionRef, Reply,
-    Request, Revision, SettleSink, Settlement, Tag, Ticket, Verdict, Violation,
+    Codec, ConnectionInfo, Decision, Gate, Next, Operation, OperationNames, Outcome, Probe,
+    ProbeResult, Protocol, RejectMode, RejectReason, Rejection, RejectionRef, Reply, Request,
+    SettleSink, Settlement, Tag, Ticket, Verdict, Violation,
 };
 use relay::{Buffers, reject, relay};
-use session::{HeldBytesBudget, Phase, Session, Timeouts};
+use session::testing::TestSession;
 use std::{
-    borrow::Cow,
     cell::{Cell, RefCell},
     collections::BTreeSet,
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
-    task::Waker,
     time::{Duration, Instant},
 };
 use tokio::{
@@ -150,12 +150,15 @@ async fn server() -> (SocketAddr, Answer) {
 }
 
 /// Admits what the cluster's circuit breaker does.
-struct BreakerGate {
+struct LineGate(Rc<Breaker>);
+
+/// The operations in flight that the circuit breaker counts.
+struct Breaker {
     cluster: Arc<Cluster>,
     permits: RefCell<Vec<OperationPermit>>,
 }
 
-impl SettleSink for BreakerGate {
+impl SettleSink for Breaker {
     fn settle(&self, _: u32, _: &Settlement<'_>) {
         self.permits.borrow_mut().pop();
     }
@@ -165,23 +168,15 @@ impl SettleSink for BreakerGate {
     }
 }
 
-/// A connection with no limit but the circuit breaker's.
-struct LineSession {
-    gate: Rc<BreakerGate>,
-    info: ConnectionInfo,
-    accepted_at: Instant,
-    timeouts: Timeouts,
-    held: Arc<HeldBytesBudget>,
-}
-
-impl Gate for LineSession {
+impl Gate for LineGate {
     fn admit(&self, _: &Operation<'_>, _: Instant) -> Verdict {
-        let cluster = &self.gate.cluster;
-        let Some(permit) = cluster.admit_operation() else {
-            return Verdict::Reject(Rejection::new(RejectReason::Overloaded, cluster.overloaded()));
+        let LineGate(breaker) = self;
+        let Some(permit) = breaker.cluster.admit_operation() else {
+            let message = breaker.cluster.overloaded();
+            return Verdict::Reject(Rejection::new(RejectReason::Overloaded, message));
         };
-        self.gate.permits.borrow_mut().push(permit);
-        Verdict::Admit(Ticket::new(Rc::clone(&self.gate) as Rc<dyn SettleSink>, 0, None))
+        breaker.permits.borrow_mut().push(permit);
+        Verdict::Admit(Ticket::new(Rc::clone(breaker) as Rc<dyn SettleSink>, 0, None))
     }
 
     fn resume(&self, _: Ticket, _: Decision, _: &Operation<'_>, _: Instant) -> Verdict {
@@ -189,98 +184,6 @@ impl Gate for LineSession {
     }
 
     fn record_rejected(&self, _: &Operation<'_>, _: Instant, _: &Settlement<'_>) {}
-}
-
-impl Session for LineSession {
-    fn info(&self) -> ConnectionInfo {
-        self.info
-    }
-
-    fn accepted_at(&self) -> Instant {
-        self.accepted_at
-    }
-
-    fn timeouts(&self) -> &Timeouts {
-        &self.timeouts
-    }
-
-    fn attribute(&self, _: &str) -> Option<Cow<'_, str>> {
-        None
-    }
-
-    fn phase(&self) -> Phase {
-        Phase::Running
-    }
-
-    fn generation(&self) -> u64 {
-        0
-    }
-
-    fn set_waker(&self, _: &Waker) {}
-
-    fn is_killed(&self) -> bool {
-        false
-    }
-
-    fn record_read(&self, _: Direction, _: usize, _: Instant) {}
-
-    fn set_operation(&self, _: Option<u32>) {}
-
-    fn refresh_limits(&self) -> bool {
-        false
-    }
-
-    fn is_limited(&self) -> bool {
-        false
-    }
-
-    fn max_chunk(&self, _: Direction) -> usize {
-        usize::MAX
-    }
-
-    fn record_passed(&self, _: Direction, _: usize, _: Instant, _: Option<u32>) -> Option<Instant> {
-        None
-    }
-
-    fn revise(&self, _: u32, _: &Operation<'_>, _: Instant) -> Option<Revision> {
-        None
-    }
-
-    fn is_guarded(&self) -> bool {
-        false
-    }
-
-    fn closes_on_violation(&self) -> bool {
-        false
-    }
-
-    fn reject_unreadable(&self) -> Option<Rejection> {
-        None
-    }
-
-    fn count_violation(&self, _: Violation) {}
-
-    fn log_violation(&self, _: Violation, _: &str) {}
-
-    fn wrong_protocol(&self, protocol: &str, violation: Violation) -> String {
-        format!("no {protocol}: {violation}")
-    }
-
-    fn log_notice(&self, _: &str) {}
-
-    fn held_bytes(&self) -> &Arc<HeldBytesBudget> {
-        &self.held
-    }
-
-    fn report_not_held(&self) {}
-
-    fn count_overloaded(&self) -> &'static str {
-        "breaker"
-    }
-
-    fn is_cluster_connected(&self) -> bool {
-        self.gate.cluster.is_connected()
-    }
 }
 
 /// A proxy for the toy protocol, and its cluster.
@@ -296,16 +199,12 @@ async fn proxy(
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
     let (preconnects, buffers) = (PreconnectPool::start(Arc::clone(&cluster)), Rc::default());
-    let gate = Rc::new(BreakerGate { cluster: Arc::clone(&cluster), permits: RefCell::default() });
+    let breaker = Breaker { cluster: Arc::clone(&cluster), permits: RefCell::default() };
+    let gate = Rc::new(LineGate(Rc::new(breaker)));
     spawn_local(async move {
         while let Ok((client, peer)) = socket.accept().await {
-            let session = LineSession {
-                gate: Rc::clone(&gate),
-                info: ConnectionInfo { peer, local: address },
-                accepted_at: Instant::now(),
-                timeouts: Timeouts::default(),
-                held: HeldBytesBudget::new(usize::MAX),
-            };
+            let gate = Rc::clone(&gate) as Rc<dyn Gate>;
+            let session = TestSession::new(gate, ConnectionInfo { peer, local: address });
             spawn_local(serve(session, Rc::clone(&buffers), Rc::clone(&preconnects), client));
         }
     });
@@ -313,7 +212,7 @@ async fn proxy(
 }
 
 async fn serve(
-    session: LineSession,
+    session: TestSession,
     buffers: Rc<Buffers>,
     preconnects: Rc<PreconnectPool>,
     mut client: TcpStream,

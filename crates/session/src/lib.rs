@@ -5,8 +5,11 @@
 //!
 //! - `held_bytes`: the bound on request bytes that wait for a policy's decision
 //! - `timeouts`: the time limits of a connection
+//! - `testing`: a session for tests, behind the feature of that name
 
 mod held_bytes;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod timeouts;
 
 pub use held_bytes::{HeldBytesBudget, HeldBytesLease};
@@ -54,6 +57,12 @@ pub trait Session: Gate {
 
     /// Whether policies limit the connection's bandwidth.
     fn is_limited(&self) -> bool;
+
+    /// Whether policies limit the connection's bandwidth, after an update of the limits.
+    fn is_limited_now(&self) -> bool {
+        self.refresh_limits();
+        self.is_limited()
+    }
 
     /// The most bytes that should pass at once in this direction.
     fn max_chunk(&self, direction: Direction) -> usize;

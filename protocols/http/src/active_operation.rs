@@ -3,9 +3,9 @@
 use crate::{
     client_connection::ClientConnection,
     dialect::{Meter, ResponseOutcome},
-    proxy::Lease,
     request_attributes::RequestAttributes,
 };
+use cluster::Lease;
 use http::StatusCode;
 use operation::{Close, EndReason, Outcome, Settlement, Ticket};
 use std::{
@@ -44,21 +44,21 @@ pub(crate) struct ActiveOperation {
 
 /// One attempt at an endpoint. On drop it counts as cancelled.
 pub(crate) struct AttemptGuard {
-    lease: Option<Rc<dyn Lease>>,
+    lease: Option<Rc<Lease>>,
     since: Instant,
 }
 
 impl AttemptGuard {
     /// Counts an operation at the endpoint of this lease.
-    pub(crate) fn start(lease: &Rc<dyn Lease>) -> Self {
-        lease.began();
+    pub(crate) fn start(lease: &Rc<Lease>) -> Self {
+        lease.operation_started();
         Self { lease: Some(Rc::clone(lease)), since: Instant::now() }
     }
 
     /// Fixes the target for the log; the request has ended.
     pub(crate) fn finish(mut self, outcome: Outcome) {
         if let Some(lease) = self.lease.take() {
-            lease.ended(outcome, self.since.elapsed());
+            lease.operation_ended(outcome, self.since.elapsed());
         }
     }
 }
@@ -66,7 +66,7 @@ impl AttemptGuard {
 impl Drop for AttemptGuard {
     fn drop(&mut self) {
         if let Some(lease) = self.lease.take() {
-            lease.ended(Outcome::Cancelled, self.since.elapsed());
+            lease.operation_ended(Outcome::Cancelled, self.since.elapsed());
         }
     }
 }
@@ -79,7 +79,7 @@ pub(crate) struct PendingAttempt<'r> {
 
 impl<'r> PendingAttempt<'r> {
     /// Counts an operation at the endpoint of this lease.
-    pub(crate) fn start(lease: &Rc<dyn Lease>, operation: &'r ActiveOperation) -> Self {
+    pub(crate) fn start(lease: &Rc<Lease>, operation: &'r ActiveOperation) -> Self {
         Self { attempt: Some(AttemptGuard::start(lease)), operation }
     }
 

@@ -26,11 +26,12 @@ use crate::{
     tunnel,
     upstream_request::{UpstreamRequest, UpstreamResponse},
 };
+use cluster::OperationPermit;
 use http::{Response, Version, header, request, response};
 use operation::{
     ClosePoint, Effects, EndReason, InjectedClose, Outcome, RejectReason, RejectionRef,
 };
-use std::{any::Any, cell::OnceCell, rc::Rc, time::Instant};
+use std::{cell::OnceCell, rc::Rc, time::Instant};
 use tokio::{select, time::sleep};
 
 /// An admitted request. Boxed, since it is moved several times.
@@ -54,7 +55,7 @@ pub(crate) struct AdmittedRequest {
 pub(crate) struct ReservedCluster {
     pub(crate) pool: Rc<Pool>,
     /// Counts the operation in the cluster.
-    permit: Option<Box<dyn Any>>,
+    permit: OperationPermit,
 }
 
 /// Reason, message, and the policy that rejects.
@@ -102,9 +103,11 @@ impl AdmittedRequest {
         let Some(pool) = self.connection.server.pool(name) else {
             return Err((RejectReason::NoEndpoint, format!("there is no cluster `{name}`"), None));
         };
-        let permit = pool.cluster().admit().map_err(|words| {
-            (RejectReason::Overloaded, words, Some(self.connection.session.overloaded()))
-        })?;
+        let Some(permit) = pool.cluster().admit_operation() else {
+            let policy = self.connection.session.count_overloaded();
+            let message = pool.cluster().overloaded().to_owned();
+            return Err((RejectReason::Overloaded, message, Some(policy)));
+        };
         Ok(ReservedCluster { pool: Rc::clone(pool), permit })
     }
 
@@ -249,7 +252,7 @@ impl AdmittedRequest {
     }
 
     fn hash(&self, pool: &Pool) -> Option<u64> {
-        pool.cluster().hash(self.operation.attributes.link.peer.ip())
+        pool.cluster().hash_client(self.operation.attributes.link.peer.ip())
     }
 
     /// Classifies a response for the retry policy: the failure, and when the service wants a retry.
@@ -330,7 +333,6 @@ impl AdmittedRequest {
         self.finish_response_head(&mut head);
         let rest = ResponseContext {
             operation: Rc::clone(operation),
-            dialect: Rc::clone(&server.dialect),
             head_end: told,
             upstream: Some((conn, way.pool)),
             timeouts: ResponseTimeouts {

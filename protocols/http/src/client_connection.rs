@@ -6,13 +6,14 @@ use crate::{
     client_io::ConnectionState,
     header_policy::{PeerAddress, lookalikes},
     hpack_budget::{self, HpackBudget},
-    proxy::{Door, Lease, Phase, Wish},
     request_attributes,
     server::Server,
     upstream_conn::H1Connection,
 };
+use cluster::Lease;
 use http::{HeaderMap, Version};
 use operation::{Close, Rejection, Violation};
+use session::{Phase, Session};
 use slab::Slab;
 use std::{
     cell::{Cell, RefCell},
@@ -26,7 +27,7 @@ use tokio::net::TcpStream;
 /// A client's connection.
 pub(crate) struct ClientConnection {
     pub(crate) server: Rc<Server>,
-    pub(crate) session: Rc<dyn Door>,
+    pub(crate) session: Rc<dyn Session>,
     pub(crate) state: Rc<ConnectionState>,
     /// The client's address for headers.
     pub(crate) peer: PeerAddress,
@@ -68,7 +69,7 @@ pub(crate) enum TunnelUpstream {
     /// A connection whose HTTP ended with `101 Switching Protocols`.
     Switched(Box<H1Connection>),
     /// A connection without HTTP.
-    Connected(TcpStream, Rc<dyn crate::proxy::Lease>),
+    Connected(TcpStream, Rc<Lease>),
 }
 
 /// Polls whether the endpoint wants the connection of an operation closed.
@@ -82,17 +83,14 @@ impl CloseWatcher {
         cx: &Context<'_>,
         connection: &Rc<ClientConnection>,
         version: Version,
-        lease: &dyn Lease,
+        lease: &Lease,
     ) -> Poll<Close> {
         // HTTP/1 connections are a single task, which the worker wakes itself.
         if version >= Version::HTTP_2 && self.0.is_none() {
             let place = connection.stream_wakers.borrow_mut().insert(cx.waker().clone());
             self.0 = Some((Rc::clone(connection), place));
         }
-        match lease.wish() {
-            Wish::Close(close) => Poll::Ready(close),
-            Wish::Stay | Wish::Rest => Poll::Pending,
-        }
+        lease.close_request().close_now().map_or(Poll::Pending, Poll::Ready)
     }
 }
 
@@ -107,7 +105,7 @@ impl Drop for CloseWatcher {
 impl ClientConnection {
     pub(crate) fn new(
         server: Rc<Server>,
-        session: Rc<dyn Door>,
+        session: Rc<dyn Session>,
         state: Rc<ConnectionState>,
         rejection: Option<Rejection>,
     ) -> Rc<Self> {
@@ -115,8 +113,8 @@ impl ClientConnection {
             buffers: server.buffers.for_connection(),
             server,
             state,
-            peer_text: session.link().peer.to_string().into(),
-            peer: PeerAddress::new(session.link().peer.ip()),
+            peer_text: session.info().peer.to_string().into(),
+            peer: PeerAddress::new(session.info().peer.ip()),
             rng: RefCell::default(),
             session,
             pending_responses: Cell::new(0),
@@ -153,7 +151,7 @@ impl ClientConnection {
         let received = self.state.bytes_received.get();
         let affords = self.hpack_budget.allows(headers, size, received, Instant::now());
         if !affords && !self.state.header_flood.replace(true) {
-            self.session.violation(hpack_budget::VIOLATION);
+            self.session.count_violation(hpack_budget::VIOLATION);
             self.close_reason.set(Close::ClientViolation);
         }
         affords
@@ -167,7 +165,7 @@ impl ClientConnection {
         }
         let (folded, odd) = lookalikes::remove(headers, self.server.dialect.matched_headers());
         if folded > 0 {
-            self.session.violation(lookalikes::VIOLATION);
+            self.session.count_violation(lookalikes::VIOLATION);
         }
         odd
     }
@@ -179,18 +177,18 @@ impl ClientConnection {
         }
         if trailers.len() > self.server.plan.max_headers {
             trailers.clear();
-            self.session.violation(Violation("too_many_trailers"));
+            self.session.count_violation(Violation("too_many_trailers"));
         }
         let routes = self.server.dialect.matched_headers();
         if lookalikes::remove_trailers(trailers, routes) > 0 {
-            self.session.violation(Violation("forbidden_trailer"));
+            self.session.count_violation(Violation("forbidden_trailer"));
         }
         true
     }
 
     /// Wakes streams if endpoints have changed their close requests.
     pub(crate) fn wake_streams(&self) {
-        let nudges = self.session.nudges();
+        let nudges = self.session.generation();
         if self.seen_changes.replace(nudges) != nudges {
             self.stream_wakers.borrow().iter().for_each(|(_, waker)| waker.wake_by_ref());
         }
@@ -214,17 +212,16 @@ impl ClientConnection {
 
     /// Ready when a tunnel over this lease must close: the proxy exits, or the endpoint requests
     /// it.
-    pub(crate) async fn tunnel_closed(&self, lease: &dyn Lease) -> Close {
+    pub(crate) async fn tunnel_closed(&self, lease: &Lease) -> Close {
         poll_fn(|cx| {
-            self.session.wakes(cx.waker());
+            self.session.set_waker(cx.waker());
             if self.session.is_killed() {
                 return Poll::Ready(Close::Killed);
             }
-            match (self.session.phase(), lease.wish()) {
-                (Phase::Leaving, _) => Poll::Ready(Close::DrainTimeout),
-                (_, Wish::Close(close)) => Poll::Ready(close),
-                (Phase::Working | Phase::Draining, Wish::Stay | Wish::Rest) => Poll::Pending,
+            if self.session.phase() == Phase::Closing {
+                return Poll::Ready(Close::DrainTimeout);
             }
+            lease.close_request().close_now().map_or(Poll::Pending, Poll::Ready)
         })
         .await
     }

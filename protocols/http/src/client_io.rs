@@ -8,12 +8,11 @@ mod tests;
 
 pub(crate) use connection_state::ConnectionState;
 
-use crate::{
-    h1_validator::{H1Error, H1Validator, RequestLimits},
-    proxy::{Door, Way},
-};
+use crate::h1_validator::{H1Error, H1Validator, RequestLimits};
 use bytes::{Buf, Bytes, BytesMut};
 use hyper::rt::{Read, ReadBufCursor, Write};
+use operation::Direction;
+use session::Session;
 use std::{
     cell::RefCell,
     io,
@@ -64,7 +63,7 @@ enum RejectedPart {
 /// A client's connection.
 pub(crate) struct ClientIo {
     stream: TcpStream,
-    session: Rc<dyn Door>,
+    session: Rc<dyn Session>,
     state: Rc<ConnectionState>,
     /// `None` for HTTP/2, which has its own framing.
     validator: Option<H1Validator>,
@@ -91,9 +90,9 @@ pub(crate) struct ClientIo {
 }
 
 impl ClientIo {
-    pub(crate) fn new(stream: TcpStream, session: Rc<dyn Door>, limits: RequestLimits) -> Self {
+    pub(crate) fn new(stream: TcpStream, session: Rc<dyn Session>, limits: RequestLimits) -> Self {
         Self {
-            write_timeout: session.patience().write,
+            write_timeout: session.timeouts().write,
             stream,
             session,
             state: Rc::default(),
@@ -162,9 +161,9 @@ impl ClientIo {
         show: impl FnOnce(&mut Self, &[u8]) -> T,
     ) -> Poll<io::Result<T>> {
         let mut most = most.min(READ_SIZE);
-        if self.session.is_paced() {
-            ready!(self.poll_throttle(cx, Way::Up));
-            most = most.min(self.session.most(Way::Up)).max(1);
+        if self.session.is_limited_now() {
+            ready!(self.poll_throttle(cx, Direction::Up));
+            most = most.min(self.session.max_chunk(Direction::Up)).max(1);
         }
         READ_BUFFER.with_borrow_mut(|scratch| {
             let mut bytes = ReadBuf::new(&mut scratch[..most]);
@@ -178,15 +177,15 @@ impl ClientIo {
             }
             let now = Instant::now();
             self.state.last_activity.set(Some(now));
-            self.session.moved(Way::Up, bytes.filled().len(), now);
+            self.session.record_read(Direction::Up, bytes.filled().len(), now);
             self.state
                 .bytes_received
                 .set(self.state.bytes_received.get() + bytes.filled().len() as u64);
             if bytes.filled().is_empty() {
                 self.state.read_eof.set(true);
             }
-            if self.session.is_paced() {
-                self.throttle(Way::Up, bytes.filled().len(), now);
+            if self.session.is_limited_now() {
+                self.throttle(Direction::Up, bytes.filled().len(), now);
             }
             Poll::Ready(Ok(show(self, bytes.filled())))
         })
@@ -236,7 +235,7 @@ impl ClientIo {
         self.unvalidated.clear();
         self.validator = None;
         self.state.incomplete_since.set(None);
-        self.session.violation(fault.violation);
+        self.session.count_violation(fault.violation);
         let in_body = fault.in_body;
         self.state.h1_error.set(Some(fault));
         self.state.had_h1_error.set(true);
@@ -289,12 +288,12 @@ impl ClientIo {
         Poll::Ready(error)
     }
 
-    fn throttle(&mut self, way: Way, bytes: usize, now: Instant) {
-        let until = self.session.passed(way, bytes, now);
+    fn throttle(&mut self, way: Direction, bytes: usize, now: Instant) {
+        let until = self.session.record_passed(way, bytes, now, None);
         self.throttle_timers[way as usize] = until.map(|until| Box::pin(sleep_until(until.into())));
     }
 
-    fn poll_throttle(&mut self, cx: &mut Context<'_>, way: Way) -> Poll<()> {
+    fn poll_throttle(&mut self, cx: &mut Context<'_>, way: Direction) -> Poll<()> {
         let pause = &mut self.throttle_timers[way as usize];
         if let Some(sleep) = pause {
             ready!(sleep.as_mut().poll(cx));
@@ -340,10 +339,10 @@ impl ClientIo {
             Poll::Ready(Ok(n)) => {
                 let now = Instant::now();
                 self.state.last_activity.set(Some(now));
-                self.session.moved(Way::Down, n, now);
+                self.session.record_read(Direction::Down, n, now);
                 (self.stall_timer, self.half_closed_timer) = (None, None);
-                if self.session.is_paced() {
-                    self.throttle(Way::Down, n, now);
+                if self.session.is_limited_now() {
+                    self.throttle(Direction::Down, n, now);
                 }
                 Poll::Ready(Ok(n))
             }
@@ -413,9 +412,9 @@ impl Write for ClientIo {
         ready!(self.poll_informational(cx))?;
         self.state.flushed.set(false);
         let mut most = bytes.len();
-        if self.session.is_paced() {
-            ready!(self.poll_throttle(cx, Way::Down));
-            most = most.min(self.session.most(Way::Down)).max(1);
+        if self.session.is_limited_now() {
+            ready!(self.poll_throttle(cx, Direction::Down));
+            most = most.min(self.session.max_chunk(Direction::Down)).max(1);
         }
         let written = Pin::new(&mut self.stream).poll_write(cx, &bytes[..most]);
         self.on_write(cx, written)
@@ -433,7 +432,7 @@ impl Write for ClientIo {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_informational(cx))?;
-        if self.session.is_paced() {
+        if self.session.is_limited_now() {
             let first = parts.iter().find(|part| !part.is_empty());
             return self.poll_write(cx, first.map_or(&[], |part| &**part));
         }

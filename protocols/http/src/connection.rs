@@ -5,7 +5,6 @@ use crate::{
     client_connection::ClientConnection,
     client_io::ClientIo,
     incoming_request::{Abort, handle},
-    proxy::{Door, Phase, Timeouts},
     response_body::ResponseBody,
     server::Server,
     upstream_conn::{LocalExecutor, list_size},
@@ -20,6 +19,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioTimer;
 use operation::{Close, Rejection, Violation};
+use session::{Phase, Session, Timeouts};
 use std::{
     error::Error,
     future::poll_fn,
@@ -112,7 +112,7 @@ impl Server {
     /// Serves a client until its connection ends.
     pub fn serve(
         self: Rc<Self>,
-        session: Rc<dyn Door>,
+        session: Rc<dyn Session>,
         client: TcpStream,
     ) -> Pin<Box<dyn Future<Output = Close>>> {
         Box::pin(serve(self, session, client, None))
@@ -121,7 +121,7 @@ impl Server {
     /// Serves a client whose connection was rejected: its first request gets the rejection.
     pub fn reject(
         self: Rc<Self>,
-        session: Rc<dyn Door>,
+        session: Rc<dyn Session>,
         client: TcpStream,
         no: Rejection,
     ) -> Pin<Box<dyn Future<Output = Close>>> {
@@ -136,7 +136,7 @@ impl Server {
 
 async fn serve(
     server: Rc<Server>,
-    session: Rc<dyn Door>,
+    session: Rc<dyn Session>,
     client: TcpStream,
     rejection: Option<Rejection>,
 ) -> Close {
@@ -257,8 +257,8 @@ fn close_reason(
         Ok(()) => Close::Client,
         Err(error) if error.is_incomplete_message() || state.read_eof.get() => Close::ClientReset,
         Err(error) => {
-            tracing::debug!(peer = %connection.session.link().peer, %error, "an HTTP connection ended");
-            connection.session.violation(violation(&error));
+            tracing::debug!(peer = %connection.session.info().peer, %error, "an HTTP connection ended");
+            connection.session.count_violation(violation(&error));
             Close::ClientViolation
         }
     }
@@ -351,7 +351,7 @@ struct ConnectionMonitor {
 impl ConnectionMonitor {
     fn new(connection: &Rc<ClientConnection>) -> Self {
         Self {
-            timeouts: connection.session.patience(),
+            timeouts: connection.session.timeouts().clone(),
             connection: Rc::clone(connection),
             started: Instant::now(),
             silent: true,
@@ -373,18 +373,18 @@ impl ConnectionMonitor {
 
     /// Ready when the connection must close now.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Close> {
-        self.connection.session.wakes(cx.waker());
+        self.connection.session.set_waker(cx.waker());
         self.connection.wake_streams();
         if self.connection.session.is_killed() {
             return Poll::Ready(Close::Killed);
         }
         match self.connection.session.phase() {
-            Phase::Leaving => return Poll::Ready(Close::DrainTimeout),
+            Phase::Closing => return Poll::Ready(Close::DrainTimeout),
             Phase::Draining if self.connection.requests.get() == 0 && self.silent => {
                 return Poll::Ready(Close::Drain);
             }
             Phase::Draining => self.draining = true,
-            Phase::Working => {}
+            Phase::Running => {}
         }
         loop {
             let Some((due, close)) = self.next_deadline() else { return Poll::Pending };
@@ -420,7 +420,7 @@ impl ConnectionMonitor {
             Duration::ZERO
         };
         [
-            after(self.started, timeouts.life, Close::MaxDuration),
+            after(self.started, timeouts.max_duration, Close::MaxDuration),
             after(self.started, timeouts.first_byte, Close::FirstByteTimeout)
                 .filter(|_| self.silent),
             after(self.started, timeouts.handshake, Close::HandshakeTimeout)

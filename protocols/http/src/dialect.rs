@@ -15,8 +15,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// A protocol over HTTP.
-pub trait Dialect: 'static {
+/// A protocol over HTTP. All workers share it.
+pub trait Dialect: Send + Sync + 'static {
     /// Name and metrics of the protocol.
     fn protocol(&self) -> &'static Protocol;
 
@@ -187,85 +187,4 @@ pub trait Meter {
 
     /// Numbers of messages in the request and in the response.
     fn message_counts(&self) -> (u64, u64);
-}
-
-/// A dialect that all workers share.
-impl<D: Dialect> Dialect for Arc<D> {
-    fn protocol(&self) -> &'static Protocol {
-        (**self).protocol()
-    }
-
-    fn matched_headers(&self) -> &[HeaderName] {
-        (**self).matched_headers()
-    }
-
-    fn route(
-        &self,
-        head: &mut request::Parts,
-        host: &str,
-        buffered: &BufferAccount,
-    ) -> Result<RoutedRequest, UnroutedRequest> {
-        (**self).route(head, host, buffered)
-    }
-
-    fn operation_name<'h>(&self, method: &'h Method, uri: &'h Uri) -> &'h str {
-        (**self).operation_name(method, uri)
-    }
-
-    fn is_known_name(&self, name: &str) -> bool {
-        (**self).is_known_name(name)
-    }
-
-    fn reject(&self, routed: Option<&RoutedRequest>, why: &HttpRejection<'_>) -> Response<Body> {
-        (**self).reject(routed, why)
-    }
-
-    fn add_request_id(&self, answer: &mut Response<Body>, id: &str, reason: Option<EndReason>) {
-        (**self).add_request_id(answer, id, reason);
-    }
-
-    fn reject_head(
-        &self,
-        head: &request::Parts,
-        status: u16,
-        message: &str,
-    ) -> Option<Response<Body>> {
-        (**self).reject_head(head, status, message)
-    }
-
-    fn outcome_of_head(&self, head: &response::Parts) -> Option<ResponseOutcome> {
-        (**self).outcome_of_head(head)
-    }
-
-    fn outcome_of_trailers(&self, trailers: Option<&HeaderMap>) -> ResponseOutcome {
-        (**self).outcome_of_trailers(trailers)
-    }
-
-    fn translated_outcome(&self, head: &response::Parts) -> Option<ResponseOutcome> {
-        (**self).translated_outcome(head)
-    }
-
-    fn error_trailers(&self, reason: RejectReason, message: &str) -> Option<HeaderMap> {
-        (**self).error_trailers(reason, message)
-    }
-
-    fn set_time_left(&self, head: &mut request::Parts, left: Duration) {
-        (**self).set_time_left(head, left);
-    }
-
-    fn failure(&self, number: u16) -> AttemptFailure {
-        (**self).failure(number)
-    }
-
-    fn allows_endless_requests(&self) -> bool {
-        (**self).allows_endless_requests()
-    }
-
-    fn pushback(&self, headers: &HeaderMap) -> Pushback {
-        (**self).pushback(headers)
-    }
-
-    fn meter(&self) -> Option<Box<dyn Meter>> {
-        (**self).meter()
-    }
 }

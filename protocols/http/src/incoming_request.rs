@@ -71,12 +71,12 @@ pub(crate) async fn handle(
     let authority = match header_policy::check(&head) {
         Ok(authority) => authority,
         Err(HeadError { violation, status, message }) => {
-            connection.session.violation(violation);
+            connection.session.count_violation(violation);
             return Ok(untracked(reject_head(&connection, &head, status, violation, message)));
         }
     };
     let odd_names = connection.remove_lookalikes(&mut head.headers);
-    let (link, peer) = (connection.session.link(), Rc::clone(&connection.peer_text));
+    let (link, peer) = (connection.session.info(), Rc::clone(&connection.peer_text));
     let attributes = Rc::new(RequestAttributes::new(link, peer, &head, authority.host()));
     let incoming = IncomingRequest {
         connection: &connection,
@@ -142,7 +142,7 @@ fn reject_malformed(
     if head.version >= Version::HTTP_2
         && let Some(fault) = connection.server.plan.limits().check(head)
     {
-        connection.session.violation(fault.violation);
+        connection.session.count_violation(fault.violation);
         return Some(Ok(untracked(reject_head(
             connection,
             head,
@@ -173,7 +173,7 @@ pub(crate) fn invalid_request_response(
     violation: Violation,
     message: &str,
 ) -> Response<Body> {
-    tracing::debug!(peer = %connection.session.link().peer, violation = violation.0, "refused: {message}");
+    tracing::debug!(peer = %connection.session.info().peer, violation = violation.0, "refused: {message}");
     let body = serde_json::json!({ "error": violation.0, "message": message }).to_string();
     let mut answer = Response::new(Body::from(bytes::Bytes::from(body)));
     *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
@@ -212,15 +212,19 @@ impl IncomingRequest<'_> {
         match &routed {
             Ok(routed) if routed.origin_refused => {
                 self.attributes.add_flag(RequestFlags::ORIGIN_REFUSED);
-                self.connection.session.violation(cors::REFUSED);
+                self.connection.session.count_violation(cors::REFUSED);
             }
             Ok(_) => {}
             Err(UnroutedRequest { answer, reason }) => {
                 self.attributes.status.set(Some(answer.status()));
                 local_reply::assign_identity(self.connection, self.attributes, &head.headers);
                 match *reason {
-                    EndReason::AmbiguousPath => self.connection.session.violation(AMBIGUOUS_PATH),
-                    EndReason::OriginRefused => self.connection.session.violation(cors::REFUSED),
+                    EndReason::AmbiguousPath => {
+                        self.connection.session.count_violation(AMBIGUOUS_PATH)
+                    }
+                    EndReason::OriginRefused => {
+                        self.connection.session.count_violation(cors::REFUSED)
+                    }
                     _ => {}
                 }
             }

@@ -2,12 +2,12 @@
 //!
 //! A request is one operation: its name is the method, its resource the route's name. What other
 //! protocols over HTTP (gRPC) do differently is a [`Dialect`]. The crate knows neither config files
-//! nor policies, clusters or workers: policies are asked through `operation::Gate`, and the proxy
-//! is reached through the traits of the module `proxy`.
+//! nor policies, listeners or workers: a client's connection is a `session::Session`, which also
+//! asks the policies.
 //!
 //! | modules | what they are |
 //! |---|---|
-//! | `server`, `proxy` | a listener's server on one worker; what it needs of the proxy |
+//! | `server` | a listener's server on one worker |
 //! | `connection`, `client_connection`, `client_io` | a client's connection: its life, its state, its socket |
 //! | `h1_validator`, `hpack_budget` | strict HTTP/1 parsing before hyper; the bound of HPACK's amplification |
 //! | `incoming_request`, `admitted_request`, `active_operation`, `request_attributes` | a request before and after the policies, its settlement, what logs and policies see of it |
@@ -39,7 +39,6 @@ mod operation_names;
 mod plain_http;
 mod pool;
 pub mod probe;
-mod proxy;
 mod request_attributes;
 mod request_body;
 mod response_body;
@@ -64,10 +63,6 @@ pub use normalize::path_fault;
 pub use operation_names::no_operation;
 pub use plain_http::{PROTOCOL, PlainHttp};
 pub use pool::PoolPlan;
-pub use proxy::{
-    Connecting, Dialed, Door, Lease, Phase, Timeouts, Unreachable, UpstreamCluster,
-    UpstreamEndpoint, Way, Whom, Wish,
-};
 pub use request_attributes::{ATTRIBUTES, LATE, LOGGED};
 pub use retry::{AttemptFailure, Pushback};
 pub use routes::{

@@ -38,8 +38,8 @@ pub(crate) fn send(request: &AdmittedRequest, upstream_request: &UpstreamRequest
     spawn_local(async move {
         let sent = timeout(TIMEOUT, async {
             let mut conn = pool.get(None, &[], &Cell::default()).await.ok()?;
-            let lease = Rc::clone(conn.lease());
-            set_target(&mut request, authority.as_ref(), lease.name(), pool.is_http2());
+            let name = conn.lease().endpoint().name();
+            set_target(&mut request, authority.as_ref(), name, pool.is_http2());
             if conn.exceeded_head_limit(&request).await.is_some() {
                 return None;
             }

@@ -1,15 +1,19 @@
 //! A worker's pool of connections to one cluster.
 
+mod connector;
+
 use crate::{
-    proxy::{Unreachable, UpstreamCluster, UpstreamEndpoint, Whom},
     request_attributes::WaitTimes,
     upstream_conn::{H1Connection, H2Connection, H2Stream, UpstreamConn},
 };
+use cluster::{Cluster, ConnectOptions, Endpoint, PickOptions, UpstreamConnection};
+pub(crate) use connector::{Connector, Unreachable};
 use foldhash::HashMap;
 use operation::{Close, RejectReason};
 use std::{
     cell::{Cell, RefCell},
     rc::{Rc, Weak},
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{select, sync::Notify, task::spawn_local, time::sleep};
@@ -49,7 +53,7 @@ impl Default for PoolPlan {
 
 /// A worker's connections to one cluster.
 pub(crate) struct Pool {
-    cluster: Rc<dyn UpstreamCluster>,
+    connector: Rc<dyn Connector>,
     plan: PoolPlan,
     connections: RefCell<HashMap<usize, EndpointConnections>>,
     /// Notified when a connection becomes available.
@@ -69,9 +73,9 @@ struct EndpointConnections {
 }
 
 impl Pool {
-    pub(crate) fn new(cluster: Rc<dyn UpstreamCluster>, plan: PoolPlan) -> Rc<Self> {
+    pub(crate) fn new(connector: Rc<dyn Connector>, plan: PoolPlan) -> Rc<Self> {
         Rc::new(Self {
-            cluster,
+            connector,
             plan,
             connections: RefCell::default(),
             ready: Notify::new(),
@@ -79,8 +83,12 @@ impl Pool {
         })
     }
 
-    pub(crate) fn cluster(&self) -> &Rc<dyn UpstreamCluster> {
-        &self.cluster
+    pub(crate) fn cluster(&self) -> &Arc<Cluster> {
+        self.connector.cluster()
+    }
+
+    pub(crate) fn connector(&self) -> Rc<dyn Connector> {
+        Rc::clone(&self.connector)
     }
 
     /// Largest head of a response, in bytes.
@@ -96,32 +104,33 @@ impl Pool {
     pub(crate) async fn get(
         self: &Rc<Self>,
         hash: Option<u64>,
-        tried: &[UpstreamEndpoint],
+        tried: &[Arc<Endpoint>],
         waits: &Cell<WaitTimes>,
     ) -> Result<UpstreamConn, Unreachable> {
-        let first = self.cluster.pick(hash, tried);
-        if let Some(conn) = first.as_ref().and_then(|endpoint| self.take_idle(endpoint)) {
+        let preferred = self.cluster().pick(PickOptions { hash, exclude: tried });
+        if let Some(conn) = preferred.as_ref().and_then(|endpoint| self.take_idle(endpoint)) {
             return Ok(conn);
         }
-        Box::pin(self.connect_or_wait(Whom { hash, first, tried: tried.to_vec() }, waits)).await
+        let options = ConnectOptions { hash, preferred, tried: tried.to_vec() };
+        Box::pin(self.connect_or_wait(options, waits)).await
     }
 
     /// Makes a new connection: idle ones may be stale.
     pub(crate) async fn connect_new(
         self: &Rc<Self>,
         hash: Option<u64>,
-        endpoint: UpstreamEndpoint,
+        endpoint: Arc<Endpoint>,
         waits: &Cell<WaitTimes>,
     ) -> Result<UpstreamConn, Unreachable> {
         self.close_endpoint_idle(&endpoint);
-        let whom = Whom { hash, first: Some(endpoint), tried: Vec::new() };
-        Box::pin(self.connect_or_wait(whom, waits)).await
+        let options = ConnectOptions { hash, preferred: Some(endpoint), tried: Vec::new() };
+        Box::pin(self.connect_or_wait(options, waits)).await
     }
 
     /// An available connection to this endpoint.
-    fn take_idle(&self, endpoint: &UpstreamEndpoint) -> Option<UpstreamConn> {
+    fn take_idle(&self, endpoint: &Arc<Endpoint>) -> Option<UpstreamConn> {
         let mut entry = self.connections.borrow_mut();
-        let entry = entry.get_mut(&endpoint.key())?;
+        let entry = entry.get_mut(&key(endpoint))?;
         if self.plan.http2 {
             let (streams, requests) = (self.plan.max_streams, self.plan.max_requests);
             entry.shared.retain(|it| it.is_alive() || it.streams() > 0);
@@ -140,14 +149,14 @@ impl Pool {
     /// Connects, unless another connection becomes available first.
     async fn connect_or_wait(
         self: &Rc<Self>,
-        whom: Whom,
+        options: ConnectOptions,
         waits: &Cell<WaitTimes>,
     ) -> Result<UpstreamConn, Unreachable> {
         let began = Instant::now();
-        let conn = match whom.first.clone() {
-            Some(endpoint) if self.plan.http2 => self.connect_shared(endpoint, whom).await,
-            Some(endpoint) => self.connect_or_reuse(endpoint, whom).await,
-            None => self.connect(whom).await,
+        let conn = match options.preferred.clone() {
+            Some(endpoint) if self.plan.http2 => self.connect_shared(endpoint, options).await,
+            Some(endpoint) => self.connect_or_reuse(endpoint, options).await,
+            None => self.connect(options).await,
         };
         let (took, WaitTimes { queue, connect }) = (began.elapsed(), waits.get());
         let queued = match &conn {
@@ -163,11 +172,11 @@ impl Pool {
 
     async fn connect_or_reuse(
         self: &Rc<Self>,
-        to: UpstreamEndpoint,
-        whom: Whom,
+        to: Arc<Endpoint>,
+        options: ConnectOptions,
     ) -> Result<UpstreamConn, Unreachable> {
         let pool = Rc::clone(self);
-        let mut dialing = Box::pin(async move { pool.connect(whom).await });
+        let mut dialing = Box::pin(async move { pool.connect(options).await });
         loop {
             select! {
                 biased;
@@ -190,12 +199,12 @@ impl Pool {
     /// Many concurrent requests need one connection, not many.
     async fn connect_shared(
         self: &Rc<Self>,
-        to: UpstreamEndpoint,
-        whom: Whom,
+        to: Arc<Endpoint>,
+        options: ConnectOptions,
     ) -> Result<UpstreamConn, Unreachable> {
         loop {
-            if let Some(_dialing) = ConnectGuard::begin(self, to.key()) {
-                return self.connect(whom).await;
+            if let Some(_dialing) = ConnectGuard::begin(self, key(&to)) {
+                return self.connect(options).await;
             }
             self.ready.notified().await;
             if let Some(conn) = self.take_idle(&to) {
@@ -204,22 +213,26 @@ impl Pool {
         }
     }
 
-    async fn connect(self: &Rc<Self>, whom: Whom) -> Result<UpstreamConn, Unreachable> {
-        let dialed = Rc::clone(&self.cluster).connect(whom).await?;
+    async fn connect(
+        self: &Rc<Self>,
+        options: ConnectOptions,
+    ) -> Result<UpstreamConn, Unreachable> {
+        let dialed = self.connector().connect(options).await?;
         self.handshake(dialed).await
     }
 
     async fn handshake(
         self: &Rc<Self>,
-        dialed: crate::proxy::Dialed,
+        dialed: UpstreamConnection,
     ) -> Result<UpstreamConn, Unreachable> {
-        let crate::proxy::Dialed { stream, lease, queued } = dialed;
-        let name = Rc::clone(&lease);
+        let UpstreamConnection { stream, lease, queued } = dialed;
+        let lease = Rc::new(lease);
+        let endpoint = Arc::clone(lease.endpoint());
         let failed = |error: hyper::Error| {
-            tracing::debug!(endpoint = &**name.name(), %error, "handshake failed");
+            tracing::debug!(endpoint = &**endpoint.name(), %error, "handshake failed");
             Unreachable {
                 reason: RejectReason::NoEndpoint,
-                message: format!("`{}` speaks no HTTP", self.cluster.name()),
+                message: format!("`{}` speaks no HTTP", self.cluster().name()),
                 close: Close::UpstreamViolation,
             }
         };
@@ -230,7 +243,7 @@ impl Pool {
             h1.queue_time = queued;
             return Ok(UpstreamConn::H1(h1));
         }
-        let key = lease.endpoint().key();
+        let key = key(lease.endpoint());
         let shared =
             H2Connection::handshake(stream, lease, self.plan.max_head).await.map_err(failed)?;
         self.connections.borrow_mut().entry(key).or_default().shared.push(Rc::clone(&shared));
@@ -246,12 +259,15 @@ impl Pool {
             return;
         };
         // If a request waits for a connection slot, this connection makes room.
-        if h1.requests >= self.plan.max_requests || self.cluster.is_awaited() || !h1.is_reusable() {
+        if h1.requests >= self.plan.max_requests
+            || self.connector.has_waiters()
+            || !h1.is_reusable()
+        {
             return;
         }
         h1.idle_since = Instant::now();
         let mut entry = self.connections.borrow_mut();
-        let idle = &mut entry.entry(h1.endpoint().key()).or_default().idle;
+        let idle = &mut entry.entry(key(h1.endpoint())).or_default().idle;
         if idle.len() < self.plan.max_idle {
             idle.push(h1);
             self.ready.notify_one();
@@ -259,8 +275,8 @@ impl Pool {
     }
 
     /// Closes the endpoint's idle connections.
-    fn close_endpoint_idle(&self, endpoint: &UpstreamEndpoint) {
-        if let Some(entry) = self.connections.borrow_mut().get_mut(&endpoint.key()) {
+    fn close_endpoint_idle(&self, endpoint: &Arc<Endpoint>) {
+        if let Some(entry) = self.connections.borrow_mut().get_mut(&key(endpoint)) {
             entry.idle.clear();
             entry.shared.iter().filter(|it| it.streams() == 0).for_each(|it| it.closing.set(true));
         }
@@ -305,7 +321,7 @@ impl Pool {
 
     /// Closes expired and unusable connections. Returns whether none is left.
     fn sweep(&self) -> bool {
-        let awaited = self.cluster.is_awaited();
+        let awaited = self.connector.has_waiters();
         let mut entry = self.connections.borrow_mut();
         entry.retain(|_, entry| {
             entry
@@ -320,6 +336,11 @@ impl Pool {
         });
         entry.is_empty()
     }
+}
+
+/// Identifies an endpoint. It is not compared after its connections are gone.
+fn key(endpoint: &Arc<Endpoint>) -> usize {
+    Arc::as_ptr(endpoint).addr()
 }
 
 /// A shared connection is being made, until this is dropped.
@@ -348,7 +369,7 @@ impl Drop for ConnectGuard<'_> {
 }
 
 impl H1Connection {
-    fn endpoint(&self) -> &UpstreamEndpoint {
+    fn endpoint(&self) -> &Arc<Endpoint> {
         self.lease().endpoint()
     }
 }

@@ -5,13 +5,13 @@ use crate::{
     active_operation::{ActiveOperation, OperationEnd},
     body::{Body, BodyError},
     client_connection::{ClientConnection, CloseWatcher},
-    dialect::Dialect,
     pool::Pool,
     request_attributes::RequestFlags,
     throttle::Throttle,
     upstream_conn::UpstreamConn,
 };
 use bytes::Bytes;
+use cluster::OperationPermit;
 use http::{HeaderMap, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use operation::{Close, ClosePoint, EndReason, InjectedClose, Outcome, RejectReason};
@@ -35,7 +35,6 @@ pub(crate) struct ResponseBody {
 /// State of an operation's response.
 struct TrackedResponse {
     operation: Rc<ActiveOperation>,
-    dialect: Rc<dyn Dialect>,
     /// The outcome, if the head showed it.
     head_end: Option<OperationEnd>,
     upstream: Option<(UpstreamConn, Rc<Pool>)>,
@@ -52,7 +51,7 @@ struct TrackedResponse {
     pending_error: Option<(OperationEnd, BodyError)>,
     stall_watch: StallWatch,
     /// Counts the operation in its cluster until dropped.
-    _permit: Option<Box<dyn std::any::Any>>,
+    _permit: OperationPermit,
 }
 
 /// Tracks a response with data that the client has not polled for since its last frame.
@@ -89,14 +88,13 @@ impl Drop for StallWatch {
 /// What a response body needs to know of its operation.
 pub(crate) struct ResponseContext {
     pub(crate) operation: Rc<ActiveOperation>,
-    pub(crate) dialect: Rc<dyn Dialect>,
     pub(crate) head_end: Option<OperationEnd>,
     pub(crate) upstream: Option<(UpstreamConn, Rc<Pool>)>,
     pub(crate) timeouts: ResponseTimeouts,
     pub(crate) cut: Option<InjectedClose>,
     pub(crate) throttle: Option<Throttle>,
     pub(crate) connection: Rc<ClientConnection>,
-    pub(crate) permit: Option<Box<dyn std::any::Any>>,
+    pub(crate) permit: OperationPermit,
     /// A translator reads this body.
     pub(crate) translated: bool,
 }
@@ -149,7 +147,6 @@ impl ResponseBody {
     pub(crate) fn tracked(body: Body, rest: ResponseContext) -> Self {
         let ResponseContext {
             operation,
-            dialect,
             head_end: told,
             upstream: conn,
             timeouts: clock,
@@ -161,7 +158,6 @@ impl ResponseBody {
         } = rest;
         let tracked = TrackedResponse {
             operation,
-            dialect,
             head_end: told,
             upstream: conn,
             timeouts: clock,
@@ -195,7 +191,9 @@ impl ResponseBody {
         if let Some(InjectedClose { at: ClosePoint::AfterReply, reset }) = tracked.cut {
             tracked.connection.close_after_operation(reset);
         }
-        let end = told.unwrap_or_else(|| tracked.dialect.outcome_of_trailers(trailers).into());
+        let end = told.unwrap_or_else(|| {
+            tracked.connection.server.dialect.outcome_of_trailers(trailers).into()
+        });
         tracked.settle(&end);
     }
 
@@ -299,7 +297,11 @@ impl TrackedResponse {
             _ => (RejectReason::Lost, "the service's answer broke off"),
         };
         // A translator handles the failure itself.
-        if self.translated { None } else { self.dialect.error_trailers(reason, words) }
+        if self.translated {
+            None
+        } else {
+            self.connection.server.dialect.error_trailers(reason, words)
+        }
     }
 
     fn settle(mut self: Box<Self>, end: &OperationEnd) {

@@ -6,10 +6,10 @@ use crate::{
     h1_validator::RequestLimits,
     header_policy::HeaderPolicy,
     pool::{Pool, PoolPlan},
-    proxy::UpstreamCluster,
     retry::{RequestInFlight, RouteLoad},
     routes::Route,
 };
+use cluster::PreconnectPool;
 use foldhash::HashMap;
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
@@ -22,10 +22,10 @@ type ByCluster = HashMap<(Arc<str>, bool), Rc<Pool>>;
 
 impl Pools {
     /// The pool of a cluster; created on first use.
-    pub(crate) fn of(&self, cluster: &Rc<dyn UpstreamCluster>, plan: PoolPlan) -> Rc<Pool> {
-        let key = (Arc::clone(cluster.name()), plan.http2);
+    pub(crate) fn of(&self, cluster: Rc<PreconnectPool>, plan: PoolPlan) -> Rc<Pool> {
+        let key = (Arc::clone(cluster.cluster().name()), plan.http2);
         let mut pools = self.0.borrow_mut();
-        Rc::clone(pools.entry(key).or_insert_with(|| Pool::new(Rc::clone(cluster), plan)))
+        Rc::clone(pools.entry(key).or_insert_with(|| Pool::new(cluster, plan)))
     }
 }
 
@@ -63,7 +63,7 @@ impl ServerPlan {
 
 /// The HTTP server of a listener on one worker.
 pub struct Server {
-    pub(crate) dialect: Rc<dyn Dialect>,
+    pub(crate) dialect: Arc<dyn Dialect>,
     pub(crate) plan: Arc<ServerPlan>,
     pub(crate) buffers: BufferAccount,
     clusters: HashMap<Arc<str>, Rc<Pool>>,
@@ -73,13 +73,13 @@ pub struct Server {
 impl Server {
     /// A server for these clusters.
     pub fn new(
-        dialect: Rc<dyn Dialect>,
+        dialect: Arc<dyn Dialect>,
         plan: Arc<ServerPlan>,
-        clusters: impl IntoIterator<Item = (Rc<dyn UpstreamCluster>, PoolPlan)>,
+        clusters: impl IntoIterator<Item = (Rc<PreconnectPool>, PoolPlan)>,
         pools: &Pools,
     ) -> Rc<Self> {
-        let pool = |(cluster, plan): (Rc<dyn UpstreamCluster>, PoolPlan)| {
-            (Arc::clone(cluster.name()), pools.of(&cluster, plan))
+        let pool = |(cluster, plan): (Rc<PreconnectPool>, PoolPlan)| {
+            (Arc::clone(cluster.cluster().name()), pools.of(cluster, plan))
         };
         let clusters = clusters.into_iter().map(pool).collect();
         let buffered = pools.1.clone();

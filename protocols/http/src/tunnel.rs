@@ -11,7 +11,6 @@ use crate::{
     header_policy::{self, Upgrade},
     incoming_request::ResponseResult,
     mirror::single_use_body,
-    proxy::{Way as Direction, Whom},
     request_attributes::RequestFlags,
     response_body::ResponseBody,
     routes::Route,
@@ -19,9 +18,10 @@ use crate::{
     upstream_request::{AttemptError, UpstreamError, UpstreamRequest, UpstreamResponse},
 };
 use bytes::Bytes;
+use cluster::{ConnectOptions, UpstreamConnection};
 use copy::{IdleWatch, TunnelSide, copy};
 use http::{Response, StatusCode, Version, request};
-use operation::{Close, Outcome, RejectReason, RejectionRef};
+use operation::{Close, Direction, Outcome, RejectReason, RejectionRef};
 use std::{cell::Cell, future::pending, rc::Rc, time::Instant};
 use tokio::{net::TcpStream, select, time::sleep_until};
 
@@ -95,17 +95,14 @@ impl AdmittedRequest {
     }
 
     async fn connect_tunnel(self: Box<Self>, way: ReservedCluster) -> ResponseResult {
-        let cluster = Rc::clone(way.pool.cluster());
-        match cluster.connect(Whom::default()).await {
-            Ok(dialed) => {
-                self.operation.set_attempt(Some(AttemptGuard::start(&dialed.lease)));
-                self.start_tunnel(
-                    TunnelUpstream::Connected(dialed.stream, dialed.lease),
-                    StatusCode::OK,
-                );
+        match way.pool.connector().connect(ConnectOptions::default()).await {
+            Ok(UpstreamConnection { stream, lease, .. }) => {
+                let lease = Rc::new(lease);
+                self.operation.set_attempt(Some(AttemptGuard::start(&lease)));
+                self.start_tunnel(TunnelUpstream::Connected(stream, lease), StatusCode::OK);
                 Ok(Response::new(ResponseBody::untracked(Body::Empty)))
             }
-            Err(unreachable) => self.error_response(AttemptError::Unreachable(unreachable)),
+            Err(error) => self.error_response(AttemptError::Unreachable(error.into())),
         }
     }
 
@@ -132,7 +129,7 @@ impl Tunnel {
             TunnelUpstream::Switched(own) => own.into_parts(),
             TunnelUpstream::Connected(stream, lease) => (stream, Bytes::new(), lease),
         };
-        let timeouts = connection.session.patience();
+        let timeouts = connection.session.timeouts();
         let rest = IdleWatch {
             last_activity: Cell::new(Instant::now()),
             half_closed: Cell::new(false),
@@ -146,20 +143,24 @@ impl Tunnel {
             if n == 0 {
                 rest.half_closed.set(true);
             }
-            connection.session.moved(way, n, now);
+            connection.session.record_read(way, n, now);
             let bytes = match way {
                 Direction::Up => &operation.request_bytes,
                 Direction::Down => &operation.reply_bytes,
             };
             bytes.set(bytes.get() + n as u64);
-            if n > 0 && connection.session.is_paced() {
-                connection.session.passed(way, n, now)
+            if n > 0 && connection.session.is_limited_now() {
+                connection.session.record_passed(way, n, now, None)
             } else {
                 None
             }
         };
         let most = |way| {
-            if connection.session.is_paced() { connection.session.most(way) } else { usize::MAX }
+            if connection.session.is_limited_now() {
+                connection.session.max_chunk(way)
+            } else {
+                usize::MAX
+            }
         };
         let ((from_client, to_client), (from_service, to_service)) =
             (client.split(), service.split());
@@ -170,7 +171,7 @@ impl Tunnel {
             biased;
             close = copy(near, far, most, count) => close,
             close = rest.run(|| operation.report_bytes()) => close,
-            () = sleep_until_due(timeouts.life.map(|life| began + life)) => Close::MaxDuration,
+            () = sleep_until_due(timeouts.max_duration.map(|life| began + life)) => Close::MaxDuration,
             close = connection.tunnel_closed(&*lease) => close,
         };
         if !matches!(close, Close::Client | Close::Upstream) {

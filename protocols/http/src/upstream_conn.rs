@@ -7,11 +7,8 @@
 mod peer_settings;
 mod upstream_socket;
 
-use crate::{
-    header_policy::length,
-    proxy::{Lease, Wish},
-    request_body::RequestBody,
-};
+use crate::{header_policy::length, request_body::RequestBody};
+use cluster::{CloseRequest, Lease};
 use http::{Request, Response};
 use hyper::{
     body::Incoming,
@@ -71,7 +68,7 @@ pub(crate) enum UpstreamConn {
 pub(crate) struct H1Connection {
     connection: http1::Connection<UpstreamSocket, RequestBody>,
     sender: http1::SendRequest<RequestBody>,
-    lease: Rc<dyn Lease>,
+    lease: Rc<Lease>,
     /// How long it waited for a connection slot of the cluster.
     pub(crate) queue_time: Duration,
     /// Requests sent so far.
@@ -84,7 +81,7 @@ pub(crate) struct H1Connection {
 impl H1Connection {
     pub(crate) async fn handshake(
         stream: TcpStream,
-        lease: Rc<dyn Lease>,
+        lease: Rc<Lease>,
         max_head: usize,
     ) -> hyper::Result<Box<Self>> {
         let mut builder = http1::Builder::new();
@@ -115,7 +112,9 @@ impl H1Connection {
     pub(crate) fn is_reusable(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
         // Processes what the service has sent meanwhile, above all its close.
-        self.poll(&mut cx).is_pending() && self.sender.is_ready() && self.lease.wish() == Wish::Stay
+        self.poll(&mut cx).is_pending()
+            && self.sender.is_ready()
+            && self.lease.close_request() == CloseRequest::None
     }
 
     async fn send(
@@ -144,12 +143,12 @@ impl H1Connection {
     }
 
     /// Counts the connection.
-    pub(crate) fn lease(&self) -> &Rc<dyn Lease> {
+    pub(crate) fn lease(&self) -> &Rc<Lease> {
         &self.lease
     }
 
     /// Returns the socket, which now carries another protocol.
-    pub(crate) fn into_parts(self) -> (TcpStream, bytes::Bytes, Rc<dyn Lease>) {
+    pub(crate) fn into_parts(self) -> (TcpStream, bytes::Bytes, Rc<Lease>) {
         let parts = self.connection.into_parts();
         (parts.io.into_inner(), parts.read_buf, self.lease)
     }
@@ -158,7 +157,7 @@ impl H1Connection {
 /// An HTTP/2 connection.
 pub(crate) struct H2Connection {
     sender: http2::SendRequest<RequestBody>,
-    pub(crate) lease: Rc<dyn Lease>,
+    pub(crate) lease: Rc<Lease>,
     /// The service's limit of concurrent streams.
     peer_max_streams: Box<dyn Fn() -> usize>,
     peer_settings: Rc<PeerSettings>,
@@ -175,7 +174,7 @@ pub(crate) struct H2Connection {
 impl H2Connection {
     pub(crate) async fn handshake(
         stream: TcpStream,
-        lease: Rc<dyn Lease>,
+        lease: Rc<Lease>,
         max_head: usize,
     ) -> hyper::Result<Rc<Self>> {
         let mut builder = http2::Builder::new(LocalExecutor);
@@ -237,7 +236,7 @@ impl H2Connection {
 
     /// Whether it is usable at all.
     pub(crate) fn is_alive(&self) -> bool {
-        !self.sender.is_closed() && self.lease.wish() == Wish::Stay
+        !self.sender.is_closed() && self.lease.close_request() == CloseRequest::None
     }
 }
 
@@ -314,7 +313,7 @@ impl UpstreamConn {
         peer_settings.max_head().filter(|takes| size > *takes as usize)
     }
 
-    pub(crate) fn lease(&self) -> &Rc<dyn Lease> {
+    pub(crate) fn lease(&self) -> &Rc<Lease> {
         match self {
             UpstreamConn::H1(h1) => &h1.lease,
             UpstreamConn::H2Stream(stream) => &stream.0.lease,
@@ -357,6 +356,6 @@ fn size_in_http2(request: &Request<RequestBody>) -> usize {
 
 impl fmt::Debug for UpstreamConn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Wire").field(self.lease().name()).finish()
+        f.debug_tuple("Wire").field(self.lease().endpoint().name()).finish()
     }
 }

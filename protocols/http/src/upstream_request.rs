@@ -12,14 +12,14 @@ use crate::{
     body::Body,
     client_connection::CloseWatcher,
     header_policy,
-    pool::Pool,
-    proxy::{Unreachable, UpstreamEndpoint},
+    pool::{Pool, Unreachable},
     request_attributes::{RequestFlags, UpstreamTarget},
     request_body::{BodyState, ContinueSignal, ReplayBody, RequestBody},
     retry::{self, AttemptFailure, RequestInFlight},
     routes::{RetryPolicy, Route},
     upstream_conn::UpstreamConn,
 };
+use cluster::Endpoint;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode, Version, header, request, response,
 };
@@ -131,7 +131,7 @@ impl AttemptError {
 }
 
 /// The endpoint that an attempt was sent to, once it is known.
-type AttemptEndpoint = RefCell<Option<UpstreamEndpoint>>;
+type AttemptEndpoint = RefCell<Option<Arc<Endpoint>>>;
 
 impl UpstreamRequest<'_> {
     /// Sends the request until it has a response or may not be retried. `failure` classifies a
@@ -146,7 +146,7 @@ impl UpstreamRequest<'_> {
             self.body.read_first_piece().await;
             self.check_request_body()?;
         }
-        let mut tried: Vec<UpstreamEndpoint> = Vec::new();
+        let mut tried: Vec<Arc<Endpoint>> = Vec::new();
         let mut number = 0;
         loop {
             let mut result = self.send_hedged(&mut tried).await;
@@ -184,7 +184,7 @@ impl UpstreamRequest<'_> {
     /// `hedge`.
     async fn send_hedged(
         &self,
-        tried: &mut Vec<UpstreamEndpoint>,
+        tried: &mut Vec<Arc<Endpoint>>,
     ) -> Result<Box<UpstreamResponse>, AttemptError> {
         let (one, two) = (AttemptEndpoint::default(), AttemptEndpoint::default());
         let before = tried.clone();
@@ -199,7 +199,7 @@ impl UpstreamRequest<'_> {
 
     async fn race_hedge(
         &self,
-        tried: &[UpstreamEndpoint],
+        tried: &[Arc<Endpoint>],
         (one, two): (&AttemptEndpoint, &AttemptEndpoint),
         after: Duration,
     ) -> Result<Box<UpstreamResponse>, AttemptError> {
@@ -229,7 +229,7 @@ impl UpstreamRequest<'_> {
     /// Makes one attempt, at most as long as `per_try_timeout`.
     async fn attempt_with_timeout(
         &self,
-        tried: &[UpstreamEndpoint],
+        tried: &[Arc<Endpoint>],
         at: &AttemptEndpoint,
     ) -> Result<Box<UpstreamResponse>, AttemptError> {
         let most = self.route.retry.as_ref().and_then(|retry| retry.per_try_timeout);
@@ -246,7 +246,7 @@ impl UpstreamRequest<'_> {
     /// closed by the service as the request was sent.
     async fn attempt(
         &self,
-        tried: &[UpstreamEndpoint],
+        tried: &[Arc<Endpoint>],
         at: &AttemptEndpoint,
     ) -> Result<Box<UpstreamResponse>, AttemptError> {
         self.operation.abandoned_outcome.set(Outcome::Cancelled);
@@ -311,7 +311,7 @@ impl UpstreamRequest<'_> {
 
     fn record_target(&self, conn: Option<&UpstreamConn>) {
         let cluster = Arc::clone(self.pool.cluster().name());
-        let endpoint = conn.map(|conn| Arc::clone(conn.lease().name()));
+        let endpoint = conn.map(|conn| Arc::clone(conn.lease().endpoint().name()));
         let version = if self.pool.is_http2() { Version::HTTP_2 } else { Version::HTTP_11 };
         let version = conn.map(|_| version);
         self.operation.attributes.target.set(Some(UpstreamTarget { cluster, endpoint, version }));
@@ -337,8 +337,8 @@ impl UpstreamRequest<'_> {
         let mut body = RequestBody::new(&self.body, Some(self.operation));
         body.set_throttle(self.throttle.map(crate::throttle::Throttle::new));
         let mut request = Request::from_parts(self.head.clone(), body);
-        let (http2, endpoint) = (self.pool.is_http2(), Rc::clone(conn.lease()));
-        set_target(&mut request, self.authority.as_ref(), endpoint.name(), http2);
+        let (http2, name) = (self.pool.is_http2(), conn.lease().endpoint().name());
+        set_target(&mut request, self.authority.as_ref(), name, http2);
         if let Some(limit) = conn.exceeded_head_limit(&request).await {
             return Err(AttemptError::HeadTooLarge(limit));
         }

@@ -105,7 +105,7 @@ impl AdmittedRequest {
         // No timeout while a slow service blocks the client.
         let waits =
             if http2 { replay.waiting_since() } else { connection.state.incomplete_since.get() };
-        let pause = connection.session.patience().message;
+        let pause = connection.session.timeouts().message;
         [
             pause.map(|it| (waits.unwrap_or(now) + it, RequestTimeout::Pause(it))),
             connection

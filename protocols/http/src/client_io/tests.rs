@@ -1,20 +1,15 @@
 use super::ClientIo;
-use crate::{
-    h1_validator::RequestLimits,
-    proxy::{Door, Phase, Timeouts, Way},
-};
+use crate::h1_validator::RequestLimits;
 use http::{HeaderValue, StatusCode, header};
 use hyper::rt::Write as _;
-use operation::{
-    ConnectionInfo, Decision, Gate, Operation, Rejection, Settlement, Ticket, Verdict, Violation,
-};
+use operation::{ConnectionInfo, Decision, Gate, Operation, Settlement, Ticket, Verdict};
+use session::testing::TestSession;
 use std::{
     future::poll_fn,
     io,
     net::Ipv4Addr,
     pin::Pin,
     rc::Rc,
-    task::Waker,
     time::{Duration, Instant},
 };
 use tokio::{
@@ -23,7 +18,7 @@ use tokio::{
     time,
 };
 
-/// Admits everything, without limits.
+/// Is never asked.
 struct Open;
 
 impl Gate for Open {
@@ -40,61 +35,14 @@ impl Gate for Open {
     }
 }
 
-impl Door for Open {
-    fn link(&self) -> ConnectionInfo {
-        let any = (Ipv4Addr::LOCALHOST, 1).into();
-        ConnectionInfo { peer: any, local: any }
-    }
-
-    fn patience(&self) -> Timeouts {
-        Timeouts::default()
-    }
-
-    fn nudges(&self) -> u64 {
-        0
-    }
-
-    fn wakes(&self, _: &Waker) {}
-
-    fn is_killed(&self) -> bool {
-        false
-    }
-
-    fn moved(&self, _: Way, _: usize, _: Instant) {}
-
-    fn phase(&self) -> Phase {
-        Phase::Working
-    }
-
-    fn violation(&self, _: Violation) {}
-
-    fn overloaded(&self) -> &'static str {
-        "overloaded"
-    }
-
-    fn refuse_unreadable(&self) -> Option<Rejection> {
-        None
-    }
-
-    fn is_paced(&self) -> bool {
-        false
-    }
-
-    fn most(&self, _: Way) -> usize {
-        usize::MAX
-    }
-
-    fn passed(&self, _: Way, _: usize, _: Instant) -> Option<Instant> {
-        None
-    }
-}
-
 /// A client's I/O, and the client.
 async fn connected() -> (ClientIo, TcpStream) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-    (ClientIo::new(accepted.unwrap().0, Rc::new(Open), RequestLimits::default()), client.unwrap())
+    let session = TestSession::new(Rc::new(Open), ConnectionInfo { peer: address, local: address });
+    let limits = RequestLimits::default();
+    (ClientIo::new(accepted.unwrap().0, Rc::new(session), limits), client.unwrap())
 }
 
 async fn write(client_io: &mut ClientIo, bytes: &[u8]) {

@@ -5,7 +5,6 @@ mod shop;
 use super::*;
 use crate::{
     body::Body,
-    proxy::Wish,
     request_body::{ReplayBody, RequestBody},
 };
 use http::Request;
@@ -38,7 +37,7 @@ fn plan(http2: bool) -> PoolPlan {
 }
 
 fn pool(shop: &Rc<Shop>, plan: PoolPlan) -> Rc<Pool> {
-    Pool::new(Rc::clone(shop) as Rc<dyn UpstreamCluster>, plan)
+    Pool::new(Rc::clone(shop) as Rc<dyn Connector>, plan)
 }
 
 async fn reach(pool: &Rc<Pool>) -> UpstreamConn {
@@ -205,7 +204,7 @@ fn a_failed_connect_wakes_waiting_requests() {
         shop.slow.set(false);
         shop.go.notify_waiters();
         for one in waiting {
-            assert_eq!(one.await.expect_err("nothing is there").message, "refused");
+            assert_eq!(one.await.expect_err("nothing is there").message, "`shop` has no endpoint");
         }
         // Later requests are not affected.
         shop.fails.set(false);
@@ -247,13 +246,13 @@ fn a_graceful_goaway_loses_no_stream() {
         waits(under_way.as_mut()).await;
         // It has arrived once a later request is answered.
         trip(&pool).await;
-        shop.counts.ends.notify_waiters();
+        shop.service.ends.notify_waiters();
         while shop.dials.get() < 2 {
             // One that crosses the GOAWAY is refused, and would be sent again.
             asks(&mut reach(&pool).await, "/").await;
         }
         assert_eq!(shop.open_connections(), 2, "it is waited for");
-        shop.counts.answers.notify_one();
+        shop.service.answers.notify_one();
         under_way.await;
         drop(held);
         pool.close_unwanted();
@@ -266,7 +265,7 @@ fn an_idle_connection_closed_by_the_service_is_not_used() {
     with(false, 0, async |shop| {
         let pool = pool(&shop, plan(false));
         trip(&pool).await;
-        shop.counts.ends.notify_waiters();
+        shop.service.ends.notify_waiters();
         becomes(|| {
             pool.close_unwanted();
             shop.open_connections() == 0
@@ -282,9 +281,11 @@ fn connections_to_close_when_idle_get_no_requests() {
     each(100, async |http2, shop| {
         let pool = pool(&shop, plan(http2));
         trip(&pool).await;
-        shop.counts.wish.set(Wish::Rest);
+        let name = Arc::clone(shop.endpoint().name());
+        shop.cluster().operator_drain(&name).unwrap();
         pool.close_unwanted();
         becomes(|| shop.open_connections() == 0).await;
+        shop.cluster().operator_return(&name).unwrap();
         trip(&pool).await;
         assert_eq!(shop.dials.get(), 2);
     });
@@ -311,10 +312,8 @@ fn connect_new_ignores_pooled_connections() {
     each(100, async |http2, shop| {
         let pool = pool(&shop, plan(http2));
         trip(&pool).await;
-        let mut conn = pool
-            .connect_new(None, shop.endpoint.clone(), &Cell::default())
-            .await
-            .expect("a connection");
+        let mut conn =
+            pool.connect_new(None, shop.endpoint(), &Cell::default()).await.expect("a connection");
         assert!(conn.is_new());
         ask(&mut conn, "/").await;
         pool.put(conn);

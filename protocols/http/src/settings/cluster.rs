@@ -1,5 +1,6 @@
 //! Settings under `http` of a cluster.
 
+use crate::pool::PoolPlan;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -43,6 +44,18 @@ impl ClusterSettings {
         match self.version {
             Some(Text(InRange(2))) => http::Version::HTTP_2,
             _ => http::Version::HTTP_11,
+        }
+    }
+
+    /// Protocol and limits of the connections; `http2` is the default of the version.
+    pub fn pool_plan(&self, http2: bool) -> PoolPlan {
+        PoolPlan {
+            http2: self.version.map_or(http2, |version| version.get() == 2),
+            max_requests: self.max_requests_per_connection.0.map_or(u64::MAX, |it| it.0 as u64),
+            max_streams: self.max_concurrent_streams.get(),
+            idle_timeout: self.idle_timeout.0,
+            max_idle: self.max_idle.get(),
+            max_head: usize::try_from(self.max_head.bytes()).unwrap_or(usize::MAX),
         }
     }
 }

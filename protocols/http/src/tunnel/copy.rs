@@ -1,8 +1,8 @@
 //! Copies bytes in both directions, and reports which side ended.
 
-use crate::proxy::Way;
 use bytes::Bytes;
 use operation::Close;
+use operation::Direction;
 use std::{
     cell::Cell,
     future::poll_fn,
@@ -44,22 +44,22 @@ struct SideError(Close);
 pub(super) async fn copy(
     client: TunnelSide<impl AsyncRead + Unpin, impl AsyncWrite + Unpin>,
     service: TunnelSide<impl AsyncRead + Unpin, impl AsyncWrite + Unpin>,
-    most: impl Fn(Way) -> usize,
-    count: impl Fn(Way, usize) -> Option<Instant>,
+    most: impl Fn(Direction) -> usize,
+    count: impl Fn(Direction, usize) -> Option<Instant>,
 ) -> Close {
     let (near, far) = (SideError(Close::ClientReset), SideError(Close::UpstreamReset));
     let refused = Cell::new(false);
     let up = pump(
         (client.buffered, client.from, near),
         (service.to, far, &refused),
-        || most(Way::Up),
-        |n| count(Way::Up, n),
+        || most(Direction::Up),
+        |n| count(Direction::Up, n),
     );
     let down = pump(
         (service.buffered, service.from, far),
         (client.to, near, &refused),
-        || most(Way::Down),
-        |n| count(Way::Down, n),
+        || most(Direction::Down),
+        |n| count(Direction::Down, n),
     );
     let (mut up, mut down) = (pin!(up), pin!(down));
     let (first, rest) = select! {

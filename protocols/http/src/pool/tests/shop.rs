@@ -1,10 +1,11 @@
 //! A cluster of one endpoint and its service, on the test's own thread.
 
 use crate::{
-    proxy::{
-        Connecting, Dialed, Lease, Unreachable, UpstreamCluster, UpstreamEndpoint, Whom, Wish,
-    },
+    pool::connector::{Connecting, Connector},
     upstream_conn::LocalExecutor,
+};
+use cluster::{
+    Cluster, ClusterPlan, ConnectError, ConnectOptions, Endpoint, EndpointPlan, PreconnectPool,
 };
 use http::{Request, Response};
 use http_body_util::Full;
@@ -14,16 +15,13 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use operation::{Close, Outcome, RejectReason};
 use std::{
-    any::Any,
     cell::Cell,
     convert::Infallible,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::Ipv4Addr,
     pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
-    time::Duration,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -31,12 +29,12 @@ use tokio::{
     sync::Notify,
     task::spawn_local,
 };
+use tollgate_metrics::Metrics;
+use values::Target;
 
-/// A cluster of one endpoint.
+/// A cluster of one endpoint, with connects that tests delay, fail and count.
 pub(super) struct Shop {
-    pub(super) name: Arc<str>,
-    pub(super) endpoint: UpstreamEndpoint,
-    pub(super) address: SocketAddr,
+    cluster: Rc<PreconnectPool>,
     /// Number of connection attempts.
     pub(super) dials: Cell<usize>,
     /// Whether connecting fails, and whether it waits for `go`.
@@ -44,80 +42,36 @@ pub(super) struct Shop {
     pub(super) slow: Cell<bool>,
     pub(super) go: Notify,
     pub(super) awaited: Cell<bool>,
-    pub(super) counts: Rc<Counts>,
+    pub(super) service: Rc<Service>,
 }
 
-pub(super) struct Counts {
-    /// Number of counted connections.
-    pub(super) open: Cell<usize>,
-    pub(super) wish: Cell<Wish>,
+pub(super) struct Service {
     /// The service ends its connections gracefully, and answers `/held`.
     pub(super) ends: Notify,
     pub(super) answers: Notify,
 }
 
-impl UpstreamCluster for Shop {
-    fn name(&self) -> &Arc<str> {
-        &self.name
+impl Connector for Shop {
+    fn cluster(&self) -> &Arc<Cluster> {
+        self.cluster.cluster()
     }
 
-    fn hash(&self, _: IpAddr) -> Option<u64> {
-        None
-    }
-
-    fn pick(&self, _: Option<u64>, tried: &[UpstreamEndpoint]) -> Option<UpstreamEndpoint> {
-        (!tried.contains(&self.endpoint)).then(|| self.endpoint.clone())
-    }
-
-    fn connect(self: Rc<Self>, _: Whom) -> Connecting {
+    fn connect(self: Rc<Self>, options: ConnectOptions) -> Connecting {
         Box::pin(async move {
             self.dials.set(self.dials.get() + 1);
             if self.slow.get() {
                 self.go.notified().await;
             }
             if self.fails.get() {
-                let (reason, close) = (RejectReason::NoEndpoint, Close::ConnectFailed);
-                return Err(Unreachable { reason, message: "refused".to_owned(), close });
+                let cluster = Arc::clone(self.cluster().name());
+                return Err(ConnectError::NoEndpoint { cluster, why: None });
             }
-            let stream = TcpStream::connect(self.address).await.unwrap();
-            self.counts.open.set(self.counts.open.get() + 1);
-            Ok(Dialed { stream, lease: Rc::new(Held(self)), queued: Duration::ZERO })
+            PreconnectPool::connect(&self.cluster, options).await
         })
     }
 
-    fn admit(&self) -> Result<Option<Box<dyn Any>>, String> {
-        Ok(None)
-    }
-
-    fn is_awaited(&self) -> bool {
+    fn has_waiters(&self) -> bool {
         self.awaited.get()
-    }
-}
-
-/// Counts a connection.
-struct Held(Rc<Shop>);
-
-impl Lease for Held {
-    fn endpoint(&self) -> &UpstreamEndpoint {
-        &self.0.endpoint
-    }
-
-    fn name(&self) -> &Arc<str> {
-        &self.0.name
-    }
-
-    fn began(&self) {}
-
-    fn ended(&self, _: Outcome, _: Duration) {}
-
-    fn wish(&self) -> Wish {
-        self.0.counts.wish.get()
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.0.counts.open.set(self.0.counts.open.get() - 1);
     }
 }
 
@@ -125,43 +79,43 @@ impl Shop {
     /// Starts one with this limit of streams per HTTP/2 connection.
     pub(super) async fn open(http2: bool, streams: u32) -> Rc<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let counts = Rc::new(Counts {
-            open: Cell::new(0),
-            wish: Cell::new(Wish::Stay),
-            ends: Notify::new(),
-            answers: Notify::new(),
-        });
-        let (address, kept) = (listener.local_addr().unwrap(), Rc::clone(&counts));
+        let service = Rc::new(Service { ends: Notify::new(), answers: Notify::new() });
+        let (address, kept) = (listener.local_addr().unwrap(), Rc::clone(&service));
         spawn_local(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 spawn_local(serve(TokioIo::new(stream), http2, streams, Rc::clone(&kept)));
             }
         });
+        let target = Target::Host(address.ip().to_string(), address.port());
+        let plan = ClusterPlan::new("shop", vec![EndpointPlan::new(target)]);
         Rc::new(Self {
-            name: "shop".into(),
-            endpoint: UpstreamEndpoint(Arc::new(1_u8)),
-            address,
+            cluster: PreconnectPool::start(Cluster::new(Arc::new(plan), &Metrics::new())),
             dials: Cell::new(0),
             fails: Cell::new(false),
             slow: Cell::new(false),
             go: Notify::new(),
             awaited: Cell::new(false),
-            counts,
+            service,
         })
     }
 
+    /// The only endpoint.
+    pub(super) fn endpoint(&self) -> Arc<Endpoint> {
+        self.cluster().endpoints().remove(0)
+    }
+
     pub(super) fn open_connections(&self) -> usize {
-        self.counts.open.get()
+        self.endpoint().active_connections()
     }
 }
 
-async fn serve(io: TokioIo<TcpStream>, http2: bool, streams: u32, counts: Rc<Counts>) {
-    let kept = Rc::clone(&counts);
+async fn serve(io: TokioIo<TcpStream>, http2: bool, streams: u32, shop: Rc<Service>) {
+    let kept = Rc::clone(&shop);
     let service = service_fn(move |request: Request<Incoming>| {
-        let counts = Rc::clone(&kept);
+        let shop = Rc::clone(&kept);
         async move {
             if request.uri().path() == "/held" {
-                counts.answers.notified().await;
+                shop.answers.notified().await;
             }
             Ok::<_, Infallible>(Response::new(Full::new(bytes::Bytes::from_static(b"ok"))))
         }
@@ -170,10 +124,10 @@ async fn serve(io: TokioIo<TcpStream>, http2: bool, streams: u32, counts: Rc<Cou
     if http2 {
         let mut builder = http2::Builder::new(LocalExecutor);
         let connection = builder.max_concurrent_streams(streams).serve_connection(io, service);
-        until_told(connection, &counts.ends, http2::Connection::graceful_shutdown).await;
+        until_told(connection, &shop.ends, http2::Connection::graceful_shutdown).await;
     } else {
         let connection = http1::Builder::new().serve_connection(io, service);
-        until_told(connection, &counts.ends, http1::Connection::graceful_shutdown).await;
+        until_told(connection, &shop.ends, http1::Connection::graceful_shutdown).await;
     }
 }
 

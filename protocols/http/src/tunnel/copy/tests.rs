@@ -1,7 +1,6 @@
 use super::{READ_SIZE, TunnelSide, copy};
-use crate::proxy::Way;
 use bytes::Bytes;
-use operation::Close;
+use operation::{Close, Direction};
 use std::{
     cell::Cell,
     io,
@@ -81,7 +80,7 @@ async fn bytes_pass_both_ways_after_those_already_read() {
     let ((client, mut near), (service, mut far)) = (side("one, "), side("eins, "));
     let (up, down) = (Cell::new(0), Cell::new(0));
     let count = |way, n| {
-        let all = if way == Way::Up { &up } else { &down };
+        let all = if way == Direction::Up { &up } else { &down };
         all.set(all.get() + n);
         None
     };
