@@ -4,6 +4,7 @@
 use metrics::{Counter, CounterFn};
 use process::log_file::{self, Log, Sink};
 use std::{
+    env,
     io::{self, IsTerminal, Write},
     path::Path,
     sync::{
@@ -22,8 +23,29 @@ static LOST: OnceLock<Counter> = OnceLock::new();
 /// Lines that were lost before there was a counter.
 static LOST_BEFORE: AtomicU64 = AtomicU64::new(0);
 
+/// The crates of the workspace. The target of a message begins with the name of its crate.
+const CRATES: [&str; 16] = [
+    "cluster",
+    "config",
+    "demo",
+    "grpc",
+    "mongo",
+    "operation",
+    "policy",
+    "process",
+    "protocols",
+    "relay",
+    "session",
+    "tcp",
+    "tollgate",
+    "tollgate_http",
+    "tollgate_metrics",
+    "values",
+];
+
 /// Logs to stderr from now on: JSON lines, or text where a person watches. `TOLLGATE_LOG` sets what
-/// is logged, and `default` otherwise. Only the first call of a process takes effect.
+/// is logged, and `default` otherwise; `tollgate` in it is every crate of the workspace. Only the
+/// first call of a process takes effect.
 ///
 /// # Errors
 /// When the log's thread can't be started.
@@ -34,8 +56,9 @@ pub fn begin(default: &str) -> io::Result<()> {
     if LOG.set(Mutex::new(log)).is_err() {
         return Ok(());
     }
-    let filter =
-        EnvFilter::try_from_env("TOLLGATE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let configured = env::var("TOLLGATE_LOG").ok();
+    let configured = configured.and_then(|text| EnvFilter::try_new(directives(&text)).ok());
+    let filter = configured.unwrap_or_else(|| EnvFilter::new(directives(default)));
     let lines = tracing_subscriber::fmt().with_env_filter(filter);
     let lines = lines.with_writer(move || Line(sink.clone()));
     let _ = if io::stderr().is_terminal() {
@@ -44,6 +67,18 @@ pub fn begin(default: &str) -> io::Result<()> {
         lines.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
     };
     Ok(())
+}
+
+/// The directives of a filter, with one for each crate in place of one for `tollgate`.
+fn directives(text: &str) -> String {
+    let directives = text.split(',').map(|directive| {
+        let level = directive.trim().strip_prefix("tollgate");
+        match level.filter(|level| level.is_empty() || level.starts_with('=')) {
+            Some(level) => CRATES.map(|name| format!("{name}{level}")).join(","),
+            None => directive.to_owned(),
+        }
+    });
+    directives.collect::<Vec<_>>().join(",")
 }
 
 /// Counts the lines that are lost, those so far too. The first counter stays.
@@ -98,4 +133,34 @@ impl CounterFn for Lost {
     }
 
     fn absolute(&self, _: u64) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn tollgate_is_every_crate_of_the_workspace() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let folders = ["crates", "protocols"].map(|folder| fs::read_dir(root.join(folder)));
+        for entry in folders.into_iter().flat_map(Result::unwrap) {
+            let manifest = fs::read_to_string(entry.unwrap().path().join("Cargo.toml")).unwrap();
+            let name = manifest.lines().find_map(|line| line.strip_prefix("name = ")).unwrap();
+            let name = name.trim_matches('"').replace('-', "_");
+            assert!(CRATES.contains(&&*name), "{name} is not in `CRATES`");
+        }
+        let filter = directives("warn,tollgate=debug");
+        assert!(filter.starts_with("warn,cluster=debug,"), "{filter}");
+        assert!(filter.contains(",tollgate=debug,tollgate_http=debug,"), "{filter}");
+        assert!(EnvFilter::try_new(&filter).is_ok());
+        assert!(directives("tollgate").contains(",process,"));
+    }
+
+    #[test]
+    fn other_directives_stay_as_they_are() {
+        for text in ["info", "tollgate::proxy=debug", "cluster=trace,hyper=off"] {
+            assert_eq!(directives(text), text);
+        }
+    }
 }
