@@ -1,0 +1,119 @@
+//! `tollgate top` and `tollgate demo`, which show the same table.
+
+use crate::{
+    failed,
+    support::{
+        self,
+        client::RawClient,
+        scripted::Scripted,
+        tollgate::{Tollgate, output_of},
+    },
+};
+use bson::doc;
+use std::{
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+};
+
+#[test]
+fn the_demonstration_shows_a_table_of_every_protocol_and_ends() {
+    let demo = output_of(&["demo", "--duration", "2s"]);
+    assert_eq!(demo.code, Some(0), "{demo:?}");
+    // A row of each: MongoDB's commands, HTTP's methods by route, gRPC's methods.
+    let rows = [
+        ("find", "shop.orders"),
+        ("GET", "cart"),
+        ("GET", "rest"),
+        ("shop.Prices/Quote", "default"),
+    ];
+    for (operation, resource) in rows {
+        let row = |line: &str| line.split_whitespace().take(2).eq([operation, resource]);
+        assert!(demo.out.lines().any(row), "no {operation} {resource}: {}", demo.out);
+    }
+    assert!(demo.out.contains("http://127.0.0.1:"), "{}", demo.out);
+}
+
+#[test]
+fn top_shows_one_table_of_a_running_proxy() {
+    let server = Scripted::agreeing();
+    let tollgate = Tollgate::mongo(server.address());
+    let mut client = RawClient::connect(tollgate.listener("db"));
+    let enough = AtomicBool::new(false);
+    let top = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !enough.load(Relaxed) {
+                client.command(7, &doc! { "find": "orders", "$db": "shop" });
+            }
+        });
+        let admin = tollgate.admin().to_string();
+        let top = output_of(&["top", &admin, "--once", "--interval", "300ms"]);
+        enough.store(true, Relaxed);
+        top
+    });
+    assert_eq!(top.code, Some(0), "{top:?}");
+    let row = top.out.lines().find(|line| line.contains("shop.orders"));
+    assert!(row.is_some_and(|row| row.contains("find")), "{}", top.out);
+}
+
+#[test]
+fn top_shows_call_sites_in_the_order_that_was_asked_for() {
+    let server = Scripted::agreeing();
+    let tollgate = Tollgate::mongo(server.address());
+    let mut client = RawClient::connect(tollgate.listener("db"));
+    let enough = AtomicBool::new(false);
+    let top = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !enough.load(Relaxed) {
+                for site in ["b.twice", "a.once", "b.twice"] {
+                    let comment = format!("{{\"callingFunction\":\"{site}\"}}");
+                    client
+                        .command(7, &doc! { "find": "orders", "comment": comment, "$db": "shop" });
+                }
+            }
+        });
+        let admin = tollgate.admin().to_string();
+        let interval = ["--once", "--interval", "300ms"];
+        let top =
+            output_of(&[&["top", &admin, "--callsites", "--sort", "ops"][..], &interval].concat());
+        enough.store(true, Relaxed);
+        top
+    });
+    assert_eq!(top.code, Some(0), "{top:?}");
+    let named = |name: &str| top.out.lines().position(|line| line.starts_with(name));
+    let (twice, once) = (named("b.twice"), named("a.once"));
+    assert!(twice.is_some() && twice < once, "{}", top.out);
+    failed(&output_of(&["top", "--sort", "size"]), 2, &["size", "p99"]);
+}
+
+#[test]
+fn top_tells_of_a_cluster_that_is_not_whole() {
+    let nobody = support::free_address();
+    let tollgate = Tollgate::start(&format!(
+        "listeners:\n  web: {{ address: \"127.0.0.1:0\", protocol: http, cluster: shop }}\n\
+         clusters:\n  shop: {{ endpoints: [\"{nobody}\"], health_check: {{ interval: 100ms, \
+         unhealthy_threshold: 1 }} }}\n"
+    ));
+    tollgate.wait_for_metric("tollgate_endpoint_up", &[("cluster", "shop")], 0.0);
+    let admin = tollgate.admin().to_string();
+    let top = output_of(&["top", &admin, "--once", "--interval", "100ms"]);
+    let line = format!("shop: 0 of 1 in use, {nobody} unhealthy");
+    assert!(top.out.contains(&line), "{}", top.out);
+}
+
+#[test]
+fn the_admin_interface_of_the_demonstration_is_where_it_was_asked_for() {
+    let admin = support::free_address().to_string();
+    let demo = output_of(&["demo", "--duration", "1s", "--admin", &admin]);
+    assert_eq!(demo.code, Some(0), "{demo:?}");
+    assert!(demo.out.contains(&format!("http://{admin}/")), "{}", demo.out);
+    failed(&output_of(&["demo", "--admin", "nowhere"]), 1, &["nowhere"]);
+}
+
+#[test]
+fn top_of_nothing_says_where_it_looked() {
+    let nowhere = support::free_address().to_string();
+    failed(&output_of(&["top", &nowhere, "--once"]), 1, &[&nowhere, "refused"]);
+    // Without a terminal there is no user to react to it.
+    failed(&output_of(&["top", &nowhere]), 1, &[&nowhere, "refused"]);
+    failed(&output_of(&["top", "--once", "localhost"]), 1, &["HOST:PORT", "`localhost:9901`"]);
+}
