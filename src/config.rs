@@ -91,7 +91,7 @@ pub fn for_proxy(
     admin: Option<&str>,
 ) -> Result<Plan, Diagnostics> {
     let (address, cluster) = (("address", Node::text(listen)), ("cluster", Node::text("upstream")));
-    let settings = crate::protocols::find(protocol).and_then(|it| it.without_file("upstream"));
+    let settings = protocols::find(protocol).and_then(|it| it.without_file("upstream"));
     let listener = match settings {
         Some(settings) => {
             let settings = Node::map([(protocol, settings)]);

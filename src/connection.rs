@@ -8,7 +8,6 @@ use crate::{
     config::plan::UpstreamConnectMode,
     gate::ConnectVerdict,
     listener::{ConnectionSlot, Upstreams, WorkerListener},
-    protocols,
     worker::Worker,
 };
 pub use client_session::ClientSession;

@@ -18,7 +18,6 @@ pub mod handover;
 pub mod listener;
 pub mod own_log;
 pub mod policy;
-pub mod protocols;
 pub mod proxy;
 pub mod threads;
 pub mod top;

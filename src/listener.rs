@@ -7,13 +7,14 @@
 mod accept;
 mod budget;
 
-use crate::{config::plan::ListenerPlan, gate::Gate, policy, protocols::Server, worker::Message};
+use crate::{config::plan::ListenerPlan, gate::Gate, policy, worker::Message};
 pub use accept::{ListenSocket, accept, bind, prepare};
 pub use budget::ConnectionBudget;
 use cluster::{ConnectError, PreconnectPool};
 use foldhash::HashMap;
 use metrics::{Counter, Gauge};
 use operation::{Close, RejectReason, Violation};
+use protocols::Server;
 use rustix::process::{Resource, getrlimit};
 use session::HeldBytesBudget;
 use std::{
@@ -340,7 +341,7 @@ mod tests {
 
     fn listener(workers: usize, max_connections: usize) -> Arc<Listener> {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let protocol = crate::protocols::plain("tcp").unwrap();
+        let protocol = protocols::plain("tcp").unwrap();
         let plan = ListenerPlan {
             max_connections,
             ..ListenerPlan::new("test", address, protocol, "test")

@@ -16,7 +16,6 @@ use crate::{
     own_log,
     policy::series::CardinalityLimit,
     policy::{Live, PolicyEnv, access_log::LineBuffer},
-    protocols::Pools,
     threads::{Started, Threads},
     worker::{self, Message, Sessions, Worker},
 };
@@ -27,6 +26,7 @@ use process::{
     log_file::{self, Log, Sink},
     panics::{self, Panic, caught},
 };
+use protocols::Pools;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     collections::BTreeMap,

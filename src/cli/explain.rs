@@ -12,9 +12,9 @@ use crate::{
         attributes::{is_late, is_matchable, normalize},
         matching::{Explanation, KnownFields, Mismatch},
     },
-    protocols::{self, DryRequest, DryRunReport, ProtocolEntry},
 };
 use operation::{AttributeValue, Attributes, OTHER_RESOURCES, Operation, Protocol};
+use protocols::{DryRequest, DryRunReport, ProtocolEntry};
 use serde_json::{Value, json};
 use std::{borrow::Cow, fmt::Write, net::IpAddr};
 

@@ -19,13 +19,11 @@ use super::{
     scope::{ListenerScope, Scope},
 };
 use crate::policy::access_log::AccessLogPlan;
-use crate::protocols::{
-    self, ListenerProtocol, Pooling, ProtocolSettings, UncheckedProbe, UnfitCluster,
-};
 use ::cluster::ClusterPlan;
 pub(crate) use endpoints::{Listed, endpoints};
 use health::slow_start;
 pub(crate) use policies::Policies;
+use protocols::{ListenerProtocol, Pooling, ProtocolSettings, UncheckedProbe, UnfitCluster};
 use session::Timeouts;
 use std::{
     collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration,

@@ -6,7 +6,8 @@ mod cluster;
 mod endpoint;
 
 use super::plan::{OnViolation, UpstreamConnectMode};
-use crate::{policy::PolicySettings, protocols::ProtocolConfig};
+use crate::policy::PolicySettings;
+use protocols::ProtocolConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::{net::SocketAddr, time::Duration};

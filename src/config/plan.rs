@@ -2,12 +2,10 @@
 
 mod admin;
 
-use crate::{
-    policy::{Rule, access_log::AccessLogPlan},
-    protocols::{ListenerProtocol, Pooling},
-};
+use crate::policy::{Rule, access_log::AccessLogPlan};
 pub use admin::{AdminPlan, ControlAddress};
 use cluster::ClusterPlan;
+use protocols::{ListenerProtocol, Pooling};
 use session::Timeouts;
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 

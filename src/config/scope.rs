@@ -1,7 +1,7 @@
 //! The scope of policies: listeners, their protocols, and the attributes of all protocols.
 
 use super::plan::Plan;
-use crate::{policy::attributes::AttributeNames, protocols};
+use crate::policy::attributes::AttributeNames;
 use operation::Protocol;
 use std::sync::Arc;
 

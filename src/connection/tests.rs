@@ -6,11 +6,11 @@ use crate::{
     listener::{self, ConnectionBudget, Dispatcher, ListenSocket, Listener, WorkerListener},
     policy::series::{CardinalityLimit, SeriesKey},
     policy::{Decision, SeriesPolicy, Settled, WorkerPolicy},
-    protocols::{self, ListenerProtocol},
     worker::{self, Message, Worker},
 };
 use cluster::{Cluster, ClusterPlan, EndpointPlan, PreconnectPool};
 use operation::{Operation, RejectReason, Rejection};
+use protocols::ListenerProtocol;
 use session::Timeouts;
 use std::{
     cell::Cell,

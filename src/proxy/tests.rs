@@ -1,5 +1,4 @@
 use super::*;
-use crate::protocols;
 use crate::{config::plan::ListenerPlan, policy::access_log::AccessLogPlan};
 use cluster::{ClusterPlan, EndpointPlan, HealthCheckPlan};
 use session::Timeouts;
@@ -111,7 +110,7 @@ fn an_endpoint_whose_checks_fail_is_a_line_in_the_event_log() {
         interval: Duration::from_secs(60),
         timeout: Duration::from_secs(20),
         edge_interval: Duration::from_secs(60),
-        ..HealthCheckPlan::new(std::sync::Arc::new(crate::protocols::ProbePlan::default()))
+        ..HealthCheckPlan::new(std::sync::Arc::new(protocols::ProbePlan::default()))
     });
     let endpoints = plan.clusters[0].endpoints.clone();
     plan.clusters =

@@ -7,7 +7,6 @@ use crate::{
     listener::{ConnectionBudget, Dispatcher, Listener},
     policy::series::{CardinalityLimit, SeriesKey},
     policy::{Decision, SeriesPolicy, Settled, WorkerPolicy},
-    protocols,
 };
 use cluster::{Cluster, ClusterPlan, EndpointPlan, PreconnectPool};
 use operation::Operation;

@@ -13,8 +13,19 @@ const PROTOCOLS: [&str; 3] = ["mongo", "http", "grpc"];
 /// spoken to stands under a key, and the key has a name.
 const KEY: (&str, &str) = ("src/config/file/cluster.rs", "#[serde(rename = \"http\")]");
 
+/// The only file outside a protocol's own crate that names the crate.
+const REGISTRY: &str = "crates/protocols/src/registry.rs";
+
+/// More files that name one. The crate of HTTP also has the server that every dialect runs on, and
+/// the demo's service frames its messages as gRPC's crate does.
+const ALSO_NAMED: [(&str, &str); 3] = [
+    ("tollgate-http", "crates/protocols/src/server.rs"),
+    ("tollgate-http", "crates/protocols/src/terminated.rs"),
+    ("grpc", "crates/demo/src/rpc.rs"),
+];
+
 /// The crates of the workspace, lowest first: a crate depends only on crates before it.
-const CRATES: [&str; 13] = [
+const CRATES: [&str; 14] = [
     "operation",
     "values",
     "tollgate-metrics",
@@ -26,16 +37,16 @@ const CRATES: [&str; 13] = [
     "mongo",
     "tollgate-http",
     "grpc",
+    "protocols",
     "demo",
     "tollgate",
 ];
 
 /// The modules of `src/`, lowest first: a module uses only modules before it.
-const MODULES: [&str; 15] = [
+const MODULES: [&str; 14] = [
     "policy",
     "gate",
     "config",
-    "protocols",
     "handover",
     "threads",
     "worker",
@@ -50,8 +61,7 @@ const MODULES: [&str; 15] = [
 ];
 
 /// The uses that still point upwards. An entry whose use is gone must be deleted; none is added.
-const UPWARDS: [(&str, &str); 5] = [
-    ("config", "protocols"),
+const UPWARDS: [(&str, &str); 4] = [
     ("connection", "listener"),
     ("threads", "worker"),
     ("worker", "connection"),
@@ -148,6 +158,29 @@ fn a_protocol_depends_on_operation_and_on_no_other_protocol() {
             assert!(server || !IO.contains(&depends), "{protocol} does I/O through {depends}");
             assert_ne!(depends, "tollgate", "{protocol} depends on the proxy");
         }
+    }
+}
+
+/// Whether a line of code names this crate.
+fn names_crate(line: &str, package: &str) -> bool {
+    let path = format!("{}::", package.replace('-', "_"));
+    let mut found = line.match_indices(&path);
+    // `tokio::net::tcp::…` is not the crate `tcp`.
+    found
+        .any(|(at, _)| !line[..at].ends_with(|c: char| c == ':' || c == '_' || c.is_alphanumeric()))
+}
+
+#[test]
+fn a_protocol_is_named_in_one_file_outside_its_crate() {
+    let files = production_sources(&["src", "crates"]);
+    for package in protocols().iter().map(|it| package(it)).filter(|it| *it != "operation") {
+        let named =
+            |path: &&PathBuf| code(&read(path)).into_iter().any(|line| names_crate(line, package));
+        let found: Vec<String> = files.iter().filter(named).map(|path| shown(path)).collect();
+        let also = ALSO_NAMED.iter().filter(|(name, _)| *name == package);
+        let mut expected: Vec<&str> = also.map(|(_, path)| *path).chain([REGISTRY]).collect();
+        expected.sort_unstable();
+        assert_eq!(found, expected, "{package}");
     }
 }
 

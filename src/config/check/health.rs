@@ -1,12 +1,12 @@
 //! Checks of health checks, outlier detection and slow start.
 
 use super::{Check, MINUTE, SECOND, given, number, or};
-use crate::config::keyword::InitialHealth;
-use crate::{
-    config::file::{FailurePercentage, HealthCheck, OutlierDetection, SlowStart, SuccessRate},
-    protocols::{Pooling, ProbePlan, UncheckedProbe},
+use crate::config::file::{
+    FailurePercentage, HealthCheck, OutlierDetection, SlowStart, SuccessRate,
 };
+use crate::config::keyword::InitialHealth;
 use cluster::{HealthCheckPlan, OutlierPlan, ProbeConfig, RateDetector, SlowStartPlan};
+use protocols::{Pooling, ProbePlan, UncheckedProbe};
 use std::{sync::Arc, time::Duration};
 use values::{Count, Factor, OrOff, duration_text};
 use values::{

@@ -8,7 +8,6 @@ use crate::{
         matching::{Applicability, KnownFields, Match, MatchSetting, is_glob},
         rule::PolicyConfig,
     },
-    protocols,
 };
 use operation::Protocol;
 use values::Diagnostic;

@@ -1,7 +1,7 @@
 //! Checks of the valid rest of a protocol's settings, so that one run finds all diagnostics.
 
 use super::Check;
-use crate::protocols::ProtocolSettings;
+use protocols::ProtocolSettings;
 use values::{Node, Span, Value, spanned::Spanned};
 
 impl Check<'_> {

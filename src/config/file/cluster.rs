@@ -2,8 +2,8 @@
 
 use super::EndpointConfig;
 use crate::config::keyword::{InitialHealth, OnPanic};
-use crate::protocols::{ConfiguredProbe, Pooling};
 use cluster::{LbPolicy, SessionFailures};
+use protocols::{ConfiguredProbe, Pooling};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::time::Duration;

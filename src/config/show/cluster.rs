@@ -1,11 +1,11 @@
 //! A cluster, in the shape of the config.
 
 use super::or_off;
-use crate::protocols::Pooling;
 use cluster::{
     BreakerPlan, ClusterPlan, EndpointPlan, HashPlan, HealthCheckPlan, KeepalivePlan, LbPolicy,
     OutlierPlan, RateDetector, SlowStartPlan,
 };
+use protocols::Pooling;
 use serde_json::{Map, Value, json};
 use values::Target;
 use values::duration_text;

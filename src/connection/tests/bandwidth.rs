@@ -8,10 +8,10 @@ use crate::{
     config::plan::ListenerPlan,
     policy::series::SeriesKey,
     policy::{ConnectDecision, ConnectionPermit, SeriesPolicy, WorkerPolicy},
-    protocols::{self, ListenerProtocol},
     worker::Message,
 };
 use operation::{ByteBucket, ConnectionInfo, Direction, RejectMode, RejectReason, Rejection};
+use protocols::ListenerProtocol;
 use session::Timeouts;
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 use tcp::Tcp;

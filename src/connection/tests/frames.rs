@@ -9,7 +9,6 @@ use crate::{
     listener::WorkerListener,
     policy::series::SeriesKey,
     policy::{Decision, SeriesPolicy, Settled, WorkerPolicy},
-    protocols,
     worker::Worker,
 };
 use bytes::BytesMut;

@@ -10,7 +10,6 @@ use crate::{
     listener::WorkerListener,
     policy::series::CardinalityLimit,
     policy::{Live, PolicyEnv},
-    protocols,
 };
 use bytes::BytesMut;
 use cluster::Cluster;

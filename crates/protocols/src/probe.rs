@@ -27,13 +27,13 @@ impl ProbePlan {
 
     /// The end of each answer is known, so that a connection can be used for the next check.
     #[must_use]
-    pub fn reusing_connections(self) -> Self {
+    pub(crate) fn reusing_connections(self) -> Self {
         Self { reuses_connections: true, ..self }
     }
 
     /// Whether only the primary of a replica set is healthy.
     #[must_use]
-    pub fn of_the_primary(self, wants_the_primary: bool) -> Self {
+    pub(crate) fn of_the_primary(self, wants_the_primary: bool) -> Self {
         Self { wants_the_primary, ..self }
     }
 

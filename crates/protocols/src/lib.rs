@@ -1,5 +1,8 @@
 //! Protocols: what the proxy asks of one, and the registry of those that there are.
 //!
+//! The crate knows neither the config's file nor policies, workers or listeners: what serves a
+//! client's connection gets a `session::Session`.
+//!
 //! | modules | what they are |
 //! |---|---|
 //! | `registry` | one row for each protocol; only this file names a protocol's crate |
@@ -25,7 +28,7 @@ pub use probe::ProbePlan;
 pub use registry::PROTOCOLS;
 pub use server::{Pooling, Pools, Server, host, refuse};
 use std::{future::Future, pin::Pin, sync::Arc};
-pub use tollgate_http::{UnfitCluster, dry_run::DryRunReport};
+pub use terminated::{DryRunReport, UnfitCluster};
 use values::Diagnostic;
 pub use written::{ConfiguredProbe, NAMES, ProtocolConfig};
 

@@ -1,7 +1,7 @@
 //! Protocols over HTTP: a server terminates the client's connection and the upstream one.
 
 use super::{
-    DryRunReport, Pooling, Pools, Server, Serving, UnfitCluster,
+    Pooling, Pools, Server, Serving,
     entry::{DryRequest, ListenerProtocol, ProtocolSettings, UncheckedProbe},
     row::{ProtocolParts, below, to_json},
     server,
@@ -14,6 +14,7 @@ use session::Session;
 use std::{collections::BTreeMap, fmt, future::Future, pin::Pin, rc::Rc, sync::Arc};
 use tokio::net::TcpStream;
 use tollgate_http::{Dialect, RouteSettings, Routes, ServerPlan, dry_run};
+pub use tollgate_http::{UnfitCluster, dry_run::DryRunReport};
 use values::Diagnostic;
 
 /// What the registry needs of a protocol over HTTP.
