@@ -9,7 +9,6 @@ mod check;
 mod decode;
 mod file;
 mod hints;
-mod keyword;
 mod listener_loop;
 mod report;
 mod scope;

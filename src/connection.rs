@@ -118,7 +118,7 @@ async fn open(
         Upstreams::Cluster(preconnects) => preconnects,
         Upstreams::Server(server) => return Ok(protocols::host(server, session, client)),
     };
-    if listener.plan().upstream_connect_mode == UpstreamConnectMode::OnClientData {
+    if listener.plan().upstream_connect_mode != Some(UpstreamConnectMode::Immediate) {
         first_byte::wait_for_first_byte(&client, &*session).await?;
     }
     let connecting = preconnects.connect(session.hash(preconnects.cluster()));

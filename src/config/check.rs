@@ -202,15 +202,14 @@ impl Check<'_> {
         ListenerPlan { tcp_user_timeout, timeouts, ..plan }
     }
 
-    /// When a listener connects to its upstream: with the client's first byte, unless the service
-    /// may speak first.
+    /// When a listener connects to its upstream, if the service may speak first.
     fn connect_mode(
         &mut self,
         protocol: &dyn ListenerProtocol,
         written: Opt<UpstreamConnectMode>,
-    ) -> UpstreamConnectMode {
+    ) -> Option<UpstreamConnectMode> {
         if !protocol.client_speaks_first() {
-            return or(written, UpstreamConnectMode::Immediate);
+            return Some(or(written, UpstreamConnectMode::Immediate));
         }
         if let Some(Spanned { at, .. }) = written {
             let message =
@@ -218,7 +217,7 @@ impl Check<'_> {
             let hint = "leave it out: its clients send the first byte, and it is waited for";
             self.report.add(at, message, hint);
         }
-        UpstreamConnectMode::OnClientData
+        None
     }
 
     /// The span of a path in a listener's protocol.

@@ -2,70 +2,92 @@
 
 mod admin;
 
+use super::show;
 use crate::policy::{Rule, access_log::AccessLogPlan};
 pub use admin::{AdminPlan, ControlAddress};
 use cluster::ClusterPlan;
 use protocols::{ListenerProtocol, Pooling};
+use serde::Serialize;
 use session::Timeouts;
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use values::{Keyword, shown, shown_size};
 
-/// A whole proxy.
-#[derive(Debug)]
+/// A whole proxy. It is serialized as in a config, with all defaults and without secrets.
+#[derive(Debug, Serialize)]
 pub struct Plan {
     /// The admin interface; `None` switches it off.
+    #[serde(serialize_with = "show::admin")]
     pub admin: Option<AdminPlan>,
     /// The number of worker threads.
     pub workers: usize,
     /// The most client connections at a time, over all listeners.
     pub max_connections: usize,
     /// How long connections are still accepted after a drain was requested; `None`: not at all.
+    #[serde(rename = "drain", serialize_with = "show::drain")]
     pub drain_wait: Option<Duration>,
     /// How long a drain waits for operations to end.
+    #[serde(serialize_with = "shown")]
     pub drain_timeout: Duration,
     /// The most series (operation × resource) of a listener; the rest share `other`.
     pub max_series: usize,
     /// The proxy's zone.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub zone: Option<Arc<str>>,
     /// Where clients connect.
+    #[serde(serialize_with = "show::listeners")]
     pub listeners: Vec<Arc<ListenerPlan>>,
     /// Where operations go.
+    #[serde(skip)]
     pub clusters: Vec<Arc<ClusterPlan>>,
     /// How connections to each cluster are pooled, if operations share them.
+    #[serde(skip)]
     pub pooling: BTreeMap<Arc<str>, Pooling>,
     /// The policies, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "show::policies")]
     pub policies: Vec<Arc<Rule>>,
     /// Where operations are logged; `None` switches it off.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub access_log: Option<AccessLogPlan>,
     /// The file for endpoint events; `None` switches it off.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "show::event_log")]
     pub event_log: Option<PathBuf>,
 }
 
 /// An address where clients connect.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub struct ListenerPlan {
     /// Its name in logs and metrics.
+    #[serde(skip)]
     pub name: Arc<str>,
     /// The address to listen on. With port 0 the kernel picks.
     pub address: SocketAddr,
     /// The protocol of its clients.
+    #[serde(serialize_with = "show::protocol")]
     pub protocol: Arc<dyn ListenerProtocol>,
     /// The name of the cluster for its operations, unless the protocol selects another; `None` if
     /// the protocol selects all.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<Arc<str>>,
     /// The most connections at a time.
     pub max_connections: usize,
     /// How many connections are reserved for it, at most `max_connections`; the sum over all
     /// listeners is at most the proxy's `max_connections`.
     pub reserved_connections: usize,
-    /// When the upstream of a connection is connected.
-    pub upstream_connect_mode: UpstreamConnectMode,
+    /// When the upstream of a connection is connected; `None`: with the client's first byte, because
+    /// the protocol's clients always speak first.
+    #[serde(serialize_with = "shown", skip_serializing_if = "Option::is_none")]
+    pub upstream_connect_mode: Option<UpstreamConnectMode>,
     /// The time limits of its connections.
+    #[serde(flatten)]
     pub timeouts: Timeouts,
     /// How long bytes sent to a client may stay unacknowledged; `None` leaves that to the system.
+    #[serde(serialize_with = "shown")]
     pub tcp_user_timeout: Option<Duration>,
     /// The most bytes of requests held, over all its connections, until policies can decide.
+    #[serde(serialize_with = "shown_size")]
     pub max_held_bytes: usize,
     /// What to do when bytes can no longer be parsed.
+    #[serde(serialize_with = "shown")]
     pub on_violation: OnViolation,
 }
 
@@ -96,7 +118,7 @@ impl ListenerPlan {
             cluster: Some(cluster.into()),
             max_connections: 10_000,
             reserved_connections: 0,
-            upstream_connect_mode: UpstreamConnectMode::Immediate,
+            upstream_connect_mode: Some(UpstreamConnectMode::Immediate),
             timeouts: Timeouts {
                 idle: Some(60 * MINUTE),
                 max_duration: None,
@@ -129,4 +151,17 @@ pub enum OnViolation {
     Pass,
     /// Close it.
     Close,
+}
+
+impl Keyword for UpstreamConnectMode {
+    const EXPECTED: &str = "`immediate` or `on_client_data`";
+    const WORDS: &[(&str, Self)] = &[
+        ("immediate", UpstreamConnectMode::Immediate),
+        ("on_client_data", UpstreamConnectMode::OnClientData),
+    ];
+}
+
+impl Keyword for OnViolation {
+    const EXPECTED: &str = "`pass` or `close`";
+    const WORDS: &[(&str, Self)] = &[("pass", OnViolation::Pass), ("close", OnViolation::Close)];
 }

@@ -3,6 +3,7 @@
 use super::{PolicyEffect, PolicyEnv, SeriesPolicy, Settled, WorkerPolicy};
 use crate::policy::series::SeriesKey;
 use process::log_file::Sink;
+use serde::Serialize;
 use std::{
     borrow::Cow,
     cell::{Cell, RefCell},
@@ -36,11 +37,12 @@ const FLUSH_DELAY: Duration = Duration::from_millis(20);
 const FLUSH_BYTES: usize = 16 * 1024;
 
 /// Where and which operations are logged.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AccessLogPlan {
     /// The file; `/dev/stdout` and `/dev/stderr` work.
     pub path: PathBuf,
     /// Only operations that took at least this long are logged, with the shape of their query.
+    #[serde(serialize_with = "values::shown", skip_serializing_if = "Option::is_none")]
     pub slower_than: Option<Duration>,
     /// Log the values in queries too.
     pub values: bool,

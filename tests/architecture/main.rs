@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "this is all test, helpers too")]
 
 mod circles;
+mod config_keys;
 mod files;
 mod layers;
 mod policies;

@@ -1,8 +1,9 @@
 //! The whole way from text to plan, where no file of its own is needed.
 
 use cluster::{
-    BreakerPlan, EndpointPlan, HashPlan, KeepalivePlan, LbPolicy, OutlierPlan, PanicPlan,
-    RateDetector, SessionFailures, SlowStartPlan,
+    BreakerPlan, EndpointPlan, FailurePercentagePlan, HashPlan, InitialHealth, KeepalivePlan,
+    LbPolicy, OnPanic, OutlierPlan, PanicPlan, RateDetector, SessionFailures, SlowStartPlan,
+    SuccessRatePlan,
 };
 use std::time::Duration;
 use tollgate::config::{ADMIN, Diagnostics, endpoints, for_proxy, load, parse, plan::*};
@@ -42,8 +43,8 @@ fn a_minimal_config_gets_the_documented_defaults() {
     assert_eq!(cluster.lb_policy, LbPolicy::LeastRequest);
     assert_eq!(cluster.connect_timeout, Duration::from_secs(1));
     assert_eq!(cluster.connect_attempts, 3);
-    assert_eq!(cluster.dns_min_ttl, Duration::from_secs(1));
-    assert_eq!(cluster.dns_max_ttl, Duration::from_secs(300));
+    assert_eq!(cluster.dns.min_ttl, Duration::from_secs(1));
+    assert_eq!(cluster.dns.max_ttl, Duration::from_secs(300));
     assert_eq!(
         (cluster.spare_connections, cluster.tcp_user_timeout),
         (0, Some(Duration::from_secs(90)))
@@ -80,8 +81,8 @@ fn the_written_config_is_the_plan() {
     // What `orders` leaves, by two, by the number of the other listeners.
     assert_eq!(orders.reserved_connections, 50);
     assert_eq!(cache.reserved_connections, 450 / 2 / (plan.listeners.len() - 1));
-    assert_eq!(orders.upstream_connect_mode, UpstreamConnectMode::OnClientData);
-    assert_eq!(cache.upstream_connect_mode, UpstreamConnectMode::OnClientData);
+    assert_eq!(orders.upstream_connect_mode, None);
+    assert_eq!(cache.upstream_connect_mode, Some(UpstreamConnectMode::OnClientData));
     assert_eq!(
         (cache.timeouts.idle, cache.timeouts.write, cache.max_connections),
         (None, None, 500)
@@ -119,14 +120,14 @@ fn the_written_cluster_is_the_plan() {
     );
     assert_eq!((orders.zone.as_deref(), orders.lb_policy), (Some("eu-1a"), LbPolicy::Maglev));
     assert_eq!(orders.hash, HashPlan { bounded_load: Some(150), ring_size: 2048 });
-    assert_eq!(orders.panic, PanicPlan { threshold: Some(40), fail: true });
+    assert_eq!(orders.panic, PanicPlan { threshold: Some(40), on_panic: OnPanic::Fail });
     let slow = SlowStartPlan { window: seconds(45), aggression: 1.5, min_weight: 20 };
     assert_eq!(orders.slow_start, Some(slow));
     let check = orders.health_check.as_ref().unwrap();
     assert_eq!((check.interval, check.timeout, check.jitter), (seconds(10), seconds(2), 20));
     assert_eq!(check.edge_interval, Duration::from_millis(500));
     assert_eq!((check.healthy_threshold, check.unhealthy_threshold), (2, 4));
-    assert!(!check.initial_healthy && !check.reuse_connection);
+    assert!(check.initial == InitialHealth::Unhealthy && !check.reuse_connection);
     assert!(check.close_connections_on_unhealthy);
     let probe = serde_json::json!({ "mongo": { "replica_set": "rs0", "writable": true } });
     assert_eq!(check.probe.to_json(), probe);
@@ -152,10 +153,11 @@ fn written_failure_and_connection_settings_are_the_plan() {
         base_ejection_time: seconds(60),
         max_ejection_time: seconds(600),
         max_ejection_percent: 30,
-        success_rate: rate(3, 200, 80),
-        stdev_factor: 2.5,
-        failure_percentage: rate(4, 60, 100),
-        failure_threshold: 70,
+        success_rate: Some(SuccessRatePlan { detector: rate(3, 200, 80), stdev_factor: 2.5 }),
+        failure_percentage: Some(FailurePercentagePlan {
+            detector: rate(4, 60, 100),
+            threshold: 70,
+        }),
         enforcing_consecutive: 90,
     };
     assert_eq!(orders.outlier_detection, Some(outliers));
@@ -175,8 +177,8 @@ fn written_failure_and_connection_settings_are_the_plan() {
     assert_eq!(orders.tcp_user_timeout, Some(seconds(20)));
     assert_eq!(orders.drain_timeout, seconds(15));
     let outliers = cache.outlier_detection.as_ref().unwrap();
-    assert_eq!(outliers.success_rate, RateDetector::OFF);
-    assert_eq!(outliers.failure_percentage, RateDetector::OFF);
+    assert_eq!(outliers.success_rate, None);
+    assert_eq!(outliers.failure_percentage, None);
     assert!(games.endpoints.is_empty() && games.endpoints_file.is_some());
     let probe = &games.health_check.as_ref().unwrap().probe;
     assert_eq!(
@@ -275,7 +277,7 @@ fn a_health_check_probes_with_the_protocol_of_the_listeners() {
         );
         assert_eq!((check.jitter, check.edge_interval), (10, Duration::from_secs(1)));
         assert_eq!((check.healthy_threshold, check.unhealthy_threshold), (1, 3));
-        assert!(check.initial_healthy && !check.close_connections_on_unhealthy);
+        assert!(check.initial == InitialHealth::Healthy && !check.close_connections_on_unhealthy);
         Ok::<_, String>((check.probe.name(), check.reuse_connection))
     };
     assert_eq!(probe(&[]), Ok(("tcp", false)));
@@ -401,7 +403,7 @@ fn one_ttl_bound_alone_adapts_the_other() {
             ),
         );
         let plan = plan.unwrap();
-        (plan.clusters[0].dns_min_ttl.as_millis(), plan.clusters[0].dns_max_ttl.as_millis())
+        (plan.clusters[0].dns.min_ttl.as_millis(), plan.clusters[0].dns.max_ttl.as_millis())
     };
     assert_eq!(bounds("min_ttl: 10m"), (600_000, 600_000));
     assert_eq!(bounds("max_ttl: 100ms"), (100, 100));

@@ -217,7 +217,7 @@ impl Cluster {
         }
     }
 
-    /// Schedules look-ups for names whose addresses all fail or that have none: `dns_min_ttl` after
+    /// Schedules look-ups for names whose addresses all fail or that have none: `dns.min_ttl` after
     /// the last look-up, whatever its TTL.
     fn refresh_failing(&self) {
         self.names.refresh_requested.store(false, SeqCst);
@@ -228,7 +228,7 @@ impl Cluster {
         for source in table.sources.iter_mut() {
             let (Some(due), Some(asked)) = (source.due, source.last_lookup) else { continue };
             if !source.found.iter().any(|found| working.contains(&found.address)) {
-                source.due = Some(due.min(asked + self.plan.dns_min_ttl));
+                source.due = Some(due.min(asked + self.plan.dns.min_ttl));
             }
         }
     }
@@ -293,7 +293,7 @@ impl Cluster {
             None => news.ttl,
             Some(_) => news.ttl.min(MIN_RETRY),
         };
-        let ttl = ttl.min(self.plan.dns_max_ttl).max(self.plan.dns_min_ttl);
+        let ttl = ttl.min(self.plan.dns.max_ttl).max(self.plan.dns.min_ttl);
         source.found = news.found;
         source.failures = 0;
         source.last_ok = Some(now);

@@ -24,9 +24,10 @@ pub use discovery::{HostAnswer, Lookup, Resolver, SrvAnswer, SrvRecord, SystemRe
 pub use endpoint::{CloseRequest, Endpoint, Exclusion, Lease};
 pub use operator::NoSuchEndpoint;
 pub use plan::{
-    BreakerPlan, ClusterPlan, EndpointPlan, EndpointsFile, HashPlan, HealthCheckPlan,
-    KeepalivePlan, LbPolicy, OutlierPlan, PanicPlan, ProbeConfig, RateDetector, ReadEndpoints,
-    SessionFailures, SlowStartPlan,
+    BreakerPlan, ClusterPlan, DnsPlan, EndpointPlan, EndpointsFile, FailurePercentagePlan,
+    HashPlan, HealthCheckPlan, InitialHealth, KeepalivePlan, LbPolicy, OnPanic, OutlierPlan,
+    PanicPlan, ProbeConfig, RateDetector, ReadEndpoints, SessionFailures, SlowStartPlan,
+    SuccessRatePlan,
 };
 pub use preconnect::PreconnectPool;
 
@@ -171,7 +172,12 @@ impl Cluster {
         let before = self.set.load_full();
         let members = change(&before.members);
         let (added, removed) = difference(&before.members, &members);
-        if self.plan.health_check.as_ref().is_some_and(|check| !check.initial_healthy) {
+        if self
+            .plan
+            .health_check
+            .as_ref()
+            .is_some_and(|check| check.initial == InitialHealth::Unhealthy)
+        {
             for endpoint in &added {
                 endpoint.exclude(Exclusion::Unhealthy);
             }

@@ -1,41 +1,55 @@
-//! Plans of clusters: endpoints, load balancing, and fault detection.
+//! Plans of clusters: endpoints, load balancing and limits.
 
-use operation::Probe;
-use schemars::Schema;
+mod detection;
+
+pub use detection::{
+    FailurePercentagePlan, HealthCheckPlan, InitialHealth, OutlierPlan, ProbeConfig, RateDetector,
+    SessionFailures, SuccessRatePlan,
+};
+use serde::{Serialize, Serializer};
 use std::{
-    fmt::Debug,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
-use values::{Diagnostic, FromText, Target, keyword_schema, parse_keyword};
+use values::{Keyword, Target, shown};
 
-/// A named set of endpoints.
-#[derive(Debug)]
+/// A named set of endpoints. It is serialized as in a config, without features that are off.
+#[derive(Debug, Serialize)]
 pub struct ClusterPlan {
     /// Its name in logs and metrics.
+    #[serde(skip)]
     pub name: Arc<str>,
     /// Its endpoints, as written; a name may stand for several addresses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<EndpointPlan>,
     /// A file with more endpoints, read again whenever it changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoints_file: Option<EndpointsFile>,
     /// The zone that the proxy itself is in; endpoints of the same zone are preferred.
+    #[serde(skip)]
     pub zone: Option<Arc<str>>,
     /// How an endpoint is picked.
+    #[serde(serialize_with = "shown")]
     pub lb_policy: LbPolicy,
-    /// Settings of `ring_hash` and `maglev`.
+    /// Settings of `ring_hash` and `maglev`; not used by others.
     pub hash: HashPlan,
     /// When health is ignored or picks fail.
+    #[serde(flatten)]
     pub panic: PanicPlan,
     /// How an endpoint that is new, or healthy again, gets its full share.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub slow_start: Option<SlowStartPlan>,
     /// Active health checks; `None` is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheckPlan>,
     /// How failing endpoints are detected by their operations.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub outlier_detection: Option<OutlierPlan>,
     /// Limits on what is in flight.
     pub circuit_breaker: BreakerPlan,
     /// How long one attempt to connect may take.
+    #[serde(serialize_with = "shown")]
     pub connect_timeout: Duration,
     /// How many endpoints are tried, one after the other, before the connection fails. At least 1.
     pub connect_attempts: usize,
@@ -45,13 +59,30 @@ pub struct ClusterPlan {
     pub keepalive: KeepalivePlan,
     /// How long sent bytes may stay unacknowledged before the connection is closed (RFC 5482);
     /// `None` is the system's default.
+    #[serde(serialize_with = "shown")]
     pub tcp_user_timeout: Option<Duration>,
     /// How long connections to an endpoint that left the cluster may stay open.
+    #[serde(serialize_with = "shown")]
     pub drain_timeout: Duration,
-    /// The minimum time before names are resolved again…
-    pub dns_min_ttl: Duration,
-    /// …and the maximum.
-    pub dns_max_ttl: Duration,
+    /// How often names are resolved again.
+    pub dns: DnsPlan,
+}
+
+/// The bounds of the TTL of names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct DnsPlan {
+    /// The minimum time before names are resolved again.
+    #[serde(serialize_with = "shown")]
+    pub min_ttl: Duration,
+    /// The maximum time before names are resolved again.
+    #[serde(serialize_with = "shown")]
+    pub max_ttl: Duration,
+}
+
+impl Default for DnsPlan {
+    fn default() -> Self {
+        Self { min_ttl: Duration::from_secs(1), max_ttl: Duration::from_secs(5 * 60) }
+    }
 }
 
 /// A file of endpoints, and how to parse it.
@@ -63,25 +94,15 @@ pub struct EndpointsFile {
     pub read: ReadEndpoints,
 }
 
-/// Makes endpoints of a file's text, or returns the error.
-pub type ReadEndpoints = fn(&str, &Path) -> Result<Vec<EndpointPlan>, String>;
-
-/// A probe with its settings, from a protocol.
-pub trait ProbeConfig: Debug + Send + Sync {
-    /// Starts one check.
-    fn begin(&self) -> Box<dyn Probe>;
-
-    /// Its name in the config.
-    fn name(&self) -> &'static str;
-
-    /// Its settings in the shape of the config.
-    fn to_json(&self) -> serde_json::Value;
-
-    /// Whether only the primary of a replica set is healthy.
-    fn wants_the_primary(&self) -> bool {
-        false
+/// Its path.
+impl Serialize for EndpointsFile {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&self.path.display())
     }
 }
+
+/// Makes endpoints of a file's text, or returns the error.
+pub type ReadEndpoints = fn(&str, &Path) -> Result<Vec<EndpointPlan>, String>;
 
 impl ClusterPlan {
     /// A cluster of these endpoints, with every default.
@@ -104,8 +125,7 @@ impl ClusterPlan {
             keepalive: KeepalivePlan::default(),
             tcp_user_timeout: Some(KeepalivePlan::default().budget()),
             drain_timeout: Duration::from_secs(30),
-            dns_min_ttl: Duration::from_secs(1),
-            dns_max_ttl: Duration::from_secs(5 * 60),
+            dns: DnsPlan::default(),
         }
     }
 }
@@ -132,6 +152,36 @@ impl EndpointPlan {
     }
 }
 
+/// `host:port`, or the keys.
+impl Serialize for EndpointPlan {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        /// A name's own weight and priority are not used if it is that of SRV records.
+        #[derive(Serialize)]
+        #[serde(untagged)]
+        enum Keys<'a> {
+            Srv { srv: &'a str },
+            Host { address: &'a str, weight: u32, priority: u8 },
+        }
+        #[derive(Serialize)]
+        struct WithZone<'a> {
+            #[serde(flatten)]
+            keys: Keys<'a>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            zone: &'a Option<Arc<str>>,
+        }
+        let at = self.at.to_string();
+        let Self { weight, priority, zone, .. } = self;
+        let keys = match &self.at {
+            Target::Host(..) if *self == EndpointPlan::new(self.at.clone()) => {
+                return to.serialize_str(&at);
+            }
+            Target::Host(..) => Keys::Host { address: &at, weight: *weight, priority: *priority },
+            Target::Srv(_) => Keys::Srv { srv: &at },
+        };
+        WithZone { keys, zone }.serialize(to)
+    }
+}
+
 /// How an endpoint is picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LbPolicy {
@@ -154,11 +204,13 @@ impl LbPolicy {
     }
 }
 
-/// Settings of `ring_hash` and `maglev`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Settings of `ring_hash` and `maglev`. The key is always the client's address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "key", rename = "peer")]
 pub struct HashPlan {
     /// The highest load of an endpoint, in percent of the mean (at least 100), before the next one
     /// is picked; `None`: load does not count.
+    #[serde(serialize_with = "shown")]
     pub bounded_load: Option<u32>,
     /// The minimum size of the ring.
     pub ring_size: u32,
@@ -171,22 +223,35 @@ impl Default for HashPlan {
 }
 
 /// When health is ignored or picks fail.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PanicPlan {
     /// The share of usable endpoints in percent below which the cluster panics; 0 is never. `None`:
     /// 50 for six endpoints and more; with fewer, only when none is usable, since such clusters are
     /// built to survive one or two dead endpoints.
+    #[serde(rename = "panic_threshold", skip_serializing_if = "Option::is_none")]
     pub threshold: Option<u8>,
-    /// In panic, picks fail instead of ignoring health.
-    pub fail: bool,
+    /// What picks do in panic.
+    #[serde(serialize_with = "shown")]
+    pub on_panic: OnPanic,
+}
+
+/// What picks do in panic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnPanic {
+    /// They ignore health.
+    #[default]
+    IgnoreHealth,
+    /// They fail.
+    Fail,
 }
 
 /// How an endpoint that is new, or healthy again, gets its full share.
 ///
 /// Its weight is multiplied by `max(min_weight, (elapsed / window)^(1 / aggression))`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct SlowStartPlan {
     /// How long until the full share.
+    #[serde(serialize_with = "shown")]
     pub window: Duration,
     /// 1 is linear growth, more is faster at first.
     pub aggression: f64,
@@ -194,151 +259,22 @@ pub struct SlowStartPlan {
     pub min_weight: u8,
 }
 
-/// Active health checks.
-#[derive(Clone, Debug)]
-pub struct HealthCheckPlan {
-    /// The time between two checks of an endpoint.
-    pub interval: Duration,
-    /// The timeout of a check, connecting included.
-    pub timeout: Duration,
-    /// The most that is added to `interval` at random, in percent of it.
-    pub jitter: u8,
-    /// The time between two checks while the last one contradicts the endpoint's state.
-    pub edge_interval: Duration,
-    /// How many successful checks in a row make an endpoint healthy. The very first check decides
-    /// alone.
-    pub healthy_threshold: u32,
-    /// How many failed checks in a row make it unhealthy.
-    pub unhealthy_threshold: u32,
-    /// An endpoint's health before its first check.
-    pub initial_healthy: bool,
-    /// Keep the connection for the next check.
-    pub reuse_connection: bool,
-    /// Close the connections to an endpoint that becomes unhealthy.
-    pub close_connections_on_unhealthy: bool,
-    /// The probe.
-    pub probe: Arc<dyn ProbeConfig>,
-}
-
-impl HealthCheckPlan {
-    /// Checks by `probe`, with every other default.
-    pub fn new(probe: Arc<dyn ProbeConfig>) -> Self {
-        Self {
-            interval: Duration::from_secs(5),
-            timeout: Duration::from_secs(1),
-            jitter: 10,
-            edge_interval: Duration::from_secs(1),
-            healthy_threshold: 1,
-            unhealthy_threshold: 3,
-            initial_healthy: true,
-            reuse_connection: true,
-            close_connections_on_unhealthy: false,
-            probe,
-        }
-    }
-}
-
-/// How failing endpoints are detected by their operations.
-#[derive(Clone, Debug, PartialEq)]
-pub struct OutlierPlan {
-    /// How many failed operations in a row eject; 0 is never.
-    pub consecutive_failures: u32,
-    /// How many connection failures in a row (not connected, reset, timed out) eject; 0 is never.
-    pub consecutive_local_failures: u32,
-    /// Which ends of a TCP session count as such a failure.
-    pub session_failures: SessionFailures,
-    /// How often success rates and failure percentages are evaluated, and endpoints return.
-    pub interval: Duration,
-    /// How long the first ejection lasts; the n-th in a row lasts n times as long.
-    pub base_ejection_time: Duration,
-    /// …and no longer than this.
-    pub max_ejection_time: Duration,
-    /// The most endpoints that are ejected at a time, in percent; one may always be, if another is
-    /// left.
-    pub max_ejection_percent: u8,
-    /// Ejects when the success rate is below the mean of all by more than `stdev_factor` standard
-    /// deviations.
-    pub success_rate: RateDetector,
-    /// See `success_rate`.
-    pub stdev_factor: f64,
-    /// Ejects when at least `failure_threshold` percent of the operations failed.
-    pub failure_percentage: RateDetector,
-    /// See `failure_percentage`.
-    pub failure_threshold: u8,
-    /// The percentage of ejections by consecutive failures that are enforced; the others are only
-    /// reported.
-    pub enforcing_consecutive: u8,
-}
-
-/// Which ends of a session, that is of a connection that is one operation, count as failures of its
-/// endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SessionFailures {
-    /// None, only failures to connect.
-    None,
-    /// A reset by the endpoint.
-    Reset,
-    /// Also a close by the endpoint before its first byte.
-    NoReply,
-}
-
-/// How much data a detector that compares an interval's operations needs, and whether it is
-/// enforced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RateDetector {
-    /// The minimum number of endpoints with enough operations.
-    pub minimum_endpoints: u32,
-    /// The minimum number of operations of an endpoint in an interval.
-    pub minimum_operations: u32,
-    /// The percentage of ejections that are enforced; 0 only reports.
-    pub enforcing: u8,
-}
-
-impl RateDetector {
-    /// Never enough data.
-    pub const OFF: Self =
-        Self { minimum_endpoints: u32::MAX, minimum_operations: u32::MAX, enforcing: 0 };
-}
-
-impl Default for OutlierPlan {
-    fn default() -> Self {
-        Self {
-            consecutive_failures: 5,
-            consecutive_local_failures: 5,
-            session_failures: SessionFailures::Reset,
-            interval: Duration::from_secs(10),
-            base_ejection_time: Duration::from_secs(30),
-            max_ejection_time: Duration::from_secs(300),
-            max_ejection_percent: 50,
-            success_rate: RateDetector {
-                minimum_endpoints: 5,
-                minimum_operations: 100,
-                enforcing: 100,
-            },
-            stdev_factor: 1.9,
-            failure_percentage: RateDetector {
-                minimum_endpoints: 5,
-                minimum_operations: 50,
-                enforcing: 0,
-            },
-            failure_threshold: 85,
-            enforcing_consecutive: 100,
-        }
-    }
-}
-
 /// Limits on what is in flight. `None` is no limit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BreakerPlan {
     /// The most upstream connections, open or being opened.
+    #[serde(serialize_with = "shown")]
     pub max_connections: Option<usize>,
     /// The most upstream connections to one endpoint.
+    #[serde(serialize_with = "shown")]
     pub max_connections_per_endpoint: Option<usize>,
     /// The most clients that wait for a connection.
     pub max_pending: usize,
     /// How long a client waits for a connection.
+    #[serde(serialize_with = "shown")]
     pub pending_timeout: Duration,
     /// The most operations in flight.
+    #[serde(serialize_with = "shown")]
     pub max_operations: Option<usize>,
     /// Second and later attempts to connect, in percent of the connections being opened…
     pub retry_percent: u8,
@@ -361,11 +297,13 @@ impl Default for BreakerPlan {
 }
 
 /// When an idle upstream connection is probed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct KeepalivePlan {
     /// The idle time before the first probe.
+    #[serde(serialize_with = "shown")]
     pub idle: Duration,
     /// The time between probes.
+    #[serde(serialize_with = "shown")]
     pub interval: Duration,
     /// How many unanswered probes close the connection.
     pub probes: u32,
@@ -384,54 +322,19 @@ impl Default for KeepalivePlan {
     }
 }
 
-const LB_POLICIES: [(&str, LbPolicy); 5] = [
-    ("round_robin", LbPolicy::RoundRobin),
-    ("least_request", LbPolicy::LeastRequest),
-    ("random", LbPolicy::Random),
-    ("ring_hash", LbPolicy::RingHash),
-    ("maglev", LbPolicy::Maglev),
-];
-
-impl LbPolicy {
-    /// The keyword in a config.
-    pub fn as_str(self) -> &'static str {
-        LB_POLICIES.iter().find(|(_, it)| *it == self).map_or("", |(word, _)| word)
-    }
-}
-
-impl FromText for LbPolicy {
+impl Keyword for LbPolicy {
     const EXPECTED: &str = "how endpoints are picked";
-
-    fn from_text(text: &str) -> Result<Self, Diagnostic> {
-        parse_keyword(text, &LB_POLICIES)
-    }
-
-    fn schema() -> Schema {
-        keyword_schema(&LB_POLICIES)
-    }
+    const WORDS: &[(&str, Self)] = &[
+        ("round_robin", LbPolicy::RoundRobin),
+        ("least_request", LbPolicy::LeastRequest),
+        ("random", LbPolicy::Random),
+        ("ring_hash", LbPolicy::RingHash),
+        ("maglev", LbPolicy::Maglev),
+    ];
 }
 
-const SESSION_FAILURES: [(&str, SessionFailures); 3] = [
-    ("none", SessionFailures::None),
-    ("reset", SessionFailures::Reset),
-    ("no_reply", SessionFailures::NoReply),
-];
-
-impl SessionFailures {
-    /// The keyword in a config.
-    pub fn as_str(self) -> &'static str {
-        SESSION_FAILURES.iter().find(|(_, it)| *it == self).map_or("", |(word, _)| word)
-    }
-}
-
-impl FromText for SessionFailures {
-    const EXPECTED: &str = "`none`, `reset` or `no_reply`";
-
-    fn from_text(text: &str) -> Result<Self, Diagnostic> {
-        parse_keyword(text, &SESSION_FAILURES)
-    }
-
-    fn schema() -> Schema {
-        keyword_schema(&SESSION_FAILURES)
-    }
+impl Keyword for OnPanic {
+    const EXPECTED: &str = "`ignore_health` or `fail`";
+    const WORDS: &[(&str, Self)] =
+        &[("ignore_health", OnPanic::IgnoreHealth), ("fail", OnPanic::Fail)];
 }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use tokio::time::Instant;
+use values::Keyword;
 
 /// An endpoint as it is now.
 #[derive(Debug, Serialize)]

@@ -1,7 +1,7 @@
 //! Helpers for the tests of clusters, and the tests of reports.
 
 use super::*;
-use crate::plan::{EndpointPlan, LbPolicy};
+use crate::plan::{DnsPlan, EndpointPlan, LbPolicy};
 use serde_json::json;
 use std::{net::SocketAddr, time::Duration};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -13,8 +13,7 @@ pub(super) fn plan(endpoints: &[(&str, u16)]) -> ClusterPlan {
     ClusterPlan {
         lb_policy: LbPolicy::RoundRobin,
         connect_timeout: Duration::from_secs(30),
-        dns_min_ttl: Duration::from_millis(1),
-        dns_max_ttl: Duration::from_secs(60),
+        dns: DnsPlan { min_ttl: Duration::from_millis(1), max_ttl: Duration::from_secs(60) },
         ..ClusterPlan::new("orders", endpoints.iter().map(at).collect())
     }
 }

@@ -1,6 +1,6 @@
 //! Keywords, and the one that was probably meant.
 
-use crate::Diagnostic;
+use crate::{Diagnostic, FromText};
 use schemars::{Schema, json_schema};
 
 /// The word nearest to `word`, if it is similar enough.
@@ -13,6 +13,32 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
 /// `, did you mean …?` if a word is near.
 pub fn did_you_mean(nearest: Option<&str>) -> String {
     nearest.map_or(String::new(), |near| format!(", did you mean `{near}`?"))
+}
+
+/// A type whose values are keywords in a config.
+pub trait Keyword: Copy + PartialEq + 'static {
+    /// What is expected, as the end of "expected …".
+    const EXPECTED: &str;
+
+    /// Each keyword and its value.
+    const WORDS: &[(&str, Self)];
+
+    /// The keyword in a config.
+    fn as_str(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, it)| *it == self).map_or("", |(word, _)| word)
+    }
+}
+
+impl<T: Keyword> FromText for T {
+    const EXPECTED: &str = <T as Keyword>::EXPECTED;
+
+    fn from_text(text: &str) -> Result<Self, Diagnostic> {
+        parse_keyword(text, T::WORDS)
+    }
+
+    fn schema() -> Schema {
+        keyword_schema(T::WORDS)
+    }
 }
 
 /// The value of a keyword.

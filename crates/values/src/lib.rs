@@ -42,7 +42,7 @@ pub use files::{
     irregular_file, irregular_log, open_regular, read_at_most, read_regular, read_text,
 };
 pub use glob::glob_matches;
-pub use keyword::{did_you_mean, keyword_schema, nearest, parse_keyword};
+pub use keyword::{Keyword, did_you_mean, keyword_schema, nearest, parse_keyword};
 pub use list::{ONE_OR_MORE, OneOrMore};
 pub use map::{MapOrOff, NamedMap, OR_OFF};
 use name::NAME_PATTERN;
@@ -50,7 +50,7 @@ pub use name::{NAME_HINT, Name, Zone, is_name};
 pub use node::{Node, Value};
 pub use number::{Count, Factor, InRange, Limit, Percent, Share, Workers, is_digits, octal};
 pub use secret::{HIDDEN, hide, secrets};
-pub use show::Show;
+pub use show::{Show, shown, shown_or_off, shown_size};
 pub use span::{Span, text_lines};
 pub use target::{HostPort, SrvTarget, Target, host_port, is_host_name};
 pub use text::{FromText, OrOff, Text};

@@ -1,6 +1,8 @@
 //! Values as text for a config.
 
-use super::{Factor, InRange, Name, OneOrMore, OrOff, Rate, Share, Size, Text, duration_text};
+use super::{
+    Factor, InRange, Keyword, Name, OneOrMore, OrOff, Rate, Share, Size, Text, duration_text,
+};
 use serde::ser::{Serialize, Serializer};
 use std::time::Duration;
 
@@ -11,6 +13,36 @@ pub trait Show {
     /// # Errors
     /// Only those of the serializer.
     fn show<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error>;
+}
+
+/// Serializes a value as in a config, for `serialize_with`.
+///
+/// # Errors
+/// Only those of the serializer.
+pub fn shown<T: Show, S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
+    value.show(to)
+}
+
+/// Serializes a number of bytes as in a config, for `serialize_with`.
+///
+/// # Errors
+/// Only those of the serializer.
+pub fn shown_size<S: Serializer>(bytes: &usize, to: S) -> Result<S::Ok, S::Error> {
+    Size(*bytes as u64).show(to)
+}
+
+/// Serializes a number of which 0 is `off`, for `serialize_with`.
+///
+/// # Errors
+/// Only those of the serializer.
+pub fn shown_or_off<S: Serializer>(number: &u32, to: S) -> Result<S::Ok, S::Error> {
+    Some(*number).filter(|number| *number > 0).show(to)
+}
+
+impl<T: Keyword> Show for T {
+    fn show<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.as_str())
+    }
 }
 
 impl<T: Show> Serialize for Text<T> {
@@ -34,6 +66,18 @@ impl<T: Show> Show for OrOff<T> {
             Some(value) => value.show(to),
             None => to.serialize_str("off"),
         }
+    }
+}
+
+impl Show for u32 {
+    fn show<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u32(*self)
+    }
+}
+
+impl Show for usize {
+    fn show<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.serialize(to)
     }
 }
 

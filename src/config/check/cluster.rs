@@ -1,14 +1,13 @@
 //! Clusters: endpoints, load balancing and limits.
 
-use super::{Check, MINUTE, SECOND, endpoints::Listed, given, number, or};
+use super::{Check, endpoints::Listed, given, number, or};
 use crate::config::file::{CircuitBreaker, ClusterConfig, Dns, Hash, Keepalive};
-use crate::config::keyword::OnPanic;
 use cluster::{
-    BreakerPlan, ClusterPlan, EndpointPlan, EndpointsFile, HashPlan, KeepalivePlan, LbPolicy,
-    PanicPlan,
+    BreakerPlan, ClusterPlan, DnsPlan, EndpointPlan, EndpointsFile, HashPlan, KeepalivePlan,
+    LbPolicy, PanicPlan,
 };
 use std::{path::Path, time::Duration};
-use values::{Count, OrOff, duration_text};
+use values::{Count, Keyword, OrOff, duration_text};
 use values::{
     OneOrMore, Span, did_you_mean, nearest,
     spanned::{Opt, Spanned},
@@ -32,7 +31,6 @@ impl Check<'_> {
         let endpoints = self.endpoints(at, cluster.endpoints, listed);
         let plan = ClusterPlan::new(name, Vec::new());
         let lb_policy = or(cluster.lb_policy, plan.lb_policy);
-        let (dns_min_ttl, dns_max_ttl) = self.dns(cluster.dns);
         let pooling = cluster.pooling.and_then(|it| it.value).unwrap_or_default();
         let keepalive = self.keepalive(cluster.keepalive);
         let health_check =
@@ -48,7 +46,7 @@ impl Check<'_> {
             hash: cluster.hash.map_or_else(HashPlan::default, |hash| self.hash(hash, lb_policy)),
             panic: PanicPlan {
                 threshold: given(&cluster.panic_threshold).and_then(|it| it.0.try_into().ok()),
-                fail: or(cluster.on_panic, OnPanic::IgnoreHealth) == OnPanic::Fail,
+                on_panic: or(cluster.on_panic, plan.panic.on_panic),
             },
             slow_start: cluster.slow_start.and_then(|it| it.value).map(super::slow_start),
             health_check,
@@ -60,8 +58,7 @@ impl Check<'_> {
             tcp_user_timeout: self.user_timeout(cluster.tcp_user_timeout, Some(keepalive.budget())),
             keepalive,
             drain_timeout: or(cluster.drain_timeout, plan.drain_timeout),
-            dns_min_ttl,
-            dns_max_ttl,
+            dns: self.dns(cluster.dns),
             endpoints: endpoints?,
             ..plan
         })
@@ -173,10 +170,13 @@ impl Check<'_> {
     }
 
     /// The minimum and maximum time between two look-ups of a name.
-    fn dns(&mut self, dns: Option<Spanned<Dns>>) -> (Duration, Duration) {
-        let defaults = (SECOND, 5 * MINUTE);
-        let Some(dns) = dns.and_then(|dns| dns.value) else { return defaults };
-        self.ordered(("min_ttl", dns.min_ttl), ("max_ttl", dns.max_ttl), defaults)
+    fn dns(&mut self, dns: Option<Spanned<Dns>>) -> DnsPlan {
+        let usual = DnsPlan::default();
+        let Some(dns) = dns.and_then(|dns| dns.value) else { return usual };
+        let usual = (usual.min_ttl, usual.max_ttl);
+        let (min_ttl, max_ttl) =
+            self.ordered(("min_ttl", dns.min_ttl), ("max_ttl", dns.max_ttl), usual);
+        DnsPlan { min_ttl, max_ttl }
     }
 
     /// Two durations, the first at most as long as the second. If only one is set, the default of

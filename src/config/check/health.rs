@@ -4,8 +4,10 @@ use super::{Check, MINUTE, SECOND, given, number, or};
 use crate::config::file::{
     FailurePercentage, HealthCheck, OutlierDetection, SlowStart, SuccessRate,
 };
-use crate::config::keyword::InitialHealth;
-use cluster::{HealthCheckPlan, OutlierPlan, ProbeConfig, RateDetector, SlowStartPlan};
+use cluster::{
+    FailurePercentagePlan, HealthCheckPlan, OutlierPlan, ProbeConfig, RateDetector, SlowStartPlan,
+    SuccessRatePlan,
+};
 use protocols::{Pooling, ProbePlan, UncheckedProbe};
 use std::{sync::Arc, time::Duration};
 use values::{Count, Factor, OrOff, duration_text};
@@ -40,7 +42,7 @@ impl Check<'_> {
             ),
             healthy_threshold: number(check.healthy_threshold, usual.healthy_threshold),
             unhealthy_threshold: number(check.unhealthy_threshold, usual.unhealthy_threshold),
-            initial_healthy: or(check.initial, InitialHealth::Healthy) == InitialHealth::Healthy,
+            initial: or(check.initial, usual.initial),
             reuse_connection: self.reuse_connection(check.reuse_connection, probe.as_ref()),
             close_connections_on_unhealthy: bool_or(check.close_connections_on_unhealthy, false),
             probe: Arc::new(probe?),
@@ -128,10 +130,6 @@ impl Check<'_> {
             ("max_ejection_time", written.max_ejection_time),
             (30 * SECOND, 5 * MINUTE),
         );
-        let rate = written.success_rate.and_then(|it| it.value);
-        let (success_rate, stdev_factor) = success_rate(rate, &default);
-        let failures = written.failure_percentage.and_then(|it| it.value);
-        let (failure_percentage, failure_threshold) = failure_percentage(failures, &default);
         Some(OutlierPlan {
             consecutive_failures: times(
                 &written.consecutive_failures,
@@ -149,10 +147,8 @@ impl Check<'_> {
                 written.max_ejection_percent,
                 default.max_ejection_percent,
             ),
-            success_rate,
-            stdev_factor,
-            failure_percentage,
-            failure_threshold,
+            success_rate: map(written.success_rate, success_rate),
+            failure_percentage: map(written.failure_percentage, failure_percentage),
             enforcing_consecutive: number(
                 written.enforcing_consecutive,
                 default.enforcing_consecutive,
@@ -167,42 +163,37 @@ fn times(written: &Opt<OrOff<Count>>, default: u32) -> u32 {
     times.map_or(default, |times| times.and_then(|it| it.0.try_into().ok()).unwrap_or(0))
 }
 
-fn success_rate(
-    written: Option<MapOrOff<SuccessRate>>,
-    default: &OutlierPlan,
-) -> (RateDetector, f64) {
-    let rate = match written {
-        None => return (default.success_rate, default.stdev_factor),
-        Some(MapOrOff::Off) => return (RateDetector::OFF, default.stdev_factor),
-        Some(MapOrOff::Map(rate)) => rate,
-    };
-    let detector = RateDetector {
-        minimum_endpoints: number(rate.minimum_endpoints, default.success_rate.minimum_endpoints),
-        minimum_operations: number(
-            rate.minimum_operations,
-            default.success_rate.minimum_operations,
-        ),
-        enforcing: number(rate.enforcing, default.success_rate.enforcing),
-    };
-    (detector, or(rate.stdev_factor, Factor(default.stdev_factor)).0)
+/// The plan of a map that is on by default; `None` for `off`.
+fn map<T: Default, P>(written: Option<Spanned<MapOrOff<T>>>, plan: fn(T) -> P) -> Option<P> {
+    match written.and_then(|it| it.value) {
+        None => Some(plan(T::default())),
+        Some(MapOrOff::Off) => None,
+        Some(MapOrOff::Map(keys)) => Some(plan(keys)),
+    }
 }
 
-fn failure_percentage(
-    written: Option<MapOrOff<FailurePercentage>>,
-    default: &OutlierPlan,
-) -> (RateDetector, u8) {
-    let rate = match written {
-        None => return (default.failure_percentage, default.failure_threshold),
-        Some(MapOrOff::Off) => return (RateDetector::OFF, default.failure_threshold),
-        Some(MapOrOff::Map(rate)) => rate,
-    };
-    let usual = default.failure_percentage;
-    let detector = RateDetector {
-        minimum_endpoints: number(rate.minimum_endpoints, usual.minimum_endpoints),
-        minimum_operations: number(rate.minimum_operations, usual.minimum_operations),
-        enforcing: number(rate.enforcing, usual.enforcing),
-    };
-    (detector, number(rate.threshold, default.failure_threshold))
+fn success_rate(keys: SuccessRate) -> SuccessRatePlan {
+    let SuccessRatePlan { detector, stdev_factor } = SuccessRatePlan::default();
+    SuccessRatePlan {
+        detector: RateDetector {
+            minimum_endpoints: number(keys.minimum_endpoints, detector.minimum_endpoints),
+            minimum_operations: number(keys.minimum_operations, detector.minimum_operations),
+            enforcing: number(keys.enforcing, detector.enforcing),
+        },
+        stdev_factor: or(keys.stdev_factor, Factor(stdev_factor)).get(),
+    }
+}
+
+fn failure_percentage(keys: FailurePercentage) -> FailurePercentagePlan {
+    let FailurePercentagePlan { detector, threshold } = FailurePercentagePlan::default();
+    FailurePercentagePlan {
+        detector: RateDetector {
+            minimum_endpoints: number(keys.minimum_endpoints, detector.minimum_endpoints),
+            minimum_operations: number(keys.minimum_operations, detector.minimum_operations),
+            enforcing: number(keys.enforcing, detector.enforcing),
+        },
+        threshold: number(keys.threshold, threshold),
+    }
 }
 
 pub(super) fn slow_start(written: SlowStart) -> SlowStartPlan {

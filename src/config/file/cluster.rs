@@ -1,8 +1,7 @@
 //! The config of a cluster. A key's doc line states the unit and the default.
 
 use super::EndpointConfig;
-use crate::config::keyword::{InitialHealth, OnPanic};
-use cluster::{LbPolicy, SessionFailures};
+use cluster::{InitialHealth, LbPolicy, OnPanic, SessionFailures};
 use protocols::{ConfiguredProbe, Pooling};
 use schemars::JsonSchema;
 use serde::Deserialize;

@@ -1,18 +1,22 @@
 //! The admin interface: the address for reading, and where and with which token it is controlled.
 
+use serde::{Serialize, Serializer};
 use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc};
 
-/// The admin interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The admin interface. The token itself is not part of the plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AdminPlan {
     /// The address where metrics and state are served.
     pub address: SocketAddr,
     /// The address for requests that change something, if not `address`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub control: Option<ControlAddress>,
     /// The file whose first line is the token for such requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
     /// Host names with a dot that requests may use, in lower case: `db.example.net`,
     /// `*.example.net`, `*`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allowed_hosts: Vec<Arc<str>>,
 }
 
@@ -39,5 +43,11 @@ impl fmt::Display for ControlAddress {
             ControlAddress::Tcp(address) => address.fmt(f),
             ControlAddress::Unix(path) => write!(f, "unix:{}", path.display()),
         }
+    }
+}
+
+impl Serialize for ControlAddress {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
     }
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     Endpoint, PickOptions,
-    plan::{ClusterPlan, PanicPlan},
+    plan::{ClusterPlan, OnPanic, PanicPlan},
 };
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ impl Level {
         members: &[Candidate],
         panics: bool,
     ) -> Self {
-        let refuses = panics && plan.panic.fail;
+        let refuses = panics && plan.panic.on_panic == OnPanic::Fail;
         let pool = |takes: &dyn Fn(&Candidate) -> bool| {
             let taken = members.iter().filter(|c| (c.usable || panics) && takes(c)).cloned();
             // In panic slow start would shift load to unhealthy endpoints.

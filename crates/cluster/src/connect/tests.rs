@@ -1,5 +1,5 @@
 use super::*;
-use crate::plan::{ClusterPlan, LbPolicy, OutlierPlan};
+use crate::plan::{ClusterPlan, LbPolicy, OnPanic, OutlierPlan};
 use crate::{
     Exclusion, HostAnswer, Lookup, Resolver,
     tests::{Recorded, closed, listener, loopback, plan, plan_at},
@@ -398,7 +398,7 @@ async fn local_errors_blame_no_endpoint() {
 
 #[tokio::test]
 async fn the_error_in_a_panic_says_how_many_endpoints_are_usable() {
-    let cluster = on_paper(3, |plan| plan.panic.fail = true);
+    let cluster = on_paper(3, |plan| plan.panic.on_panic = OnPanic::Fail);
     cluster.endpoints().iter().for_each(|endpoint| _ = endpoint.exclude(Exclusion::Unhealthy));
     cluster.refresh();
     let error = cluster.connect(None).await.unwrap_err();

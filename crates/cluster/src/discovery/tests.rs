@@ -217,8 +217,8 @@ async fn names_are_resolved_again_after_their_ttl() {
 #[tokio::test]
 async fn a_ttl_is_kept_within_limits() {
     let mut plan = plan(&[("db", 5000)]);
-    plan.dns_min_ttl = Duration::from_secs(5);
-    plan.dns_max_ttl = Duration::from_secs(60);
+    plan.dns.min_ttl = Duration::from_secs(5);
+    plan.dns.max_ttl = Duration::from_secs(60);
     let seconds = |s| answer(&["10.0.0.1"], Duration::from_secs(s));
     let answers = [seconds(0), seconds(30), seconds(86_400)];
     let (cluster, _) = scripted(plan, &Metrics::new(), answers);
@@ -360,8 +360,8 @@ async fn a_name_is_resolved_at_once_when_all_its_addresses_fail() {
         answer(&["10.0.0.3"], minutes),
     ];
     let mut plan = plan(&[("db", 5000)]);
-    plan.dns_min_ttl = Duration::from_secs(1);
-    plan.dns_max_ttl = minutes;
+    plan.dns.min_ttl = Duration::from_secs(1);
+    plan.dns.max_ttl = minutes;
     let (cluster, mut questions) = scripted(plan, &Metrics::new(), answers);
     cluster.resolve().await;
     questions.recv().await.unwrap();
@@ -402,7 +402,7 @@ async fn a_name_is_resolved_at_once_when_all_its_addresses_fail() {
 async fn a_client_without_an_endpoint_triggers_a_look_up() {
     let later = answer(&["10.0.0.1"], Duration::from_secs(60));
     let mut plan = plan(&[("db", 5000)]);
-    plan.dns_min_ttl = Duration::from_millis(100);
+    plan.dns.min_ttl = Duration::from_millis(100);
     let (cluster, mut questions) = scripted(plan, &Metrics::new(), [failure(), later]);
     cluster.resolve().await;
     questions.recv().await.unwrap();

@@ -1,4 +1,5 @@
 use super::*;
+use crate::InitialHealth;
 use crate::{
     PickOptions,
     discovery::{HostAnswer, Lookup, Resolver},
@@ -153,7 +154,7 @@ async fn checks_exclude_and_readmit_an_endpoint() {
 #[tokio::test(start_paused = true)]
 async fn the_first_round_comes_within_a_second_and_decides() {
     let initially_out = |plan: &mut ClusterPlan| {
-        plan.health_check = Some(HealthCheckPlan { initial_healthy: false, ..checks() });
+        plan.health_check = Some(HealthCheckPlan { initial: InitialHealth::Unhealthy, ..checks() });
     };
     tried(initially_out, &Metrics::new(), async |cluster, service| {
         assert!(cluster.endpoints().iter().all(|e| e.is_excluded(Exclusion::Unhealthy)));

@@ -1,7 +1,7 @@
 //! Outliers among a cluster's endpoints, by the statistics of an interval.
 
 use super::{Detector, stats::IntervalStats};
-use crate::plan::{OutlierPlan, RateDetector};
+use crate::plan::{FailurePercentagePlan, OutlierPlan, RateDetector, SuccessRatePlan};
 
 /// An endpoint that stands out.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,14 +20,15 @@ const EPSILON: f64 = 1e-9;
 
 /// The outliers, the worst first.
 pub(super) fn outliers(plan: &OutlierPlan, windows: &[&IntervalStats]) -> Vec<Outlier> {
-    let mut found = by_success_rate(plan, windows);
-    found.extend(by_failure_percentage(plan, windows));
+    let mut found = Vec::new();
+    found.extend(plan.success_rate.iter().flat_map(|it| by_success_rate(it, windows)));
+    found.extend(plan.failure_percentage.iter().flat_map(|it| by_failure_percentage(it, windows)));
     found
 }
 
 /// Those whose success rate is below `mean − factor × stdev`, as in Envoy.
-fn by_success_rate(plan: &OutlierPlan, windows: &[&IntervalStats]) -> Vec<Outlier> {
-    let rates = comparable(plan.success_rate, windows);
+fn by_success_rate(plan: &SuccessRatePlan, windows: &[&IntervalStats]) -> Vec<Outlier> {
+    let rates = comparable(plan.detector, windows);
     if rates.is_empty() {
         return Vec::new();
     }
@@ -39,7 +40,7 @@ fn by_success_rate(plan: &OutlierPlan, windows: &[&IntervalStats]) -> Vec<Outlie
     let suspect = |(index, rate)| Outlier {
         index,
         detector: Detector::SuccessRate,
-        enforcing: plan.success_rate.enforcing,
+        enforcing: plan.detector.enforcing,
         reason: format!(
             "success rate {rate:.1} % is below {threshold:.1} % \
              (mean {mean:.1} %, {} standard deviations below it)",
@@ -49,14 +50,14 @@ fn by_success_rate(plan: &OutlierPlan, windows: &[&IntervalStats]) -> Vec<Outlie
     low.map(suspect).collect()
 }
 
-fn by_failure_percentage(plan: &OutlierPlan, windows: &[&IntervalStats]) -> Vec<Outlier> {
-    let rates = comparable(plan.failure_percentage, windows);
-    let limit = f64::from(plan.failure_threshold);
+fn by_failure_percentage(plan: &FailurePercentagePlan, windows: &[&IntervalStats]) -> Vec<Outlier> {
+    let rates = comparable(plan.detector, windows);
+    let limit = f64::from(plan.threshold);
     let high = rates.into_iter().filter(|(_, rate)| 100.0 - rate >= limit - EPSILON);
     let suspect = |(index, rate): (usize, f64)| Outlier {
         index,
         detector: Detector::FailurePercentage,
-        enforcing: plan.failure_percentage.enforcing,
+        enforcing: plan.detector.enforcing,
         reason: format!("{:.1} % of operations failed; {limit} % are too many", 100.0 - rate),
     };
     high.map(suspect).collect()

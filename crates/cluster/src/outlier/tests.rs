@@ -1,7 +1,7 @@
 use super::{stats::IntervalStats, *};
 use crate::{
     Lease, PickOptions,
-    plan::{ClusterPlan, RateDetector},
+    plan::{ClusterPlan, SuccessRatePlan},
     tests::{Recorded, plan_at},
 };
 use std::{net::SocketAddr, sync::atomic::AtomicBool};
@@ -276,7 +276,7 @@ fn found(plan: &OutlierPlan, windows: &[IntervalStats]) -> Vec<(usize, Detector)
 }
 
 fn only_success_rate() -> OutlierPlan {
-    OutlierPlan { failure_threshold: 101, ..OutlierPlan::default() }
+    OutlierPlan { failure_percentage: None, ..OutlierPlan::default() }
 }
 
 #[test]
@@ -286,7 +286,10 @@ fn a_success_rate_far_below_the_mean_is_an_outlier() {
     windows.push(window(80, 20));
     assert_eq!(found(&only_success_rate(), &windows), [(9, Detector::SuccessRate)]);
     // With a factor of a little more than 3, the threshold is just below 80.
-    let plan = OutlierPlan { stdev_factor: 3.001, ..only_success_rate() };
+    let plan = OutlierPlan {
+        success_rate: Some(SuccessRatePlan { stdev_factor: 3.001, ..SuccessRatePlan::default() }),
+        ..only_success_rate()
+    };
     assert_eq!(found(&plan, &windows), []);
 }
 
@@ -309,10 +312,7 @@ fn too_few_endpoints_or_operations_are_not_compared() {
 
 #[test]
 fn failure_percentages_at_the_threshold_are_outliers_the_worst_first() {
-    let plan = OutlierPlan {
-        success_rate: RateDetector { minimum_endpoints: 99, ..OutlierPlan::default().success_rate },
-        ..OutlierPlan::default()
-    };
+    let plan = OutlierPlan { success_rate: None, ..OutlierPlan::default() };
     let windows = [
         window(50, 0),
         window(150, 850),
@@ -350,7 +350,7 @@ async fn at_most_the_share_of_a_thousand_endpoints_is_ejected() {
     for percent in [10, 33, 50] {
         let cluster = cluster(1000, |plan| {
             plan.max_ejection_percent = percent;
-            plan.success_rate.minimum_operations = 10;
+            plan.success_rate.as_mut().unwrap().detector.minimum_operations = 10;
         });
         let endpoints = cluster.endpoints();
         let mut most = 0;

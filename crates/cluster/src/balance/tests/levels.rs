@@ -1,6 +1,7 @@
 //! Priorities, zones and panic.
 
 use super::*;
+use crate::plan::OnPanic;
 
 /// Three priorities with ten endpoints each, `usable[i]` of them usable.
 fn priorities(usable: [usize; 3]) -> Vec<Member> {
@@ -136,7 +137,7 @@ fn few_endpoints_panic_when_none_is_usable_and_many_below_half() {
 
 #[test]
 fn a_set_threshold_applies_to_every_size_and_zero_never_panics() {
-    let at = |percent| PanicPlan { threshold: Some(percent), fail: false };
+    let at = |percent| PanicPlan { threshold: Some(percent), on_panic: OnPanic::IgnoreHealth };
     assert_eq!(panic_with(at(50), 1, 3), (true, 3));
     assert_eq!(panic_with(at(50), 1, 2), (false, 1));
     assert_eq!(panic_with(at(100), 9, 10), (false, 9), "all can be carried by nine");
@@ -147,7 +148,7 @@ fn a_set_threshold_applies_to_every_size_and_zero_never_panics() {
 
 #[test]
 fn a_panic_fails_picks_if_the_plan_says_so() {
-    let fail = |threshold| PanicPlan { threshold, fail: true };
+    let fail = |threshold| PanicPlan { threshold, on_panic: OnPanic::Fail };
     assert_eq!(panic_with(fail(None), 2, 6), (true, 0));
     assert_eq!(panic_with(fail(None), 3, 6), (false, 3));
     assert_eq!(panic_with(fail(None), 0, 1), (true, 0));
