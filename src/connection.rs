@@ -1,6 +1,7 @@
 //! One client's connection: a slot at its listener, an upstream, and then its protocol.
 
 mod client_session;
+mod connections;
 mod first_byte;
 pub mod session_info;
 
@@ -8,9 +9,9 @@ use crate::{
     config::plan::UpstreamConnectMode,
     gate::ConnectVerdict,
     listener::{ConnectionSlot, Upstreams, WorkerListener},
-    worker::Worker,
 };
 pub use client_session::ClientSession;
+pub use connections::Connections;
 use operation::{Close, ConnectionInfo, RejectMode, Rejection, RejectionRef};
 use process::panics::{Panic, caught};
 use relay::linger;
@@ -66,10 +67,10 @@ type Serving = Pin<Box<dyn Future<Output = Close>>>;
 ///
 /// Connections are idle most of the time, so their memory counts. The future that opens one is boxed
 /// and freed once it is open; the future that serves it has a box of its own size.
-pub async fn serve(worker: Rc<Worker>, listener: Rc<WorkerListener>, accepted: Accepted) {
+pub async fn serve(connections: Rc<Connections>, listener: Rc<WorkerListener>, accepted: Accepted) {
     let Accepted { socket, peer, at, slot } = accepted;
     listener.connection_opened();
-    let opened = caught(Box::pin(open(&worker, &listener, socket, peer, at))).await;
+    let opened = caught(Box::pin(open(&connections, &listener, socket, peer, at))).await;
     let ended = match opened {
         Ok(Ok(serving)) => caught(serving).await,
         Ok(Err(close)) => Ok(close),
@@ -83,7 +84,7 @@ pub async fn serve(worker: Rc<Worker>, listener: Rc<WorkerListener>, accepted: A
 
 /// Connects the upstream. Returns the future that serves the connection.
 async fn open(
-    worker: &Rc<Worker>,
+    connections: &Rc<Connections>,
     listener: &Rc<WorkerListener>,
     mut client: TcpStream,
     peer: SocketAddr,
@@ -95,7 +96,7 @@ async fn open(
         Close::ClientReset
     })?;
     let link = ConnectionInfo { peer: plain(peer), local: plain(address) };
-    let session = Rc::new(ClientSession::new(worker, listener, link, at));
+    let session = Rc::new(ClientSession::new(connections, listener, link, at));
     let protocol = &listener.plan().protocol;
     match listener.gate().connect(&link, Instant::now()) {
         ConnectVerdict::Accept(delay, permits) => {
@@ -103,7 +104,7 @@ async fn open(
             if !delay.is_zero() {
                 tokio::select! {
                     () = tokio::time::sleep(delay) => {}
-                    () = worker.closing() => return Err(Close::DrainTimeout),
+                    () = connections.closing() => return Err(Close::DrainTimeout),
                 }
             }
         }
@@ -111,7 +112,7 @@ async fn open(
             Upstreams::Server(server) if no.mode == RejectMode::Reply => {
                 return Ok(protocols::refuse(server, session, client, no));
             }
-            _ => return Err(turned_away(worker, listener, &session, &mut client, &no).await),
+            _ => return Err(turned_away(connections, listener, &session, &mut client, &no).await),
         },
     }
     let preconnects = match listener.upstreams() {
@@ -125,12 +126,12 @@ async fn open(
     let upstream = tokio::select! {
         upstream = connecting => upstream,
         // No client is served by an upstream connection that is still being opened.
-        () = worker.closing() => return Err(Close::DrainTimeout),
+        () = connections.closing() => return Err(Close::DrainTimeout),
     };
     match upstream {
         Ok(upstream) => {
             session.set_endpoint(upstream.lease.endpoint());
-            Ok(protocol.serve(session, &worker.buffers, client, upstream))
+            Ok(protocol.serve(session, &connections.buffers, client, upstream))
         }
         Err(error) => {
             listener.warn_unreachable(&error);
@@ -138,7 +139,7 @@ async fn open(
             let (why, end) = (RejectionRef::new(reason, &message), (close, RejectMode::Reply));
             tokio::select! {
                 () = protocol.reject(&*session, &mut client, end, &why) => {}
-                () = worker.closing() => {}
+                () = connections.closing() => {}
             }
             Err(close)
         }
@@ -147,7 +148,7 @@ async fn open(
 
 /// Rejects a client that a policy does not admit.
 async fn turned_away(
-    worker: &Worker,
+    connections: &Connections,
     listener: &WorkerListener,
     session: &ClientSession,
     client: &mut TcpStream,
@@ -165,7 +166,7 @@ async fn turned_away(
     };
     tokio::select! {
         () = told => {}
-        () = worker.closing() => {}
+        () = connections.closing() => {}
     }
     no.reason.close()
 }

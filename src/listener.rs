@@ -1,14 +1,13 @@
-//! Listeners: one socket each, with connections dispatched evenly to the workers.
+//! Listeners: one socket each, with slots for connections, spread evenly over the workers.
 //!
 //! One worker accepts for a listener and gives each connection to the worker with the fewest of that
 //! listener's connections. Databases have few, long-lived connections: with the kernel's hashing
 //! (`SO_REUSEPORT`) one worker could get most of them.
 
-mod accept;
 mod budget;
+mod socket;
 
-use crate::{config::plan::ListenerPlan, gate::Gate, policy, worker::Message};
-pub use accept::{ListenSocket, accept, bind, prepare};
+use crate::{config::plan::ListenerPlan, gate::Gate, policy};
 pub use budget::ConnectionBudget;
 use cluster::{ConnectError, PreconnectPool};
 use foldhash::HashMap;
@@ -17,6 +16,7 @@ use operation::{Close, RejectReason, Violation};
 use protocols::Server;
 use rustix::process::{Resource, getrlimit};
 use session::HeldBytesBudget;
+pub use socket::{ListenSocket, bind, prepare};
 use std::{
     cell::{Cell, OnceCell, RefCell},
     io,
@@ -29,7 +29,6 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::sync::mpsc::UnboundedSender;
 use tollgate_metrics::{Metrics, table as names};
 
 /// Descriptors of a worker's runtime, rounded up, and its pipes.
@@ -89,10 +88,15 @@ impl Listener {
         })
     }
 
+    /// Whether there are descriptors for one more connection.
+    pub(crate) fn fits_another(&self, all: &ConnectionBudget) -> bool {
+        all.fits_another(self.index, &self.total_open)
+    }
+
     /// Takes a slot at the worker that has fewest of this listener's connections; `None` when
     /// the listener is full, or the whole proxy but for what is reserved for other listeners.
     /// `first` is the worker to prefer among equals.
-    fn take_slot(
+    pub(crate) fn take_slot(
         self: &Arc<Self>,
         all: &Arc<ConnectionBudget>,
         first: usize,
@@ -144,15 +148,6 @@ impl Drop for ConnectionSlot {
         self.listener.open[self.worker].fetch_sub(1, Relaxed);
         self.budget.release(self.listener.index, &self.listener.total_open);
     }
-}
-
-/// The workers that connections are dispatched to.
-#[derive(Clone)]
-pub struct Dispatcher {
-    /// One inbox per worker.
-    pub inboxes: Rc<[UnboundedSender<Message>]>,
-    /// The connection budget of the whole proxy.
-    pub budget: Arc<ConnectionBudget>,
 }
 
 /// Where a listener's operations go.
@@ -243,6 +238,11 @@ impl WorkerListener {
         &self.listener.plan
     }
 
+    /// The listener, as all workers share it.
+    pub(crate) fn shared(&self) -> &Arc<Listener> {
+        &self.listener
+    }
+
     /// Its policies.
     pub fn gate(&self) -> &Gate {
         &self.gate
@@ -257,6 +257,17 @@ impl WorkerListener {
     pub fn connection_opened(&self) {
         self.opened.increment(1);
         self.active.increment(1.0);
+    }
+
+    /// Counts a connection that was closed at once because the listener is full.
+    pub(crate) fn count_full(&self) {
+        self.opened.increment(1);
+        self.count_close(Close::ConnectionLimit);
+    }
+
+    /// Counts a pause of accepting.
+    pub(crate) fn count_pause(&self) {
+        self.paused.increment(1);
     }
 
     /// Counts a connection that ended.
@@ -327,7 +338,7 @@ impl WorkerListener {
 }
 
 /// Whether to log a repeated event now. `said` is the time of the last log line.
-fn is_due(said: &Cell<Option<Instant>>) -> bool {
+pub(crate) fn is_due(said: &Cell<Option<Instant>>) -> bool {
     let due = said.get().is_none_or(|said| said.elapsed() >= WARN_INTERVAL);
     if due {
         said.set(Some(Instant::now()));

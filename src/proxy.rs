@@ -10,14 +10,12 @@ use crate::{
     },
     gate::Gate,
     handover,
-    listener::{
-        self, ConnectionBudget, Dispatcher, ListenSocket, Listener, Upstreams, WorkerListener,
-    },
+    listener::{self, ConnectionBudget, ListenSocket, Listener, Upstreams, WorkerListener},
     own_log,
     policy::series::CardinalityLimit,
     policy::{Live, PolicyEnv, access_log::LineBuffer},
     threads::{Started, Threads},
-    worker::{self, Message, Sessions, Worker},
+    worker::{self, Dispatcher, Message, Sessions, Worker},
 };
 use anyhow::{Context, bail};
 use cluster::{Cluster, ClusterPlan, PreconnectPool};

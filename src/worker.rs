@@ -1,44 +1,26 @@
 //! A worker: one thread with a single-threaded runtime and its own copy of all hot state.
 
+mod accept;
+mod message;
 mod sessions;
 
 use crate::{
-    connection::{
-        self, Accepted, HandOff,
-        session_info::{SessionInfo, SessionQuery, SessionReport},
-    },
-    listener::{self, ListenSocket, WorkerListener},
+    connection::{self, Accepted, Connections, HandOff},
+    listener::WorkerListener,
     policy::access_log::LineBuffer,
+    threads::STACK_BYTES,
 };
+use accept::accept;
+pub use message::{Dispatcher, Message};
 use metrics::Gauge;
-use relay::Buffers;
 use session::Phase;
 pub use sessions::{Sessions, WorkerTimeout};
-use slab::Slab;
-use std::{
-    cell::{Cell, RefCell},
-    io,
-    panic::resume_unwind,
-    pin::pin,
-    rc::Rc,
-    task::Waker,
-    time::{Duration, Instant},
-};
+use std::{cell::Cell, io, panic::resume_unwind, pin::pin, rc::Rc, time::Duration};
 use tokio::{
     runtime::{Builder, LocalOptions, LocalRuntime},
-    sync::{
-        Notify,
-        mpsc::{UnboundedReceiver, UnboundedSender},
-    },
+    sync::{Notify, mpsc::UnboundedReceiver},
     task::{JoinError, JoinSet, spawn_local},
 };
-
-/// The stack of a thread that reads what clients send, in bytes.
-///
-/// Every recursive parser has a depth limit: protobuf and JSON messages 100 levels, query parameters
-/// 32 names. The deepest needs less than 1 MiB, also in a debug build; their tests check this. Unused
-/// stack pages cost no memory.
-pub const STACK_BYTES: usize = 4 << 20;
 
 /// The runtime of a worker.
 ///
@@ -57,33 +39,12 @@ pub fn runtime() -> io::Result<LocalRuntime> {
         .build_local(LocalOptions::default())
 }
 
-/// A message to a worker.
-pub enum Message {
-    /// Accept on this socket and dispatch the connections.
-    Listen(ListenSocket),
-    /// Serve this connection of the listener with this index.
-    Serve(usize, HandOff),
-    /// Endpoints or policies changed: every connection checks whether it must close.
-    EndpointsChanged,
-    /// Report these connections.
-    ListSessions(SessionQuery, UnboundedSender<Vec<SessionReport>>),
-    /// Close the connection with this id, and report whether it is on this worker.
-    KillSession(u64, UnboundedSender<bool>),
-    /// Stop accepting, let operations finish, and close everything after this time.
-    Drain(Duration),
-}
-
-/// What the connections of one worker share.
+/// A worker, with its connections.
 pub struct Worker {
     /// Which worker this is, from 0.
     pub index: usize,
-    /// Buffers, lent to connections while they process bytes.
-    pub buffers: Rc<Buffers>,
-    phase: Cell<Phase>,
-    /// Open connections, to be woken when the phase changes.
-    connections: RefCell<Slab<Registered>>,
-    closing: Notify,
-    generation: Cell<u64>,
+    /// Its open connections, and what they share.
+    pub connections: Rc<Connections>,
     active: Cell<usize>,
     /// The same, as a metric.
     active_gauge: Gauge,
@@ -91,12 +52,6 @@ pub struct Worker {
     /// Whether [`keep_timer_running`] runs, and whether a connection was served in its last period.
     timer_running: Cell<bool>,
     served_lately: Cell<bool>,
-}
-
-/// An open connection.
-struct Registered {
-    session: Rc<SessionInfo>,
-    waker: Waker,
 }
 
 /// The period of [`keep_timer_running`].
@@ -112,11 +67,7 @@ impl Worker {
     pub fn with_gauge(index: usize, open: Gauge) -> Rc<Self> {
         Rc::new(Self {
             index,
-            buffers: Rc::default(),
-            phase: Cell::new(Phase::Running),
-            connections: RefCell::default(),
-            closing: Notify::new(),
-            generation: Cell::new(0),
+            connections: Rc::default(),
             active: Cell::new(0),
             active_gauge: open,
             drained: Notify::new(),
@@ -125,85 +76,18 @@ impl Worker {
         })
     }
 
-    /// Its phase.
-    pub fn phase(&self) -> Phase {
-        self.phase.get()
-    }
-
-    /// Completes when the worker closes its connections.
-    pub async fn closing(&self) {
-        while self.phase() != Phase::Closing {
-            self.closing.notified().await;
-        }
-    }
-
-    /// Registers a connection. Returns its key.
-    pub fn register(&self, session: &Rc<SessionInfo>) -> usize {
-        let (session, waker) = (Rc::clone(session), Waker::noop().clone());
-        self.connections.borrow_mut().insert(Registered { session, waker })
-    }
-
-    /// Sets the waker of the connection with this key, for when the phase changes.
-    pub fn set_waker(&self, place: usize, waker: &Waker) {
-        if let Some(open) = self.connections.borrow_mut().get_mut(place) {
-            open.waker.clone_from(waker);
-        }
-    }
-
-    /// Reports the selected connections.
-    fn list_sessions(&self, choice: &SessionQuery) -> Vec<SessionReport> {
-        let connections = self.connections.borrow();
-        choice.select(connections.iter().map(|(_, open)| &open.session), Instant::now())
-    }
-
-    /// Requests the close of a connection. Returns whether it is on this worker.
-    fn kill_session(&self, id: u64) -> bool {
-        let connections = self.connections.borrow();
-        let Some((_, open)) = connections.iter().find(|(_, open)| open.session.kill(id)) else {
-            return false;
-        };
-        open.waker.wake_by_ref();
-        true
-    }
-
-    /// Removes the connection with this key.
-    pub fn deregister(&self, place: usize) {
-        self.connections.borrow_mut().try_remove(place);
-    }
-
     /// Starts serving a connection.
     pub fn serve(self: &Rc<Self>, listener: &Rc<WorkerListener>, accepted: Accepted) {
-        let (worker, listener) = (Rc::clone(self), Rc::clone(listener));
+        let (connections, listener) = (Rc::clone(&self.connections), Rc::clone(listener));
         let alive = ActiveGuard::new(self);
         self.served_lately.set(true);
         if !self.timer_running.replace(true) {
             spawn_local(keep_timer_running(Rc::clone(self)));
         }
         spawn_local(async move {
-            connection::serve(worker, listener, accepted).await;
+            connection::serve(connections, listener, accepted).await;
             drop(alive);
         });
-    }
-
-    /// Incremented whenever connections must check for changes.
-    pub fn generation(&self) -> u64 {
-        self.generation.get()
-    }
-
-    /// Wakes every connection to check for changes.
-    fn notify_connections(&self) {
-        self.generation.set(self.generation.get() + 1);
-        for (_, open) in self.connections.borrow().iter() {
-            open.waker.wake_by_ref();
-        }
-    }
-
-    fn enter_phase(&self, phase: Phase) {
-        self.phase.set(phase);
-        self.notify_connections();
-        if phase == Phase::Closing {
-            self.closing.notify_waiters();
-        }
     }
 
     async fn drained(&self) {
@@ -214,14 +98,14 @@ impl Worker {
 
     /// Waits up to `patience` for operations to finish, then closes the rest.
     async fn drain(&self, patience: Duration) {
-        self.enter_phase(Phase::Draining);
+        self.connections.enter_phase(Phase::Draining);
         if tokio::time::timeout(patience, self.drained()).await.is_err() {
             tracing::warn!(
                 worker = self.index,
                 connections = self.active.get(),
                 "drain_timeout is over: closing what is left"
             );
-            self.enter_phase(Phase::Closing);
+            self.connections.enter_phase(Phase::Closing);
             self.drained().await;
         }
     }
@@ -258,7 +142,7 @@ fn serve(worker: &Rc<Worker>, listeners: &[Rc<WorkerListener>], index: usize, ha
 
 /// Makes client connections and idle pooled connections check their endpoints.
 fn endpoints_changed(worker: &Rc<Worker>, listeners: &[Rc<WorkerListener>]) {
-    worker.notify_connections();
+    worker.connections.notify();
     listeners.iter().for_each(|listener| listener.upstreams().close_unwanted());
 }
 
@@ -279,7 +163,7 @@ async fn keep_timer_running(worker: Rc<Worker>) {
 pub async fn work(
     worker: Rc<Worker>,
     listeners: Vec<Rc<WorkerListener>>,
-    dispatcher: listener::Dispatcher,
+    dispatcher: Dispatcher,
     lines: Option<Rc<LineBuffer>>,
     mut inbox: UnboundedReceiver<Message>,
 ) -> io::Result<()> {
@@ -299,12 +183,7 @@ pub async fn work(
             Message::Listen(socket) => {
                 let Some(listener) = listeners.get(socket.listener) else { continue };
                 let (worker, listener) = (Rc::clone(&worker), Rc::clone(listener));
-                accepting.spawn_local(listener::accept(
-                    worker,
-                    listener,
-                    socket,
-                    dispatcher.clone(),
-                ));
+                accepting.spawn_local(accept(worker, listener, socket, dispatcher.clone()));
             }
             Message::Drain(patience) => {
                 accepting.shutdown().await;
@@ -347,8 +226,10 @@ fn handle(worker: &Rc<Worker>, listeners: &[Rc<WorkerListener>], message: Messag
     match message {
         Message::Serve(index, hand_off) => serve(worker, listeners, index, hand_off),
         Message::EndpointsChanged => endpoints_changed(worker, listeners),
-        Message::ListSessions(choice, answer) => drop(answer.send(worker.list_sessions(&choice))),
-        Message::KillSession(id, answer) => drop(answer.send(worker.kill_session(id))),
+        Message::ListSessions(choice, answer) => {
+            drop(answer.send(worker.connections.list(&choice)))
+        }
+        Message::KillSession(id, answer) => drop(answer.send(worker.connections.kill(id))),
         Message::Listen(_) | Message::Drain(_) => {}
     }
 }

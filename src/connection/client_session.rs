@@ -1,12 +1,11 @@
 //! What the proxy knows about one client's connection: the [`Session`] that serves it.
 
-use super::session_info::SessionInfo;
+use super::{connections::Connections, session_info::SessionInfo};
 use crate::{
     config::plan::{ListenerPlan, OnViolation},
     gate::ConnectionPermits,
     listener::{Upstreams, WorkerListener},
     policy,
-    worker::Worker,
 };
 use cluster::{Cluster, Endpoint};
 use operation::{
@@ -25,13 +24,14 @@ use std::{
 
 /// One client's connection, with its listener's gate.
 pub struct ClientSession {
-    worker: Rc<Worker>,
+    /// The connections of its worker.
+    connections: Rc<Connections>,
     info: Rc<SessionInfo>,
     /// What policies hold for it.
     permits: RefCell<ConnectionPermits>,
     /// The generation of the policies that the permits are of.
     generation: Cell<u64>,
-    /// The connection's key at the worker.
+    /// The connection's key among them.
     key: usize,
     /// Whether the worker has the waker of this connection.
     has_waker: Cell<bool>,
@@ -40,15 +40,15 @@ pub struct ClientSession {
 impl ClientSession {
     /// A connection that was accepted, and has no upstream yet.
     pub fn new(
-        worker: &Rc<Worker>,
+        connections: &Rc<Connections>,
         listener: &Rc<WorkerListener>,
         info: ConnectionInfo,
         accepted: Instant,
     ) -> Self {
         let info = SessionInfo::new(listener, info, accepted);
         Self {
-            worker: Rc::clone(worker),
-            key: worker.register(&info),
+            connections: Rc::clone(connections),
+            key: connections.register(&info),
             info,
             permits: RefCell::default(),
             generation: Cell::new(listener.gate().generation()),
@@ -131,16 +131,16 @@ impl Session for ClientSession {
     }
 
     fn phase(&self) -> Phase {
-        self.worker.phase()
+        self.connections.phase()
     }
 
     fn generation(&self) -> u64 {
-        self.worker.generation()
+        self.connections.generation()
     }
 
     fn set_waker(&self, waker: &Waker) {
         if !self.has_waker.replace(true) {
-            self.worker.set_waker(self.key, waker);
+            self.connections.set_waker(self.key, waker);
         }
     }
 
@@ -258,6 +258,6 @@ impl Session for ClientSession {
 
 impl Drop for ClientSession {
     fn drop(&mut self) {
-        self.worker.deregister(self.key);
+        self.connections.deregister(self.key);
     }
 }

@@ -3,10 +3,10 @@
 use crate::{
     config::plan::ListenerPlan,
     gate::Gate,
-    listener::{self, ConnectionBudget, Dispatcher, ListenSocket, Listener, WorkerListener},
+    listener::{self, ConnectionBudget, ListenSocket, Listener, WorkerListener},
     policy::series::{CardinalityLimit, SeriesKey},
     policy::{Decision, SeriesPolicy, Settled, WorkerPolicy},
-    worker::{self, Message, Worker},
+    worker::{self, Dispatcher, Message, Worker},
 };
 use cluster::{Cluster, ClusterPlan, EndpointPlan, PreconnectPool};
 use operation::{Operation, RejectReason, Rejection};

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     config::plan::ListenerPlan,
     gate::Gate,
-    listener::{ConnectionBudget, Dispatcher, Listener},
+    listener::{self, ConnectionBudget, ListenSocket, Listener},
     policy::series::{CardinalityLimit, SeriesKey},
     policy::{Decision, SeriesPolicy, Settled, WorkerPolicy},
 };

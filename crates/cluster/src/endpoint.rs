@@ -88,7 +88,7 @@ impl Endpoint {
     }
 
     /// How many connections are open or being opened.
-    pub(crate) fn active_connections(&self) -> usize {
+    pub fn active_connections(&self) -> usize {
         self.active_connections.load(Relaxed)
     }
 

@@ -4,12 +4,11 @@
 use super::{parts_of, plan};
 use crate::{
     config::plan::ListenerPlan,
-    connection::ClientSession,
+    connection::{ClientSession, Connections},
     gate::ConnectVerdict,
     listener::WorkerListener,
     policy::series::SeriesKey,
     policy::{Decision, SeriesPolicy, Settled, WorkerPolicy},
-    worker::Worker,
 };
 use bytes::BytesMut;
 use operation::{
@@ -186,8 +185,8 @@ pub(super) async fn relayed_at<C: Codec<Shared = ()>>(
     let connected = worker_listener.upstreams().preconnects().connect(None).await.unwrap();
     let (server, _) = upstream.accept().await.unwrap();
     let link = ConnectionInfo { peer, local: front.local_addr().unwrap() };
-    let worker = Worker::new(0);
-    let session = ClientSession::new(&worker, &worker_listener, link, Instant::now());
+    let connections = Rc::<Connections>::default();
+    let session = ClientSession::new(&connections, &worker_listener, link, Instant::now());
     if let ConnectVerdict::Accept(_, permits) =
         worker_listener.gate().connect(&link, Instant::now())
     {
@@ -198,7 +197,8 @@ pub(super) async fn relayed_at<C: Codec<Shared = ()>>(
     let told = Rc::clone(&close);
     spawn_local(async move {
         let how =
-            relay::<C>(&Arc::new(()), Rc::new(session), &worker.buffers, accepted, connected).await;
+            relay::<C>(&Arc::new(()), Rc::new(session), &connections.buffers, accepted, connected)
+                .await;
         told.set(Some(how));
     });
     Ends { client, server, close, settled: Settlements::default() }

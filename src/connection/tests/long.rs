@@ -77,7 +77,7 @@ impl Between {
 
     /// Takes the worker's pipes away, so that it has to copy.
     fn without_pipes(&self) -> impl Sized + use<> {
-        self.worker.buffers.withhold_pipes()
+        self.worker.connections.buffers.withhold_pipes()
     }
 
     /// Waits until this many operations were settled, and returns them.
@@ -94,7 +94,7 @@ impl Between {
 
     /// Waits until no connection holds a pipe, and returns how many pipes exist.
     async fn pipes(&self) -> usize {
-        let pipes = || self.worker.buffers.count_pipes();
+        let pipes = || self.worker.connections.buffers.count_pipes();
         let back = async {
             while pipes().0 > pipes().1 {
                 yield_now().await;
@@ -243,7 +243,11 @@ fn an_aborted_long_message_leaves_no_pipe_with_bytes() {
             let between = Between::new(tcp()).await;
             let bytes = noise(LONG, 5);
             flood(&between.server, &bytes).await;
-            assert_eq!(between.worker.buffers.count_pipes(), (1, 0), "bytes are in a pipe");
+            assert_eq!(
+                between.worker.connections.buffers.count_pipes(),
+                (1, 0),
+                "bytes are in a pipe"
+            );
             let Between { mut client, server, worker, ledger } = between;
             let end = if client_breaks {
                 socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
@@ -269,7 +273,7 @@ fn an_aborted_long_message_leaves_no_pipe_with_bytes() {
             // The settled operation is released later.
             yield_now().await;
             assert_eq!(sums.borrow()[0].1, Some(end));
-            let (pipes, spare) = worker.buffers.count_pipes();
+            let (pipes, spare) = worker.connections.buffers.count_pipes();
             assert_eq!(pipes, spare, "an ended connection holds a pipe");
             assert!(spare == 0 || !client_breaks, "a pipe with bytes in it was kept");
         }

@@ -1,0 +1,113 @@
+//! The open connections of one worker, and what they share.
+
+use super::session_info::{SessionInfo, SessionQuery, SessionReport};
+use relay::Buffers;
+use session::Phase;
+use slab::Slab;
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    task::Waker,
+    time::Instant,
+};
+use tokio::sync::Notify;
+
+/// The open connections of one worker, and what they share.
+pub struct Connections {
+    /// Buffers, lent to connections while they process bytes.
+    pub buffers: Rc<Buffers>,
+    phase: Cell<Phase>,
+    /// Open connections, to be woken when the phase changes.
+    open: RefCell<Slab<Registered>>,
+    closing: Notify,
+    generation: Cell<u64>,
+}
+
+/// An open connection.
+struct Registered {
+    session: Rc<SessionInfo>,
+    waker: Waker,
+}
+
+impl Default for Connections {
+    /// Those of a worker that is running and has none yet.
+    fn default() -> Self {
+        Self {
+            buffers: Rc::default(),
+            phase: Cell::new(Phase::Running),
+            open: RefCell::default(),
+            closing: Notify::new(),
+            generation: Cell::new(0),
+        }
+    }
+}
+
+impl Connections {
+    /// The worker's phase.
+    pub fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    /// Completes when the worker closes its connections.
+    pub async fn closing(&self) {
+        while self.phase() != Phase::Closing {
+            self.closing.notified().await;
+        }
+    }
+
+    /// Registers a connection. Returns its key.
+    pub fn register(&self, session: &Rc<SessionInfo>) -> usize {
+        let (session, waker) = (Rc::clone(session), Waker::noop().clone());
+        self.open.borrow_mut().insert(Registered { session, waker })
+    }
+
+    /// Sets the waker of the connection with this key, for when the phase changes.
+    pub fn set_waker(&self, key: usize, waker: &Waker) {
+        if let Some(open) = self.open.borrow_mut().get_mut(key) {
+            open.waker.clone_from(waker);
+        }
+    }
+
+    /// Removes the connection with this key.
+    pub fn deregister(&self, key: usize) {
+        self.open.borrow_mut().try_remove(key);
+    }
+
+    /// Reports the selected connections.
+    pub fn list(&self, query: &SessionQuery) -> Vec<SessionReport> {
+        let connections = self.open.borrow();
+        query.select(connections.iter().map(|(_, open)| &open.session), Instant::now())
+    }
+
+    /// Requests the close of the connection with this id. Returns whether it is one of these.
+    pub fn kill(&self, id: u64) -> bool {
+        let connections = self.open.borrow();
+        let Some((_, open)) = connections.iter().find(|(_, open)| open.session.kill(id)) else {
+            return false;
+        };
+        open.waker.wake_by_ref();
+        true
+    }
+
+    /// Incremented whenever connections must check for changes.
+    pub fn generation(&self) -> u64 {
+        self.generation.get()
+    }
+
+    /// Wakes every connection to check for changes.
+    pub fn notify(&self) {
+        self.generation.set(self.generation.get() + 1);
+        for (_, open) in self.open.borrow().iter() {
+            open.waker.wake_by_ref();
+        }
+    }
+
+    /// Enters a phase, and wakes every connection.
+    pub fn enter_phase(&self, phase: Phase) {
+        self.phase.set(phase);
+        self.notify();
+        if phase == Phase::Closing {
+            self.closing.notify_waiters();
+        }
+    }
+}
