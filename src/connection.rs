@@ -76,7 +76,16 @@ pub async fn serve(connections: Rc<Connections>, listener: Rc<WorkerListener>, a
         Ok(Err(close)) => Ok(close),
         Err(panic) => Err(panic),
     };
-    let close = ended.unwrap_or_else(|Panic { message, place }| { tracing::error!( listener = &*listener.plan().name, %peer, place, message, "a panic ended this connection, which is a bug in Tollgate; others go on" ); Close::Panic });
+    let close = ended.unwrap_or_else(|Panic { message, place }| {
+        tracing::error!(
+            listener = &*listener.plan().name,
+            %peer,
+            place,
+            message,
+            "a panic ended this connection, which is a bug in Tollgate; others go on"
+        );
+        Close::Panic
+    });
     listener.connection_closed(close);
     tracing::debug!(listener = &*listener.plan().name, %peer, reason = close.as_str(), "closed");
     drop(slot);

@@ -279,7 +279,11 @@ impl WorkerListener {
     /// Logs, at a limited rate, that no upstream could be reached for a client.
     pub fn warn_unreachable(&self, error: &ConnectError) {
         if is_due(&self.unreachable_warned) {
-            tracing::warn!(listener = &*self.plan().name, %error, "no upstream could be reached: the client connection is closed");
+            tracing::warn!(
+                listener = &*self.plan().name,
+                %error,
+                "no upstream could be reached: the client connection is closed"
+            );
         }
     }
 

@@ -30,7 +30,11 @@ impl Token {
             );
         }
         if mode & 0o004 != 0 {
-            tracing::warn!(%file, "every user of this machine may read the admin interface's token: chmod 600 its file");
+            tracing::warn!(
+                %file,
+                "every user of this machine may read the admin interface's token: chmod 600 its \
+                 file"
+            );
         }
         let text = str::from_utf8(&bytes).ok().and_then(|text| text.lines().next());
         let token = text.map_or("", str::trim);

@@ -44,22 +44,38 @@ fn unlimited(plan: &Plan, listener: &ListenerPlan) -> Option<String> {
         holds && rule.matching.may_apply(name, protocol.name())
     });
     let open = address.ip().is_unspecified() && *max_connections >= plan.max_connections;
-    (open && !bounded).then(|| { format!( "listener `{name}`: {address} is every interface, and nothing limits a client there: add \
-             `connection_limit: {{ max: 100, key: [peer/64] }}`, or see docs/facing-strangers.md" ) })
+    (open && !bounded).then(|| {
+        format!(
+            "listener `{name}`: {address} is every interface, and nothing limits a client there: \
+             add `connection_limit: {{ max: 100, key: [peer/64] }}`, or see \
+             docs/facing-strangers.md"
+        )
+    })
 }
 
 /// A limit of a listener that is beyond the whole proxy's.
 fn more_than_all(plan: &Plan, listener: &ListenerPlan) -> Option<String> {
     let (own, all) = (listener.max_connections, plan.max_connections);
-    (own > all).then(|| { format!( "listener `{}`: it never has {own} connections, since the whole proxy has at most {all}: \
-             raise the proxy's `max_connections`", listener.name ) })
+    let name = &listener.name;
+    (own > all).then(|| {
+        format!(
+            "listener `{name}`: it never has {own} connections, since the whole proxy has at \
+             most {all}: raise the proxy's `max_connections`"
+        )
+    })
 }
 
 /// An admin interface that is reachable from other machines.
 fn open_admin(plan: &Plan) -> Option<String> {
     let address = plan.admin.as_ref()?.address;
-    address.ip().is_unspecified().then(|| { format!( "admin: {address} is every interface: whoever reaches it sees what runs and who asks for \
-             what; write `127.0.0.1:{}`, or see docs/facing-strangers.md", address.port() ) })
+    let port = address.port();
+    address.ip().is_unspecified().then(|| {
+        format!(
+            "admin: {address} is every interface: every host that reaches it can read the \
+             config, the metrics and the clients; write `127.0.0.1:{port}`, or see \
+             docs/facing-strangers.md"
+        )
+    })
 }
 
 /// Several servers behind a name that clients take as one: each has its own state.
@@ -83,8 +99,15 @@ fn unknown_members(plan: &Plan, listener: &ListenerPlan) -> Vec<String> {
     let endpoints = plan.clusters.iter().flat_map(|cluster| &cluster.endpoints);
     let known: Vec<String> = endpoints.map(|endpoint| endpoint.at.to_string()).collect();
     let strange = listener.protocol.members().into_iter().filter(|it| !known.contains(it));
-    strange .filter_map(|member| { let near = nearest(&member, known.iter().map(String::as_str))?; Some(format!( "listener `{}`: no cluster has the member `{member}`, did you mean `{near}`? Clients \
-                 are told of a member only if it is called as the replica set calls it", listener.name )) }) .collect()
+    let hint = |member: String| {
+        let near = nearest(&member, known.iter().map(String::as_str))?;
+        Some(format!(
+            "listener `{}`: no cluster has the member `{member}`, did you mean `{near}`? Use the \
+             name that the member has in the replica set's config",
+            listener.name
+        ))
+    };
+    strange.filter_map(hint).collect()
 }
 
 /// Clusters that no listener uses.

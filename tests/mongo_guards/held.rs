@@ -122,7 +122,7 @@ fn what_is_held_is_bounded_for_each_listener_and_said_in_words() {
     let mut guarded = guarded_with("max_held_bytes: 1MiB", policies);
     guarded.passes(&op_msg(1, &find("orders", "shop", 600_000)));
     let (code, why) = guarded.code(&op_msg(2, &find("orders", "shop", 3 * MIB)));
-    assert!(code == 13 && why.contains("can't be told"), "{why}");
+    assert!(code == 13 && why.contains("is not known"), "{why}");
     let labels = [("listener", "db")];
     guarded.tollgate.wait_for_metric("tollgate_requests_not_held_total", &labels, 1.0);
     let logged = || guarded.tollgate.stderr().contains("raise max_held_bytes").then_some(());

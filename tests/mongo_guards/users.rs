@@ -59,7 +59,7 @@ fn a_user_is_who_the_server_logged_in_and_of_which_database() {
     // One that can't be read makes the user unknown, which is said.
     let kerberos = doc! { "saslStart": 1, "mechanism": "GSSAPI", "payload": payload("root") };
     let (code, why) = log_in(&of(&kerberos, "$external"));
-    assert!(code == 13 && why.contains("(its `user` can't be told)"), "{why}");
+    assert!(code == 13 && why.contains("(its `user` is not known)"), "{why}");
     let lines = tollgate.logged(1, |line| line["operation"] == "count" && line["outcome"] == "ok");
     assert_eq!(lines[0]["user"], "root@admin");
 }

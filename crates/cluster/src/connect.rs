@@ -67,7 +67,11 @@ pub enum ConnectError {
         why: Option<String>,
     },
     /// Every attempt took longer than `connect_timeout`.
-    #[error("no endpoint of cluster `{cluster}` accepted a connection in time: {}{}", list(.attempts), retry_note(*.retried))]
+    #[error(
+        "no endpoint of cluster `{cluster}` accepted a connection in time: {}{}",
+        list(.attempts),
+        retry_note(*.retried)
+    )]
     Timeout {
         /// The cluster's name.
         cluster: Arc<str>,
@@ -77,7 +81,11 @@ pub enum ConnectError {
         retried: bool,
     },
     /// Every attempt failed, at least one of them sooner than `connect_timeout`.
-    #[error("no endpoint of cluster `{cluster}` accepted a connection: {}{}", list(.attempts), retry_note(*.retried))]
+    #[error(
+        "no endpoint of cluster `{cluster}` accepted a connection: {}{}",
+        list(.attempts),
+        retry_note(*.retried)
+    )]
     Failed {
         /// The cluster's name.
         cluster: Arc<str>,

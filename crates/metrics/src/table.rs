@@ -162,13 +162,15 @@ pub const TABLE: &[Metric] = &[
         REQUESTS_NOT_HELD_TOTAL,
         "requests",
         LISTENER,
-        "Requests that could not be held until policies knew all that they needed, since the listener's `max_held_bytes` were in use.",
+        "Requests that could not be held until policies knew all that they needed, since the \
+         listener's `max_held_bytes` were in use.",
     ),
     counter(
         PANICS_TOTAL,
         "panics",
         &[],
-        "Panics, each of which is a bug in Tollgate: a line on stderr tells where. One while a connection is served ends that connection.",
+        "Panics, each of which is a bug in Tollgate: a line on stderr tells where. One while a \
+         connection is served ends that connection.",
     ),
     gauge(
         WORKER_CONNECTIONS_ACTIVE,
@@ -180,7 +182,9 @@ pub const TABLE: &[Metric] = &[
         OPERATIONS_TOTAL,
         "operations",
         &["listener", "protocol", "operation", "resource", "outcome", REASON],
-        "Operations ended, by outcome: ok, rejected, failed, lost, cancelled. `reason` is there only where the proxy itself said no, and tells why; without it, `rejected` is the service's answer.",
+        "Operations ended, by outcome: ok, rejected, failed, lost, cancelled. `reason` is there only \
+         where the proxy itself said no, and tells why; without it, `rejected` is the service's \
+         answer.",
     ),
     histogram(
         OPERATION_DURATION_SECONDS,

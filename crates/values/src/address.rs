@@ -96,7 +96,7 @@ fn more_than_an_address(text: &str, usual: &str) -> Option<Diagnostic> {
     let message = match scheme {
         _ if hosts.contains(',') => format!("`{shown}` is a list of addresses"),
         Some(_) => format!("`{shown}` is a URL"),
-        None if login => format!("`{shown}` tells who logs in, which is the clients' business"),
+        None if login => format!("`{shown}` contains a user, and clients log in themselves"),
         None if hosts.len() < rest.len() => format!("`{shown}` has more than a host and a port"),
         None => return None,
     };

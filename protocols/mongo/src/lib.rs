@@ -74,8 +74,8 @@ pub struct MongoListener {
 
 /// What to do about several servers behind one listener: what a client did before holds it to the
 /// server that did it.
-pub const SEVERAL_SERVERS: &str = "clients that take them for one lose their cursors, sessions and the primary: give each \
-     member of a replica set a listener of its own (`members`), or let only the primary \
+pub const SEVERAL_SERVERS: &str = "clients that take them for one lose their cursors, sessions and the \
+     primary: give each member of a replica set a listener of its own (`members`), or let only the primary \
      count as healthy (`probe: { mongo: { writable: true } }`); before several mongos write \
      `lb_policy: maglev`. See docs/mongodb.md";
 

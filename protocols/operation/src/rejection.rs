@@ -39,7 +39,7 @@ impl Rejection {
     /// Adds to the message that the attribute `fact` is not known, and so counts as a match.
     #[must_use]
     pub fn with_unknown_attribute(self, fact: &str) -> Self {
-        let message = format!("{} (its `{fact}` can't be told)", self.message);
+        let message = format!("{} (its `{fact}` is not known)", self.message);
         Self { message: message.into(), ..self }
     }
 

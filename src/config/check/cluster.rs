@@ -163,7 +163,7 @@ impl Check<'_> {
         let Some(Spanned { at, value }) = written else { return default };
         let time = value?.0?;
         if time > MAX_USER_TIMEOUT || !time.as_nanos().is_multiple_of(1_000_000) {
-            let message = format!("`{}` can't be told to the system", duration_text(time));
+            let message = format!("`{}` can't be set as a TCP user timeout", duration_text(time));
             self.report.add(at, message, "whole milliseconds, at most `49d`");
         }
         Some(time)

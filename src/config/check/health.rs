@@ -77,7 +77,11 @@ impl Check<'_> {
         if wanted && !reuses {
             let name = probe.map_or("", ProbeConfig::name);
             let message = format!("the probe `{name}` needs a new connection for each check");
-            self.report.add(at, message, "leave it out: nothing tells where an answer ends");
+            self.report.add(
+                at,
+                message,
+                "leave it out: the probe can't find the end of a response",
+            );
         }
         wanted
     }

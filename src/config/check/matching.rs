@@ -96,7 +96,7 @@ impl Policies<'_> {
         if protocols().any(can_match) {
             return true;
         }
-        let hint = format!("{} tells it in the log alone", late.name);
+        let hint = format!("on {} it is only in the access log", late.name);
         self.report.add(at, format!("policies are asked before `{key}` is known"), hint);
         false
     }
@@ -195,8 +195,9 @@ impl Policies<'_> {
         let kind = action.kind();
         let suitable: Vec<_> =
             protocols::all().filter(|it| can_match(it)).map(|it| it.name).collect();
-        let hint = format!("match what tells: `protocol: [{}]`", suitable.join(", "));
-        let message = format!("`{kind}` goes by `{attribute}`, and nothing on {mute} has that");
+        let hint =
+            format!("match the protocols that have it: `protocol: [{}]`", suitable.join(", "));
+        let message = format!("`{kind}` needs `{attribute}`, which {mute} does not have");
         self.report.add(self.place(&[kind]), message, hint);
     }
 

@@ -28,7 +28,7 @@ fn a_policy_that_guards_applies_in_doubt_and_says_so_and_another_does_not() {
     let Verdict::Reject(no) = admit(&guards, AttributeValue::Unknown, false) else {
         panic!("it guards")
     };
-    assert_eq!(&*no.message, "the policy `g` forbids this (its `comment` can't be told)");
+    assert_eq!(&*no.message, "the policy `g` forbids this (its `comment` is not known)");
     assert!(matches!(admit(&guards, AttributeValue::Absent, false), Verdict::Admit(_)));
     let breaks = stage("[{ name: f, match: { comment: x }, fault: { percent: 100, delay: 1h } }]");
     let Verdict::Admit(ticket) = admit(&breaks, AttributeValue::Unknown, false) else {

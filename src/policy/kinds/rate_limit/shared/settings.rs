@@ -29,7 +29,8 @@ const MAX_KEY_FILE: u64 = 64 << 10;
 /// `rate_limit_service`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "keys and values, such as `{ redis: … }`")]
-#[schemars(rename = "SharedLimit", extend("oneOf" = [{ "required": ["redis"] }, { "required": ["rate_limit_service"] }]))]
+#[schemars(rename = "SharedLimit")]
+#[schemars(extend("oneOf" = [{ "required": ["redis"] }, { "required": ["rate_limit_service"] }]))]
 pub(crate) struct Settings {
     /// Keep the limit in a Redis or Valkey.
     redis: Option<Spanned<RedisSettings>>,
