@@ -48,7 +48,7 @@ fn push(address: SocketAddr, collection: &str, pace: Duration, until: Instant, s
 }
 
 #[test]
-fn what_gets_through_is_the_rate_and_the_burst_on_one_worker_and_on_two() {
+fn one_or_two_workers_admit_the_rate_and_the_burst() {
     thread::scope(|scope| {
         for workers in [1, 2] {
             scope.spawn(move || {

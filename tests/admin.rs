@@ -44,7 +44,7 @@ fn ask(socket: &Path, method: &str, path: &str, headers: &str, body: &str) -> (u
 }
 
 #[test]
-fn who_may_scrape_may_change_nothing_where_control_is_a_socket() {
+fn a_scraper_can_not_change_anything_if_control_is_a_socket() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("control.sock");
     let admin = format!("{{ address: \"127.0.0.1:0\", control: \"unix:{}\" }}", socket.display());
@@ -69,7 +69,7 @@ fn who_may_scrape_may_change_nothing_where_control_is_a_socket() {
 }
 
 #[test]
-fn a_socket_that_a_killed_proxy_left_is_replaced_and_a_live_one_is_not() {
+fn only_the_socket_of_a_dead_proxy_is_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("control.sock");
     let admin = format!("{{ address: \"127.0.0.1:0\", control: \"unix:{}\" }}", socket.display());
@@ -88,7 +88,7 @@ fn a_socket_that_a_killed_proxy_left_is_replaced_and_a_live_one_is_not() {
 }
 
 #[test]
-fn a_token_is_needed_to_change_something_and_told_to_nobody() {
+fn a_change_needs_the_token_and_the_token_is_never_shown() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("token");
     fs::write(&file, TOKEN).unwrap();
@@ -171,7 +171,7 @@ fn two_hundred_silent_clients_do_not_close_the_admin_interface() {
 }
 
 #[test]
-fn a_limit_that_is_changed_by_hand_keeps_whom_it_is_about_and_the_log_shows_both() {
+fn a_changed_limit_keeps_its_match_and_is_logged() {
     let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
     let config = mongo_config(nowhere, "");
     let mut tollgate = Tollgate::start(&format!(

@@ -154,7 +154,7 @@ fn all_of_it_together_loses_nothing_and_changes_no_order() {
 }
 
 #[test]
-fn a_black_hole_takes_everything_and_says_nothing_until_its_time_is_over() {
+fn a_black_hole_swallows_bytes_until_its_time_limit() {
     let upstream = Upstream::start();
     let tollgate = before(&upstream, "black_hole: true, to: client, close_after: 600ms");
     let began = Instant::now();
@@ -207,7 +207,7 @@ fn an_end_comes_late_where_that_is_asked() {
 }
 
 #[test]
-fn a_network_becomes_bad_and_good_again_while_a_session_is_open() {
+fn faults_apply_to_open_sessions_and_end_with_the_policy() {
     let upstream = Upstream::start();
     let tollgate = Tollgate::tcp(upstream.address(), "");
     let (mut client, mut server) = upstream.session(&tollgate);

@@ -66,7 +66,7 @@ fn sixteen_long_lived_connections_are_spread_over_four_workers() {
 }
 
 #[test]
-fn the_connection_too_many_is_closed_at_once_and_harms_no_other() {
+fn a_connection_over_the_limit_is_closed_at_once() {
     let upstream = Upstream::start();
     let tollgate = Tollgate::tcp(upstream.address(), "max_connections: 2");
     let mut open = sessions(&upstream, &tollgate, 2);
@@ -111,7 +111,7 @@ fn session_by_other(upstream: &Upstream, tollgate: &Tollgate) -> (End, End) {
 }
 
 #[test]
-fn who_floods_one_listener_leaves_the_other_its_share() {
+fn a_flooded_listener_leaves_the_other_its_share() {
     let upstream = Upstream::start();
     // Two are reserved for each listener, four are for either.
     let tollgate = Tollgate::start(&two_listeners(&upstream, "max_connections: 8"));
@@ -143,7 +143,7 @@ fn the_only_listener_has_every_connection_of_the_proxy() {
 }
 
 #[test]
-fn who_floods_one_listener_leaves_the_other_its_share_of_descriptors_too() {
+fn a_flooded_listener_leaves_the_other_its_descriptors() {
     let upstream = Upstream::start();
     let mut limited = Command::new("sh");
     limited.args(["-c", "ulimit -n 96; exec \"$0\" \"$@\""]);
@@ -169,7 +169,7 @@ fn who_floods_one_listener_leaves_the_other_its_share_of_descriptors_too() {
 }
 
 #[test]
-fn clients_of_one_network_share_a_limit_where_its_key_has_the_network() {
+fn clients_of_one_network_share_a_limit_by_network() {
     let upstream = Upstream::start();
     let config = |key: &str| {
         let limit = format!("connection_limit: {{ max: 1, over: close, key: [{key}] }}");

@@ -100,7 +100,7 @@ fn closed(tollgate: &Tollgate, reason: &str, count: f64) {
 }
 
 #[test]
-fn operations_end_idle_connections_close_and_sessions_are_waited_for() {
+fn a_drain_waits_for_operations_and_sessions() {
     for ask in WAYS {
         let ((server, go), upstream) = (held_back(), Upstream::start());
         let mut tollgate = before(&server, &upstream, "1m");
@@ -193,7 +193,7 @@ fn a_second_signal_ends_the_process_at_once() {
 }
 
 #[test]
-fn a_proxy_that_serves_nobody_ends_at_once() {
+fn a_proxy_without_connections_ends_at_once() {
     for ask in WAYS {
         let (server, upstream) = (Scripted::agreeing(), Upstream::start());
         let mut tollgate = before(&server, &upstream, "1m");
@@ -203,7 +203,7 @@ fn a_proxy_that_serves_nobody_ends_at_once() {
 }
 
 #[test]
-fn connections_are_accepted_while_a_drain_waits_though_it_is_not_ready() {
+fn a_waiting_drain_accepts_connections_but_is_not_ready() {
     for (ask, by_signal) in WAYS.into_iter().zip([true, true, true, false]) {
         let (server, upstream) = (Scripted::agreeing(), Upstream::start());
         let mut tollgate = waiting(&server, &upstream, "1m", "1m");

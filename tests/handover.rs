@@ -103,7 +103,7 @@ fn says(tollgate: &Tollgate, what: &str) {
 }
 
 #[test]
-fn the_next_process_takes_the_place_of_one_that_runs_and_no_client_notices() {
+fn the_next_process_takes_over_without_failed_clients() {
     let (admin, listener) = (free_address(), free_address());
     let config = config(admin, "", listener, echo());
     let mut old = Tollgate::start(&config);
@@ -137,7 +137,7 @@ fn the_next_process_takes_the_place_of_one_that_runs_and_no_client_notices() {
 }
 
 #[test]
-fn a_process_that_begins_while_another_one_drains_gets_its_admin_interface() {
+fn a_new_process_gets_the_admin_interface_of_a_draining_one() {
     let (admin, listener) = (free_address(), free_address());
     let config = config(admin, "", listener, echo());
     let mut old = Tollgate::start(&config);
@@ -183,7 +183,7 @@ fn a_control_socket_goes_to_the_next_process_with_its_file() {
 }
 
 #[test]
-fn one_that_waits_before_its_drain_leaves_its_admin_interface_to_the_next_at_once() {
+fn a_waiting_drain_releases_the_admin_interface_at_once() {
     let (admin, listener) = (free_address(), free_address());
     let config = config(admin, "", listener, echo()) + "drain: { wait: 1m }\n";
     let mut old = Tollgate::start(&config);
@@ -227,7 +227,7 @@ fn a_process_that_could_not_begin_takes_nothing() {
 }
 
 #[test]
-fn proxies_that_have_only_the_admin_address_in_common_are_a_mistake() {
+fn proxies_that_share_only_the_admin_address_are_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let admin = free_address();
     let mut one = Tollgate::start(&config(admin, "", free_address(), echo()));

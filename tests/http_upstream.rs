@@ -65,7 +65,7 @@ fn what_is_no_http_is_answered_by_502() {
 }
 
 #[test]
-fn a_service_that_goes_away_before_it_answers_is_told_by_502() {
+fn a_service_that_closes_before_its_response_is_a_502() {
     for said in ["", "HTTP/1.1 200 OK\r\ncontent-"] {
         let (_service, tollgate) = saying(said.into());
         let answer = RawHttpClient::connect(tollgate.listener("web")).get("/a");
@@ -91,7 +91,7 @@ fn an_answer_that_is_cut_short_never_looks_whole() {
 }
 
 #[test]
-fn a_connection_that_was_closed_just_when_it_was_used_is_replaced_unseen() {
+fn a_connection_closed_at_its_reuse_is_replaced() {
     let asks = std::sync::Arc::new(AtomicUsize::new(0));
     let counted = asks.clone();
     let service = Scripted::start(move |peer| {

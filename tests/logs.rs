@@ -88,7 +88,7 @@ impl Drop for Unread {
 }
 
 #[test]
-fn logs_that_nobody_reads_hold_up_neither_sessions_nor_the_admin_interface_nor_the_end() {
+fn unread_logs_delay_neither_sessions_nor_the_end() {
     let upstream = Upstream::start();
     let mut proxy = Unread::start(upstream.address());
     let mut open: Vec<_> =
@@ -117,7 +117,7 @@ fn logs_that_nobody_reads_hold_up_neither_sessions_nor_the_admin_interface_nor_t
 }
 
 #[test]
-fn a_second_signal_ends_a_proxy_of_which_nobody_reads_the_logs() {
+fn a_second_signal_ends_a_proxy_with_unread_logs() {
     let upstream = Upstream::start();
     let mut proxy = Unread::start(upstream.address());
     let session = (End::connect(proxy.listener), upstream.accept());
@@ -170,7 +170,7 @@ fn each_line_that_can_not_be_written_is_counted() {
 }
 
 #[test]
-fn a_line_that_does_not_fit_is_taken_back_and_the_next_one_begins_anew() {
+fn a_line_that_does_not_fit_is_removed_whole() {
     let upstream = Upstream::start();
     // As on a full disk: the file may not grow any more. (Units are 512 or 1024 bytes.)
     let mut shell = Command::new("sh");
@@ -200,7 +200,7 @@ fn lines(path: &Path) -> Vec<Value> {
 }
 
 #[test]
-fn sigusr1_opens_logs_anew_that_were_moved_away() {
+fn sigusr1_reopens_moved_logs() {
     let upstream = Upstream::start();
     let directory = tempfile::tempdir().unwrap();
     let [events, events_before] = ["events", "events.1"].map(|name| directory.path().join(name));
@@ -250,7 +250,7 @@ fn sigusr1_opens_logs_anew_that_were_moved_away() {
 }
 
 #[test]
-fn signals_by_which_other_servers_reload_change_nothing_and_are_told() {
+fn reload_signals_of_other_servers_only_log() {
     let upstream = Upstream::start();
     let mut tollgate = Tollgate::tcp(upstream.address(), "");
     let (mut client, mut server) = upstream.session(&tollgate);

@@ -97,7 +97,7 @@ fn documents_of_any_depth_are_stepped_over() {
 }
 
 #[test]
-fn a_million_tiny_messages_keep_nobody_from_working() {
+fn a_million_tiny_messages_delay_no_other_client() {
     const MESSAGES: usize = 1_000_000;
     const STRANGE: i32 = 9_999;
     let server = Scripted::start(|peer| {

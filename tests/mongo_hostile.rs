@@ -72,7 +72,7 @@ fn a_decompression_bomb_is_refused_in_little_memory() {
 }
 
 #[test]
-fn a_kilobyte_that_rightly_claims_megabytes_is_named_in_little_memory() {
+fn a_highly_compressed_message_is_named_in_little_memory() {
     let server = Scripted::agreeing();
     let tollgate = Tollgate::mongo(server.address());
     let text = doc! { "find": "orders", "$db": "shop", "filter": { "text": "x".repeat(15 << 20) } };
@@ -88,7 +88,7 @@ fn a_kilobyte_that_rightly_claims_megabytes_is_named_in_little_memory() {
 }
 
 #[test]
-fn an_unreadable_compressed_message_passes_and_reading_goes_on_behind_it() {
+fn an_unreadable_compressed_message_passes() {
     let server = Scripted::agreeing();
     let tollgate = Tollgate::mongo(server.address());
     let (mut client, hello) = RawClient::offering(tollgate.listener("db"));
@@ -105,7 +105,7 @@ fn an_unreadable_compressed_message_passes_and_reading_goes_on_behind_it() {
 }
 
 #[test]
-fn a_message_that_trickles_in_is_cut_off_and_one_that_is_slow_to_be_answered_is_not() {
+fn message_timeout_ends_slow_requests_but_not_slow_replies() {
     let (enough, thinking) = channel();
     let thinking = Mutex::new(thinking);
     let server = Scripted::start(move |peer| {
@@ -166,7 +166,7 @@ fn what_is_plainly_another_protocol_is_called_by_its_name() {
 }
 
 #[test]
-fn a_service_that_is_no_mongodb_is_called_that_in_answer_to_the_first_request() {
+fn a_service_that_is_not_mongodb_is_reported_at_once() {
     let server = Scripted::start(|peer| {
         peer.message();
         peer.send(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n");
@@ -190,7 +190,7 @@ fn a_service_that_is_no_mongodb_is_called_that_in_answer_to_the_first_request() 
 }
 
 #[test]
-fn a_hundred_thousand_names_that_nobody_may_read_make_no_series() {
+fn rejected_names_make_no_series() {
     let refusal = doc! {
         "ok": 0.0, "errmsg": "not authorized", "code": 13, "codeName": "Unauthorized",
     };
@@ -242,7 +242,7 @@ fn a_server_that_leaves_without_a_word_loses_the_operation() {
 }
 
 #[test]
-fn a_reply_to_a_question_nobody_asked_settles_nothing() {
+fn a_reply_without_a_request_settles_nothing() {
     let line = asked(|peer| {
         peer.message();
         peer.send(&op_msg_reply(9, 999, &doc! { "ok": 1.0 }));
@@ -261,7 +261,7 @@ fn a_reply_cut_short_loses_the_operation() {
 }
 
 #[test]
-fn a_client_that_leaves_before_the_answer_cancels_the_operation() {
+fn a_client_that_closes_cancels_its_operation() {
     let server = Scripted::start(Peer::silence);
     let tollgate = Tollgate::mongo(server.address());
     let message = op_msg(7, &find("orders"));
@@ -275,7 +275,7 @@ fn a_client_that_leaves_before_the_answer_cancels_the_operation() {
 }
 
 #[test]
-fn a_server_that_is_not_there_closes_the_connection_and_is_counted() {
+fn an_unreachable_server_closes_the_connection() {
     let tollgate = Tollgate::mongo(support::free_address());
     for _ in 0..20 {
         let mut client = RawClient::connect(tollgate.listener("db"));
@@ -305,7 +305,7 @@ fn a_bomb_behind_a_good_request_closes_the_connection_too() {
 }
 
 #[test]
-fn whoever_has_not_logged_in_makes_no_metric_of_names_of_his_own() {
+fn names_before_a_log_in_make_no_metrics() {
     // As a server that demands a login: anybody may ask who it is, and nothing more.
     let server = Scripted::answering(|m| match m.document() {
         asked
@@ -333,7 +333,7 @@ fn whoever_has_not_logged_in_makes_no_metric_of_names_of_his_own() {
 }
 
 #[test]
-fn a_server_that_tells_of_more_documents_than_there_can_be_harms_nobody() {
+fn an_impossible_number_of_documents_is_harmless() {
     let server = Scripted::answering(|m| {
         let most = i64::MAX;
         reply_to(m, &doc! { "n": most, "nInserted": most, "nUpserted": most, "ok": 1.0 })

@@ -99,7 +99,7 @@ fn denied() -> Done {
 }
 
 #[test]
-fn a_greedy_application_is_told_to_back_off_and_another_never_notices() {
+fn a_rate_limit_slows_one_application_alone() {
     // None comes back in the time of the test, so that what passes does not depend on the machine.
     let policies = "  - name: greed\n    match: { app: 'greedy-*', operation: [find, insert] }\n    \
                     rate_limit: { rate: 1/h, burst: 3, key: [app], base_backoff: 1ms }\n";
@@ -137,7 +137,7 @@ fn greeting(app: &str, backs_off: bool) -> Document {
 }
 
 #[test]
-fn a_client_of_old_waits_where_one_of_today_is_told_to() {
+fn an_old_client_is_delayed_where_a_new_one_backs_off() {
     let server = Scripted::agreeing();
     let policies = "  - name: pace\n    match: { operation: find }\n    \
                     rate_limit: { rate: 10/s, burst: 1, key: [app], over: by_client, max_delay: 5s }\n";
@@ -167,7 +167,7 @@ fn a_client_of_old_waits_where_one_of_today_is_told_to() {
 }
 
 #[test]
-fn nobody_waits_longer_than_somebody_said() {
+fn no_operation_waits_longer_than_its_limits() {
     let server = Scripted::agreeing();
     let policies = "  - name: pace\n    match: { operation: find }\n    \
                     rate_limit: { rate: 1/h, burst: 1, over: by_client, max_delay: 1s }\n";
@@ -184,7 +184,7 @@ fn nobody_waits_longer_than_somebody_said() {
 }
 
 #[test]
-fn what_is_denied_is_denied_once_and_the_server_never_hears_of_it() {
+fn a_denied_operation_never_reaches_the_server() {
     let policies =
         "  - name: no-drops\n    match: { operation: [drop, dropDatabase] }\n    deny: {}\n";
     let Some((tollgate, server)) = guarded(policies) else { return };

@@ -163,7 +163,7 @@ fn unread(server: SocketAddr) -> Tollgate {
 }
 
 #[test]
-fn drivers_of_today_keep_their_pools_where_no_more_connections_can_be_made() {
+fn drivers_keep_their_pools_at_a_connection_limit() {
     for driver in [Driver::Pymongo, Driver::Node] {
         let Some(seen) = closed_door(driver, |server| Some(Tollgate::mongo(server))) else {
             continue;

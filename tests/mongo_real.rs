@@ -87,14 +87,14 @@ fn check_crud(tollgate: &Tollgate, name: &str) {
 }
 
 #[test]
-fn writes_reads_and_errors_go_through_and_are_told() {
-    let Some(uri) = server("writes_reads_and_errors_go_through_and_are_told") else { return };
+fn writes_reads_and_errors_pass_and_are_logged() {
+    let Some(uri) = server("writes_reads_and_errors_pass_and_are_logged") else { return };
     check_crud(&through_the_proxy(&uri, "crud", |_| {}, crud), "crud");
 }
 
 #[test]
-fn compressed_ones_are_told_the_same() {
-    let Some(uri) = server("compressed_ones_are_told_the_same") else { return };
+fn compressed_operations_are_logged_the_same() {
+    let Some(uri) = server("compressed_operations_are_logged_the_same") else { return };
     for (word, compressor) in [
         ("snappy", Compressor::Snappy),
         ("zlib", Compressor::Zlib { level: None }),

@@ -55,7 +55,7 @@ fn a_sequence_before_the_body_is_an_insert_like_any_other() {
 }
 
 #[test]
-fn a_telemetry_section_passes_unchanged_and_its_trace_is_logged() {
+fn a_telemetry_section_passes_and_its_trace_is_logged() {
     let server = Scripted::agreeing();
     let (tollgate, mut client) = through(&server);
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -130,7 +130,7 @@ fn an_old_client_s_query_is_read_like_a_new_one_s() {
 }
 
 #[test]
-fn an_unacknowledged_write_leaves_the_next_reply_to_the_next_request() {
+fn an_unacknowledged_write_takes_no_reply() {
     let server = Scripted::agreeing();
     let (tollgate, mut client) = through(&server);
     let insert = doc! { "insert": "orders", "writeConcern": { "w": 0 }, "$db": "shop" };
@@ -190,7 +190,7 @@ fn an_exhaust_cursor_s_hundred_batches_are_one_operation() {
 }
 
 #[test]
-fn an_exhaust_cursor_that_its_client_leaves_is_closed_upstream_within_a_second() {
+fn an_abandoned_exhaust_cursor_is_closed_within_a_second() {
     let server = streaming(i32::MAX / 20, true);
     let (tollgate, mut client) = through(&server);
     client.send(&get_more());
@@ -315,7 +315,7 @@ fn the_longest_reply_there_is_passes_in_little_memory() {
 }
 
 #[test]
-fn an_unknown_kind_of_message_passes_and_reading_goes_on_behind_it() {
+fn an_unknown_kind_of_message_passes() {
     let server = Scripted::agreeing();
     let (tollgate, mut client) = through(&server);
     let unknown = wire::message(1, 0, 4711, b"of the future");
@@ -357,7 +357,7 @@ fn a_refusal_does_not_overtake_the_reply_to_an_older_request() {
 }
 
 #[test]
-fn a_get_more_of_a_cursor_that_is_not_known_has_the_call_site_of_its_own_comment() {
+fn a_get_more_of_an_unknown_cursor_has_its_own_call_site() {
     let server = Scripted::answering(|message| reply_to(message, &batch(false, 0, "shop.c", &[])));
     let (tollgate, mut client) = through(&server);
     let more =
@@ -394,7 +394,7 @@ fn warnings(tollgate: &Tollgate, words: &str) -> usize {
 }
 
 #[test]
-fn several_members_behind_one_listener_are_told_once() {
+fn several_members_behind_a_listener_are_logged_once() {
     let members = ["a:1", "b:1"].map(|me| {
         let mut told = hello(me);
         told.insert("hosts", vec!["a:1", "b:1"]);
@@ -416,7 +416,7 @@ fn several_members_behind_one_listener_are_told_once() {
 }
 
 #[test]
-fn a_member_that_is_not_named_is_told_once() {
+fn a_member_without_a_listener_is_logged_once() {
     let mut told = hello("a:1");
     told.insert("hosts", vec!["a:1", "b:1"]);
     let server = Scripted::answering(move |message| reply_to(message, &told));

@@ -58,7 +58,7 @@ fn a_fault_resets_a_session_that_is_open_already() {
 }
 
 #[test]
-fn a_fault_ends_an_open_session_in_the_place_of_what_the_service_says_next() {
+fn a_fault_ends_an_open_session_at_its_next_reply() {
     for (settings, heard) in [
         (r#"{"close": "reply"}"#, ""),
         (r#"{"truncate": "5B"}"#, "an an"),
@@ -108,7 +108,7 @@ fn a_fault_that_is_taken_back_lets_go_of_open_sessions() {
 }
 
 #[test]
-fn a_fault_for_others_leaves_a_session_alone_and_counts_nothing() {
+fn a_fault_that_does_not_match_changes_no_session() {
     let upstream = Upstream::start();
     let tollgate = Tollgate::tcp(upstream.address(), "");
     let (mut client, mut server) = opened(&upstream, &tollgate);
@@ -133,7 +133,7 @@ fn takes(client: &mut End, server: &mut End, bytes: usize) -> Duration {
 }
 
 #[test]
-fn a_bandwidth_limit_reaches_open_sessions_when_it_comes_and_when_it_goes() {
+fn a_bandwidth_limit_applies_to_open_sessions_at_once() {
     let upstream = Upstream::start();
     let tollgate = Tollgate::start(&format!(
         "listeners:\n  wire: {{ address: \"127.0.0.1:0\", protocol: tcp, cluster: wire }}\n\
@@ -165,7 +165,7 @@ fn a_bandwidth_limit_reaches_open_sessions_when_it_comes_and_when_it_goes() {
 }
 
 #[test]
-fn a_bandwidth_limit_that_nobody_reaches_is_not_named() {
+fn a_bandwidth_limit_without_effect_is_not_logged() {
     let upstream = Upstream::start();
     let tollgate = Tollgate::start(&format!(
         "listeners:\n  wire: {{ address: \"127.0.0.1:0\", protocol: tcp, cluster: wire }}\n\

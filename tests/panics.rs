@@ -26,7 +26,7 @@ impl Write for Log {
 }
 
 #[test]
-fn a_panic_is_one_line_with_its_place_and_without_what_is_quoted() {
+fn a_panic_is_one_line_without_quoted_text() {
     let (log, metrics) = (Log::default(), Metrics::new());
     let writer = log.clone();
     let lines = tracing_subscriber::fmt().json().flatten_event(true);

@@ -54,7 +54,7 @@ fn with_descriptors(count: usize, upstream: SocketAddr) -> Result<Tollgate, (Opt
 }
 
 #[test]
-fn too_few_descriptors_are_an_error_and_no_proxy_that_serves_nobody() {
+fn too_few_descriptors_are_an_error() {
     let upstream = Upstream::start();
     let mut refused = 0;
     for count in [16, 22, 24, 26, 28, 30, 32, 34, 36, 40, 60] {
@@ -76,7 +76,7 @@ fn too_few_descriptors_are_an_error_and_no_proxy_that_serves_nobody() {
 }
 
 #[test]
-fn descriptors_that_suffice_for_fewer_connections_than_wanted_are_warned_of() {
+fn a_low_descriptor_limit_is_logged() {
     let upstream = Upstream::start();
     let warned = |tollgate: &Tollgate| {
         let told = tollgate.stderr();
@@ -103,7 +103,7 @@ fn the_version_is_a_metric() {
 }
 
 #[test]
-fn the_connections_of_each_worker_are_told() {
+fn the_connections_of_each_worker_are_reported() {
     let upstream = Upstream::start();
     let config = format!("workers: 2\n{}", tcp_config(upstream.address(), ""));
     let tollgate = Tollgate::start(&config);
@@ -170,7 +170,7 @@ fn a_fifo_is_refused_wherever_a_config_names_a_file() {
 }
 
 #[test]
-fn a_file_that_becomes_a_fifo_stops_neither_the_proxy_nor_its_end() {
+fn a_log_that_becomes_a_fifo_does_not_block() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("endpoints.yaml");
     fs::write(&path, "[\"127.0.0.1:9\"]").unwrap();
@@ -224,7 +224,7 @@ fn standard_streams_are_logs_whatever_they_are() {
 }
 
 #[test]
-fn who_stops_reading_what_a_command_prints_ends_it_without_a_panic() {
+fn a_closed_stdout_ends_a_command_without_a_panic() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let output = program().arg("schema").stdout(writer).stderr(Stdio::piped()).output().unwrap();

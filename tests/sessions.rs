@@ -57,7 +57,7 @@ fn bytes_of_a_session_are_counted_while_it_lasts_and_once() {
 }
 
 #[test]
-fn open_sessions_are_listed_with_who_where_and_how_much() {
+fn open_sessions_are_listed_with_client_endpoint_and_bytes() {
     let upstream = Upstream::start();
     let tollgate = Tollgate::tcp(upstream.address(), "");
     assert!(sessions(&tollgate, "").is_empty());
@@ -85,7 +85,7 @@ fn open_sessions_are_listed_with_who_where_and_how_much() {
 }
 
 #[test]
-fn a_session_that_an_operator_ends_is_reset_on_both_sides_and_told_apart() {
+fn a_session_closed_by_an_operator_has_its_own_reason() {
     let upstream = Upstream::start();
     let tollgate = Tollgate::tcp(upstream.address(), "");
     let (mut client, mut server) = upstream.session(&tollgate);
@@ -107,7 +107,7 @@ fn a_session_that_an_operator_ends_is_reset_on_both_sides_and_told_apart() {
 }
 
 #[test]
-fn the_operation_that_is_under_way_on_a_session_is_told() {
+fn a_session_lists_its_operation_in_flight() {
     let upstream = Upstream::start();
     let tollgate = Tollgate::mongo(upstream.address());
     let mut client = End::connect(tollgate.listener("db"));

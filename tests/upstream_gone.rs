@@ -49,7 +49,7 @@ fn an_old_driver_is_answered_in_its_own_family() {
 }
 
 #[test]
-fn who_begins_to_ask_and_stops_is_closed_after_a_moment() {
+fn a_client_with_an_unfinished_request_is_closed() {
     let tollgate = Tollgate::mongo(support::free_address());
     let mut client = RawClient::connect(tollgate.listener("db"));
     client.send(&[16]);
@@ -65,7 +65,7 @@ fn a_protocol_without_words_closes_at_once() {
 }
 
 #[test]
-fn a_service_that_resets_in_the_middle_of_a_reply_is_a_reset_to_its_client() {
+fn a_reset_in_a_reply_is_a_reset_to_the_client() {
     let upstream = Upstream::start();
     let tollgate = Tollgate::mongo(upstream.address());
     let mut client = End::connect(tollgate.listener("db"));
@@ -109,7 +109,7 @@ fn is_told(tollgate: &Tollgate) -> bool {
 }
 
 #[test]
-fn a_driver_that_backs_off_is_closed_where_others_of_its_connections_go_on() {
+fn a_driver_that_backs_off_is_closed_at_its_hello() {
     let server = Scripted::agreeing();
     let tollgate = Tollgate::mongo(server.address());
     let mut first = RawClient::connect(tollgate.listener("db"));
@@ -130,7 +130,7 @@ fn a_driver_that_backs_off_is_closed_where_others_of_its_connections_go_on() {
 }
 
 #[test]
-fn a_driver_that_backs_off_is_closed_by_every_limit_and_told_what_is_forbidden() {
+fn limits_close_a_driver_that_backs_off_and_denials_reply() {
     let limits = [
         ("connection_limit: { max: 1, key: [peer] }", false),
         ("rate_limit: { rate: 1/h, burst: 1, unit: connections }", false),

@@ -4,7 +4,7 @@ use crate::{File, failed, fixture, support::tollgate::output_of};
 use serde_json::Value;
 
 #[test]
-fn a_config_explains_what_becomes_of_an_operation() {
+fn explain_shows_which_policies_apply() {
     let path = fixture("good/policies.yaml");
     let ask = |question: &str, more: &[&str]| {
         output_of(&[&["check", "-c", &path, "--explain", question], more].concat())
@@ -65,7 +65,7 @@ policies:
 "#;
 
 #[test]
-fn a_config_explains_which_route_takes_a_request_and_what_it_does() {
+fn explain_shows_the_route_of_a_request() {
     let config = File::new(ROUTED);
     let ask = |question: &str| {
         let told = output_of(&["check", "-c", &config.path(), "--explain", question]);
@@ -144,7 +144,7 @@ fn an_explanation_compares_what_the_proxy_would_compare() {
 }
 
 #[test]
-fn a_question_that_makes_no_sense_is_a_matter_of_usage() {
+fn an_invalid_question_exits_with_2() {
     let path = fixture("good/policies.yaml");
     let ask = |question: &str| output_of(&["check", "-c", &path, "--explain", question]);
     let example = "'mongo find shop.users app=reports";

@@ -22,7 +22,7 @@ fn hints(listener: &str, rest: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_list_of_denied_commands_without_those_that_are_not_known_is_a_hint() {
+fn a_deny_list_without_other_is_a_hint() {
     let db = "address: 127.0.0.1:0, protocol: mongo";
     let deny = |matching: &str| {
         format!("policies: [{{ name: p, match: {{ {matching} }}, deny: {{}} }}]\n")
@@ -42,7 +42,7 @@ fn a_list_of_denied_commands_without_those_that_are_not_known_is_a_hint() {
 }
 
 #[test]
-fn a_listener_on_every_interface_without_any_limit_is_a_hint() {
+fn an_unlimited_listener_on_every_interface_is_a_hint() {
     let everywhere = "address: ':27018', protocol: mongo";
     for address in ["':27018'", "'[::]:27018'", "0.0.0.0:27018"] {
         let hints = hints(&format!("address: {address}, protocol: mongo"), "");
@@ -83,7 +83,7 @@ fn a_listener_on_every_interface_without_any_limit_is_a_hint() {
 }
 
 #[test]
-fn several_servers_that_a_client_takes_for_one_are_a_hint() {
+fn several_servers_behind_a_mongo_listener_are_a_hint() {
     let db = "address: 127.0.0.1:0, protocol: mongo";
     let with = |cluster: &str| {
         let config =
@@ -114,7 +114,7 @@ fn several_servers_that_a_client_takes_for_one_are_a_hint() {
 }
 
 #[test]
-fn what_is_possible_and_hardly_meant_is_a_hint() {
+fn settings_that_are_probably_mistakes_are_hints() {
     let config = "admin: 0.0.0.0:9901\n\
         listeners:\n  \
           db: { address: '127.0.0.1:1', cluster: db, \
@@ -157,7 +157,7 @@ fn a_limit_above_the_whole_proxy_s_is_a_hint() {
 }
 
 #[test]
-fn a_credential_in_the_key_of_a_shared_limit_is_a_hint_without_a_secret() {
+fn an_unhashed_credential_in_a_shared_key_is_a_hint() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("key");
     std::fs::write(&file, "0123456789abcdef").unwrap();

@@ -63,7 +63,7 @@ fn the_help_names_every_command() {
 }
 
 #[test]
-fn what_can_t_be_understood_is_a_matter_of_usage() {
+fn an_invalid_command_line_exits_with_2() {
     failed(&output_of(&[]), 2, &["Usage: tollgate"]);
     failed(&output_of(&["gibberish"]), 2, &["gibberish", "Usage"]);
     failed(&output_of(&["proxy", "tcp", ":1"]), 2, &["UPSTREAM"]);
@@ -72,7 +72,7 @@ fn what_can_t_be_understood_is_a_matter_of_usage() {
 }
 
 #[test]
-fn a_good_config_is_ok_and_nobody_is_called() {
+fn a_valid_config_is_ok_and_opens_no_connection() {
     // Everything that a run would touch: a taken port, a server, a name that doesn't exist.
     let (taken, upstream) = (Upstream::start(), Upstream::start());
     let config = tcp_config(upstream.address(), "")
@@ -98,7 +98,7 @@ fn a_config_may_come_by_stdin() {
 }
 
 #[test]
-fn a_bad_config_is_told_to_people_with_place_and_hint() {
+fn a_bad_config_is_reported_with_position_and_hint() {
     let path = fixture("bad/unknown_key.yaml");
     let check = output_of(&["check", "-c", &path]);
     assert_eq!(check.code, Some(1), "{check:?}");
@@ -109,7 +109,7 @@ fn a_bad_config_is_told_to_people_with_place_and_hint() {
 }
 
 #[test]
-fn a_bad_config_is_told_to_machines_as_json() {
+fn a_bad_config_is_reported_as_json() {
     let path = fixture("bad/many_at_once.yaml");
     let check = output_of(&["check", "--format", "json", "-c", &path]);
     assert_eq!(check.code, Some(1), "{check:?}");
@@ -123,7 +123,7 @@ fn a_bad_config_is_told_to_machines_as_json() {
 }
 
 #[test]
-fn files_that_a_config_names_are_looked_for_where_the_process_runs() {
+fn paths_in_a_config_are_relative_to_the_working_folder() {
     let config = File::new(
         "listeners:\n  rpc: { address: \":9090\", cluster: a, protocol: { grpc: { transcode: { \
          descriptors: set.binpb } } } }\nclusters: { a: { endpoints: [a:1] } }\n",
@@ -164,7 +164,7 @@ fn a_run_without_a_file_says_what_to_do() {
 }
 
 #[test]
-fn what_can_t_be_opened_is_called_by_its_name() {
+fn an_error_names_what_can_not_be_opened() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let upstream = support::free_address();

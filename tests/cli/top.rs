@@ -86,7 +86,7 @@ fn top_shows_call_sites_in_the_order_that_was_asked_for() {
 }
 
 #[test]
-fn top_tells_of_a_cluster_that_is_not_whole() {
+fn top_shows_a_cluster_with_unusable_endpoints() {
     let nobody = support::free_address();
     let tollgate = Tollgate::start(&format!(
         "listeners:\n  web: {{ address: \"127.0.0.1:0\", protocol: http, cluster: shop }}\n\
@@ -101,7 +101,7 @@ fn top_tells_of_a_cluster_that_is_not_whole() {
 }
 
 #[test]
-fn the_admin_interface_of_the_demonstration_is_where_it_was_asked_for() {
+fn the_demo_listens_on_the_given_admin_address() {
     let admin = support::free_address().to_string();
     let demo = output_of(&["demo", "--duration", "1s", "--admin", &admin]);
     assert_eq!(demo.code, Some(0), "{demo:?}");
@@ -110,7 +110,7 @@ fn the_admin_interface_of_the_demonstration_is_where_it_was_asked_for() {
 }
 
 #[test]
-fn top_of_nothing_says_where_it_looked() {
+fn top_without_a_proxy_names_the_address() {
     let nowhere = support::free_address().to_string();
     failed(&output_of(&["top", &nowhere, "--once"]), 1, &[&nowhere, "refused"]);
     // Without a terminal there is no user to react to it.

@@ -469,7 +469,7 @@ fn no_mutilated_config_is_a_panic() {
 }
 
 #[test]
-fn vanished_peers_are_closed_within_two_minutes_unless_a_longer_time_is_set() {
+fn vanished_peers_are_closed_within_two_minutes_by_default() {
     let listening = |more: &str, cluster: &str| {
         let text = format!(
             "listeners: {{ l: {{ address: \":0\", protocol: tcp, cluster: c{more} }} }}\n\

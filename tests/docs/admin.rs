@@ -49,7 +49,7 @@ fn run(command: &str, admin: SocketAddr) -> String {
 }
 
 #[test]
-fn every_command_on_the_page_is_answered_with_the_keys_that_it_shows() {
+fn every_command_on_the_page_returns_the_keys_shown() {
     if Command::new("curl").arg("--version").output().is_err() {
         assert!(std::env::var_os("CI").is_none(), "no curl");
         println!("SKIPPED: no curl");

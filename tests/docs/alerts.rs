@@ -23,7 +23,7 @@ fn alerts(file: &Value) -> Vec<&Value> {
 }
 
 #[test]
-fn every_alert_asks_for_metrics_that_there_are_and_says_what_it_is_about() {
+fn every_alert_has_existing_metrics_and_a_summary() {
     let (file, known) = (yaml(ALERTS), names());
     for alert in alerts(&file) {
         let name = alert["alert"].as_str().unwrap();
@@ -55,7 +55,7 @@ fn every_alert_is_tested_and_on_the_page() {
 }
 
 #[test]
-fn promtool_finds_nothing_wrong_and_the_tests_of_the_alerts_pass() {
+fn promtool_accepts_the_alerts_and_their_tests_pass() {
     for (command, file) in [
         (&["check", "rules"][..], ALERTS),
         (&["test", "rules"][..], TESTS),

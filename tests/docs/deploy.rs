@@ -122,7 +122,7 @@ fn start_and_stop_in_order(compose: &Value, folder: &str) {
 }
 
 #[test]
-fn tests_in_a_container_reach_the_proxy_and_its_admin_interface() {
+fn a_container_reaches_the_proxy_and_its_admin_interface() {
     let compose = yaml("examples/faults/docker-compose.yml");
     let plan = config::load(path("examples/faults/tollgate.yaml")).unwrap();
     let environment = &compose["services"]["tests"]["environment"];
@@ -154,7 +154,7 @@ fn every_port_that_is_published_or_scraped_is_listened_on() {
 }
 
 #[test]
-fn the_health_check_tells_a_proxy_from_none() {
+fn the_health_check_fails_without_a_proxy() {
     let dockerfile = read("Dockerfile");
     let (_, rest) = dockerfile.split_once("HEALTHCHECK").unwrap();
     let (_, command) = rest.split_once("CMD ").unwrap();
@@ -234,7 +234,7 @@ fn the_dashboards_legends_name_what_is_grouped_by() {
 }
 
 #[test]
-fn every_metric_that_tells_of_operations_is_on_the_dashboard() {
+fn every_metric_of_operations_is_on_the_dashboard() {
     let queries = queries();
     let shown: BTreeSet<&str> = queries.iter().flat_map(|(query, _)| used(query)).collect();
     for name in names() {

@@ -12,7 +12,7 @@ fn seconds(plan: &Plan) -> u64 {
 }
 
 #[test]
-fn the_unit_on_the_page_is_the_one_that_is_shipped_and_waits_for_a_drain() {
+fn the_unit_on_the_page_is_the_shipped_one() {
     let unit = read("deploy/tollgate.service");
     let shown = blocks(&read(PAGE), "ini");
     assert_eq!(shown, [unit.trim_end()]);
@@ -31,7 +31,7 @@ fn the_unit_on_the_page_is_the_one_that_is_shipped_and_waits_for_a_drain() {
 }
 
 #[test]
-fn the_pod_on_the_page_waits_for_a_drain_and_is_asked_where_the_admin_interface_is() {
+fn the_pod_on_the_page_waits_for_a_drain() {
     let page = read(PAGE);
     let plan = config::parse(PAGE, &blocks(&page, "yaml")[0]).unwrap();
     let pod: Value = serde_saphyr::from_str(&blocks(&page, "yml")[0]).unwrap();

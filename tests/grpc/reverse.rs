@@ -44,7 +44,7 @@ fn services_are_spoken_to_by_http_1_and_told_the_length_of_the_message() {
 }
 
 #[test]
-fn a_service_that_wants_frames_is_told_their_length() {
+fn a_service_gets_the_length_of_its_frames() {
     let service = monolith();
     let tollgate = before(&service, "reverse_bridge: { withhold_frames: false }");
     let client = Client::connect(tollgate.listener("rpc"), Version::Two);

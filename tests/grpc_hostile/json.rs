@@ -57,7 +57,7 @@ fn a_query_of_950_levels_is_refused_and_the_process_lives() {
 }
 
 #[test]
-fn long_bodies_are_read_within_a_stated_memory_and_a_get_beside_them_does_not_wait() {
+fn long_bodies_take_bounded_memory_and_delay_no_other_request() {
     let service = service();
     let tollgate = before(&service.endpoints(), &transcoding(), "");
     let (large, small) = (to(&tollgate, Version::Two), to(&tollgate, Version::Two));
@@ -133,7 +133,7 @@ impl Endless {
 }
 
 #[test]
-fn bodies_that_never_end_are_held_up_to_a_bound_and_their_memory_comes_back() {
+fn endless_bodies_take_bounded_memory_and_release_it() {
     let service = service();
     let tollgate = before(&service.endpoints(), &transcoding(), "");
     let other = to(&tollgate, Version::Two);
@@ -200,7 +200,7 @@ fn answering(message: &[u8]) -> Service {
 }
 
 #[test]
-fn a_service_s_message_that_is_deep_is_an_error_and_the_process_lives() {
+fn a_deeply_nested_message_is_an_error() {
     let (mut deep, mut any) = (Vec::new(), Vec::new());
     for _ in 0..5000 {
         deep = field(1, &deep);

@@ -21,7 +21,7 @@ fn dom(chromium: &mut Command, url: &str) -> String {
 }
 
 #[test]
-fn chromium_calls_from_a_page_that_may_and_from_none_that_may_not() {
+fn chromium_calls_only_from_an_allowed_page() {
     let Some(mut chromium) = tools::program("chromium") else { return };
     let Some(service) = Service::start("grpc_service.py", &[]) else { return };
     let service = service.address();

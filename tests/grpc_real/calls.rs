@@ -25,7 +25,7 @@ fn every_kind_of_call_carries_its_messages_and_is_counted() {
 }
 
 #[test]
-fn errors_arrive_with_their_words_and_details_wherever_they_stand() {
+fn errors_arrive_with_message_and_details() {
     let Some(stage) = Stage::new("", "") else { return };
     stage.plays("errors");
     let lines = stage.tollgate.logged(6, |line| line["outcome"] == "rejected");
@@ -58,7 +58,7 @@ fn compressed_messages_stay_as_they_are() {
 }
 
 #[test]
-fn a_deadline_ends_a_call_and_the_service_is_told_what_is_left() {
+fn a_deadline_ends_a_call_and_is_forwarded() {
     let hold = "policies:\n  - { name: hold, fault: { delay: 300ms } }\n";
     let Some(stage) = Stage::new("", hold) else { return };
     stage.plays("left");
@@ -84,7 +84,7 @@ fn a_call_that_is_cancelled_is_so_at_the_service_too() {
 }
 
 #[test]
-fn a_stream_that_outlives_the_drain_is_unavailable_to_its_client() {
+fn a_stream_longer_than_the_drain_ends_as_unavailable() {
     let Some(mut stage) = Stage::new("", "drain_timeout: 1s\n") else { return };
     let address = stage.address();
     let plays = thread::spawn(move || python::run("grpc_scenarios.py", &["outlives", &address]));

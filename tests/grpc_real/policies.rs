@@ -11,7 +11,7 @@ use crate::{
 use std::thread;
 
 #[test]
-fn who_calls_too_often_is_told_when_to_come_back() {
+fn a_call_over_the_rate_gets_a_retry_delay() {
     let few =
         "policies:\n  - { name: few, rate_limit: { rate: 1/h, burst: 1, base_backoff: 250ms } }\n";
     let Some(stage) = Stage::new("", few) else { return };
@@ -21,7 +21,7 @@ fn who_calls_too_often_is_told_when_to_come_back() {
 }
 
 #[test]
-fn who_is_denied_is_told_never_to_come_back() {
+fn a_denied_call_must_not_be_retried() {
     let stop = "policies:\n  - { name: stop, match: { operation: real.v1.Echo/Unary }, \
                 deny: { message: ask us } }\n";
     if let Some(stage) = Stage::new("", stop) {
@@ -30,7 +30,7 @@ fn who_is_denied_is_told_never_to_come_back() {
 }
 
 #[test]
-fn a_service_that_is_killed_is_unavailable_to_calls_under_way_and_to_new_ones() {
+fn a_killed_service_is_unavailable_to_all_calls() {
     let Some(Stage { mut service, tollgate }) = Stage::new("", "") else { return };
     let address = tollgate.listener("rpc").to_string();
     let caller = {
@@ -62,7 +62,7 @@ fn a_service_says_when_it_is_to_be_called_again() {
 }
 
 #[test]
-fn a_call_that_is_unavailable_is_tried_again_whether_headers_or_trailers_say_so() {
+fn unavailable_in_headers_or_trailers_is_retried() {
     let routes = "routes: [{ name: all, cluster: rpc, retry: { on: [unavailable] } }]";
     let Some(stage) = Stage::new(routes, "") else { return };
     stage.plays("retries");

@@ -40,7 +40,7 @@ fn bodies_of_any_size_come_back_as_they_were_sent() {
 }
 
 #[test]
-fn a_length_that_is_known_stays_known_and_another_is_not_made_up() {
+fn a_known_length_is_kept_and_an_unknown_one_not_invented() {
     for (asks, answers) in PAIRINGS {
         let service = Service::start(answers, |asked| match asked.target.as_str() {
             "/known" => Reply::ok("hello"),
@@ -180,7 +180,7 @@ fn a_service_that_does_not_read_holds_the_client_up() {
 }
 
 #[test]
-fn what_the_answer_to_head_would_be_is_told_without_its_body() {
+fn a_response_to_head_has_the_length_but_no_body() {
     for (asks, answers) in PAIRINGS {
         let service = Service::start(answers, |_| {
             Reply::empty(200).header("content-length", "12345").header("etag", "\"a\"")

@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 use std::time::Duration;
 
 #[test]
-fn an_answer_that_comes_before_the_request_has_ended_passes_at_once() {
+fn an_early_response_passes_at_once() {
     for (asks, answers) in PAIRINGS {
         let service = Service::start(answers, |_| Reply::status(403).early());
         let tollgate = proxy(&service, "");
@@ -30,7 +30,7 @@ fn an_answer_that_comes_before_the_request_has_ended_passes_at_once() {
 }
 
 #[test]
-fn the_rest_of_a_request_that_was_answered_early_spoils_no_other() {
+fn the_rest_of_a_request_after_its_response_harms_no_other() {
     for (asks, answers) in PAIRINGS {
         let service = Service::start(answers, |asked| match asked.target.as_str() {
             "/early" => Reply::status(403).early(),
@@ -52,7 +52,7 @@ fn the_rest_of_a_request_that_was_answered_early_spoils_no_other() {
 }
 
 #[test]
-fn an_answer_reaches_its_client_though_the_service_closes_upon_the_request() {
+fn a_response_passes_though_the_service_closes_early() {
     let upstream = Upstream::start();
     let tollgate = proxy_to(&endpoints(&[upstream.address()]), "", "");
     let body = vec![b'x'; 10 << 20];
@@ -95,7 +95,7 @@ fn a_client_that_ended_its_half_is_answered() {
 }
 
 #[test]
-fn a_client_that_leaves_in_the_middle_of_its_body_takes_the_request_with_it() {
+fn a_client_that_closes_in_its_body_cancels_the_request() {
     for (asks, answers) in PAIRINGS {
         let service = Service::saying(answers, "never");
         let tollgate = proxy(&service, "");
@@ -117,7 +117,7 @@ fn a_client_that_leaves_in_the_middle_of_its_body_takes_the_request_with_it() {
 }
 
 #[test]
-fn a_client_that_leaves_before_the_answer_takes_the_request_with_it() {
+fn a_client_that_closes_before_the_response_cancels_it() {
     for (asks, answers) in PAIRINGS {
         let service = Service::start(answers, |_| Reply::never());
         let tollgate = proxy(&service, "");
@@ -147,7 +147,7 @@ fn a_client_that_leaves_before_the_answer_takes_the_request_with_it() {
 }
 
 #[test]
-fn a_client_that_leaves_in_the_middle_of_the_answer_stops_the_service() {
+fn a_client_that_closes_in_the_response_stops_the_service() {
     for (asks, answers) in PAIRINGS {
         let (feed, content) = Content::fed();
         let service = Service::once(answers, content);
@@ -230,7 +230,7 @@ fn a_service_that_speaks_no_http_is_a_502() {
 }
 
 #[test]
-fn bytes_behind_an_answer_are_nobody_elses_answer() {
+fn bytes_after_a_response_reach_no_other_client() {
     let upstream = Upstream::start();
     let tollgate = proxy_to(&endpoints(&[upstream.address()]), "", "");
     let mut client = End::connect(at(&tollgate));

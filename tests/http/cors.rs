@@ -51,7 +51,7 @@ fn a_preflight_is_answered_by_the_proxy() {
 }
 
 #[test]
-fn a_site_that_may_not_is_told_nothing_and_the_log_says_so() {
+fn a_forbidden_origin_gets_no_cors_headers_and_is_logged() {
     let service = Service::start(Version::One, |_| {
         Reply::ok("ok").header("access-control-allow-origin", "*")
     });

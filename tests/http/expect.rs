@@ -120,7 +120,7 @@ fn hints_before_the_answer_are_the_clients() {
 }
 
 #[test]
-fn a_client_of_the_first_version_hears_no_hints() {
+fn an_http_1_0_client_gets_no_early_hints() {
     let upstream = Upstream::start();
     let tollgate = proxy_to(&endpoints(&[upstream.address()]), "", "");
     let mut client = End::connect(at(&tollgate));

@@ -118,7 +118,7 @@ fn what_is_let_pass_is_so_in_every_reading() {
 }
 
 #[test]
-fn a_guard_that_is_put_in_place_while_it_runs_compares_the_same() {
+fn a_policy_added_at_run_time_compares_the_same() {
     let service = Service::saying(Version::One, "ok");
     let tollgate = guarded(&service, "", &["{ name: no, match: { path: /x }, deny: {} }"]);
     let client = Client::connect(at(&tollgate), Version::One);
@@ -302,7 +302,7 @@ fn a_name_that_a_service_folds_is_none_that_counts() {
 }
 
 #[test]
-fn a_policy_sees_a_header_by_every_name_that_a_service_reads_as_it() {
+fn a_policy_sees_every_spelling_of_a_header_name() {
     let deny = "{ name: no, match: { header.x-debug: \"1\" }, deny: {} }";
     assert_eq!(each(deny, || get("/").header("x_debug", "1")), [403, 403]);
     assert_eq!(each(deny, || get("/").header("x.debug", "1")), [403, 403]);
@@ -312,7 +312,7 @@ fn a_policy_sees_a_header_by_every_name_that_a_service_reads_as_it() {
 }
 
 #[test]
-fn no_trailer_tells_what_the_proxy_does() {
+fn no_trailer_imitates_the_proxy() {
     for (asks, answers) in PAIRINGS {
         let service = Service::start(answers, |_| Reply::back());
         let route = "{ name: all, cluster: shop, request_headers: { set: { x-user: a } } }";
@@ -355,7 +355,7 @@ fn trailers_of_http_2_neither_frame_nor_authenticate() {
 }
 
 #[test]
-fn long_trailers_that_repeat_themselves_are_fine_where_each_byte_was_sent() {
+fn long_uncompressed_trailers_are_allowed() {
     let service = Service::start(Version::One, |_| Reply::back());
     let tollgate = guarded(&service, "", &["{ name: any, match: {}, deny: {}, enabled: false }"]);
     let long = "x".repeat(2500);
@@ -384,7 +384,7 @@ fn what_is_expected_is_the_same_in_both_versions() {
 }
 
 #[test]
-fn the_log_has_the_path_that_is_compared_and_the_one_that_was_written() {
+fn the_log_has_the_normalized_and_the_original_path() {
     let service = Service::saying(Version::One, "ok");
     let tollgate = proxy(&service, "");
     let client = Client::connect(at(&tollgate), Version::One);

@@ -20,7 +20,7 @@ fn text(bytes: Vec<u8>) -> String {
 }
 
 #[test]
-fn a_request_whose_client_ends_its_half_in_the_same_segment_is_answered() {
+fn a_request_with_fin_in_the_same_segment_is_answered() {
     for version in [Version::One, Version::Two] {
         let service = Service::start(version, |_| Reply::ok("answer"));
         let tollgate = proxy(&service, "half_close: true");
@@ -53,7 +53,7 @@ fn a_client_that_ends_its_half_while_its_answer_is_due_gets_it() {
 }
 
 #[test]
-fn a_client_that_ends_its_half_while_its_answer_comes_gets_all_of_it() {
+fn a_half_closed_client_gets_the_whole_response() {
     let (feed, content) = Content::fed();
     let content = std::sync::Mutex::new(Some(content));
     let service = Service::start(Version::One, move |_| {
@@ -73,7 +73,7 @@ fn a_client_that_ends_its_half_while_its_answer_comes_gets_all_of_it() {
 }
 
 #[test]
-fn an_answer_that_waits_for_room_in_the_socket_is_not_lost_with_the_clients_half() {
+fn a_half_close_loses_no_response_that_waits_in_the_socket() {
     const LONG: usize = 8 << 20;
     let service = Service::start(Version::One, |_| Reply::ok(vec![b'x'; LONG]));
     let tollgate = proxy(&service, "half_close: true");
@@ -114,7 +114,7 @@ fn a_client_that_closes_before_its_answer_is_gone_at_once() {
 }
 
 #[test]
-fn what_the_proxy_itself_answers_reaches_a_client_that_has_ended_its_half() {
+fn a_local_reply_reaches_a_half_closed_client() {
     let service = Service::saying(Version::One, "no");
     let long = "x".repeat(60_000);
     let route = format!("{{ name: here, reply: {{ status: 200, body: \"{long}\" }} }}");

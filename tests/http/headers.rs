@@ -42,7 +42,7 @@ fn headers_about_a_connection_end_with_it() {
 }
 
 #[test]
-fn services_are_told_who_asks_and_clients_can_not_make_it_up() {
+fn services_get_the_client_address_and_clients_can_not_forge_it() {
     for (asks, answers) in PAIRINGS {
         let service = Service::saying(answers, "ok");
         let tollgate = proxy(&service, "");
@@ -97,7 +97,7 @@ fn proxies_that_are_trusted_are_believed_as_far_as_they_go() {
 }
 
 #[test]
-fn a_redirect_keeps_the_scheme_that_a_trusted_proxy_tells() {
+fn a_redirect_keeps_the_scheme_of_a_trusted_proxy() {
     for (settings, scheme) in [("trusted_hops: 1,", "https"), ("", "http")] {
         let routes = "[{ name: old, redirect: { host: a.example } }]";
         let tollgate = Tollgate::start(&format!(
@@ -111,7 +111,7 @@ fn a_redirect_keeps_the_scheme_that_a_trusted_proxy_tells() {
 }
 
 #[test]
-fn a_policy_goes_by_who_asks_as_far_as_proxies_are_trusted() {
+fn a_policy_sees_the_address_from_trusted_proxies_only() {
     let service = Service::saying(Version::One, "ok");
     for (settings, status) in [("trusted_hops: 1", 403), ("", 200)] {
         let tollgate = Tollgate::start(&format!(
@@ -126,7 +126,7 @@ fn a_policy_goes_by_who_asks_as_far_as_proxies_are_trusted() {
 }
 
 #[test]
-fn the_standards_own_header_tells_who_asks_where_it_is_wanted() {
+fn the_forwarded_header_is_sent_if_configured() {
     let service = Service::saying(Version::One, "ok");
     let tollgate = proxy(&service, "forwarded: forwarded");
     let client = Client::connect(at(&tollgate), Version::One);
@@ -141,7 +141,7 @@ fn the_standards_own_header_tells_who_asks_where_it_is_wanted() {
 }
 
 #[test]
-fn nobody_is_told_of_where_that_is_not_wanted() {
+fn no_forwarded_header_is_sent_if_switched_off() {
     let service = Service::saying(Version::One, "ok");
     let tollgate = proxy(&service, "forwarded: off");
     let client = Client::connect(at(&tollgate), Version::One);

@@ -38,7 +38,7 @@ fn targets_pass_byte_for_byte() {
 }
 
 #[test]
-fn an_absolute_target_tells_the_host() {
+fn an_absolute_target_sets_the_host() {
     for answers in [Version::One, Version::Two] {
         let service = Service::saying(answers, "ok");
         let tollgate = proxy(&service, "");
@@ -179,7 +179,7 @@ fn long_headers_and_many_headers_pass_up_to_the_limits() {
 }
 
 #[test]
-fn heads_over_the_limits_are_refused_and_reach_nobody() {
+fn heads_over_the_limits_are_rejected() {
     for asks in [Version::One, Version::Two] {
         let service = Service::saying(Version::One, "ok");
         let tollgate = proxy(&service, "max_head: 8KiB, max_headers: 20, max_target: 1KiB");

@@ -29,7 +29,7 @@ fn saying(said: &str, asks: Version, method: &str) -> (Result<Answer, String>, V
 }
 
 #[test]
-fn chunks_count_where_a_service_tells_a_length_beside_them() {
+fn chunks_override_a_content_length() {
     for asks in VERSIONS {
         for length in ["3", "10", "5", "five"] {
             let said = format!(
@@ -46,7 +46,7 @@ fn chunks_count_where_a_service_tells_a_length_beside_them() {
 }
 
 #[test]
-fn a_length_that_is_told_twice_is_told_once() {
+fn a_repeated_length_is_forwarded_once() {
     for asks in VERSIONS {
         for lengths in ["Content-Length: 5, 5", "Content-Length: 5\r\nContent-Length: 5"] {
             let said = format!("HTTP/1.1 200 OK\r\n{lengths}\r\n\r\nhello");
@@ -80,7 +80,7 @@ fn an_answer_that_contradicts_itself_is_a_502() {
 }
 
 #[test]
-fn an_answer_that_breaks_off_at_once_reaches_its_client_as_far_as_it_came() {
+fn a_truncated_response_reaches_its_client_as_far_as_it_came() {
     for body in ["hello", ""] {
         let said = format!("HTTP/1.1 200 OK\r\nx-it: is\r\ncontent-length: 10\r\n\r\n{body}");
         for asks in VERSIONS.repeat(10) {
@@ -104,7 +104,7 @@ fn heard(tollgate: &Tollgate, upstream: &Upstream, ask: impl FnOnce(&Tollgate)) 
 }
 
 #[test]
-fn a_method_that_means_something_by_a_body_tells_that_there_is_none() {
+fn a_method_that_expects_a_body_gets_a_zero_length() {
     let upstream = Upstream::start();
     let tollgate = proxy_to(&endpoints(&[upstream.address()]), "", "");
     for asks in VERSIONS {
@@ -122,7 +122,7 @@ fn a_method_that_means_something_by_a_body_tells_that_there_is_none() {
 }
 
 #[test]
-fn a_service_of_http_1_is_told_first_whom_it_is_asked_as() {
+fn the_host_header_comes_first() {
     let upstream = Upstream::start();
     let tollgate = proxy_to(&endpoints(&[upstream.address()]), "", "");
     for asks in VERSIONS {
@@ -142,7 +142,7 @@ fn a_service_of_http_1_is_told_first_whom_it_is_asked_as() {
 }
 
 #[test]
-fn a_client_of_http_1_0_that_names_no_host_asks_the_endpoint_by_its_own_name() {
+fn an_http_1_0_request_without_host_gets_the_endpoint_s_name() {
     for answers in VERSIONS {
         let service = Service::saying(answers, "ok");
         let tollgate = proxy(&service, "");
@@ -154,7 +154,7 @@ fn a_client_of_http_1_0_that_names_no_host_asks_the_endpoint_by_its_own_name() {
 }
 
 #[test]
-fn a_client_of_http_1_0_is_promised_no_connection_that_an_answer_ends() {
+fn an_http_1_0_client_gets_no_keepalive_if_the_end_is_a_close() {
     let service = Service::start(Version::One, |_| Reply::ok(Content::pieces(&[b"hel", b"lo"])));
     let tollgate = proxy(&service, "");
     let mut client = End::connect(at(&tollgate));
@@ -165,7 +165,7 @@ fn a_client_of_http_1_0_is_promised_no_connection_that_an_answer_ends() {
 }
 
 #[test]
-fn an_answer_that_breaks_off_is_no_whole_answer_to_a_client_of_http_1_0() {
+fn a_truncated_response_is_a_reset_to_an_http_1_0_client() {
     let upstream = Upstream::start();
     let tollgate = proxy_to(&endpoints(&[upstream.address()]), "", "");
     let mut client = End::connect(at(&tollgate));
@@ -180,7 +180,7 @@ fn an_answer_that_breaks_off_is_no_whole_answer_to_a_client_of_http_1_0() {
 }
 
 #[test]
-fn an_answer_to_a_request_that_is_not_read_to_its_end_says_that_the_connection_closes() {
+fn a_response_to_an_unread_request_closes_the_connection() {
     let refusing = |asked: &[u8], service: &Service| {
         let tollgate = routed(
             &[
@@ -263,7 +263,7 @@ fn a_head_of_an_answer_that_does_not_end_is_over_its_limit() {
 }
 
 #[test]
-fn a_head_that_a_shared_connection_would_not_take_harms_nobody_else() {
+fn a_head_that_http_2_rejects_harms_no_other_stream() {
     // The service takes heads of 16 KiB, and says so.
     let service = Service::start(Version::Two, |_| Reply::echo());
     let tollgate = proxy(&service, "");

@@ -28,7 +28,7 @@ fn identified(tollgate: &Tollgate, asks: Version, ask: TestRequest) -> (Answer, 
 }
 
 #[test]
-fn what_the_proxy_answers_itself_tells_the_request_s_id_as_the_log_does() {
+fn a_local_reply_has_the_request_id_of_the_log() {
     let service = Service::start(Version::One, |_| Reply::reset());
     let config = routed_config(
         &[
@@ -116,7 +116,7 @@ fn attempts_that_never_connected_are_attempts() {
 }
 
 #[test]
-fn the_log_tells_what_a_connection_and_a_queue_took() {
+fn the_log_has_the_times_of_connect_and_queue() {
     for answers in VERSIONS {
         let (service, gate) = Service::holding(answers);
         let cluster = format!(
@@ -147,7 +147,7 @@ fn the_log_tells_what_a_connection_and_a_queue_took() {
 }
 
 #[test]
-fn a_copy_that_is_not_made_is_told() {
+fn a_skipped_mirror_request_is_logged() {
     for (asks, answers) in PAIRINGS {
         let service = Service::start(answers, |_| Reply::ok("ok"));
         let shadow = Service::start(answers, |_| Reply::ok("ok"));
@@ -175,7 +175,7 @@ fn a_copy_that_is_not_made_is_told() {
 }
 
 #[test]
-fn a_client_is_told_what_protocol_it_should_change_to() {
+fn a_426_names_the_protocol() {
     let service = Service::start(Version::One, |_| {
         Reply::status(426).header("upgrade", "websocket").header("connection", "upgrade")
     });

@@ -69,7 +69,7 @@ fn a_service_that_closes_what_rests_is_not_noticed() {
 }
 
 #[test]
-fn requests_at_once_share_as_few_connections_of_http_2_as_bear_them() {
+fn concurrent_requests_share_few_http_2_connections() {
     for (streams, connections) in [(1000, 1), (3, 2)] {
         let gate = Arc::new(Semaphore::new(0));
         let held = Arc::clone(&gate);
@@ -139,7 +139,7 @@ fn a_request_that_waited_too_long_for_a_connection_is_refused() {
 }
 
 #[test]
-fn requests_over_the_most_that_a_cluster_bears_are_refused_at_once() {
+fn requests_over_the_cluster_s_limit_are_rejected_at_once() {
     for (asks, answers) in PAIRINGS {
         let (service, gate) = Service::holding(answers);
         let cluster = service.endpoints() + ", circuit_breaker: { max_operations: 1 }";

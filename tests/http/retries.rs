@@ -30,7 +30,7 @@ fn retrying(service: &Service, retry: &str) -> Tollgate {
 }
 
 #[test]
-fn failures_that_a_route_names_are_tried_again_with_the_same_body() {
+fn configured_failures_are_retried_with_the_same_body() {
     let cases: [(&str, fn() -> Reply); 8] = [
         ("5xx", || Reply::status(500)),
         ("5xx", || Reply::reset()),
@@ -89,7 +89,7 @@ fn failures_that_a_route_does_not_name_are_the_clients_to_see() {
 }
 
 #[test]
-fn a_stream_that_was_refused_is_tried_again_whatever_its_method() {
+fn a_refused_stream_is_retried_whatever_its_method() {
     let service = ailing(Version::Two, 1, Reply::refused);
     let tollgate = retrying(&service, "on: refused_stream, methods: GET");
     let answer = Client::connect(at(&tollgate), Version::Two).round_trip(post("/", "hello"));
@@ -97,7 +97,7 @@ fn a_stream_that_was_refused_is_tried_again_whatever_its_method() {
 }
 
 #[test]
-fn a_stream_that_was_reset_is_not_tried_again_on_its_own_account() {
+fn a_reset_stream_is_not_retried_by_default() {
     let count = AtomicUsize::new(0);
     let service =
         Service::start(Version::Two, move |_| match count.fetch_add(1, Ordering::SeqCst) {
@@ -122,7 +122,7 @@ fn a_retry_waits_for_as_long_as_the_service_asks() {
 }
 
 #[test]
-fn a_service_that_asks_for_more_time_than_there_is_is_not_tried_again() {
+fn a_retry_delay_over_the_time_limit_prevents_a_retry() {
     let cases = [
         ("timeout: off", "16"),
         ("timeout: 5s", "5"),
@@ -323,7 +323,7 @@ fn a_second_endpoint_is_asked_where_the_first_is_slow() {
 }
 
 #[test]
-fn a_copy_goes_to_a_second_cluster_and_holds_nobody_up() {
+fn a_mirror_request_delays_no_response() {
     for (asks, answers) in PAIRINGS {
         let service = Service::start(answers, |_| Reply::back());
         let shadow = Service::start(answers, move |_| Reply::never());

@@ -197,7 +197,7 @@ fn policies_match_by_route_method_header_path_and_host() {
 }
 
 #[test]
-fn mistakes_in_routes_are_told_with_their_place() {
+fn errors_in_routes_have_a_position() {
     let shop = Service::saying(Version::One, "ok");
     let cases = [
         ("{ name: all, cluster: shpo }", "shpo"),

@@ -45,7 +45,7 @@ fn connections_at_rest_are_closed_and_the_proxy_ends() {
 }
 
 #[test]
-fn the_last_answer_on_a_connection_tells_that_it_closes() {
+fn the_last_response_on_a_connection_says_close() {
     let (service, gate) = Service::holding(Version::One);
     let tollgate = proxy(&service, "");
     let mut client = End::connect(at(&tollgate));
@@ -97,7 +97,7 @@ fn goes(client: &mut Frames, ping: &[u8]) -> u32 {
 }
 
 #[test]
-fn clients_of_http_2_are_told_which_streams_are_served_and_those_end() {
+fn goaway_names_the_last_stream_and_streams_finish() {
     let (service, gate) = Service::holding(Version::One);
     let mut tollgate = proxy(&service, "");
     let [mut rests, mut busy] = [(); 2].map(|()| Frames::connect(at(&tollgate), &[]));

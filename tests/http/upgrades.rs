@@ -22,7 +22,7 @@ const SWITCHED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrad
     upgrade: websocket\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 #[test]
-fn bytes_pass_both_ways_after_an_upgrade_and_the_first_may_come_with_it() {
+fn bytes_pass_both_ways_after_an_upgrade() {
     let upstream = Upstream::start();
     let tollgate = before(&upstream, "upgrade: [websocket]");
     let mut client = End::connect(at(&tollgate));
@@ -72,7 +72,7 @@ fn an_upgrade_that_the_service_refuses_stays_http() {
 }
 
 #[test]
-fn an_upgrade_that_its_route_has_not_is_a_request_like_any_other() {
+fn an_upgrade_that_is_not_configured_is_a_plain_request() {
     for route in ["", "upgrade: [other]"] {
         let upstream = Upstream::start();
         let tollgate = before(&upstream, route);
@@ -127,7 +127,7 @@ fn rests(upstream: &Upstream, tollgate: &Tollgate) -> (End, End) {
 }
 
 #[test]
-fn a_tunnel_that_the_proxy_ends_tells_why() {
+fn a_tunnel_that_the_proxy_closes_logs_the_reason() {
     for (limit, reason) in [
         ("idle_timeout: 300ms", "idle_timeout"),
         ("max_connection_duration: 300ms", "max_duration"),
@@ -171,7 +171,7 @@ fn a_bandwidth_limit_holds_for_a_tunnel_too() {
 }
 
 #[test]
-fn a_tunnel_whose_client_has_ended_is_kept_for_the_half_close_timeout() {
+fn a_half_closed_tunnel_stays_for_half_close_timeout() {
     let upstream = Upstream::start();
     let tollgate = Tollgate::start(&format!(
         "listeners:\n  web: {{ address: \"127.0.0.1:0\", half_close_timeout: 300ms, protocol: {{ \
@@ -205,7 +205,7 @@ fn a_tunnel_ends_whose_endpoint_was_drained() {
 }
 
 #[test]
-fn a_tunnel_ends_with_the_word_of_who_ended_it() {
+fn the_reason_of_a_tunnel_names_the_side_that_closed() {
     let upstream = Upstream::start();
     let tollgate = before(&upstream, "upgrade: true");
     let (mut client, service) = rests(&upstream, &tollgate);

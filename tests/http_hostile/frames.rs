@@ -68,7 +68,7 @@ fn heads_that_break_the_rules_are_refused_and_reach_no_service() {
 }
 
 #[test]
-fn streams_that_break_the_rules_are_reset_or_end_the_connection() {
+fn invalid_streams_are_reset_or_close_the_connection() {
     let service = service();
     let tollgate = proxy(&service, "", "");
     let Some(told) = attack(&tollgate, "streams") else { return };

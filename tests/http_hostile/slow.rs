@@ -29,7 +29,7 @@ fn ends_unanswered(settings: &str, reason: &str, act: impl Fn(&mut RawHttpClient
 }
 
 #[test]
-fn who_says_nothing_is_closed() {
+fn a_silent_client_is_closed() {
     ends_unanswered("first_byte_timeout: 300ms", "first_byte_timeout", |_| {});
 }
 
@@ -49,7 +49,7 @@ fn a_later_head_that_does_not_end_is_cut_off() {
 }
 
 #[test]
-fn who_rests_for_too_long_between_requests_is_closed() {
+fn a_client_idle_between_requests_is_closed() {
     ends_unanswered("idle_timeout: 300ms", "idle_timeout", |client| {
         assert_eq!(client.get("/a").status, 200);
     });
@@ -82,7 +82,7 @@ fn a_body_that_does_not_end_is_a_408() {
 }
 
 #[test]
-fn a_stream_whose_body_does_not_end_is_a_408_and_its_connection_goes_on() {
+fn an_endless_body_is_a_408_on_its_stream_alone() {
     let service = service();
     let tollgate = proxy(&service, "message_timeout: 300ms", "");
     let client = Client::connect(tollgate.listener("web"), Version::Two);
@@ -157,7 +157,7 @@ fn a_request_may_have_a_time_for_all_of_it() {
 }
 
 #[test]
-fn who_takes_nothing_of_a_large_answer_is_closed() {
+fn a_client_that_does_not_read_a_large_response_is_closed() {
     let service = service();
     let tollgate = proxy(&service, "write_timeout: 500ms", "");
     let mut client = RawHttpClient::connect(tollgate.listener("web"));
@@ -167,7 +167,7 @@ fn who_takes_nothing_of_a_large_answer_is_closed() {
 }
 
 #[test]
-fn the_last_request_of_a_connection_is_told_so() {
+fn the_last_request_of_a_connection_gets_connection_close() {
     let service = service();
     let tollgate = proxy(&service, "", "max_requests_per_connection: 2");
     let mut client = RawHttpClient::connect(tollgate.listener("web"));
@@ -204,7 +204,7 @@ fn what_is_larger_than_it_may_be_is_refused_in_words() {
 }
 
 #[test]
-fn hundreds_of_heads_that_never_end_hold_up_nobody() {
+fn hundreds_of_unfinished_heads_delay_no_other_client() {
     let service = service();
     let tollgate = proxy(&service, "handshake_timeout: 2s", "");
     let before = tollgate.resident_memory();

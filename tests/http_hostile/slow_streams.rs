@@ -32,12 +32,12 @@ fn asks(client: &mut Frames, stream: u32) {
 }
 
 #[test]
-fn who_says_hello_and_no_more_is_closed() {
+fn a_client_that_stops_after_the_preface_is_closed() {
     ends("handshake_timeout: 300ms", "handshake_timeout", |_| {});
 }
 
 #[test]
-fn who_does_not_even_end_the_hello_is_closed() {
+fn a_client_that_stops_in_the_preface_is_closed() {
     let service = service();
     let tollgate = proxy(&service, "handshake_timeout: 300ms", "");
     let mut client = RawHttpClient::connect(at(&tollgate));
@@ -58,7 +58,7 @@ fn a_head_that_does_not_end_is_cut_off() {
 }
 
 #[test]
-fn who_rests_for_too_long_between_requests_is_closed() {
+fn a_client_idle_between_requests_is_closed() {
     ends("idle_timeout: 300ms", "idle_timeout", |client| asks(client, 1));
 }
 
@@ -93,7 +93,7 @@ fn a_body_that_does_not_end_ends_its_stream_alone() {
 }
 
 #[test]
-fn who_gives_no_room_for_a_large_answer_is_closed() {
+fn a_client_without_flow_control_window_is_closed() {
     let service = service();
     let tollgate = proxy(&service, "write_timeout: 500ms", "");
     let before = tollgate.resident_memory();

@@ -159,7 +159,7 @@ fn a_body_that_is_refused_early_is_not_sent() {
 }
 
 #[test]
-fn a_head_is_answered_without_a_body_where_the_proxy_answers_too() {
+fn a_local_reply_to_head_has_no_body() {
     let routes = "routes: [{ name: here, reply: { status: 404, body: not here } }]";
     let service = origin(Version::One);
     let tollgate = proxy(&service, routes);
@@ -216,7 +216,7 @@ fn one_connection_carries_many_requests() {
 }
 
 #[test]
-fn a_service_that_never_answers_is_waited_for_no_longer_than_its_client_waits() {
+fn the_proxy_waits_for_a_service_while_its_client_waits() {
     each(|pair| {
         // A client of HTTP/1.1 that ends its half may still wait for the answer.
         if pair.versions.0 == "1.1" {
@@ -270,7 +270,7 @@ fn nginx_s_files_come_whole_in_part_and_as_it_compressed_them() {
 }
 
 #[test]
-fn a_connection_that_nginx_closes_after_its_last_request_fails_nobody() {
+fn a_connection_that_nginx_closes_fails_no_request() {
     let Some((_nginx, tollgate, url)) = nginx() else { return };
     // nginx closes each after 50.
     let Some(got) = curl(&["-o", "/dev/null", &format!("{url}/small?[1-180]")], b"") else {
@@ -282,7 +282,7 @@ fn a_connection_that_nginx_closes_after_its_last_request_fails_nobody() {
 }
 
 #[test]
-fn a_body_that_nginx_finds_too_large_is_refused_in_nginx_s_words() {
+fn a_413_of_nginx_passes_unchanged() {
     let Some((_nginx, tollgate, url)) = nginx() else { return };
     let body = noise(6 << 20);
     let upload = format!("{url}/upload");

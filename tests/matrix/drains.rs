@@ -29,7 +29,7 @@ impl Stage<'_> {
 }
 
 #[test]
-fn what_is_under_way_is_answered_and_nobody_new_is_served() {
+fn a_drain_finishes_operations_and_accepts_none() {
     each(|stage| {
         let (hangs, mut tollgate, mut client) = stage.waiting("1m");
         let address = tollgate.listener("it");

@@ -106,7 +106,7 @@ fn an_unhealthy_endpoint_is_left_and_found_again() {
 }
 
 #[test]
-fn connections_to_an_endpoint_that_becomes_unhealthy_are_closed_where_that_is_wanted() {
+fn connections_to_an_unhealthy_endpoint_close_if_configured() {
     each(|stage| {
         let (hangs, works) = (stage.flaky(), stage.flaky());
         let tollgate = stage.before(
@@ -183,7 +183,7 @@ fn a_connection_too_many_waits_until_another_ends() {
 }
 
 #[test]
-fn who_has_waited_too_long_for_a_connection_is_told_so() {
+fn a_client_gets_an_error_after_the_pending_timeout() {
     each(|stage| {
         let hangs = stage.flaky();
         let breaker = "circuit_breaker: { max_connections: 1, pending_timeout: 10ms }";
@@ -225,7 +225,7 @@ fn an_operation_too_many_is_refused() {
 }
 
 #[test]
-fn a_client_comes_to_the_same_endpoint_each_time_where_it_is_picked_by_key() {
+fn a_hash_policy_sends_a_client_to_the_same_endpoint() {
     each(|stage| {
         for policy in ["ring_hash", "maglev"] {
             let servers = [stage.flaky(), stage.flaky(), stage.flaky()];
@@ -315,7 +315,7 @@ fn what_happens_to_endpoints_is_written_to_the_event_log() {
 }
 
 #[test]
-fn no_endpoint_at_all_is_told_in_the_protocol_s_words() {
+fn an_unreachable_cluster_is_an_error_in_the_protocol() {
     each(|stage| {
         let tollgate = stage.before(&[support::free_address()], "connect_attempts: 1");
         assert!(!stage.round_trip(&tollgate));

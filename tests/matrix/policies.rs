@@ -80,7 +80,7 @@ pub(super) fn touched(tollgate: &Tollgate, policy: &str, count: usize) -> Vec<Va
 }
 
 #[test]
-fn what_is_denied_is_refused_counted_and_logged_and_never_reaches_the_service() {
+fn a_denied_operation_is_counted_logged_and_not_forwarded() {
     each(|stage| {
         let tollgate = stage.under(&format!(
             "- {{ name: stop, match: {{ operation: {} }}, deny: {{ message: ask us }} }}\n",
@@ -127,7 +127,7 @@ fn a_policy_leaves_alone_what_it_does_not_match() {
 }
 
 #[test]
-fn a_policy_finds_who_it_matches() {
+fn a_policy_applies_to_matching_clients_only() {
     each(|stage| {
         for this in [
             "peer: 127.0.0.0/8",
@@ -156,7 +156,7 @@ fn a_dry_run_counts_and_logs_and_does_nothing() {
 }
 
 #[test]
-fn a_dry_run_of_operations_is_told_in_their_log_line() {
+fn the_log_line_of_an_operation_names_a_dry_run() {
     each(|stage| {
         let tollgate = stage.under(&format!(
             "- {{ name: stop, match: {{ operation: {} }}, dry_run: true, deny: {{}} }}\n",
@@ -253,7 +253,7 @@ fn operations_in_flight_are_limited_and_may_queue() {
 }
 
 #[test]
-fn who_has_waited_too_long_in_the_queue_is_refused() {
+fn an_operation_is_rejected_after_its_time_in_the_queue() {
     each(|stage| {
         let hangs = Flaky::before(stage.upstream);
         let queue =
@@ -321,7 +321,7 @@ fn a_fault_strikes_the_operation_that_it_was_meant_for() {
 }
 
 #[test]
-fn a_fault_cuts_connections_where_it_was_told_to() {
+fn a_fault_closes_connections_at_the_configured_point() {
     each(|stage| {
         for (fault, heard) in [
             ("close: request", ClientView::Part(0)),

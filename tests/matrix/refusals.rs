@@ -71,7 +71,7 @@ fn log_and_metrics_have_one_word_for_a_refused_connection() {
 }
 
 #[test]
-fn what_the_proxy_refuses_is_told_apart_from_what_the_service_rejects() {
+fn rejections_of_proxy_and_service_are_distinguished() {
     each(|stage| {
         let stop = format!("match: {{ operation: {} }}", stage.speaker.operation);
         let tollgate = stage.under(&format!("- {{ name: stop, {stop}, deny: {{}} }}\n"));

@@ -13,7 +13,7 @@ use bson::doc;
 use std::io::Write;
 
 #[test]
-fn compression_that_nobody_offered_is_not_read_and_gets_past_no_guard() {
+fn compression_that_was_not_negotiated_bypasses_no_policy() {
     let server = Scripted::agreeing();
     let policies = "  - { name: closed, match: { resource: 'audit.*' }, deny: {} }\n";
     let tollgate = Tollgate::mongo_guarded(server.address(), "", policies);
@@ -25,7 +25,7 @@ fn compression_that_nobody_offered_is_not_read_and_gets_past_no_guard() {
 }
 
 #[test]
-fn decoders_that_wait_for_more_are_bounded_before_anybody_logs_in() {
+fn decoders_are_bounded_before_a_log_in() {
     // If a policy guards, a client that cannot be read for lack of room is closed.
     let dry = "  - { name: dry, match: { operation: drop }, dry_run: true, deny: {} }\n";
     let mut guarded = guarded_with("", dry);

@@ -34,7 +34,7 @@ fn a_long_request_is_judged_by_the_database_that_it_names_last() {
 }
 
 #[test]
-fn a_long_request_is_learned_as_it_passes_where_nothing_turns_on_it() {
+fn a_long_request_is_not_held_if_no_policy_needs_it() {
     let mut guarded =
         guarded_with("", "  - { name: other, match: { operation: drop }, deny: {} }\n");
     let rows: Vec<_> = (0..100).map(|i| doc! { "_id": i, "text": "y".repeat(2000) }).collect();
@@ -85,7 +85,7 @@ fn a_sequence_before_the_body_hides_no_command() {
 }
 
 #[test]
-fn a_comment_behind_a_long_filter_is_read_where_a_policy_goes_by_it() {
+fn a_policy_by_comment_reads_past_a_long_filter() {
     for matching in ["{ comment: 'bad*' }", "{ callsite: 'bad*' }", "{ not: { comment: 'good*' } }"]
     {
         let mut guarded = denies(matching);

@@ -107,7 +107,7 @@ fn a_command_is_denied_by_every_name_that_it_has() {
 }
 
 #[test]
-fn a_query_is_switched_off_by_the_hash_in_the_log_and_on_its_collection_alone() {
+fn the_hash_in_the_log_denies_that_query_alone() {
     let server = Scripted::agreeing();
     let config = mongo_config(server.address(), "");
     let tollgate = Tollgate::start_as(program(), "slower_than: 0.001ms", &config);

@@ -32,7 +32,7 @@ fn what_stands_there_twice_gets_past_no_guard() {
 }
 
 #[test]
-fn what_stands_there_twice_far_apart_never_reaches_the_server_whole() {
+fn a_repeated_field_far_apart_is_rejected_before_its_end() {
     for matching in ["{ resource: audit.events }", "{ database: audit }", "{ operation: drop }"] {
         let find = find("orders", "shop", 200_000);
         let early = doc! { "find": "orders", "$db": "shop", "filter": "y".repeat(200_000) };

@@ -31,7 +31,7 @@ fn trusting() -> Scripted {
 }
 
 #[test]
-fn a_user_is_who_the_server_logged_in_and_of_which_database() {
+fn the_user_attribute_has_the_name_and_the_database() {
     let server = trusting();
     let policies =
         "  - { name: exempt, match: { operation: count, not: { user: root@admin } }, deny: {} }\n";

@@ -98,7 +98,7 @@ fn try_users(policy: &str, forbids: fn(&Saw) -> bool) {
 }
 
 #[test]
-fn nobody_passes_for_the_user_who_is_exempt() {
+fn no_spelling_imitates_the_exempt_user() {
     let policy = "match: { operation: count, not: { user: root@admin } }, deny: {}";
     try_users(policy, |saw| saw.user.as_deref() != Some("root@admin"));
 }

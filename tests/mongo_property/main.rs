@@ -183,7 +183,7 @@ fn a_denied_collection_is_reached_by_no_spelling() {
 }
 
 #[test]
-fn the_collections_of_a_denied_database_are_reached_by_no_spelling() {
+fn no_spelling_reaches_a_denied_database() {
     try_guard(&Guard {
         policy: "match: { resource: 'audit.*' }, deny: {}",
         forbids: |saw| saw.names(|db, coll| db == "audit" && !coll.is_empty()),
@@ -191,7 +191,7 @@ fn the_collections_of_a_denied_database_are_reached_by_no_spelling() {
 }
 
 #[test]
-fn a_collection_that_is_denied_in_every_database_is_reached_by_no_spelling() {
+fn no_spelling_reaches_a_denied_collection() {
     try_guard(&Guard {
         policy: "match: { resource: '*.events' }, deny: {}",
         forbids: |saw| saw.names(|_, coll| matches!(coll, "events" | "*")),
@@ -255,6 +255,6 @@ fn what_is_allowed_alone_is_left_by_no_spelling() {
 }
 
 #[test]
-fn who_may_only_read_writes_by_no_spelling() {
+fn no_spelling_writes_under_read_only() {
     try_guard(&Guard { policy: "read_only: true", forbids: |saw| saw.writes });
 }

@@ -65,7 +65,7 @@ fn now_of(server: &Server) -> i64 {
 }
 
 #[test]
-fn a_key_that_is_ahead_of_the_clock_holds_nobody_longer_than_an_empty_bucket() {
+fn a_key_ahead_of_the_clock_delays_like_an_empty_bucket() {
     let server = Server::start();
     let minute = 60_000_000;
     for (noted, policy) in [(false, "bare"), (true, "noted")] {
@@ -100,7 +100,7 @@ fn whose_key_is_deleted_is_free_again_within_seconds() {
 }
 
 #[test]
-fn keys_are_told_apart_and_go_away_by_themselves() {
+fn keys_are_distinct_and_expire() {
     let server = Server::start();
     let machine = machine(&server, &slow("apart", 1));
     let hand = machine.shared.client();
@@ -158,7 +158,7 @@ fn more_than_the_burst_goes_through_when_nothing_else_did() {
 }
 
 #[test]
-fn a_server_that_forgot_the_script_is_told_again() {
+fn a_server_without_the_script_gets_it_again() {
     let server = Server::start();
     let machine = machine(&server, &slow("forgets", 10));
     let hand = machine.shared.client();
@@ -189,7 +189,7 @@ fn a_server_that_wants_a_password_gets_the_one_in_the_file() {
 }
 
 #[test]
-fn a_limit_that_nobody_has_any_more_lets_go_of_its_connection() {
+fn an_unused_limit_closes_its_connection() {
     let server = Server::start();
     let clients = || {
         let info = server.command("INFO clients");

@@ -119,7 +119,7 @@ fn two_proxies_let_through_together_what_the_limit_says() {
 }
 
 #[test]
-fn who_is_to_be_delayed_waits_until_the_store_has_more() {
+fn a_delayed_operation_waits_for_the_store() {
     let (server, redis_server) = (Scripted::agreeing(), Server::start());
     let shared = redis(&redis_server, "on_store_failure: refuse");
     // A lease is one operation, so that none is left over.
@@ -138,7 +138,7 @@ fn who_is_to_be_delayed_waits_until_the_store_has_more() {
 }
 
 #[test]
-fn who_would_be_delayed_for_too_long_is_refused_and_told_when_to_come_back() {
+fn a_delay_over_the_maximum_is_a_rejection_with_retry_delay() {
     let (server, redis_server) = (Scripted::agreeing(), Server::start());
     let shared = redis(&redis_server, "on_store_failure: refuse");
     let limit = "rate: 60/h, burst: 1, over: delay, max_delay: 10s, base_backoff: 5s";
@@ -167,7 +167,7 @@ fn what_one_proxy_moved_is_charged_to_all() {
 }
 
 #[test]
-fn a_limit_that_is_tried_out_asks_the_store_and_keeps_nobody_waiting() {
+fn a_dry_run_asks_the_store_and_delays_no_operation() {
     let (server, redis_server) = (Scripted::agreeing(), Server::start());
     let shared = redis(&redis_server, "on_store_failure: refuse");
     let limit = format!("dry_run: true, rate_limit: {{ rate: 60/h, burst: 2, {shared} }}");
@@ -182,7 +182,7 @@ fn a_limit_that_is_tried_out_asks_the_store_and_keeps_nobody_waiting() {
 }
 
 #[test]
-fn a_redis_that_is_gone_leaves_each_proxy_to_what_its_config_says() {
+fn without_redis_each_proxy_follows_its_config() {
     let (server, mut redis_server) = (Scripted::agreeing(), Server::start());
     let proxies = ["allow", "refuse", "local"].map(|word| {
         let shared = redis(&redis_server, &format!("on_store_failure: {word}"));
@@ -203,7 +203,7 @@ fn a_redis_that_is_gone_leaves_each_proxy_to_what_its_config_says() {
 }
 
 #[test]
-fn a_redis_that_turns_everything_down_is_told_of_once() {
+fn a_redis_that_rejects_everything_is_logged_once() {
     let (server, redis_server) = (Scripted::agreeing(), Server::start());
     redis_server.command("REPLICAOF 127.0.0.1 9");
     let shared = redis(&redis_server, "on_store_failure: allow");
@@ -238,7 +238,7 @@ fn proxy_of_tokens(service: &Service, redis_server: &Server, rest: &str) -> Toll
 }
 
 #[test]
-fn no_token_is_in_the_store_and_each_has_a_limit_of_its_own_on_every_machine() {
+fn tokens_are_hashed_in_the_store_and_limited_one_by_one() {
     let (service, redis_server) = (Service::saying(Version::One, "ok"), Server::start());
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("key");
@@ -262,7 +262,7 @@ fn no_token_is_in_the_store_and_each_has_a_limit_of_its_own_on_every_machine() {
 }
 
 #[test]
-fn a_rate_limit_service_is_told_of_each_operation_and_decides() {
+fn a_rate_limit_service_decides_on_each_operation() {
     let (server, limiter) =
         (Scripted::agreeing(), Limiter::start(Manner { most: 10, ..Manner::default() }));
     let address = limiter.address;

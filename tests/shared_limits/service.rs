@@ -47,7 +47,7 @@ fn the_service_decides_for_all_machines() {
 }
 
 #[test]
-fn it_is_told_what_the_config_says_of_an_operation() {
+fn the_service_gets_the_configured_descriptors() {
     let limiter = Limiter::start(plenty());
     let store = limiter.store(&[
         &[("user", None), ("generic_key", Some("orders"))],
@@ -90,7 +90,7 @@ fn an_operation_with_nothing_to_tell_is_not_asked_about() {
 }
 
 #[test]
-fn a_service_that_is_slow_or_fails_costs_nobody_more_than_the_time_out() {
+fn a_slow_or_failing_service_costs_at_most_the_time_out() {
     let slow = Manner { delay: Duration::from_secs(60), ..plenty() };
     for (manner, kind) in [(slow, "timeout"), (Manner { fails: true, ..plenty() }, "error")] {
         let limiter = Limiter::start(manner);

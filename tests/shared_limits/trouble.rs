@@ -49,7 +49,7 @@ async fn until_limited(machine: &Machine) {
 }
 
 #[test]
-fn a_store_that_is_not_there_costs_nobody_more_than_the_time_out() {
+fn an_unreachable_store_costs_at_most_the_time_out() {
     let mut server = Server::start();
     server.kill();
     let machines = machines(&server);
@@ -72,7 +72,7 @@ fn a_store_that_is_not_there_costs_nobody_more_than_the_time_out() {
 }
 
 #[test]
-fn a_store_that_goes_away_in_between_is_asked_again_when_it_is_back() {
+fn a_store_is_used_again_after_it_returns() {
     let mut server = Server::start();
     let plans = ALL.map(|on_failure| plan(server.store(), on_failure, TIMEOUT));
     // Leases and rests are over after milliseconds.
@@ -106,7 +106,7 @@ fn a_store_that_goes_away_in_between_is_asked_again_when_it_is_back() {
 }
 
 #[test]
-fn a_store_that_hangs_holds_nobody_up() {
+fn a_store_that_hangs_delays_no_operation() {
     let server = Server::start();
     let plan = plan(server.store(), OnStoreFailure::Allow, TIMEOUT);
     let machine = Machine::new(&plan, &limit("hangs", 100, 1));

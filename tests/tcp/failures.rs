@@ -50,7 +50,7 @@ fn a_reset_after_the_client_s_end_is_the_server_s_all_the_same() {
 }
 
 #[test]
-fn the_last_words_of_a_server_that_takes_no_more_are_heard_before_its_reset() {
+fn the_last_bytes_of_a_server_arrive_before_its_reset() {
     let upstream = Upstream::start();
     let tollgate = Tollgate::tcp(upstream.address(), "");
     let (mut client, mut server) = upstream.session(&tollgate);
@@ -86,7 +86,7 @@ fn an_endpoint_that_refuses_is_passed_over() {
 }
 
 #[test]
-fn a_session_that_nobody_takes_is_logged_as_lost() {
+fn a_session_without_an_endpoint_is_logged_as_lost() {
     let tollgate = Tollgate::tcp(support::free_address(), "");
     End::connect(tollgate.listener("wire")).expect_end();
     let line = ended(&tollgate, "connect_failed", "lost");
@@ -94,7 +94,7 @@ fn a_session_that_nobody_takes_is_logged_as_lost() {
 }
 
 #[test]
-fn a_service_that_hangs_up_without_a_word_has_served_nobody() {
+fn a_service_that_closes_without_a_reply_is_a_lost_session() {
     let upstream = Upstream::start();
     let tollgate = Tollgate::tcp(upstream.address(), "");
     let (mut client, mut server) = upstream.session(&tollgate);
@@ -122,7 +122,7 @@ fn hangs_up() -> SocketAddr {
 }
 
 #[test]
-fn who_sends_what_a_service_hangs_up_on_ejects_nobody() {
+fn a_request_that_a_service_closes_on_ejects_no_endpoint() {
     // A PostgreSQL CancelRequest, which is never answered, and what is no PostgreSQL.
     let cancel = b"\0\0\0\x10\x04\xd2\x16\x2e\0\0\0\x07\0\0\0\x09";
     let counts_silence = "session_failures: no_reply, consecutive_local_failures: 3";

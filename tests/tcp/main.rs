@@ -77,7 +77,7 @@ fn send_in_pieces(mut end: End, bytes: Vec<u8>, mut dice: Dice) -> thread::JoinH
 }
 
 #[test]
-fn bytes_pass_both_ways_as_they_were_sent_however_they_were_cut() {
+fn bytes_pass_unchanged_both_ways() {
     let upstream = Upstream::start();
     let tollgate = Tollgate::tcp(upstream.address(), "");
     let (mut client, mut server) = upstream.session(&tollgate);
@@ -98,7 +98,7 @@ fn bytes_pass_both_ways_as_they_were_sent_however_they_were_cut() {
 }
 
 #[test]
-fn a_client_that_has_said_everything_still_hears_the_answer() {
+fn a_half_closed_client_gets_the_reply() {
     let upstream = Upstream::start();
     let tollgate = Tollgate::tcp(upstream.address(), "");
     let (mut client, mut server) = upstream.session(&tollgate);
@@ -112,7 +112,7 @@ fn a_client_that_has_said_everything_still_hears_the_answer() {
 }
 
 #[test]
-fn a_server_that_has_said_everything_still_hears_the_client() {
+fn a_half_closed_server_gets_the_request() {
     let upstream = Upstream::start();
     let tollgate = Tollgate::tcp(upstream.address(), "");
     let (mut client, mut server) = upstream.session(&tollgate);
@@ -168,7 +168,7 @@ fn the_first_byte_is_timed_from_the_session_s_beginning() {
 }
 
 #[test]
-fn a_session_that_never_heard_an_answer_has_no_time_to_one() {
+fn a_session_without_a_reply_has_no_first_byte_time() {
     let upstream = Upstream::start();
     let tollgate = Tollgate::tcp(upstream.address(), "");
     let (client, server) = upstream.session(&tollgate);
@@ -240,7 +240,7 @@ fn a_client_that_does_not_read_stalls_its_server() {
 }
 
 #[test]
-fn the_second_half_of_a_small_message_does_not_wait_for_the_first_s_acknowledgement() {
+fn small_writes_do_not_wait_for_an_acknowledgement() {
     let upstream = Upstream::start();
     let tollgate = Tollgate::tcp(upstream.address(), "");
     let (mut client, mut server) = upstream.session(&tollgate);

@@ -73,7 +73,7 @@ fn flood(end: &mut End) {
 }
 
 #[test]
-fn a_peer_that_takes_nothing_is_closed_after_the_write_timeout() {
+fn a_peer_that_does_not_read_is_closed_after_write_timeout() {
     for to_the_server in [true, false] {
         let upstream = Upstream::start();
         let tollgate = Tollgate::tcp(upstream.address(), "write_timeout: 300ms");
@@ -86,7 +86,7 @@ fn a_peer_that_takes_nothing_is_closed_after_the_write_timeout() {
 }
 
 #[test]
-fn a_session_in_which_nobody_says_a_word_ends_after_the_first_byte_timeout() {
+fn a_silent_session_ends_after_first_byte_timeout() {
     let upstream = Upstream::start();
     let tollgate = Tollgate::tcp(upstream.address(), "first_byte_timeout: 300ms");
     let began = Instant::now();
@@ -98,7 +98,7 @@ fn a_session_in_which_nobody_says_a_word_ends_after_the_first_byte_timeout() {
 }
 
 #[test]
-fn a_session_in_which_somebody_spoke_may_be_silent_for_longer() {
+fn a_session_with_bytes_outlives_first_byte_timeout() {
     let upstream = Upstream::start();
     let limits = "first_byte_timeout: 300ms, idle_timeout: 900ms";
     let tollgate = Tollgate::tcp(upstream.address(), limits);
@@ -110,7 +110,7 @@ fn a_session_in_which_somebody_spoke_may_be_silent_for_longer() {
 }
 
 #[test]
-fn a_question_that_was_left_unanswered_until_the_session_was_idle_is_lost() {
+fn a_session_without_a_reply_is_lost_at_its_idle_timeout() {
     for limit in ["idle_timeout", "max_connection_duration"] {
         let upstream = Upstream::start();
         let tollgate = Tollgate::tcp(upstream.address(), &format!("{limit}: 300ms"));
@@ -125,7 +125,7 @@ fn a_question_that_was_left_unanswered_until_the_session_was_idle_is_lost() {
 }
 
 #[test]
-fn a_server_that_ignores_its_client_s_end_keeps_the_session_for_the_half_close_timeout() {
+fn half_close_timeout_ends_a_half_closed_session() {
     let upstream = Upstream::start();
     let tollgate = Tollgate::tcp(upstream.address(), "half_close_timeout: 300ms");
     let (mut client, mut server) = upstream.session(&tollgate);
@@ -142,7 +142,7 @@ fn a_server_that_ignores_its_client_s_end_keeps_the_session_for_the_half_close_t
 }
 
 #[test]
-fn an_answer_that_comes_bit_by_bit_after_its_client_s_end_is_whole() {
+fn a_slow_reply_to_a_half_closed_client_is_complete() {
     let upstream = Upstream::start();
     let tollgate = Tollgate::tcp(upstream.address(), "half_close_timeout: 1s");
     let (mut client, mut server) = upstream.session(&tollgate);
@@ -161,7 +161,7 @@ fn an_answer_that_comes_bit_by_bit_after_its_client_s_end_is_whole() {
 }
 
 #[test]
-fn a_client_that_acknowledges_nothing_is_given_up_by_the_system() {
+fn tcp_user_timeout_closes_a_vanished_client() {
     let upstream = Upstream::start();
     let limits = "tcp_user_timeout: 500ms, write_timeout: 10m";
     let tollgate = Tollgate::tcp(upstream.address(), limits);

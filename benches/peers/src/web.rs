@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_without_a_whole_message_is_told_so() {
+    async fn a_call_without_a_whole_message_gets_an_error() {
         for body in [&b""[..], b"abc", b"\0\0\0\0\x04abc", b"\x01\0\0\0\x03abc"] {
             let (_, body, said) = ask(Method::POST, METHOD, body).await;
             assert_eq!((body.len(), said), (0, Some(INVALID_ARGUMENT)));

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 #[test]
-fn web_py_counts_what_h2load_tells() {
+fn web_py_reads_the_counts_of_h2load() {
     let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/test_web.py");
     let done = Command::new("python3").arg(tests).output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));

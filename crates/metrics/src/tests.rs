@@ -214,7 +214,7 @@ fn values_that_clients_choose_are_escaped_cleaned_and_cut() {
 }
 
 #[test]
-fn past_its_bound_the_recorder_drops_new_series_and_counts_them() {
+fn the_recorder_drops_and_counts_series_over_its_limit() {
     let metrics = Metrics::with_max_series(2);
     for listener in ["a", "b", "c", "d"] {
         metrics.counter(CONNECTIONS_TOTAL, &[("listener", listener)]).increment(1);

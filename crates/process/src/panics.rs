@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_quoted_in_a_panic_is_not_told() {
+    fn quoted_text_of_a_panic_is_not_logged() {
         let secret = "p\u{e9}ssword";
         let sliced = tells_itself(|| secret[..2].len()).unwrap_err();
         assert!(!sliced.message.contains("ssword"), "{sliced:?}");

@@ -276,7 +276,7 @@ fn an_endpoint_whose_operations_fail_is_ejected() {
 }
 
 #[test]
-fn an_endpoint_that_fails_its_probe_is_avoided_until_it_recovers() {
+fn an_endpoint_with_a_failed_probe_is_not_picked() {
     run(async {
         let ((one, answer), (two, _)) = (server().await, server().await);
         let plan = HealthCheckPlan {
@@ -306,7 +306,7 @@ fn an_endpoint_that_fails_its_probe_is_avoided_until_it_recovers() {
 }
 
 #[test]
-fn an_operation_over_the_limit_is_rejected_in_the_codec_s_format() {
+fn a_rejection_has_the_format_of_the_codec() {
     run(async {
         let (one, answer) = server().await;
         let (address, cluster) = proxy(&[one], |plan| {

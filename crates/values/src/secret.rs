@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_logs_in_is_not_shown() {
+    fn user_names_are_hidden() {
         for (text, shown) in [
             ("mongodb://user:s3cret@db:27017/shop", "mongodb://***@db:27017/shop"),
             ("redis://:s3cret@db:6379", "redis://***@db:6379"),

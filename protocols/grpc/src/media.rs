@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn media_types_are_told_apart() {
+    fn media_types_are_distinguished() {
         for (said, media) in [
             ("application/grpc", Media::Grpc),
             ("application/grpc+proto", Media::Grpc),

@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_no_call_has_is_reported_with_the_one_that_was_meant() {
+    fn an_unknown_name_is_reported_with_a_similar_one() {
         for (glob, hint) in [("Add", "`*/Add`"), ("/shop.v1.Cart/Add", "`shop.v1.Cart/Add`")] {
             let fault = no_operation(glob).unwrap();
             assert!(fault.hint.contains(hint), "{glob}: {}", fault.hint);

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_are_told_when_to_try_again_and_when_never() {
+    fn rejections_say_when_to_retry() {
         let told = |reason, retry_after| {
             let mut headers = HeaderMap::new();
             write_pushback(&RejectionRef { retry_after, ..refusal(reason) }, &mut headers);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn services_say_when_to_be_called_again_and_what_can_not_be_read_is_a_no() {
+    fn an_unreadable_pushback_forbids_retries() {
         let told = |text: &'static str| {
             read_pushback(&[(PUSHBACK, HeaderValue::from_static(text))].into_iter().collect())
         };

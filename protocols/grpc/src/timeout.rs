@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_is_told_what_is_left_and_never_more_than_the_client_said() {
+    fn a_service_gets_the_remaining_time() {
         let mut headers = HeaderMap::new();
         shorten(&mut headers, Duration::from_secs(2));
         assert_eq!(headers[GRPC_TIMEOUT], "2000000u");

@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_base64_is_told() {
+    fn invalid_base64_is_an_error() {
         for text in ["=AAA", "A===", "AA=A", "A A=", "****", "AAAA\n\n\n\n", "AB=="] {
             assert_eq!(Decoder::default().push(text.as_bytes()), Err(NotBase64), "{text}");
         }

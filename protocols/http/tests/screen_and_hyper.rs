@@ -67,7 +67,7 @@ const PARTS: [&str; 48] = [
 ];
 
 #[test]
-fn thousands_of_mutated_connections_are_read_as_a_strict_reader_reads_them() {
+fn mutated_connections_are_read_as_by_a_strict_reader() {
     let wanted = std::env::var("SCREEN_MUTATIONS").ok().and_then(|n| n.parse().ok());
     let cases = corpus::cases();
     let small = cases.iter().filter(|case| case.bytes.len() < 2_000);

@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_passes_for_another_by_claiming_twice() {
+    fn a_second_claim_does_not_change_the_user() {
         let mut client = ClientState::default();
         let own = claim(&mut client, &scram("mallory"));
         let step = client.pending_login();
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_in_that_cannot_be_read_makes_the_user_unknown_not_absent() {
+    fn an_unreadable_log_in_makes_the_user_unknown() {
         let second = doc! {"payload": payload("n,,n=mallory,r=abc")};
         let twice = joined(&[scram("root"), second]);
         let sasl = |mechanism: &str, text: &str| {
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a_greeting_tells_program_and_driver() {
+    fn a_hello_names_program_and_driver() {
         let hello = doc! {"hello": 1, "client": {
             "application": {"name": "shop\n"}, "driver": {"name": "PyMongo", "version": "4.20.0"}
         }};

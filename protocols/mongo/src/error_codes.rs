@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn strange_codes_and_none_at_all_speak_against_nobody() {
+    fn unknown_codes_blame_neither_side() {
         assert_eq!(classify(Some(123_456)), (Rejected, "other"));
         assert_eq!(classify(Some(-1)), (Rejected, "other"));
         assert_eq!(classify(None), (Rejected, "unknown"));

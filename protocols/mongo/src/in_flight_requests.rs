@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_goes_on_by_its_last_reply_by_its_request_or_by_any_number() {
+    fn a_stream_continues_by_any_of_its_request_ids() {
         let mut opens = opens([7]);
         opens.expect_another_reply(7, 100, 1);
         for answers in [100, 7, 12345] {
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_in_a_stream_is_not_taken_for_the_answer_to_a_request_with_that_number() {
+    fn a_streamed_reply_does_not_answer_another_request() {
         let mut opens = opens([100, 7]);
         opens.expect_another_reply(7, 100, 1);
         assert_eq!(opens.by_response_to(100).map(|open| open.id), Some(7));

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_no_command_has_is_reported_with_the_one_that_was_meant() {
+    fn an_unknown_command_is_reported_with_a_similar_one() {
         for (glob, expected) in [
             ("insertMany", "did you mean `insert`?"),
             ("insert_many", "did you mean `insert`?"),

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_member_and_one_without_a_listener_are_noticed_once_each() {
+    fn unexpected_members_are_noticed_once_each() {
         let members = ReplicaSetNotices::default();
         members.record_member("a:1", "rs0");
         members.record_member("A:1", "rs0");

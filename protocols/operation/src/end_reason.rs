@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn own_faults_and_idle_connections_do_not_count_against_an_endpoint() {
+    fn local_errors_and_idle_time_do_not_blame_the_endpoint() {
         let blameless: Vec<_> = EndReason::all().filter(|it| !it.blames_endpoint()).collect();
         let expected = [
             EndReason::Closed(Close::IdleTimeout),

@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn the_generator_differs_between_threads_but_not_between_equal_seeds() {
+    fn threads_draw_different_numbers_unless_seeds_are_equal() {
         let elsewhere = |f: fn() -> u64| std::thread::spawn(f).join().unwrap();
         assert_ne!(elsewhere(random), elsewhere(random));
         let seeded = || {

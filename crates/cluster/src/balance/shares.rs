@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_that_can_t_carry_all_are_scaled_and_the_first_takes_what_rounding_leaves() {
+    fn overloaded_groups_are_scaled_and_the_first_gets_the_rest() {
         assert_eq!(shares(&[(25, 100), (25, 100), (20, 100)]), [37, 35, 28]);
         assert_eq!(shares(&[(5, 100), (0, 100), (0, 100)]), [100, 0, 0]);
         assert_eq!(shares(&[(0, 100), (10, 100), (5, 100)]), [0, 67, 33]);

@@ -251,7 +251,7 @@ fn a_key_whose_endpoint_is_over_its_bound_goes_to_another() {
 }
 
 #[test]
-fn operations_count_for_the_bound_and_load_within_it_moves_no_key() {
+fn load_within_the_bound_moves_no_key() {
     let members = weighing(&[1; 4]);
     let cluster = cluster(bounded(LbPolicy::Maglev, 150), &members);
     let ask = PickOptions { hash: Some(Cluster::hash(b"alice")), exclude: &[] };

@@ -126,7 +126,7 @@ async fn without_a_queue_clients_are_rejected_at_once() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn full_endpoints_are_skipped_and_clients_wait_when_all_are_full() {
+async fn clients_wait_only_when_all_endpoints_are_full() {
     let cluster = cluster(3, &Metrics::new(), |plan| plan.max_connections_per_endpoint = Some(2));
     let mut open = Vec::new();
     for _ in 0..6 {
@@ -282,7 +282,7 @@ async fn the_retry_budget_holds_and_its_exhaustion_is_explained() {
 }
 
 #[test]
-fn operations_are_admitted_up_to_the_limit_on_all_threads_together() {
+fn threads_together_admit_operations_up_to_the_limit() {
     let recorded = Recorded::default();
     let cluster = cluster(1, &recorded, |plan| plan.max_operations = Some(5));
     let open = AtomicUsize::new(0);
@@ -344,7 +344,7 @@ async fn a_full_limit_is_logged_once_a_minute() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn a_client_behind_others_in_the_queue_gets_the_limit_that_is_set() {
+async fn a_queued_client_sees_the_configured_limit() {
     let recorded = Recorded::default();
     let cluster = cluster(1, &recorded, |plan| {
         plan.max_connections_per_endpoint = Some(1);

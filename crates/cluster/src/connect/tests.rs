@@ -121,7 +121,7 @@ async fn silence_everywhere_is_a_timeout() {
 }
 
 #[tokio::test]
-async fn an_error_tells_what_was_tried() {
+async fn an_error_lists_the_attempts() {
     let (_socket, shut) = closed();
     let cluster = Cluster::new(Arc::new(plan_at(&[shut])), &Metrics::new());
     let error = cluster.connect(None).await.unwrap_err();
@@ -205,7 +205,7 @@ async fn a_connection_is_active_until_its_lease_is_dropped() {
 }
 
 #[tokio::test]
-async fn an_attempt_counts_as_active_and_stops_when_it_fails_or_is_cancelled() {
+async fn an_attempt_counts_as_active_until_it_ends() {
     let cluster = on_paper(1, |plan| plan.connect_attempts = 1);
     let endpoint = cluster.endpoints()[0].clone();
     let dialed = Cell::new(0);
@@ -298,7 +298,7 @@ fn sums(cluster: &Cluster) -> [u64; 3] {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_family_is_overtaken_by_the_other_after_a_head_start() {
+async fn the_second_address_family_starts_after_the_delay() {
     let cluster = both_families().await;
     for silent_is_v4 in [true, false] {
         for _ in 0..2 {

@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_server_tells_addresses_and_the_least_of_their_ttls() {
+    async fn a_look_up_returns_addresses_and_the_lowest_ttl() {
         let (serve, address) = name_server().await;
         let looked_up = async {
             let db = query_addresses(at(address), Name::from_ascii("db").unwrap()).await.unwrap();
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_server_tells_srv_records() {
+    async fn a_look_up_returns_srv_records() {
         let (serve, address) = name_server().await;
         let looked_up = async {
             let name = Name::from_str_relaxed("_db._tcp.example.").unwrap();

@@ -69,7 +69,7 @@ async fn all_addresses_of_a_name_are_endpoints() {
 }
 
 #[tokio::test]
-async fn a_panic_in_a_look_up_is_a_failure_and_the_name_is_resolved_again() {
+async fn a_look_up_that_panics_is_repeated() {
     // An empty script panics.
     let (cluster, _) = scripted(plan(&[("db", 5000)]), &Metrics::new(), []);
     cluster.resolve().await;
@@ -296,7 +296,7 @@ async fn weights_priorities_and_zones_of_the_config_reach_the_set() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_removed_endpoint_drains_then_closes_and_is_the_same_when_it_returns() {
+async fn a_removed_endpoint_drains_and_keeps_its_state() {
     let long = Duration::from_secs(30);
     let answers = [
         answer(&["10.0.0.1", "10.0.0.2"], long),

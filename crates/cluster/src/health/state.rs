@@ -83,14 +83,14 @@ mod tests {
     }
 
     #[test]
-    fn a_check_that_confirms_the_state_begins_the_count_anew() {
+    fn a_check_that_confirms_the_state_restarts_the_count() {
         let checks = [true, false, false, true, false, false, true, false, false];
         assert_eq!(after(true, &checks), [None; 9]);
         assert_eq!(after(false, &[false, true, false, true, false]), [None; 5]);
     }
 
     #[test]
-    fn the_next_check_comes_sooner_while_the_last_one_told_otherwise() {
+    fn the_next_check_is_sooner_after_an_unexpected_result() {
         let (plan, mut state) = (plan(), HealthState::new(true));
         state.record(&plan, true);
         assert_eq!(state.pause(&plan, 0.0), Duration::from_secs(10));

@@ -167,7 +167,7 @@ async fn the_first_round_comes_within_a_second_and_decides() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn open_connections_are_closed_only_if_configured_and_new_ones_never() {
+async fn only_configured_clusters_close_unhealthy_connections() {
     let closes = |plan: &mut ClusterPlan| {
         let close_connections_on_unhealthy = true;
         plan.health_check = Some(HealthCheckPlan { close_connections_on_unhealthy, ..checks() });
@@ -291,7 +291,7 @@ impl Resolver for FixedAnswer {
 }
 
 #[tokio::test(start_paused = true)]
-async fn checks_follow_endpoints_that_come_and_go_and_gauges_count_addresses() {
+async fn checks_follow_changes_of_the_endpoints() {
     let service = Service::default();
     let everywhere = TcpListener::bind("0.0.0.0:0").await.unwrap();
     let port = everywhere.local_addr().unwrap().port();

@@ -52,7 +52,7 @@ async fn enough_failures_in_a_row_eject_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_success_or_rejection_ends_a_run_and_a_cancellation_does_not_count() {
+async fn a_success_or_rejection_ends_a_run_of_failures() {
     for good in [Outcome::Ok, Outcome::Rejected] {
         for bad in [Outcome::Failed, Outcome::Lost] {
             let cluster = cluster(2, |_| {});
@@ -190,7 +190,7 @@ async fn seconds_out(cluster: &Arc<Cluster>) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ejections_in_a_row_last_longer_up_to_a_maximum_and_good_intervals_reduce() {
+async fn repeated_ejections_last_longer_up_to_a_maximum() {
     let cluster = cluster(2, |plan| {
         plan.base_ejection_time = Duration::from_secs(3);
         plan.max_ejection_time = Duration::from_secs(8);
@@ -311,7 +311,7 @@ fn too_few_endpoints_or_operations_are_not_compared() {
 }
 
 #[test]
-fn failure_percentages_at_the_threshold_are_outliers_the_worst_first() {
+fn the_worst_failure_percentages_are_ejected_first() {
     let plan = OutlierPlan { success_rate: None, ..OutlierPlan::default() };
     let windows = [
         window(50, 0),

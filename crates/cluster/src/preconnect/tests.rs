@@ -170,7 +170,7 @@ async fn a_draining_worker_closes_all_and_stops_dialing() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn dials_of_a_dead_endpoint_back_off_and_each_failure_is_logged() {
+async fn connects_to_a_dead_endpoint_back_off_and_are_logged() {
     let cluster = cluster(&[&Service::new()], |plan| plan.spare_connections = 1);
     let pool = PreconnectPool::new(cluster.clone());
     let dials = Rc::new(RefCell::new(Vec::new()));

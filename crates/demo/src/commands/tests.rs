@@ -190,7 +190,7 @@ fn an_aggregate_is_a_cursor_too() {
 }
 
 #[test]
-fn the_catalogue_tells_what_is_there() {
+fn the_catalogue_lists_databases_and_collections() {
     let mut shop = Shop::with_orders(1);
     let names = |reply: &Document| -> Vec<String> {
         let name = |item: &Bson| item.as_document().unwrap().get_str("name").unwrap().to_owned();

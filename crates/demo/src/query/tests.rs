@@ -64,7 +64,7 @@ fn what_is_not_known_is_an_error_and_not_a_guess() {
 }
 
 #[test]
-fn documents_sort_by_several_fields_and_keep_their_order_otherwise() {
+fn a_sort_by_several_fields_is_stable() {
     let mut documents = vec![
         doc! { "_id": 1, "a": 1, "b": 1 },
         doc! { "_id": 2, "a": 2, "b": 1 },

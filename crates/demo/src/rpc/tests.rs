@@ -5,7 +5,7 @@ fn asked(product: u32) -> Bytes {
 }
 
 #[test]
-fn what_has_no_price_is_not_found_and_what_is_no_question_is_refused() {
+fn an_unknown_item_is_not_found_and_a_bad_request_is_rejected() {
     let code = |path, body: &[u8]| match decide(path, body, &mut Xorshift(1)).1 {
         Ok(_) => Code::Ok,
         Err(status) => status.code,
@@ -30,7 +30,7 @@ fn discounts_take_longer_than_prices() {
 }
 
 #[tokio::test(flavor = "local")]
-async fn a_call_is_answered_with_a_message_and_a_status_in_the_trailers() {
+async fn a_call_gets_a_message_and_a_status_in_trailers() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::task::spawn_local(serve(listener));
@@ -50,7 +50,7 @@ async fn a_call_is_answered_with_a_message_and_a_status_in_the_trailers() {
 }
 
 #[tokio::test(flavor = "local")]
-async fn callers_call_every_method_and_stop_when_told() {
+async fn callers_call_every_method_until_stopped() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let until = CancellationToken::new();
     let traffic = tokio::task::spawn_local(run(listener.local_addr().unwrap(), until.clone()));

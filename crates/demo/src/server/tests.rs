@@ -95,7 +95,7 @@ async fn everyone_sees_the_same_documents() {
 }
 
 #[tokio::test(flavor = "local")]
-async fn a_hello_that_knows_nothing_new_waits_and_one_that_knows_less_does_not() {
+async fn only_a_hello_with_the_current_version_waits() {
     let mut client = Client::new().await;
     let known =
         client.ask(doc! { "hello": 1 }).await.get_document("topologyVersion").unwrap().clone();

@@ -30,7 +30,7 @@ fn every_operation_is_one_that_the_server_knows() {
 }
 
 #[test]
-fn every_operation_tells_the_function_it_comes_from() {
+fn every_operation_names_its_calling_function() {
     for command in APPS.iter().flat_map(|app| rolled(app.next)) {
         let comment = command.get_str("comment").unwrap();
         let comment: serde_json::Value = serde_json::from_str(comment).unwrap();
@@ -57,7 +57,7 @@ async fn cursors_are_read_to_their_end_or_closed() {
 }
 
 #[tokio::test(flavor = "local")]
-async fn traffic_begins_with_a_name_and_stops_when_told() {
+async fn traffic_sends_its_name_and_runs_until_stopped() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let until = CancellationToken::new();
     let traffic = tokio::task::spawn_local(run(listener.local_addr().unwrap(), until.clone()));

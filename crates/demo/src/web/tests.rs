@@ -52,7 +52,7 @@ fn answers_take_their_time_and_not_the_same() {
 }
 
 #[tokio::test(flavor = "local")]
-async fn the_shop_answers_one_request_after_the_other_on_a_connection() {
+async fn the_shop_serves_several_requests_on_a_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::task::spawn_local(serve(listener, Health::Well));
@@ -71,7 +71,7 @@ async fn the_shop_answers_one_request_after_the_other_on_a_connection() {
 }
 
 #[tokio::test(flavor = "local")]
-async fn visitors_say_who_they_are_and_stop_when_told() {
+async fn visitors_send_their_name_and_run_until_stopped() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let until = CancellationToken::new();
     let traffic = tokio::task::spawn_local(run(listener.local_addr().unwrap(), until.clone()));

@@ -79,7 +79,7 @@ async fn lengths_out_of_range_are_refused_before_anything_is_read() {
 }
 
 #[tokio::test]
-async fn a_message_cut_anywhere_is_an_error_and_none_at_all_is_an_end() {
+async fn a_truncated_message_is_an_error_and_no_message_is_the_end() {
     let bytes = WireMessage::new(1, 0, doc! { "ping": 1, "$db": "a" }).to_bytes().unwrap();
     assert!(parsed(&[]).await.unwrap().is_none());
     for end in 1..bytes.len() {

@@ -25,7 +25,7 @@ fn lost(metrics: &tollgate_metrics::Metrics) -> u64 {
 }
 
 #[test]
-fn who_logs_and_who_ends_waits_for_no_reader_and_what_is_lost_is_counted() {
+fn a_blocked_reader_delays_nothing_and_lost_lines_are_counted() {
     let (mut reader, log, metrics) = piped(4);
     // More than a pipe holds.
     let batch = [b'x'; 64 * 1024].into_iter().chain(*b"\n").collect::<Vec<_>>();
@@ -65,7 +65,7 @@ fn lines_for_a_reader_that_is_gone_are_counted_one_by_one() {
 }
 
 #[test]
-fn a_new_log_is_not_for_other_users_to_read_and_an_old_one_keeps_its_mode() {
+fn a_new_log_is_private_and_an_old_one_keeps_its_mode() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("access.log");
     let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;

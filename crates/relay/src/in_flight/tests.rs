@@ -41,7 +41,7 @@ fn after(table: &mut InFlightRequests, tag: u64) -> String {
 }
 
 #[test]
-fn a_rejection_is_written_after_the_replies_to_all_older_requests() {
+fn a_rejection_follows_the_replies_to_older_requests() {
     let mut table = InFlightRequests::default();
     assert_eq!(table.defer_rejection(words("a")), Some(words("a")), "nothing is due");
     table.push(open(None));

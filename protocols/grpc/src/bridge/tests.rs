@@ -147,7 +147,7 @@ fn a_stream_without_messages_is_the_frame_of_its_trailers() {
 }
 
 #[test]
-fn a_head_that_says_how_the_call_ends_may_have_a_body_whose_trailers_count() {
+fn trailers_override_a_status_in_the_head() {
     let head = [("content-type", "application/grpc"), ("grpc-status", "0")];
     let body = || Script::default().data(framed(0, b"a"));
     let (_, _, reply) = call(BARE, Script::default(), answer(&head, body()));
@@ -188,7 +188,7 @@ fn one_message_is_answered_in_full_whatever_streams_become() {
 }
 
 #[test]
-fn a_request_that_is_too_long_breaks_off_and_is_told_why() {
+fn a_request_that_is_too_long_is_cut_and_gets_the_reason() {
     let (mut bridge, mut head) = bridge(BARE, ServerStreams::Refuse);
     let asked = read(bridge.translate_request(&mut head, Script::default().data([7; 65]).body()));
     assert_eq!(asked.bytes, b"");

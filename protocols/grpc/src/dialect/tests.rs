@@ -40,7 +40,7 @@ fn a_call_is_named_by_its_service_and_method() {
 }
 
 #[test]
-fn a_name_that_a_service_may_read_otherwise_is_invalid_in_the_client_s_words() {
+fn an_ambiguous_name_is_rejected_in_the_client_s_format() {
     let grpc = grpc(json!({ "bridge": true, "reverse_bridge": true, "web": true }));
     for head in [http2("application/grpc"), http1("application/x-protobuf")] {
         for path in ["/shop.v1.Carts/%47et", "/shop.v1.Carts/Get;x", "//shop.v1.Carts/Get"] {
@@ -70,7 +70,7 @@ fn a_client_that_speaks_grpc_needs_no_translator() {
 }
 
 #[test]
-fn who_is_let_in_is_translated_and_who_is_not_is_told_what_it_takes() {
+fn admitted_calls_are_translated_and_others_get_a_hint() {
     let off = grpc(json!({}));
     let on = grpc(json!({ "bridge": true, "web": true }));
     for (head, words) in [
@@ -212,7 +212,7 @@ fn judge(grpc: &Grpc, status: u16, pairs: &[(&str, &str)]) -> Option<(Outcome, u
 }
 
 #[test]
-fn an_answers_head_tells_the_end_or_leaves_it_to_the_trailers() {
+fn a_status_stands_in_the_head_or_in_the_trailers() {
     let grpc = grpc(json!({}));
     let said = ("content-type", "application/grpc");
     assert_eq!(judge(&grpc, 200, &[said]), None);
@@ -254,7 +254,7 @@ fn a_plain_service_is_judged_by_its_http_status() {
 }
 
 #[test]
-fn a_browser_is_told_what_it_may_before_it_calls() {
+fn a_preflight_is_answered() {
     let grpc = grpc(json!({ "web": { "origins": ["https://shop.example"] } }));
     let mut head = http2("");
     head.method = Method::OPTIONS;
@@ -276,7 +276,7 @@ fn a_browser_is_told_what_it_may_before_it_calls() {
 }
 
 #[test]
-fn an_http1_client_reaches_a_plain_service_through_both_bridges() {
+fn both_bridges_connect_http1_client_and_plain_service() {
     let grpc = grpc(json!({ "bridge": true, "reverse_bridge": true }));
     let mut head = http1("application/x-protobuf");
     let asked = grpc.route(&mut head, "shop", &BufferAccount::default()).ok().unwrap();

@@ -11,7 +11,7 @@ fn room(connection: usize, worker: usize) -> MessageBudget {
 }
 
 #[test]
-fn what_is_collected_is_counted_until_nobody_has_it() {
+fn a_message_is_counted_until_it_is_dropped() {
     let room = room(16 << 10, 16 << 10);
     let body = Script::default().data([1; 1000]).data([2; 1000]).body();
     let bytes = ready(collect(body, &room)).unwrap();
@@ -41,7 +41,7 @@ fn messages_are_counted_while_they_are_held() {
 }
 
 #[test]
-fn a_connection_that_holds_too_much_is_told_what_to_change_and_so_is_a_worker() {
+fn errors_at_both_memory_limits_name_the_setting() {
     for (room, words) in [
         (room(3000, 8000), "`max_buffered_per_connection`: send fewer large messages at a time"),
         (room(8000, 3000), "`max_buffered`: try again later"),

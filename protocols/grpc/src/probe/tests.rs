@@ -84,7 +84,7 @@ async fn a_server_that_serves_is_healthy() {
 }
 
 #[tokio::test]
-async fn every_other_state_is_told_by_name() {
+async fn every_other_state_is_reported_by_name() {
     for (service, message, words) in [
         (None, &b"\0\0\0\0\x02\x08\x02"[..], "says that the server is NOT_SERVING"),
         (None, b"\0\0\0\0\0", "says that the server is UNKNOWN"),
@@ -108,7 +108,7 @@ async fn every_other_state_is_told_by_name() {
 }
 
 #[tokio::test]
-async fn a_status_in_the_head_or_in_trailers_is_told() {
+async fn a_status_in_head_or_trailers_is_reported() {
     for message in [None, Some(&b""[..])] {
         for (service, status, words) in [
             (Some("a.B"), &[("grpc-status", "5")][..], "does not know the service a.B"),

@@ -50,7 +50,7 @@ fn a_length_that_no_frame_fits_in_does_not_underflow() {
 }
 
 #[test]
-fn a_body_is_there_at_once_and_tells_its_length() {
+fn a_body_is_complete_and_knows_its_length() {
     use http_body::Body as _;
     for (withheld, bytes) in [(true, b"ask".to_vec()), (false, framed(0, b"ask").to_vec())] {
         let (mut reverse, mut head) = reverse(withheld);

@@ -83,7 +83,7 @@ fn mistakes_say_where_they_are() {
 }
 
 #[test]
-fn what_may_be_held_follows_the_longest_message_unless_it_is_told() {
+fn the_buffer_limit_follows_the_message_limit_by_default() {
     let bounds = |settings| read(settings).unwrap().bounds();
     let default = BufferLimits { connection: 32 << 20, worker: 128 << 20 };
     assert_eq!(bounds(json!({})), default);

@@ -70,7 +70,7 @@ fn a_plain_services_status_is_a_code_of_the_same_blame() {
 }
 
 #[test]
-fn codes_blame_who_is_to_blame() {
+fn each_code_blames_the_right_side() {
     let of = |outcome| Code::ALL.into_iter().filter(move |code| code.outcome() == outcome);
     let numbers = |outcome| of(outcome).map(Code::number).collect::<Vec<_>>();
     assert_eq!(numbers(Outcome::Ok), [0]);

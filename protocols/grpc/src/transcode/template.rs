@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_no_utf_8_is_told() {
+    fn a_value_that_is_not_utf_8_is_an_error() {
         for (template, path) in [("/v1/{id}", "/v1/a%FF"), ("/v1/{id=**}", "/v1/a/%C3%28/b")] {
             let matched = Template::parse(template).unwrap().matches(path);
             assert_eq!(matched, Some(Err(NotText)), "{path}");
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn templates_that_are_none_are_told() {
+    fn invalid_templates_are_errors() {
         for text in [
             "",
             "v1",

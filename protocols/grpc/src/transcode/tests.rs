@@ -149,7 +149,7 @@ fn a_stream_without_messages_is_an_empty_list_or_nothing() {
 }
 
 #[test]
-fn a_unary_call_that_ends_well_and_without_a_message_is_an_error() {
+fn a_successful_unary_call_without_a_message_is_an_error() {
     for reply in [over_with_its_head(), grpc_answer(&[], OK)] {
         let answer = call(&json_of(json!({})), "GET", "/v1/books/1", reply);
         assert_eq!(
@@ -215,7 +215,7 @@ fn errors_are_json_with_the_http_status_of_their_code() {
 }
 
 #[test]
-fn details_of_an_error_are_told_as_far_as_they_are_known() {
+fn known_details_of_an_error_are_translated() {
     // google.rpc.Status { code: 5, details: [Any { type_url, value }, …] }
     let any = |url: &str, value: &[u8]| {
         let field = |tag: u8, bytes: &[u8]| [&[tag, bytes.len() as u8], bytes].concat();
@@ -330,7 +330,7 @@ fn a_path_that_no_rule_has_is_not_found() {
 }
 
 #[test]
-fn methods_without_a_rule_are_called_by_name_where_that_is_wanted() {
+fn methods_without_a_rule_are_called_by_name_if_configured() {
     let json = json_of(json!({ "unbound_methods": true }));
     let reply = grpc_answer(&[&book("x")], OK);
     let answer = call(&json, "POST", "/library.v1.Library/Unbound", reply);

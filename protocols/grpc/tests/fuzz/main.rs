@@ -31,12 +31,12 @@ fn frames_are_taken_out_alike_whole_and_cut() {
 }
 
 #[test]
-fn whatever_a_client_says_in_json_is_read_as_others_read_it_or_refused() {
+fn any_json_request_is_read_as_others_read_it_or_rejected() {
     replay("grpc_json_request", targets::json_request);
 }
 
 #[test]
-fn whatever_a_service_says_is_written_as_others_write_it_or_an_error() {
+fn any_message_is_written_as_others_write_it_or_an_error() {
     replay("grpc_json_answer", targets::json_answer);
 }
 

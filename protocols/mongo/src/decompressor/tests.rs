@@ -172,7 +172,7 @@ fn what_follows_the_end_is_corrupt_or_too_much() {
 }
 
 #[test]
-fn messages_within_messages_and_unknown_compressors_are_refused() {
+fn nested_messages_and_unknown_compressors_are_rejected() {
     assert_eq!(Decompressor::begin(&head(2012, 10, 1), LIMIT).err(), Some(NESTED_COMPRESSION));
     for id in 4..=255 {
         assert_eq!(Decompressor::begin(&head(2013, 10, id), LIMIT).err(), Some(BAD_COMPRESSION));

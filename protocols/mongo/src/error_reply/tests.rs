@@ -85,7 +85,7 @@ fn labels_that_are_given_replace_those_of_the_reason() {
 }
 
 #[test]
-fn a_base_for_the_back_off_is_told_to_who_is_told_to_back_off() {
+fn an_overload_error_has_the_base_of_the_back_off() {
     let after = |wait, reason, labels: &[Rc<str>]| {
         let (.., document) =
             refused(&find(), &RejectionRef { retry_after: Some(wait), labels, ..no(reason) });
@@ -117,7 +117,7 @@ fn legacy_requests_are_refused_in_legacy_replies() {
 }
 
 #[test]
-fn what_came_compressed_is_refused_in_the_words_of_what_is_inside() {
+fn a_compressed_request_is_rejected_in_its_own_format() {
     for compressor in 0..=3 {
         let (answers, opcode, ..) =
             refused(&compress(&find(), compressor), &no(RejectReason::Denied));

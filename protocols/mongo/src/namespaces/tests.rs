@@ -78,7 +78,7 @@ fn every_collection_that_a_command_names_is_found() {
 }
 
 #[test]
-fn what_names_a_collection_in_a_way_that_cannot_be_read_may_name_any() {
+fn an_unreadable_collection_name_may_be_any() {
     let deep = (0..250).fold(doc! {"$out": "x"}, |inner, _| doc! {"$facet": inner});
     let two = joined(&[doc! {"ns": "a.b"}, doc! {"ns": "a.b"}]);
     let section = [&b"nsInfo\0"[..], &two].concat();

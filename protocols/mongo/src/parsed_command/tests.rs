@@ -85,7 +85,7 @@ fn a_bulk_write_is_about_the_first_of_its_collections() {
 }
 
 #[test]
-fn a_collection_is_named_by_a_string_or_a_symbol_and_otherwise_not_known() {
+fn only_strings_and_symbols_name_a_collection() {
     use bson::{Binary, Bson, Uuid};
     let uuid = Bson::Binary(Binary::from(Uuid::from_bytes([7; 16])));
     for (value, resource) in [
@@ -109,7 +109,7 @@ fn a_collection_is_named_by_a_string_or_a_symbol_and_otherwise_not_known() {
 }
 
 #[test]
-fn a_command_that_is_not_known_may_be_about_anything_that_it_names() {
+fn an_unknown_command_may_affect_any_name_in_it() {
     for (value, resource) in [
         (bson::Bson::from("events"), "?"),
         (doc! {"ns": "events"}.into(), "?"),
@@ -283,7 +283,7 @@ fn names_that_are_too_long_are_cut() {
 }
 
 #[test]
-fn what_is_explained_has_each_field_once_and_the_database_of_the_explain() {
+fn an_explained_command_has_the_database_of_the_explain() {
     let explain = |inner: Vec<u8>, database: &str| {
         let inner = Document::from_reader(&inner[..]).unwrap();
         command(1, doc! {"explain": inner, "$db": database})
@@ -306,7 +306,7 @@ fn what_is_explained_has_each_field_once_and_the_database_of_the_explain() {
 }
 
 #[test]
-fn a_legacy_command_holds_one_command_and_is_named_when_it_is_whole() {
+fn a_legacy_command_is_named_when_it_is_complete() {
     let read_query = |document: &Document| read(&query(1, "d.$cmd", document)).0.violation;
     let mode = || doc! {"mode": "secondary"};
     assert_eq!(read_query(&doc! {"$query": {"drop": "c"}, "$readPreference": mode()}), None);

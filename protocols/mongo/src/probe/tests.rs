@@ -108,7 +108,7 @@ fn servers_that_can_not_be_used_say_why() {
 }
 
 #[test]
-fn the_wrong_set_is_told() {
+fn the_wrong_set_is_reported() {
     let primary = || member(doc! { "isWritablePrimary": true });
     assert_eq!(judged(of("rs0"), primary()), healthy("primary of rs0"));
     let words = "member of the replica set rs0, expected rs1";
@@ -150,7 +150,7 @@ fn only_the_answer_to_this_check_counts() {
 }
 
 #[test]
-fn what_is_no_answer_is_told_as_soon_as_it_is_plain() {
+fn an_invalid_answer_is_reported_early() {
     let mut probe = probe(any());
     let hello = doc! { "isWritablePrimary": true, "ok": 1 };
     let packed = compress(&answer(probe.id, hello.clone()), 1);

@@ -31,7 +31,7 @@ fn with(document: &Document, more: &[(&str, Bson)]) -> Vec<u8> {
 }
 
 #[test]
-fn a_long_request_tells_what_it_is_about_wherever_that_stands() {
+fn a_long_request_is_summarised_wherever_its_fields_stand() {
     let long = "x".repeat(9000);
     let find = doc! {"find": "orders", "filter": {"a": &long}, "comment": "why", "$db": "shop"};
     let insert = doc! {"insert": "orders", "documents": documents(90, 200), "$db": "shop"};

@@ -136,7 +136,7 @@ fn documents_of_every_kind_of_reply_are_counted() {
 }
 
 #[test]
-fn a_bulk_write_tells_its_first_error_among_its_results() {
+fn a_bulk_write_reports_its_first_error() {
     let results = vec![doc! {"ok": 1, "idx": 0}, doc! {"ok": 0, "idx": 1, "code": 121}];
     let document = doc! {
         "cursor": {"id": 0_i64, "firstBatch": results},
@@ -152,7 +152,7 @@ fn a_bulk_write_tells_its_first_error_among_its_results() {
 }
 
 #[test]
-fn documents_of_requests_are_counted_in_sequences_and_in_bodies() {
+fn documents_in_sequences_and_bodies_are_counted() {
     let rows = documents(7, 50);
     let apart = [sequence("documents", &rows), body(0, &doc! {"insert": "c"})];
     let inside = [body(0, &doc! {"insert": "c", "documents": rows.clone()})];

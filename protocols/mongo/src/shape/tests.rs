@@ -345,7 +345,7 @@ fn a_dollar_in_a_value_of_a_filter_or_an_update_is_not_shown() {
 }
 
 #[test]
-fn queries_of_different_collections_paths_or_targets_have_different_hashes() {
+fn different_targets_have_different_hashes() {
     let find = rawdoc! { "find": "c", "filter": { "_id": 3 } };
     let resources = ["shop.orders", "shop.carts", "billing.orders"];
     let group = |by: &str| rawdoc! { "aggregate": "c", "pipeline": [{ "$group": { "_id": by } }] };

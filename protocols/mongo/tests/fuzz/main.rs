@@ -51,7 +51,7 @@ fn whatever_is_compressed_is_read_as_if_it_were_not() {
 }
 
 #[test]
-fn whatever_a_hello_says_only_its_compressors_and_addresses_change() {
+fn only_compressors_and_addresses_of_a_hello_change() {
     replay("mongo_hello", hello::hello);
 }
 

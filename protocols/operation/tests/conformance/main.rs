@@ -126,7 +126,7 @@ fn nothing_is_asked_once_framing_is_lost() {
 }
 
 #[test]
-fn a_refused_message_goes_nowhere_and_its_no_waits_for_its_turn() {
+fn a_rejected_message_is_dropped_and_its_error_sent_in_turn() {
     let refuse = |place| (place == 1).then_some(operation::RejectReason::Denied);
     let mut run = Run::<Toy>::new(&Arc::default()).refusing(refuse);
     run.feed(Side::Client, &[message("get a.b"), message("get c.d")].concat()).unwrap();
@@ -138,7 +138,7 @@ fn a_refused_message_goes_nowhere_and_its_no_waits_for_its_turn() {
 }
 
 #[test]
-fn a_late_reply_goes_nowhere_and_the_no_in_its_place_waits_for_the_end_of_another() {
+fn a_late_reply_is_dropped_and_its_error_sent_in_turn() {
     let mut run = Run::<Toy>::new(&Arc::default());
     run.feed(Side::Client, &[message("get a.b"), message("get c.d")].concat()).unwrap();
     assert_eq!(run.give_up(1), Ok(false), "replies keep order");

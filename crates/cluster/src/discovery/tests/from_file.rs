@@ -101,7 +101,7 @@ async fn a_file_of_endpoints_is_read_again_however_it_changes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_file_that_is_missing_or_wrong_changes_nothing_and_is_explained() {
+async fn a_missing_or_invalid_file_changes_nothing() {
     let (cluster, _directory, path) = in_file(None);
     cluster.resolve().await;
     assert_eq!(addresses(&cluster), ["10.9.9.9:1"]);
@@ -138,7 +138,7 @@ const UP: &str = "tollgate_endpoint_up";
 const ACTIVE: &str = "tollgate_upstream_connections_active";
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_leaves_takes_its_gauges_along_and_its_counters_after_minutes() {
+async fn a_removed_endpoint_loses_gauges_first_and_counters_later() {
     let recorded = Recorded::default();
     let (cluster, _directory, path) = counted_by(&recorded, Some(r#"["10.0.0.1:1"]"#));
     cluster.resolve().await;
@@ -171,7 +171,7 @@ async fn an_endpoint_that_leaves_takes_its_gauges_along_and_its_counters_after_m
 }
 
 #[tokio::test(start_paused = true)]
-async fn endpoints_beyond_the_series_limit_are_other_and_removed_ones_make_room() {
+async fn endpoints_over_the_series_limit_are_labelled_other() {
     let recorded = Recorded::default();
     let list = |from: u32, to: u32| {
         let address = |i: u32| format!("10.0.{}.{}:1", i >> 8, i & 255);

@@ -103,7 +103,7 @@ fn json_is_what_another_library_writes() {
 }
 
 #[test]
-fn fields_that_are_there_twice_are_merged_as_another_library_does() {
+fn repeated_fields_are_merged_as_by_another_library() {
     let parts: Vec<Vec<u8>> = [
         json!({ "a": { "v": "x", "r": ["1"] }, "numbers": { "packed": [1] } }),
         json!({ "v": "first", "left": { "v": "gone" }, "named": { "k": { "v": "old" } } }),
@@ -141,7 +141,7 @@ const GROUP_OPEN: u32 = 3;
 const GROUP_CLOSE: u32 = 4;
 
 #[test]
-fn what_is_no_such_message_is_told() {
+fn a_message_of_another_type_is_an_error() {
     for (bytes, words) in [
         (&[0xff][..], "a number of variable length can't be read"),
         (&[0x00, 0x00], "a field's number can't be read"),
@@ -192,7 +192,7 @@ fn depth_is_bounded() {
 }
 
 #[test]
-fn an_any_in_an_any_is_bounded_though_each_is_bytes_to_a_decoder() {
+fn nested_any_messages_have_a_depth_limit() {
     let any = |times: usize| {
         let mut value = Vec::new();
         for _ in 0..times {

@@ -15,7 +15,7 @@ fn find() -> bson::Document {
 }
 
 #[test]
-fn a_request_tells_about_itself() {
+fn a_request_has_its_attributes() {
     let mut codec = codec();
     let bytes = [command(1, find()), command(2, doc! {"ping": 1, "comment": "next"})].concat();
     feed_requests(&mut codec, &bytes, usize::MAX).unwrap();
@@ -57,7 +57,7 @@ fn queries_of_updates_are_found_in_their_sequences() {
 }
 
 #[test]
-fn a_bulk_write_is_told_apart_by_all_of_its_collections() {
+fn a_bulk_write_has_all_of_its_collections() {
     let bulk = |second: &str| {
         let ops = [doc! {"insert": 0, "document": {}}, doc! {"insert": 1, "document": {}}];
         let spaces = [doc! {"ns": "shop.a"}, doc! {"ns": second}];
@@ -98,7 +98,7 @@ fn secrets_are_never_shown() {
 }
 
 #[test]
-fn a_compressed_request_tells_the_same() {
+fn a_compressed_request_has_the_same_attributes() {
     for compressor in 0..4 {
         let mut codec = codec();
         let bytes = compress(&command(1, find()), compressor);
@@ -115,7 +115,7 @@ fn a_compressed_request_tells_the_same() {
 }
 
 #[test]
-fn a_compressed_request_that_is_longer_than_what_is_inside_is_read_to_its_end() {
+fn a_compressed_request_longer_than_its_content_is_read() {
     let find = |padding: usize| {
         command(1, doc! {"find": "orders", "filter": {"a": "x".repeat(padding)}, "$db": "shop"})
     };
@@ -130,7 +130,7 @@ fn a_compressed_request_that_is_longer_than_what_is_inside_is_read_to_its_end() 
 }
 
 #[test]
-fn what_a_compressed_request_said_is_forgotten_once_all_is_answered() {
+fn a_decompressed_request_is_dropped_after_its_reply() {
     let mut codec = codec();
     one_request(&mut codec, &compress(&command(1, find()), 1));
     one_reply(&mut codec, &answer(1, doc! {"ok": 1}));
@@ -138,7 +138,7 @@ fn what_a_compressed_request_said_is_forgotten_once_all_is_answered() {
 }
 
 #[test]
-fn a_front_that_was_cut_short_tells_what_is_in_it() {
+fn a_truncated_front_has_the_attributes_in_it() {
     let (codec, bytes) = (codec(), command(1, find()));
     for cut in 0..bytes.len() {
         for name in super::super::attribute::IN_REQUEST {
@@ -196,7 +196,7 @@ fn logged_hash(request: &[u8], kept: usize) -> String {
 }
 
 #[test]
-fn a_query_has_the_same_hash_when_it_comes_and_when_it_is_logged() {
+fn a_query_has_the_same_hash_at_admission_and_in_the_log() {
     // What a gate keeps of a request until it ends.
     const KEPT: usize = 4 * 1024;
     for keys in [1, 100, 3000] {

@@ -26,7 +26,7 @@ fn rows(answers: u32, count: usize, len: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_request_that_is_given_up_is_answered_as_if_the_server_had_stopped_it() {
+fn an_abandoned_request_is_answered_as_stopped_by_the_server() {
     let mut codec = codec();
     one_request(&mut codec, &find(7));
     let (answers, opcode, document) = give_up(&mut codec, 7).unwrap();
@@ -41,7 +41,7 @@ fn a_request_that_is_given_up_is_answered_as_if_the_server_had_stopped_it() {
 }
 
 #[test]
-fn a_late_reply_goes_nowhere_whatever_its_size_and_however_it_is_packed() {
+fn a_late_reply_of_any_size_and_packing_is_dropped() {
     let late = [
         rows(1, 3, 9),
         rows(1, 300, 1000),
@@ -95,7 +95,7 @@ fn all_of_a_stream_is_late_and_nothing_after_it() {
 }
 
 #[test]
-fn what_is_nobody_s_is_not_taken_for_part_of_a_late_stream() {
+fn an_unrelated_reply_is_not_part_of_a_late_stream() {
     let mut codec = codec();
     one_request(&mut codec, &find(1));
     assert!(give_up(&mut codec, 1).is_some());
@@ -171,7 +171,7 @@ fn told_nothing(codec: &mut Mongo, late: &[u8]) {
 }
 
 #[test]
-fn a_number_that_is_used_again_belongs_to_the_newer_request_next() {
+fn a_reused_request_id_belongs_to_the_newer_request() {
     let mut codec = codec();
     one_request(&mut codec, &find(7));
     assert!(give_up(&mut codec, 7).is_some());
@@ -204,7 +204,7 @@ fn a_login_that_was_given_up_counts_if_the_server_says_so() {
 }
 
 #[test]
-fn a_cursor_that_nobody_heard_of_is_not_remembered() {
+fn a_cursor_of_a_dropped_reply_is_not_stored() {
     let mut codec = codec();
     let watch = doc! {"aggregate": "c", "pipeline": [{"$changeStream": {}}], "$db": "d"};
     one_request(&mut codec, &command(1, watch));

@@ -41,7 +41,7 @@ fn an_authentication_inside_a_hello_counts_too() {
 }
 
 #[test]
-fn a_wrong_password_names_nobody() {
+fn a_wrong_password_sets_no_user() {
     let mut codec = codec();
     one_request(&mut codec, &command(1, start("ann")));
     one_reply(&mut codec, &answer(1, doc! {"done": false, "ok": 1}));
@@ -65,7 +65,7 @@ fn a_refused_claim_is_not_proved_by_the_conversation_before_it() {
 }
 
 #[test]
-fn a_refused_claim_is_not_proved_by_another_request_with_its_number() {
+fn a_rejected_claim_is_not_proved_by_a_reused_request_id() {
     let mut codec = codec();
     one_request(&mut codec, &command(1, doc! {"ping": 1, "$db": "admin"}));
     let x509 = doc! {"authenticate": 1, "mechanism": "MONGODB-X509", "user": "CN=root"};
@@ -77,7 +77,7 @@ fn a_refused_claim_is_not_proved_by_another_request_with_its_number() {
 }
 
 #[test]
-fn a_handshake_that_is_rewritten_carries_no_documents_of_the_request_before() {
+fn a_rewritten_hello_has_nothing_of_the_previous_request() {
     let hello = command(2, doc! {"hello": 1, "compression": ["of-the-future"], "$db": "admin"});
     for hello in [hello.clone(), compress(&hello, 1)] {
         let mut codec = codec();
@@ -122,7 +122,7 @@ fn member() -> Document {
 }
 
 #[test]
-fn a_hello_reply_leads_back_to_the_proxy_however_it_is_cut_or_compressed() {
+fn every_hello_reply_has_the_address_of_the_proxy() {
     let plain = answer(1, member());
     for bytes in [plain.clone(), compress(&plain, 1), compress(&plain, 2), compress(&plain, 3)] {
         for cut in [1, 20, usize::MAX] {
@@ -173,7 +173,7 @@ fn a_log_in_that_wants_no_answer_makes_the_user_unknown() {
 }
 
 #[test]
-fn a_legacy_message_that_is_not_read_may_log_somebody_in() {
+fn an_unread_legacy_message_makes_the_user_unknown() {
     let long = doc! {"ismaster": 1, "x": "y".repeat(100_000), "speculativeAuthenticate": {}};
     let old = message(1, 0, 2010, b"admin\0ping\0\x05\0\0\0\0\x05\0\0\0\0");
     for bytes in [query(1, "admin.$cmd", &long), old] {
@@ -186,7 +186,7 @@ fn a_legacy_message_that_is_not_read_may_log_somebody_in() {
 }
 
 #[test]
-fn only_the_hello_of_a_driver_that_backs_off_is_better_not_answered_with_what_passes() {
+fn only_a_hello_of_a_driver_that_backs_off_closes_on_overload() {
     let mut codec = codec();
     one_request(&mut codec, &command(1, doc! {"hello": 1, "$db": "admin"}));
     assert!(
@@ -213,7 +213,7 @@ fn only_the_hello_of_a_driver_that_backs_off_is_better_not_answered_with_what_pa
 }
 
 #[test]
-fn a_driver_that_takes_every_error_for_a_failed_log_in_is_closed_in_answer_to_its_hello() {
+fn a_driver_that_misreads_errors_is_closed_at_its_hello() {
     let mut codec = codec();
     let driver = doc! {"name": "mongoc / ext-mongodb:PHP", "version": "1.23.1 / 1.15.0"};
     one_request(

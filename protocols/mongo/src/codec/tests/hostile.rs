@@ -5,7 +5,7 @@ use crate::dice::Dice;
 use bson::{Bson, Document, RawDocument};
 
 #[test]
-fn other_protocols_are_told_by_their_names() {
+fn other_protocols_are_recognised() {
     let http = codec().request(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(http.unwrap_err(), Violation("looks_like_http"));
     let tls = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3, 0, 0, 0, 0, 0, 0];
@@ -16,7 +16,7 @@ fn other_protocols_are_told_by_their_names() {
 }
 
 #[test]
-fn a_message_that_cannot_be_read_is_passed_on_and_the_next_one_is_read() {
+fn an_unreadable_message_passes_and_the_next_one_is_read() {
     let bytes = [
         message(1, 0, 2013, b""),
         message(2, 0, 2012, &[0xDD, 7, 0, 0, 9, 0, 0, 0, 77, 1, 2, 3]),
@@ -37,7 +37,7 @@ fn a_message_that_cannot_be_read_is_passed_on_and_the_next_one_is_read() {
 }
 
 #[test]
-fn a_reply_that_cannot_be_read_settles_and_speaks_against_nobody() {
+fn an_unreadable_reply_settles_without_blame() {
     let mut codec = codec();
     let mut broken = answer(1, doc! {"ok": 0, "code": 91, "a": {"b": 1}});
     // The length of `a`, after 21 bytes to the body, 4 to its elements, 8 for `ok`, 10 for `code`.

@@ -3,7 +3,7 @@ use crate::dice::{Dice, document};
 use bson::{RawBsonRef, RawDocumentBuf, rawdoc};
 
 #[test]
-fn how_documents_are_found_is_told() {
+fn a_query_shape_shows_how_documents_are_found() {
     const ONE: Option<&str> = Some("targeted");
     const SOME: Option<&str> = Some("multi_get");
     const ALL: Option<&str> = Some("scatter_get");
@@ -37,7 +37,7 @@ fn how_documents_are_found_is_told() {
 }
 
 #[test]
-fn the_first_of_the_statements_that_come_apart_tells() {
+fn the_first_statement_determines_the_shape() {
     let body = rawdoc! { "update": "c", "$db": "d" };
     let (one, any) = (rawdoc! { "q": { "_id": 1 }, "u": {} }, rawdoc! { "q": {}, "u": {} });
     for (first, second, expected) in [(&one, &any, "targeted"), (&any, &one, "scatter_get")] {
@@ -49,7 +49,7 @@ fn the_first_of_the_statements_that_come_apart_tells() {
 }
 
 #[test]
-fn every_command_that_looks_for_documents_is_told_apart() {
+fn every_command_with_a_query_has_its_own_shape() {
     let q = rawdoc! { "_id": 1 };
     for (name, body, expected) in [
         ("find", rawdoc! { "find": "c" }, Some("scatter_get")),
@@ -123,7 +123,7 @@ fn the_first_field_of_the_shard_key_decides() {
 }
 
 #[test]
-fn a_cut_body_is_told_where_it_can_be() {
+fn a_truncated_body_has_a_shape_where_possible() {
     let body = rawdoc! { "find": "c", "filter": { "_id": { "$in": [1, 2, 3] }, "b": 1 }, "x": 1 };
     let body = body.into_bytes();
     let mut told = 0;
