@@ -6,6 +6,7 @@ mod cluster;
 mod endpoints;
 mod files;
 mod health;
+mod listener;
 mod matching;
 mod policies;
 mod reserved;
@@ -13,8 +14,7 @@ mod rest;
 
 use super::{
     file::{AccessLog, ClusterConfig, EndpointConfig, EventLog, File, Listener},
-    listener_loop::{ListenerLoop, listener_loops},
-    plan::{ListenerPlan, Plan, UpstreamConnectMode},
+    plan::Plan,
     report::Report,
     scope::{ListenerScope, Scope},
 };
@@ -23,12 +23,11 @@ use ::cluster::ClusterPlan;
 pub(crate) use endpoints::{Listed, endpoints};
 use health::slow_start;
 pub(crate) use policies::Policies;
-use protocols::{ListenerProtocol, Pooling, ProtocolSettings, UncheckedProbe, UnfitCluster};
-use session::Timeouts;
+use protocols::{Pooling, ProtocolSettings, UncheckedProbe};
 use std::{
     collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration,
 };
-use values::{InRange, NAME_HINT, Node, OrOff, Size, Workers, is_name};
+use values::{InRange, NAME_HINT, Node, Workers, is_name};
 use values::{
     NamedMap, Span, did_you_mean, nearest,
     spanned::{Opt, Spanned},
@@ -96,154 +95,6 @@ impl Check<'_> {
         })
     }
 
-    fn listeners(
-        &mut self,
-        Spanned { at, value }: Spanned<NamedMap<Listener>>,
-        clusters: Option<&[String]>,
-        max_connections: usize,
-    ) -> Vec<Arc<ListenerPlan>> {
-        let Some(NamedMap(entries)) = value else { return Vec::new() };
-        if entries.is_empty() {
-            let hint = "name one: `db: { address: …, protocol: …, cluster: … }`";
-            self.report.add(at, "there is no listener", hint);
-        }
-        let mut plans = Vec::new();
-        for (name, listener) in entries {
-            let at = name.at;
-            let name = self.name("listener", name);
-            let Some(mut listener) = listener.value else { continue };
-            let reserved = listener.reserved_connections.take();
-            let plan = self.listener(&name, at, listener, clusters, max_connections);
-            plans.extend(plan.map(|plan| (plan, reserved)));
-        }
-        self.reserve(&mut plans, max_connections);
-        plans.into_iter().map(|(plan, _)| Arc::new(plan)).collect()
-    }
-
-    fn listener(
-        &mut self,
-        name: &str,
-        at: Span,
-        mut listener: Listener,
-        clusters: Option<&[String]>,
-        max_connections: usize,
-    ) -> Option<ListenerPlan> {
-        let hint = "write where clients connect: `address: 127.0.0.1:27017`";
-        let address = self.need("address", at, hint, listener.address.take());
-        if let Some(Spanned { at, value: Some(text) }) = &address {
-            self.take(text.0, format!("the listener `{name}`"), *at);
-        }
-        let hint = format!("write what clients speak: {}", protocols::NAMES.join(" or "));
-        let protocol = self.need("protocol", at, &hint, listener.protocol.take());
-        let unreadable = protocol.as_ref().is_some_and(|written| written.value.is_none());
-        if let Some(rest) = protocol.as_ref().and_then(|written| written.rest.as_ref()) {
-            self.rest(name, &**rest, clusters);
-        }
-        let written = protocol.and_then(|written| written.value);
-        let written = written.as_deref();
-        let named = written.map(ProtocolSettings::clusters).unwrap_or_default();
-        for (path, cluster) in &named {
-            let at = self.in_protocol(name, path);
-            self.refers_to(&Spanned { at, value: Some(cluster.clone()) }, clusters);
-        }
-        let hint = "write the name of one of the `clusters`";
-        let routed = written.is_some_and(ProtocolSettings::has_routes);
-        let cluster = match !routed && !unreadable {
-            true => self.need("cluster", at, hint, listener.cluster.take()),
-            false => listener.cluster.take(),
-        };
-        if let Some(cluster) = &cluster {
-            self.refers_to(cluster, clusters);
-        }
-        let own = cluster.as_ref().and_then(|it| it.value.as_deref());
-        let unfit = written.map(|written| written.unfit_clusters(own, &self.poolings));
-        for UnfitCluster { path, message, hint } in unfit.unwrap_or_default() {
-            let own = cluster.as_ref().map_or(at, |it| it.at);
-            let at = path.map_or(own, |path| self.in_protocol(name, &path));
-            self.report.add(at, message, hint);
-        }
-        let given = cluster.is_some();
-        let cluster = cluster.and_then(|it| it.value);
-        let protocol = written.and_then(|it| self.protocol(name, it, cluster.as_deref()));
-        if given || !routed {
-            cluster.as_ref()?;
-        }
-        let plan = ListenerPlan::new(name, address?.value?.0, protocol?, "");
-        let plan = self.limits(plan, &listener);
-        let upstream_connect_mode =
-            self.connect_mode(&*plan.protocol, listener.upstream_connect_mode);
-        Some(ListenerPlan {
-            upstream_connect_mode,
-            cluster: cluster.map(Into::into),
-            max_connections: or(listener.max_connections, InRange(max_connections)).0,
-            max_held_bytes: or(listener.max_held_bytes, Size(plan.max_held_bytes as u64))
-                .0
-                .try_into()
-                .unwrap_or(usize::MAX),
-            on_violation: or(listener.on_violation, plan.on_violation),
-            ..plan
-        })
-    }
-
-    /// The timeouts of a listener.
-    fn limits(&mut self, plan: ListenerPlan, listener: &Listener) -> ListenerPlan {
-        let default = default_user_timeout(plan.tcp_user_timeout, &listener.write_timeout);
-        let tcp_user_timeout = self.user_timeout(listener.tcp_user_timeout.clone(), default);
-        let usual = &plan.timeouts;
-        let timeouts = Timeouts {
-            idle: given(&listener.idle_timeout).unwrap_or(usual.idle),
-            max_duration: given(&listener.max_connection_duration).unwrap_or(usual.max_duration),
-            first_byte: given(&listener.first_byte_timeout).unwrap_or(usual.first_byte),
-            handshake: given(&listener.handshake_timeout).unwrap_or(usual.handshake),
-            message: given(&listener.message_timeout).unwrap_or(usual.message),
-            half_close: given(&listener.half_close_timeout).unwrap_or(usual.half_close),
-            write: given(&listener.write_timeout).unwrap_or(usual.write),
-        };
-        ListenerPlan { tcp_user_timeout, timeouts, ..plan }
-    }
-
-    /// When a listener connects to its upstream, if the service may speak first.
-    fn connect_mode(
-        &mut self,
-        protocol: &dyn ListenerProtocol,
-        written: Opt<UpstreamConnectMode>,
-    ) -> Option<UpstreamConnectMode> {
-        if !protocol.client_speaks_first() {
-            return Some(or(written, UpstreamConnectMode::Immediate));
-        }
-        if let Some(Spanned { at, .. }) = written {
-            let message =
-                format!("a `{}` listener has no `upstream_connect_mode`", protocol.name());
-            let hint = "leave it out: its clients send the first byte, and it is waited for";
-            self.report.add(at, message, hint);
-        }
-        None
-    }
-
-    /// The span of a path in a listener's protocol.
-    fn in_protocol(&self, listener: &str, path: &[String]) -> Span {
-        let keys = ["listeners", listener, "protocol"].into_iter();
-        let place: Vec<_> = keys.chain(path.iter().map(String::as_str)).collect();
-        self.tree.place(&place)
-    }
-
-    fn protocol(
-        &mut self,
-        listener: &str,
-        written: &dyn ProtocolSettings,
-        cluster: Option<&str>,
-    ) -> Option<Arc<dyn ListenerProtocol>> {
-        match written.protocol(cluster) {
-            Ok(protocol) => Some(protocol),
-            Err(errors) => {
-                for error in errors {
-                    self.report.add_diagnostic(self.in_protocol(listener, &error.path), error);
-                }
-                None
-            }
-        }
-    }
-
     fn clusters(&mut self, clusters: Spanned<NamedMap<ClusterConfig>>) -> Vec<Arc<ClusterPlan>> {
         let Some(NamedMap(entries)) = clusters.value else { return Vec::new() };
         let mut plans = Vec::new();
@@ -275,19 +126,6 @@ impl Check<'_> {
         }
     }
 
-    /// Reports listeners that always lead back to themselves.
-    fn listener_loops(&mut self, listeners: &[Arc<ListenerPlan>], clusters: &[Arc<ClusterPlan>]) {
-        for found in
-            listener_loops(listeners, clusters).into_iter().filter(|found| found.unconditional)
-        {
-            let ListenerLoop { cluster, endpoint, .. } = &found;
-            let at = ["clusters", cluster, "endpoints", &endpoint.to_string()];
-            let at = self.tree.place(&at);
-            let hint = "name where the service is; on this machine it needs a port of its own";
-            self.report.add(at, found.to_string(), hint);
-        }
-    }
-
     /// The value of a required key; `at` is where it is missing.
     fn need<T>(&mut self, key: &str, at: Span, hint: &str, value: Option<T>) -> Option<T> {
         if value.is_none() {
@@ -316,24 +154,6 @@ impl Check<'_> {
         };
         self.report.add(cluster.at, format!("there is no cluster `{name}`{near}"), hint);
     }
-
-    /// Reserves an address, unless it is in use.
-    fn take(&mut self, address: SocketAddr, who: String, at: Span) {
-        if let Some((other, owner)) = self.taken.iter().find(|(other, _)| overlap(*other, address))
-        {
-            let message = format!("{who} can't listen on {address}: {owner} listens on {other}");
-            self.report.add(at, message, "give one of them another port, or another address");
-        }
-        self.taken.push((address, who));
-    }
-}
-
-/// Whether two sockets can't both listen. `[::]` covers IPv4 too, as in Linux.
-fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
-    let covers = |a: SocketAddr, b: SocketAddr| {
-        a.ip() == b.ip() || a.ip().is_unspecified() && (a.is_ipv6() || b.is_ipv4())
-    };
-    a.port() == b.port() && a.port() != 0 && (covers(a, b) || covers(b, a))
 }
 
 fn cluster_names(clusters: &Spanned<NamedMap<ClusterConfig>>) -> Vec<String> {
@@ -344,15 +164,6 @@ fn cluster_names(clusters: &Spanned<NamedMap<ClusterConfig>>) -> Vec<String> {
 /// The value, if it is set and valid.
 fn given<T: Clone>(value: &Opt<T>) -> Option<T> {
     value.as_ref().and_then(|located| located.value.as_ref()).map(|text| text.0.clone())
-}
-
-/// The default of `tcp_user_timeout`: at least a set `write_timeout`, and off with it, since a peer
-/// with a closed window acknowledges nothing.
-fn default_user_timeout(usual: Option<Duration>, write: &Opt<OrOff<Duration>>) -> Option<Duration> {
-    match (given(write), usual) {
-        (Some(write), Some(usual)) => write.map(|write| write.max(usual)),
-        _ => usual,
-    }
 }
 
 fn or<T: Clone>(value: Opt<T>, default: T) -> T {
