@@ -119,14 +119,14 @@ async fn open(
         }
         ConnectVerdict::Reject(no) => match listener.upstreams() {
             Upstreams::Server(server) if no.mode == RejectMode::Reply => {
-                return Ok(protocols::refuse(server, session, client, no));
+                return Ok(Rc::clone(server).reject(session, client, no));
             }
             _ => return Err(turned_away(connections, listener, &session, &mut client, &no).await),
         },
     }
     let preconnects = match listener.upstreams() {
         Upstreams::Cluster(preconnects) => preconnects,
-        Upstreams::Server(server) => return Ok(protocols::host(server, session, client)),
+        Upstreams::Server(server) => return Ok(Rc::clone(server).serve(session, client)),
     };
     if listener.plan().upstream_connect_mode != Some(UpstreamConnectMode::Immediate) {
         first_byte::wait_for_first_byte(&client, &*session).await?;

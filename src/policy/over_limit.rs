@@ -52,9 +52,7 @@ impl OverLimit {
         match self {
             OverLimit::Refuse | OverLimit::Close | OverLimit::Reset => false,
             OverLimit::Delay => true,
-            OverLimit::ByClient => {
-                operation.attribute("backs_off").text().as_deref() != Some("true")
-            }
+            OverLimit::ByClient => !operation.client_backs_off(),
         }
     }
 }

@@ -9,14 +9,12 @@
 //! | `entry` | the traits: a row, settings as written, a listener's protocol |
 //! | `row`, `relayed`, `terminated` | rows made of a protocol's parts: with a codec, or over HTTP |
 //! | `written`, `probe` | how they are written in the config; a checked health check |
-//! | `server` | the proxy, as the HTTP server sees it |
 
 mod entry;
 mod probe;
 mod registry;
 mod relayed;
 mod row;
-mod server;
 mod terminated;
 mod written;
 
@@ -26,9 +24,8 @@ pub use entry::{
 use operation::Close;
 pub use probe::ProbePlan;
 pub use registry::PROTOCOLS;
-pub use server::{Pooling, Pools, Server, host, refuse};
 use std::{future::Future, pin::Pin, sync::Arc};
-pub use terminated::{DryRunReport, UnfitCluster};
+pub use terminated::{DryRunReport, Pooling, Pools, Server, UnfitCluster};
 use values::Diagnostic;
 pub use written::{ConfiguredProbe, NAMES, ProtocolConfig};
 

@@ -123,7 +123,8 @@ impl RelayedParts for Mongo {
     type Codec = mongo::Mongo;
 
     fn shared(settings: &mongo::Settings) -> Result<mongo::MongoListener, Vec<Diagnostic>> {
-        mongo::MongoListener::new(settings.clone())
+        settings.check()?;
+        Ok(mongo::MongoListener::new(settings.clone()))
     }
 
     fn members(settings: &mongo::Settings) -> Vec<String> {

@@ -1,10 +1,9 @@
 //! Protocols over HTTP: a server terminates the client's connection and the upstream one.
 
 use super::{
-    Pooling, Pools, Server, Serving,
+    Serving,
     entry::{DryRequest, ListenerProtocol, ProtocolSettings, UncheckedProbe},
     row::{ProtocolParts, below, to_json},
-    server,
 };
 use cluster::{PreconnectPool, UpstreamConnection};
 use operation::{Close, Protocol, RejectMode, RejectionRef};
@@ -13,8 +12,10 @@ use serde_json::{Value, json};
 use session::Session;
 use std::{collections::BTreeMap, fmt, future::Future, pin::Pin, rc::Rc, sync::Arc};
 use tokio::net::TcpStream;
+pub use tollgate_http::{
+    ClusterSettings as Pooling, Pools, Server, UnfitCluster, dry_run::DryRunReport,
+};
 use tollgate_http::{Dialect, RouteSettings, Routes, ServerPlan, dry_run};
-pub use tollgate_http::{UnfitCluster, dry_run::DryRunReport};
 use values::Diagnostic;
 
 /// What the registry needs of a protocol over HTTP.
@@ -159,8 +160,12 @@ impl<P: TerminatedParts> ListenerProtocol for TerminatedListener<P> {
     ) -> Option<Rc<Server>> {
         let dialect = Arc::clone(&self.dialect);
         let http2 = P::is_http2(&self.settings);
+        let usual = Pooling::default();
         let names = self.clusters();
-        let reached = server::reached(&names, clusters, pooling, http2);
+        let reached = names.iter().filter_map(|name| clusters.get(name)).map(|preconnects| {
+            let pooling = pooling.get(preconnects.cluster().name()).unwrap_or(&usual);
+            (Rc::clone(preconnects), pooling.pool_plan(http2))
+        });
         Some(Server::new(dialect, Arc::clone(&self.plan), reached, pools))
     }
 

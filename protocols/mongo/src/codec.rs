@@ -9,8 +9,9 @@ use crate::{
 };
 use bytes::BytesMut;
 use operation::{
-    AttributeValue, Codec, ConnectionInfo, ExtraCounter, LateDetails, Next, OTHER_RESOURCES,
-    OperationNames, Protocol, RejectReason, RejectionRef, Reply, Request, Tag, Violation,
+    AttributeValue, BACKS_OFF, Codec, ConnectionInfo, ExtraCounter, LateDetails, Next,
+    OTHER_RESOURCES, OperationNames, Protocol, RejectReason, RejectionRef, Reply, Request, Tag,
+    Violation, WRITES,
 };
 use std::{net::SocketAddr, sync::Arc};
 
@@ -93,8 +94,8 @@ impl Codec for Mongo {
             "collection",
             OTHER_RESOURCES,
             "query_hash",
-            "writes",
-            "backs_off",
+            WRITES,
+            BACKS_OFF,
         ],
         log_only: &[],
         unknown_operation: "other",

@@ -34,8 +34,18 @@ impl Default for Settings {
     }
 }
 
-/// All mistakes in the settings, each with its path of keys.
-pub(crate) fn mistakes(settings: &Settings) -> Vec<Diagnostic> {
+impl Settings {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// All mistakes in them, each with its path of keys.
+    pub fn check(&self) -> Result<(), Vec<Diagnostic>> {
+        let mistakes = mistakes(self);
+        if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
+    }
+}
+
+fn mistakes(settings: &Settings) -> Vec<Diagnostic> {
     let mut mistakes = Vec::new();
     let mut address = |path: &[&str], text: &str| {
         if let Err(fault) = host_port(text) {

@@ -42,6 +42,15 @@ impl<'a> AttributeValue<'a> {
         }
     }
 
+    /// The value of an attribute that is either `true` or `false`. `None` if it is absent or not
+    /// known.
+    pub(crate) fn as_bool(&self) -> Option<bool> {
+        match self {
+            AttributeValue::Known(value) => value.parse().ok(),
+            _ => None,
+        }
+    }
+
     /// Whether it may have a value that is not known, or not yet.
     pub fn is_undetermined(&self) -> bool {
         matches!(self, AttributeValue::Unread | AttributeValue::Unknown)
@@ -79,6 +88,12 @@ impl<'a> From<Option<Cow<'a, str>>> for AttributeValue<'a> {
 impl<'a> From<Option<&'a str>> for AttributeValue<'a> {
     fn from(value: Option<&'a str>) -> Self {
         value.map_or(AttributeValue::Absent, AttributeValue::known)
+    }
+}
+
+impl From<bool> for AttributeValue<'_> {
+    fn from(value: bool) -> Self {
+        AttributeValue::known(if value { "true" } else { "false" })
     }
 }
 

@@ -35,7 +35,9 @@ pub use end_reason::{EndReason, Violation};
 pub use gate::{
     Decision, DecisionFuture, Gate, PendingOperation, SettleSink, Settlement, Ticket, Verdict,
 };
-pub use operation::{Attributes, ExtraCounter, OTHER_RESOURCES, Operation, Protocol};
+pub use operation::{
+    Attributes, BACKS_OFF, ExtraCounter, OTHER_RESOURCES, Operation, Protocol, WRITES,
+};
 pub use outcome::{Close, Outcome, RejectReason};
 pub use probe::{Probe, ProbeResult};
 pub use random::draw;

@@ -7,6 +7,13 @@ use std::net::IpAddr;
 /// of a `$lookup`, the target of a rename. Policies match `resource` by these as well.
 pub const OTHER_RESOURCES: &str = "other_resources";
 
+/// The attribute for whether an operation may change something: `true` or `false`.
+pub const WRITES: &str = "writes";
+
+/// The attribute for whether the client waits before it tries again, if an operation is rejected
+/// because of overload: `true` or `false`.
+pub const BACKS_OFF: &str = "backs_off";
+
 /// What a client asked for. Borrows the read buffer: building one allocates nothing.
 #[derive(Clone, Copy)]
 pub struct Operation<'a> {
@@ -47,6 +54,16 @@ impl<'a> Operation<'a> {
     /// A fact that costs something to find, such as `app`, `user`, `comment` or `peer`.
     pub fn attribute(&self, name: &str) -> AttributeValue<'a> {
         self.attributes.get(self.head, name)
+    }
+
+    /// Whether it may change something; `None` if that is not known.
+    pub fn writes(&self) -> Option<bool> {
+        self.attribute(WRITES).as_bool()
+    }
+
+    /// Whether the client is known to wait before it tries again.
+    pub fn client_backs_off(&self) -> bool {
+        self.attribute(BACKS_OFF).as_bool() == Some(true)
     }
 }
 

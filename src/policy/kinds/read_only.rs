@@ -6,16 +6,13 @@ use crate::policy::{
     kind::Kind,
     rule::{PolicyConfig, Rule, Stage},
 };
-use operation::{Operation, RejectReason, Rejection};
+use operation::{Operation, RejectReason, Rejection, WRITES};
 use std::{rc::Rc, sync::Arc, time::Instant};
 use values::Diagnostic;
 
 /// The row of this kind of policy.
 pub(super) static KIND: Kind<bool> =
     Kind { key: "read_only", summary: "`true`: refuse whatever may change data.", build: build };
-
-/// The attribute that says whether an operation writes: `true` or `false`.
-const WRITES: &str = "writes";
 
 /// What `read_only: true` does.
 fn build(on: bool) -> Result<Arc<dyn PolicyConfig>, Vec<Diagnostic>> {
@@ -63,10 +60,10 @@ impl WorkerPolicy for WorkerReadOnly {
 
 impl SeriesPolicy for WorkerReadOnly {
     fn admit(&self, operation: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
-        match operation.attribute(WRITES).text().as_deref() {
-            Some("false") => Decision::Admit,
-            // It writes, or that is unknown.
-            _ => Decision::Reject((*self.0).clone()),
+        match operation.writes() {
+            Some(false) => Decision::Admit,
+            // Unknown is as good as a write.
+            Some(true) | None => Decision::Reject((*self.0).clone()),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     parsed_command::{CommandHead, ParsedCommand, UNREAD},
     shape, write_effect,
 };
-use operation::{AttributeValue, LateDetails, OTHER_RESOURCES};
+use operation::{AttributeValue, BACKS_OFF, LateDetails, OTHER_RESOURCES, WRITES};
 use std::borrow::Cow;
 
 /// The attributes that are read from a request.
@@ -24,7 +24,7 @@ pub(super) const IN_REQUEST: [&str; 11] = [
     "database",
     "collection",
     OTHER_RESOURCES,
-    "writes",
+    WRITES,
     "query",
     "query_hash",
     "query_values",
@@ -41,9 +41,7 @@ impl Mongo {
             "app" => client.and_then(ClientState::app).into(),
             "driver" => client.and_then(ClientState::driver).into(),
             "user" => client.map_or(AttributeValue::Absent, ClientState::user),
-            "backs_off" => AttributeValue::known(bool_text(
-                client.is_some_and(ClientState::supports_backpressure),
-            )),
+            BACKS_OFF => client.is_some_and(ClientState::supports_backpressure).into(),
             _ if IN_REQUEST.contains(&name) => {
                 self.fact_in_request(&front[..front.len().min(self.front_len.max(MAX_FRONT))], name)
             }
@@ -102,9 +100,9 @@ impl Mongo {
     fn request_fact<'b>(&'b self, message: &MessageView<'b>, name: &str) -> AttributeValue<'b> {
         let outline = CommandHead::read(message);
         match name {
-            "writes" => {
-                let writes = write_effect::writes(message).map(bool_text);
-                writes.map_or_else(|| unread_or_unknown(message), AttributeValue::known)
+            WRITES => {
+                let writes = write_effect::writes(message);
+                writes.map_or_else(|| unread_or_unknown(message), AttributeValue::from)
             }
             _ if outline.unread => unread_or_unknown(message),
             "trace_id" if !outline.sensitive => match comment::trace_id(message) {
@@ -270,8 +268,4 @@ fn resources<'b>(message: &MessageView<'b>, name: &str) -> AttributeValue<'b> {
         [one] => AttributeValue::Known(one.clone()),
         _ => AttributeValue::Multiple(all),
     }
-}
-
-fn bool_text(holds: bool) -> &'static str {
-    if holds { "true" } else { "false" }
 }

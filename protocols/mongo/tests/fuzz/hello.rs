@@ -175,7 +175,7 @@ fn settings(which: u8) -> Settings {
 
 /// What is forwarded of this message, which arrives in slices of `slice` bytes.
 fn passed(settings: &Settings, how: u8, wire: &[u8], slice: usize) -> Vec<u8> {
-    let mut run = Run::<Mongo>::new(&Arc::new(MongoListener::new(settings.clone()).unwrap()));
+    let mut run = Run::<Mongo>::new(&Arc::new(MongoListener::new(settings.clone())));
     let offers = compose(&[0x00, 0x13, 3, 7, 8, 9]);
     let offers = message(OP_MSG, &[&[0; 5], &offers[..]].concat());
     run.feed(Side::Client, &offers).expect("no rule is broken");

@@ -140,7 +140,7 @@ fn every_hello_reply_has_the_address_of_the_proxy() {
 #[test]
 fn a_hello_reply_stays_as_it_is_where_the_operator_wants_that() {
     let settings = Settings { rewrite_hello: false, ..Settings::default() };
-    let mut codec = codec_of(&Arc::new(MongoListener::new(settings).unwrap()));
+    let mut codec = codec_of(&Arc::new(MongoListener::new(settings)));
     one_request(&mut codec, &command(1, doc! {"hello": 1, "$db": "admin"}));
     let bytes = answer(1, member());
     let seen = feed_replies(&mut codec, &bytes, 9).unwrap();
