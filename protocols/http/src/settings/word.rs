@@ -3,7 +3,7 @@
 use schemars::{Schema, json_schema};
 use serde::ser::Serializer;
 use std::fmt;
-use values::{Diagnostic, FromText, Show, is_digits};
+use values::{Diagnostic, FromText, Keyword, Show, is_digits};
 
 /// Which headers pass on the client's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,12 +50,15 @@ pub enum RetryCondition {
     Grpc(u8),
 }
 
-const FORWARDED: [(&str, ForwardedSetting); 4] = [
-    ("x_forwarded", ForwardedSetting::XForwarded),
-    ("forwarded", ForwardedSetting::Forwarded),
-    ("both", ForwardedSetting::Both),
-    ("off", ForwardedSetting::Off),
-];
+impl Keyword for ForwardedSetting {
+    const EXPECTED: &str = "which headers pass on the client's address";
+    const WORDS: &[(&str, Self)] = &[
+        ("x_forwarded", ForwardedSetting::XForwarded),
+        ("forwarded", ForwardedSetting::Forwarded),
+        ("both", ForwardedSetting::Both),
+        ("off", ForwardedSetting::Off),
+    ];
+}
 
 const CONDITIONS: [(&str, RetryCondition); 5] = [
     ("connect_failure", RetryCondition::ConnectFailure),
@@ -85,34 +88,6 @@ const GRPC: [&str; 17] = [
     "data_loss",
     "unauthenticated",
 ];
-
-fn word_of<T: PartialEq>(words: &'static [(&'static str, T)], value: &T) -> &'static str {
-    words.iter().find(|(_, it)| it == value).map_or("", |(word, _)| word)
-}
-
-impl FromText for ForwardedSetting {
-    const EXPECTED: &str = "which headers tell of the client";
-
-    fn from_text(text: &str) -> Result<Self, Diagnostic> {
-        match FORWARDED.iter().find(|(word, _)| *word == text) {
-            Some((_, it)) => Ok(*it),
-            None => Err(Diagnostic::new(
-                format!("unknown value `{text}`"),
-                "write one of x_forwarded, forwarded, both, off",
-            )),
-        }
-    }
-
-    fn schema() -> Schema {
-        json_schema!({ "enum": FORWARDED.map(|(word, _)| word) })
-    }
-}
-
-impl Show for ForwardedSetting {
-    fn show<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(word_of(&FORWARDED, self))
-    }
-}
 
 impl FromText for ViaName {
     const EXPECTED: &str = "a name for `via`";
@@ -230,7 +205,10 @@ impl Show for RetryCondition {
             RetryCondition::Grpc(code) => {
                 to.serialize_str(GRPC.get(usize::from(*code)).unwrap_or(&""))
             }
-            other => to.serialize_str(word_of(&CONDITIONS, other)),
+            other => {
+                let word = CONDITIONS.iter().find(|(_, it)| it == other);
+                to.serialize_str(word.map_or("", |(word, _)| word))
+            }
         }
     }
 }
