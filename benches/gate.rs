@@ -6,17 +6,15 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use operation::{
     AttributeValue, Attributes, Codec, Gate as _, Operation, Outcome, Settlement, Verdict,
 };
+use policy::gate::Gate;
+use policy::series::CardinalityLimit;
+use policy::{Live, PolicyEnv};
 use std::{
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::Instant,
 };
-use tollgate::{
-    config,
-    gate::Gate,
-    policy::series::CardinalityLimit,
-    policy::{Live, PolicyEnv},
-};
+use tollgate::config;
 use tollgate_metrics::{Metrics, table};
 
 /// A gate as a listener of a fresh proxy has it, with these policies.

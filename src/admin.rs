@@ -15,7 +15,6 @@ mod token;
 use crate::{
     config::{Scope, plan::AdminPlan},
     handover::{Offer, Sockets},
-    policy::Live,
     threads::Starter,
     worker::Sessions,
 };
@@ -32,6 +31,7 @@ use cluster::Cluster;
 use entrance::{Entrance, Listening, Opened, SocketPath};
 use guard::Rules;
 use listen::{Guarded, Limits};
+use policy::Live;
 use serde_json::{Value, json};
 use std::{
     fmt, io,

@@ -156,16 +156,6 @@ fn read(name: &str, text: &str, wanted: &str) -> Result<(Report, Node), Diagnost
     }
 }
 
-/// Reads one value, for tests of single keys.
-#[cfg(test)]
-pub(crate) fn value<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Diagnostics> {
-    let (report, tree) = read("test.yaml", text, "")?;
-    let report = RefCell::new(report);
-    let value = decode::decode(&tree, &report);
-    let report = report.into_inner();
-    value.filter(|_| report.is_empty()).ok_or_else(|| report.finish())
-}
-
 fn plan(report: Report, tree: Node) -> Result<Plan, Diagnostics> {
     let tree = tree.without_own();
     let report = RefCell::new(report);

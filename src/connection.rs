@@ -7,12 +7,12 @@ pub mod session_info;
 
 use crate::{
     config::plan::UpstreamConnectMode,
-    gate::ConnectVerdict,
     listener::{ConnectionSlot, Upstreams, WorkerListener},
 };
 pub use client_session::ClientSession;
 pub use connections::Connections;
 use operation::{Close, ConnectionInfo, RejectMode, Rejection, RejectionRef};
+use policy::gate::ConnectVerdict;
 use process::panics::{Panic, caught};
 use relay::linger;
 use std::{io, net::SocketAddr, pin::Pin, rc::Rc, time::Instant};

@@ -4,7 +4,6 @@
 //!   threads; `handover`: listening sockets passed to the next process; `own_log`: the log on stderr.
 //! - `worker`: one thread's connections; `listener`: sockets, limits, dispatch; `connection`: one client
 //!   connection; `protocols`: how it is served.
-//! - `gate`, `policy`: what policies decide about operations.
 //! - `cluster`: endpoints and upstream connections; `config`: the config file.
 //! - `admin`: the admin interface; `top`: the live table; `demo`: the demonstration.
 
@@ -13,11 +12,9 @@ pub mod cli;
 pub mod config;
 pub mod connection;
 pub mod demo;
-pub mod gate;
 pub mod handover;
 pub mod listener;
 pub mod own_log;
-pub mod policy;
 pub mod proxy;
 pub mod threads;
 pub mod top;

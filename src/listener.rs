@@ -7,12 +7,13 @@
 mod budget;
 mod socket;
 
-use crate::{config::plan::ListenerPlan, gate::Gate, policy};
+use crate::config::plan::ListenerPlan;
 pub use budget::ConnectionBudget;
 use cluster::{ConnectError, PreconnectPool};
 use foldhash::HashMap;
 use metrics::{Counter, Gauge};
 use operation::{Close, RejectReason, Violation};
+use policy::gate::Gate;
 use protocols::Server;
 use rustix::process::{Resource, getrlimit};
 use session::HeldBytesBudget;

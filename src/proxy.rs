@@ -8,18 +8,18 @@ use crate::{
         Scope,
         plan::{AdminPlan, ListenerPlan, Plan},
     },
-    gate::Gate,
     handover,
     listener::{self, ConnectionBudget, ListenSocket, Listener, Upstreams, WorkerListener},
     own_log,
-    policy::series::CardinalityLimit,
-    policy::{Live, PolicyEnv, access_log::LineBuffer},
     threads::{Started, Threads},
     worker::{self, Dispatcher, Message, Sessions, Worker},
 };
 use anyhow::{Context, bail};
 use cluster::{Cluster, ClusterPlan, PreconnectPool};
 pub use control::Control;
+use policy::gate::Gate;
+use policy::series::CardinalityLimit;
+use policy::{Live, PolicyEnv, access_log::LineBuffer};
 use process::{
     log_file::{self, Log, Sink},
     panics::{self, Panic, caught},

@@ -7,12 +7,12 @@ mod sessions;
 use crate::{
     connection::{self, Accepted, Connections, HandOff},
     listener::WorkerListener,
-    policy::access_log::LineBuffer,
     threads::STACK_BYTES,
 };
 use accept::accept;
 pub use message::{Dispatcher, Message};
 use metrics::Gauge;
+use policy::access_log::LineBuffer;
 use session::Phase;
 pub use sessions::{Sessions, WorkerTimeout};
 use std::{cell::Cell, io, panic::resume_unwind, pin::pin, rc::Rc, time::Duration};

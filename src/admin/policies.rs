@@ -1,19 +1,17 @@
 //! Policies: what is in force, and changing it while the proxy runs.
 
 use super::{View, error};
-use crate::{
-    config::{self, Diagnostics},
-    policy::{
-        Rule,
-        live::{LiveFault, LivePolicy, MAX_ADDED, MAX_FAULTS},
-    },
-};
+use crate::config::{self, Diagnostics};
 use axum::{
     Json,
     body::Bytes,
     extract::{Path, State},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
+};
+use policy::{
+    Rule,
+    live::{LiveFault, LivePolicy, MAX_ADDED, MAX_FAULTS},
 };
 use serde_json::{Value, json};
 use std::time::Instant;

@@ -1,19 +1,17 @@
 //! `tollgate check --explain`: which route takes a request, which policies would apply to an
 //! operation, and which key of the others says no.
 
-use crate::{
-    config::{
-        attributes,
-        plan::{ListenerPlan, Plan},
-        printable,
-    },
-    policy::{
-        Rule,
-        attributes::{is_late, is_matchable, normalize},
-        matching::{Explanation, KnownFields, Mismatch},
-    },
+use crate::config::{
+    attributes,
+    plan::{ListenerPlan, Plan},
+    printable,
 };
 use operation::{AttributeValue, Attributes, OTHER_RESOURCES, Operation, Protocol};
+use policy::{
+    Rule,
+    attributes::{is_late, is_matchable, normalize},
+    matching::{Explanation, KnownFields, Mismatch},
+};
 use protocols::{DryRequest, DryRunReport, ProtocolEntry};
 use serde_json::{Value, json};
 use std::{borrow::Cow, fmt::Write, net::IpAddr};

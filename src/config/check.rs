@@ -18,11 +18,11 @@ use super::{
     report::Report,
     scope::{ListenerScope, Scope},
 };
-use crate::policy::access_log::AccessLogPlan;
 use ::cluster::ClusterPlan;
 pub(crate) use endpoints::{Listed, endpoints};
 use health::slow_start;
 pub(crate) use policies::Policies;
+use policy::access_log::AccessLogPlan;
 use protocols::{Pooling, ProtocolSettings, UncheckedProbe};
 use std::{
     collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration,

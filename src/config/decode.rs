@@ -8,10 +8,10 @@ mod misplaced;
 mod parts;
 
 use super::{report::Report, scope::attributes};
-use crate::policy::attributes::ATTRIBUTE;
 use error::{Error, shortened};
 use misplaced::{is_below, unknown};
 use parts::{Entries, Entry, ReadAttempts, Variant};
+use policy::attributes::ATTRIBUTE;
 use serde::{
     Deserialize,
     de::{self, Deserializer, IntoDeserializer, Visitor, value::SeqDeserializer},

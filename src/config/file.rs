@@ -6,7 +6,7 @@ mod cluster;
 mod endpoint;
 
 use super::plan::{OnViolation, UpstreamConnectMode};
-use crate::policy::PolicySettings;
+use policy::PolicySettings;
 use protocols::ProtocolConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;

@@ -4,8 +4,8 @@ use super::{
     listener_loop::listener_loops,
     plan::{ListenerPlan, Plan},
 };
-use crate::policy::Rule;
 use cluster::ClusterPlan;
+use policy::Rule;
 use std::{path::PathBuf, sync::Arc};
 use values::{Target, nearest};
 

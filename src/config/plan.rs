@@ -3,9 +3,9 @@
 mod admin;
 
 use super::show;
-use crate::policy::{Rule, access_log::AccessLogPlan};
 pub use admin::{AdminPlan, ControlAddress};
 use cluster::ClusterPlan;
+use policy::{Rule, access_log::AccessLogPlan};
 use protocols::{ListenerProtocol, Pooling};
 use serde::Serialize;
 use session::Timeouts;

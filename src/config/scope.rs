@@ -1,8 +1,8 @@
 //! The scope of policies: listeners, their protocols, and the attributes of all protocols.
 
 use super::plan::Plan;
-use crate::policy::attributes::AttributeNames;
 use operation::Protocol;
+use policy::attributes::AttributeNames;
 use std::sync::Arc;
 
 /// The listeners of a config, by name, with their protocols.

@@ -2,8 +2,8 @@
 //! it; here are the values that they hold in another form.
 
 use super::plan::{AdminPlan, ListenerPlan, Plan};
-use crate::policy::Rule;
 use cluster::ClusterPlan;
+use policy::Rule;
 use protocols::{ListenerProtocol, Pooling};
 use serde::ser::{Serialize, Serializer};
 use serde_json::{Value, json};

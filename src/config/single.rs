@@ -7,7 +7,7 @@ use super::{
     report::{Diagnostics, Report},
     scope::Scope,
 };
-use crate::policy::{PolicySettings, PolicySource, Rule, kinds::keys};
+use policy::{PolicySettings, PolicySource, Rule, kinds::keys};
 use std::{
     cell::RefCell,
     time::{Duration, Instant},

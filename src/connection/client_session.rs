@@ -3,15 +3,14 @@
 use super::{connections::Connections, session_info::SessionInfo};
 use crate::{
     config::plan::{ListenerPlan, OnViolation},
-    gate::ConnectionPermits,
     listener::{Upstreams, WorkerListener},
-    policy,
 };
 use cluster::{Cluster, Endpoint};
 use operation::{
     ConnectionInfo, Decision, Direction, Gate, Operation, Rejection, Revision, Settlement, Ticket,
     Verdict, Violation,
 };
+use policy::gate::ConnectionPermits;
 use session::{HeldBytesBudget, Phase, Session, Timeouts};
 use std::{
     borrow::Cow,

@@ -2,14 +2,14 @@
 
 use crate::{
     config::plan::ListenerPlan,
-    gate::Gate,
     listener::{self, ConnectionBudget, ListenSocket, Listener, WorkerListener},
-    policy::series::{CardinalityLimit, SeriesKey},
-    policy::{Decision, SeriesPolicy, Settled, WorkerPolicy},
     worker::{self, Dispatcher, Message, Worker},
 };
 use cluster::{Cluster, ClusterPlan, EndpointPlan, PreconnectPool};
 use operation::{Operation, RejectReason, Rejection};
+use policy::gate::Gate;
+use policy::series::{CardinalityLimit, SeriesKey};
+use policy::{Decision, SeriesPolicy, Settled, WorkerPolicy};
 use protocols::ListenerProtocol;
 use session::Timeouts;
 use std::{

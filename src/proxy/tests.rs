@@ -1,6 +1,7 @@
 use super::*;
-use crate::{config::plan::ListenerPlan, policy::access_log::AccessLogPlan};
+use crate::config::plan::ListenerPlan;
 use cluster::{ClusterPlan, EndpointPlan, HealthCheckPlan};
+use policy::access_log::AccessLogPlan;
 use session::Timeouts;
 use std::{
     io::{Read, Write},

@@ -3,13 +3,13 @@
 use super::*;
 use crate::{
     config::plan::ListenerPlan,
-    gate::Gate,
     listener::{self, ConnectionBudget, ListenSocket, Listener},
-    policy::series::{CardinalityLimit, SeriesKey},
-    policy::{Decision, SeriesPolicy, Settled, WorkerPolicy},
 };
 use cluster::{Cluster, ClusterPlan, EndpointPlan, PreconnectPool};
 use operation::Operation;
+use policy::gate::Gate;
+use policy::series::{CardinalityLimit, SeriesKey};
+use policy::{Decision, SeriesPolicy, Settled, WorkerPolicy};
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

@@ -4,7 +4,7 @@ use crate::walk::{code, names, production_sources, read, root, shown};
 use std::{fs, path::PathBuf};
 
 /// Modules that serve every protocol and so must know none.
-const PROTOCOL_BLIND: [&str; 6] = ["policy", "cluster", "gate", "relay", "metrics", "config"];
+const PROTOCOL_BLIND: [&str; 5] = ["policy", "cluster", "relay", "metrics", "config"];
 
 /// Words that only a protocol, and the registry, may use.
 const PROTOCOLS: [&str; 3] = ["mongo", "http", "grpc"];
@@ -22,12 +22,13 @@ const ALSO_NAMED: [(&str, &str); 2] =
     [("tollgate-http", "crates/protocols/src/terminated.rs"), ("grpc", "crates/demo/src/rpc.rs")];
 
 /// The crates of the workspace, lowest first: a crate depends only on crates before it.
-const CRATES: [&str; 14] = [
+const CRATES: [&str; 15] = [
     "operation",
     "values",
     "tollgate-metrics",
     "process",
     "cluster",
+    "policy",
     "session",
     "relay",
     "tcp",
@@ -40,9 +41,7 @@ const CRATES: [&str; 14] = [
 ];
 
 /// The modules of `src/`, lowest first: a module uses only modules before it.
-const MODULES: [&str; 14] = [
-    "policy",
-    "gate",
+const MODULES: [&str; 12] = [
     "config",
     "handover",
     "threads",

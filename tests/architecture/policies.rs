@@ -1,11 +1,11 @@
 //! Adding a policy changes one file beside its own.
 
 use super::walk::{FOLDERS, code, production_sources, read, root, shown};
+use policy::kinds;
 use std::path::{Path, PathBuf};
-use tollgate::policy::kinds;
 
 /// The list of all kinds of policies.
-const LIST: &str = "src/policy/kinds.rs";
+const LIST: &str = "crates/policy/src/kinds.rs";
 
 /// Files in which the key of a kind means something else.
 const OTHER_MEANINGS: [(&str, &str); 2] = [

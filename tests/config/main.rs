@@ -5,6 +5,7 @@
 
 mod fuzzed;
 mod plan;
+mod policies;
 mod schema;
 mod target;
 

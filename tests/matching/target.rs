@@ -8,12 +8,10 @@ mod reference;
 
 use input::{Bytes, Case, DEEPEST, FACTS, GLOB, PROTOCOLS, TEXT};
 use operation::{AttributeValue, ConnectionInfo, Operation};
+use policy::matching::{Applicability, Match, Truth, testing};
+use policy::series::SeriesKey;
 use reference::{OTHERS, Value, Wanted, Weighed, Word, World};
 use std::{borrow::Cow, collections::BTreeMap, net::SocketAddr};
-use tollgate::{
-    policy::matching::{Applicability, Match, Truth, testing},
-    policy::series::SeriesKey,
-};
 
 /// How many operations are tried at most instead of one that is not completely known.
 const MOST_WORLDS: usize = 2048;

@@ -4,11 +4,11 @@ use crate::{
     machine::{Machine, limit, plan},
     server::Server,
 };
+use policy::kinds::rate_limit::shared::OnStoreFailure;
 use std::{
     sync::{Arc, Barrier},
     time::Duration,
 };
-use tollgate::policy::kinds::rate_limit::shared::OnStoreFailure;
 
 const RATE: u64 = 2000;
 /// What a machine that is busy otherwise may be late by is no loss within this.

@@ -4,10 +4,10 @@ use crate::{
     machine::{Machine, PATIENCE, limit, peer, plan, run, take},
     server::Server,
 };
-use std::time::{Duration, Instant};
-use tollgate::policy::kinds::rate_limit::shared::{
+use policy::kinds::rate_limit::shared::{
     LimitDecision, OnStoreFailure, PendingDecision, RedisPlan, SharedLimitSpec, StorePlan,
 };
+use std::time::{Duration, Instant};
 
 const LONG: Duration = Duration::from_secs(5);
 

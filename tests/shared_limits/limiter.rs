@@ -1,5 +1,6 @@
 //! A rate-limit service, as small as one can be.
 
+use policy::kinds::rate_limit::shared::{DescriptorEntryPlan, ServicePlan, StorePlan};
 use prost::Message;
 use std::{
     collections::HashMap,
@@ -11,7 +12,6 @@ use std::{
     time::Duration,
 };
 use tokio::sync::oneshot;
-use tollgate::policy::kinds::rate_limit::shared::{DescriptorEntryPlan, ServicePlan, StorePlan};
 use tonic::{
     Request, Response, Status,
     body::Body,

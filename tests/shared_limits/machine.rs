@@ -1,5 +1,9 @@
 //! A Tollgate's part in a shared limit, as one of several machines.
 
+use policy::kinds::rate_limit::shared::{
+    AttributeHasher, FallbackLimiter, LimitDecision, OnStoreFailure, PendingDecision, Plan,
+    SharedLimitClient, SharedLimitSpec, SharedLimitStore, StorePlan,
+};
 use std::{
     borrow::Cow,
     sync::{
@@ -13,10 +17,6 @@ use tokio::{
     runtime::LocalRuntime,
     task::JoinSet,
     time::{MissedTickBehavior, interval},
-};
-use tollgate::policy::kinds::rate_limit::shared::{
-    AttributeHasher, FallbackLimiter, LimitDecision, OnStoreFailure, PendingDecision, Plan,
-    SharedLimitClient, SharedLimitSpec, SharedLimitStore, StorePlan,
 };
 use tollgate_metrics::Metrics;
 

@@ -1,12 +1,12 @@
 //! A redis-server of a test's own.
 
+use policy::kinds::rate_limit::shared::{RedisPlan, StorePlan};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
 };
-use tollgate::policy::kinds::rate_limit::shared::{RedisPlan, StorePlan};
 use values::Target;
 
 /// A running server, with a port of its own and nothing on disk.

@@ -4,12 +4,12 @@ use crate::{
     limiter::{Limiter, Manner, Pair},
     machine::{Machine, limit, peer, plan, run, take, take_until},
 };
+use policy::kinds::rate_limit::shared::{
+    LimitDecision, OnStoreFailure, PendingDecision, StorePlan,
+};
 use std::{
     borrow::Cow,
     time::{Duration, Instant},
-};
-use tollgate::policy::kinds::rate_limit::shared::{
-    LimitDecision, OnStoreFailure, PendingDecision, StorePlan,
 };
 
 const TIMEOUT: Duration = Duration::from_millis(20);

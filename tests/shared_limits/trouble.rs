@@ -4,11 +4,11 @@ use crate::{
     machine::{Machine, limit, plan, run, take, take_until},
     server::Server,
 };
+use policy::kinds::rate_limit::shared::{LimitDecision, OnStoreFailure, SharedLimitSpec};
 use std::{
     sync::atomic::Ordering::Relaxed,
     time::{Duration, Instant},
 };
-use tollgate::policy::kinds::rate_limit::shared::{LimitDecision, OnStoreFailure, SharedLimitSpec};
 
 const TIMEOUT: Duration = Duration::from_millis(20);
 /// What a machine that is busy otherwise may add to it.

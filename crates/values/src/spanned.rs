@@ -2,7 +2,7 @@
 
 use crate::{Span, Text};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, IntoDeserializer, SeqAccess, Visitor};
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
 /// A value with its span. Reading one never fails: an error is reported and the value is missing,
@@ -31,6 +31,15 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for SpannedVisitor<T> {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value and its place")
+    }
+
+    // Only `decode` knows the name; other formats offer the value itself.
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, any: D) -> Result<Spanned<T>, D::Error> {
+        Ok(Spanned { at: Span::NOWHERE, value: Some(T::deserialize(any)?) })
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Spanned<T>, E> {
+        self.visit_newtype_struct(IntoDeserializer::<E>::into_deserializer(text))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut tries: A) -> Result<Spanned<T>, A::Error> {

@@ -208,7 +208,7 @@ fn a_wrong_body_is_told_as_a_file_would_be_and_changes_nothing() {
         let text = problem(&admin.send("PUT", "/policies/quiet", body));
         assert!(text.contains(told), "{body}: {text}");
     }
-    assert!(!admin.policies.policies().iter().any(crate::policy::live::LivePolicy::is_changed));
+    assert!(!admin.policies.policies().iter().any(policy::live::LivePolicy::is_changed));
 }
 
 #[test]

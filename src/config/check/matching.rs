@@ -1,15 +1,13 @@
 //! Policy matches: every key is known, every value is possible, and some listener is matched.
 
 use super::policies::Policies;
-use crate::{
-    config::scope::{self, ListenerScope},
-    policy::{
-        attributes::{is_late, is_matchable, normalize},
-        matching::{Applicability, KnownFields, Match, MatchSetting, is_glob},
-        rule::PolicyConfig,
-    },
-};
+use crate::config::scope::{self, ListenerScope};
 use operation::Protocol;
+use policy::{
+    attributes::{is_late, is_matchable, normalize},
+    matching::{Applicability, KnownFields, Match, MatchSetting, is_glob},
+    rule::PolicyConfig,
+};
 use values::Diagnostic;
 use values::{OneOrMore, Span, did_you_mean, glob_matches, nearest, spanned::Spanned};
 

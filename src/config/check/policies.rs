@@ -1,17 +1,15 @@
 //! Policies: each has a name, a match, and one action.
 
 use super::Check;
-use crate::{
-    config::{
-        report::Report,
-        scope::{ListenerScope, Scope},
-    },
-    policy::{
-        PolicySettings, PolicySource, Rule,
-        kinds::keys,
-        matching::{Match, MatchSetting},
-        rule::{PolicyConfig, Stage},
-    },
+use crate::config::{
+    report::Report,
+    scope::{ListenerScope, Scope},
+};
+use policy::{
+    PolicySettings, PolicySource, Rule,
+    kinds::keys,
+    matching::{Match, MatchSetting},
+    rule::{PolicyConfig, Stage},
 };
 use std::{sync::Arc, time::Instant};
 use values::{Node, Span, spanned::Spanned};

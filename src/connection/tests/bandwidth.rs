@@ -4,13 +4,10 @@ use super::{
     frames::{End, Ends, Frames, frame, relayed_by, run, to_end},
     mongo, plan, proxy_with,
 };
-use crate::{
-    config::plan::ListenerPlan,
-    policy::series::SeriesKey,
-    policy::{ConnectDecision, ConnectionPermit, SeriesPolicy, WorkerPolicy},
-    worker::Message,
-};
+use crate::{config::plan::ListenerPlan, worker::Message};
 use operation::{ByteBucket, ConnectionInfo, Direction, RejectMode, RejectReason, Rejection};
+use policy::series::SeriesKey;
+use policy::{ConnectDecision, ConnectionPermit, SeriesPolicy, WorkerPolicy};
 use protocols::ListenerProtocol;
 use session::Timeouts;
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};

@@ -5,16 +5,16 @@ use super::{parts_of, plan};
 use crate::{
     config::plan::ListenerPlan,
     connection::{ClientSession, Connections},
-    gate::ConnectVerdict,
     listener::WorkerListener,
-    policy::series::SeriesKey,
-    policy::{Decision, SeriesPolicy, Settled, WorkerPolicy},
 };
 use bytes::BytesMut;
 use operation::{
     Close, Codec, ConnectionInfo, Next, Operation, OperationNames, Outcome, RejectionRef, Reply,
     Request, Tag, Violation,
 };
+use policy::gate::ConnectVerdict;
+use policy::series::SeriesKey;
+use policy::{Decision, SeriesPolicy, Settled, WorkerPolicy};
 use relay::relay;
 use std::{
     cell::{Cell, RefCell},

@@ -6,10 +6,7 @@ use super::{
 };
 use crate::{
     config::{self, plan::ListenerPlan},
-    gate::Gate,
     listener::WorkerListener,
-    policy::series::CardinalityLimit,
-    policy::{Live, PolicyEnv},
 };
 use bytes::BytesMut;
 use cluster::Cluster;
@@ -17,6 +14,9 @@ use operation::{
     AttributeValue, Close, Codec, ConnectionInfo, Next, OperationNames, Outcome, RejectionRef,
     Reply, Request, Tag, Violation,
 };
+use policy::gate::Gate;
+use policy::series::CardinalityLimit;
+use policy::{Live, PolicyEnv};
 use std::{rc::Rc, sync::Arc};
 use tokio::net::TcpListener;
 use tollgate_metrics::Metrics;

@@ -1,0 +1,335 @@
+//! Writes a JSON line for every operation, or for every slow one.
+
+use super::{PolicyEffect, PolicyEnv, SeriesPolicy, Settled, WorkerPolicy};
+use crate::series::SeriesKey;
+use process::log_file::Sink;
+use serde::Serialize;
+use std::{
+    borrow::Cow,
+    cell::{Cell, RefCell},
+    io::Write,
+    path::PathBuf,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+/// Attributes that a line carries whatever the protocol…
+const ALWAYS: [&str; 3] = ["peer", "endpoint", "cluster"];
+/// …and those that it carries of any protocol that has them.
+const IF_PROTOCOL_HAS: [&str; 5] = ["app", "user", "comment", "callsite", "trace_id"];
+
+/// Attributes that are numbers.
+const NUMBERS: [&str; 2] = ["queue_ms", "connect_ms"];
+
+/// The most bytes that a text of a line may have, before it is escaped. Clients choose most of
+/// them, and repeating a long header costs an HTTP/2 client a few bytes.
+const MAX_TEXT: usize = 256;
+/// The same for attributes that show a query, which its protocol may have cut already.
+const MAX_QUERY_TEXT: usize = 1024;
+/// The end of a text that was cut.
+const ELLIPSIS: &str = "…";
+
+/// How long a line may wait for others before it is written.
+const FLUSH_DELAY: Duration = Duration::from_millis(20);
+
+/// How many bytes of lines are gathered before they are written.
+const FLUSH_BYTES: usize = 16 * 1024;
+
+/// Where and which operations are logged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AccessLogPlan {
+    /// The file; `/dev/stdout` and `/dev/stderr` work.
+    pub path: PathBuf,
+    /// Only operations that took at least this long are logged, with the shape of their query.
+    #[serde(serialize_with = "values::shown", skip_serializing_if = "Option::is_none")]
+    pub slower_than: Option<Duration>,
+    /// Log the values in queries too.
+    pub values: bool,
+}
+
+/// The access log of one listener on one worker.
+pub struct AccessLog {
+    plan: AccessLogPlan,
+    listener: Arc<str>,
+    lines: Rc<LineBuffer>,
+}
+
+impl AccessLog {
+    /// Logs the operations of a listener, if there is a log.
+    pub fn new(from: &PolicyEnv) -> Option<Self> {
+        let (plan, lines) = (from.access_log.clone()?, Rc::clone(from.lines.as_ref()?));
+        Some(Self { plan, listener: Arc::clone(&from.listener), lines })
+    }
+}
+
+impl WorkerPolicy for AccessLog {
+    fn bind(&self, key: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
+        let mut head = Vec::new();
+        for (field, value) in [
+            ("listener", &*self.listener),
+            ("protocol", key.protocol.name),
+            ("operation", &key.name),
+            ("resource", &key.resource),
+        ] {
+            if !value.is_empty() {
+                write_text(&mut head, &field_prefix(field, "\""), &truncate(value, MAX_TEXT));
+            }
+        }
+        let slower_than = self.plan.slower_than;
+        let (protocol, none): (_, &[&str]) = (key.protocol, &[]);
+        let slow = slower_than.map_or(none, |_| protocol.logged_when_slow);
+        let values = if self.plan.values { protocol.logged_with_values } else { none };
+        let shared = IF_PROTOCOL_HAS.iter().filter(|name| protocol.attributes.contains(name));
+        let short = ALWAYS.iter().chain(shared).chain(protocol.logged);
+        let queries = slow.iter().chain(values);
+        let logged = |most| {
+            move |name: &&'static str| {
+                let number = NUMBERS.contains(name);
+                let key = field_prefix(name, if number { "" } else { "\"" });
+                LoggedAttribute { name, key, number, most }
+            }
+        };
+        let attributes =
+            short.map(logged(MAX_TEXT)).chain(queries.map(logged(MAX_QUERY_TEXT))).collect();
+        // What a request carried and what a reply says was done with it are the same things.
+        let items = protocol.items.map(|_| field_prefix(protocol.item_name, ""));
+        let lines = Rc::clone(&self.lines);
+        Some(Box::new(AccessLogSeries { head, slower_than, items, attributes, lines }))
+    }
+}
+
+/// How the operations of one series are logged.
+struct AccessLogSeries {
+    /// The fields that are the same in every line.
+    head: Vec<u8>,
+    slower_than: Option<Duration>,
+    /// The key under which a line has the number of items of an operation, if it has items.
+    items: Option<Box<[u8]>>,
+    /// Those that a line carries, in their order.
+    attributes: Box<[LoggedAttribute]>,
+    lines: Rc<LineBuffer>,
+}
+
+/// An attribute that lines carry.
+struct LoggedAttribute {
+    name: &'static str,
+    /// How its field begins.
+    key: Box<[u8]>,
+    number: bool,
+    /// The most bytes of it that are shown.
+    most: usize,
+}
+
+impl SeriesPolicy for AccessLogSeries {
+    fn settle(&self, done: &Settled<'_>, _: u64) {
+        let took = done.took();
+        // A wait that was asked for is not slow, and `0s` is for all.
+        let waited = |limit: Duration| done.awaits && !limit.is_zero();
+        if self.slower_than.is_some_and(|limit| took < limit || waited(limit)) {
+            return;
+        }
+        self.lines.write(|out, time| self.line(out, time, done, took));
+    }
+}
+
+impl AccessLogSeries {
+    fn line(&self, out: &mut Vec<u8>, time: &[u8], done: &Settled<'_>, took: Duration) {
+        let how = done.how;
+        out.extend_from_slice(time);
+        out.extend_from_slice(&self.head);
+        write_text(out, br#","outcome":""#, how.outcome.as_str());
+        if let Some(reason) = how.reason {
+            write_text(out, br#","reason":""#, reason.as_str());
+        }
+        if let Some(code) = how.code {
+            write_text(out, br#","code":""#, code);
+        }
+        for (key, dry) in [(&br#","policy":""#[..], false), (br#","dry_run":""#, true)] {
+            write_policies(
+                out,
+                key,
+                done.policy_effects.iter().filter(|touch| touch.dry_run == dry),
+            );
+        }
+        write_millis(out, br#","duration_ms":"#, took);
+        if let Some(first) = how.first_byte {
+            write_millis(out, br#","ttfb_ms":"#, first.saturating_duration_since(done.began));
+        }
+        write_number(out, br#","request_bytes":"#, how.request_bytes);
+        write_number(out, br#","reply_bytes":"#, how.reply_bytes);
+        if let Some(key) = &self.items {
+            write_number(out, key, how.request_items.max(how.reply_items));
+        }
+        if let Some(shape) = how.shape {
+            write_text(out, br#","shape":""#, shape);
+        }
+        for LoggedAttribute { name, key, number, most } in &self.attributes {
+            let Some(value) = done.attribute(name) else { continue };
+            if *number {
+                out.extend_from_slice(key);
+                out.extend_from_slice(value.as_bytes());
+            } else {
+                write_text(out, key, &truncate(&value, *most));
+            }
+        }
+        out.extend_from_slice(b"}\n");
+    }
+}
+
+/// How a field begins, up to its value; with the quote of a text, which keys of texts have.
+fn field_prefix(name: &str, quote: &str) -> Box<[u8]> {
+    format!(",\"{name}\":{quote}").into_bytes().into()
+}
+
+/// A text of at most `most` bytes. One that is longer is cut between two characters, and shows it.
+fn truncate(value: &str, most: usize) -> Cow<'_, str> {
+    if value.len() <= most {
+        return Cow::Borrowed(value);
+    }
+    let room = most.saturating_sub(ELLIPSIS.len());
+    let end = (0..=room).rev().find(|at| value.is_char_boundary(*at)).unwrap_or(0);
+    Cow::Owned([value.get(..end).unwrap_or_default(), ELLIPSIS].concat())
+}
+
+fn write_text(out: &mut Vec<u8>, key: &[u8], value: &str) {
+    out.reserve(key.len() + value.len() + 1);
+    out.extend_from_slice(key);
+    // Nearly every value stands for itself. Looking at all of it is faster than to stop early.
+    let needs_escape = |b: u8| !matches!(b, b' '..=b'~') | (b == b'"') | (b == b'\\');
+    if !value.bytes().fold(false, |any, b| any | needs_escape(b)) {
+        out.extend_from_slice(value.as_bytes());
+        out.push(b'"');
+        return;
+    }
+    // The quote comes with the value. Writing to a Vec can't fail, and a string always has a form
+    // in JSON.
+    out.pop();
+    let _ = serde_json::to_writer(out, value);
+}
+
+/// The names of policies, if there are any.
+fn write_policies<'a>(
+    out: &mut Vec<u8>,
+    key: &[u8],
+    touches: impl Iterator<Item = &'a PolicyEffect>,
+) {
+    let mut names = String::new();
+    for touch in touches {
+        if !names.is_empty() {
+            names.push_str(", ");
+        }
+        names.push_str(&touch.policy);
+    }
+    if !names.is_empty() {
+        write_text(out, key, &names);
+    }
+}
+
+fn write_number(out: &mut Vec<u8>, key: &[u8], value: u64) {
+    out.extend_from_slice(key);
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// To the microsecond, rounded.
+fn write_millis(out: &mut Vec<u8>, key: &[u8], value: Duration) {
+    let micros = u64::try_from((value.as_nanos() + 500) / 1000).unwrap_or(u64::MAX);
+    write_number(out, key, micros / 1000);
+    // A 1 before them keeps the zeros.
+    let mut digits = itoa::Buffer::new();
+    let part = digits.format(1000 + micros % 1000).as_bytes();
+    out.push(b'.');
+    out.extend_from_slice(part.get(1..).unwrap_or_default());
+}
+
+/// A worker's lines, gathered before they go to the file's thread.
+pub struct LineBuffer {
+    sink: Sink,
+    buffer: RefCell<Vec<u8>>,
+    count: Cell<u64>,
+    flush_scheduled: Cell<bool>,
+    clock: RefCell<LinePrefix>,
+}
+
+/// How a line begins, which many lines of one millisecond do.
+#[derive(Default)]
+struct LinePrefix {
+    millis: u128,
+    text: Vec<u8>,
+}
+
+impl LinePrefix {
+    fn now(&mut self) -> &[u8] {
+        let now = SystemTime::now();
+        let millis = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+        if self.text.is_empty() || self.millis != millis {
+            self.millis = millis;
+            self.text.clear();
+            let time = humantime::format_rfc3339_millis(now);
+            let _ = write!(self.text, "{{\"time\":\"{time}\"");
+        }
+        &self.text
+    }
+}
+
+impl LineBuffer {
+    /// Lines for `sink`.
+    pub fn new(sink: Sink) -> Rc<Self> {
+        Rc::new(Self {
+            sink,
+            buffer: RefCell::default(),
+            count: Cell::default(),
+            flush_scheduled: Cell::default(),
+            clock: RefCell::default(),
+        })
+    }
+
+    fn write(self: &Rc<Self>, line: impl FnOnce(&mut Vec<u8>, &[u8])) {
+        let mut buffer = self.buffer.borrow_mut();
+        line(&mut buffer, self.clock.borrow_mut().now());
+        self.count.set(self.count.get() + 1);
+        let full = buffer.len() >= FLUSH_BYTES;
+        drop(buffer);
+        if full {
+            self.flush();
+        } else if !self.flush_scheduled.replace(true) {
+            let lines = Rc::clone(self);
+            tokio::task::spawn_local(async move {
+                tokio::time::sleep(FLUSH_DELAY).await;
+                lines.flush_scheduled.set(false);
+                lines.flush();
+            });
+        }
+    }
+
+    /// Hands over what was gathered.
+    pub fn flush(&self) {
+        let buffer = std::mem::take(&mut *self.buffer.borrow_mut());
+        if !buffer.is_empty() {
+            self.sink.send(buffer, self.count.replace(0));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_fits_stays_as_it_is() {
+        for value in ["", "curl/8.5", &"x".repeat(MAX_TEXT)] {
+            assert_eq!(truncate(value, MAX_TEXT), value);
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_too_long_is_cut_between_characters_and_shows_it() {
+        let long = "x".repeat(MAX_TEXT + 1);
+        assert_eq!(truncate(&long, MAX_TEXT), format!("{}…", "x".repeat(MAX_TEXT - 3)));
+        for width in ["é", "€", "𝄞"] {
+            let shown = truncate(&width.repeat(MAX_TEXT), MAX_TEXT).into_owned();
+            assert!(shown.len() <= MAX_TEXT && shown.len() > MAX_TEXT - 4, "{}", shown.len());
+            assert!(shown.strip_suffix('…').unwrap().chars().all(|c| width.starts_with(c)));
+        }
+    }
+}
