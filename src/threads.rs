@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_can_not_start_or_panics_is_told_by_name() {
+    fn a_failed_thread_is_named() {
         let threads = Threads::default();
         start(&threads, |_| bail!("no descriptors"));
         let error = format!("{:#}", threads.started(1).unwrap_err());

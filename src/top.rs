@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tables_end_when_told_even_if_nobody_answers() {
+    async fn tables_end_on_a_signal_without_a_proxy() {
         let until = CancellationToken::new();
         until.cancel();
         let options = Options {

@@ -52,7 +52,7 @@ fn an_unacknowledged_write_takes_no_other_operation_s_reply() {
 }
 
 #[test]
-fn a_login_shows_who_it_was_and_nothing_of_how_it_was_proved() {
+fn a_login_logs_the_user_and_no_credentials() {
     if let Some(seen) = Observed::run_with_login(Node, "login") {
         seen.check_login();
     }

@@ -65,7 +65,7 @@ fn an_exhaust_cursor_is_one_operation_of_many_replies() {
 }
 
 #[test]
-fn a_login_shows_who_it_was_and_nothing_of_how_it_was_proved() {
+fn a_login_logs_the_user_and_no_credentials() {
     if let Some(seen) = Observed::run_with_login(Pymongo, "login") {
         seen.check_login();
     }

@@ -253,7 +253,7 @@ async fn login(client: &Client, shop: &Collection<Document>) -> Result<(), Error
 }
 
 #[test]
-fn a_login_shows_who_it_was_and_nothing_of_how_it_was_proved() {
+fn a_login_logs_the_user_and_no_credentials() {
     let Some(server) = Secantus::start(true, false) else { return };
     let seen = observed(&server, "login", Some((secantus::USER, secantus::PASSWORD)), login);
     for run in &seen.runs {

@@ -60,7 +60,7 @@ fn the_nth_command_is_refused_and_every_nth_so_many_times() {
 }
 
 #[test]
-fn a_refusal_after_a_delay_comes_late_and_what_lasts_for_a_time_ends() {
+fn a_delayed_rejection_is_late_and_a_fault_expires() {
     let server = Scripted::agreeing();
     let policy = "fault: { for: 2s, delay: 300ms, refuse: { message: on purpose } }";
     let tollgate = mongo(server.address(), policy);
@@ -123,7 +123,7 @@ fn faults_are_no_reason_to_eject_an_endpoint() {
 }
 
 #[test]
-fn a_silent_service_is_given_up_and_that_is_counted_for_the_policy() {
+fn a_reply_timeout_is_counted_for_the_policy() {
     let upstream = Upstream::start();
     let tollgate = tcp(upstream.address(), "time_limit: { timeout: 300ms }");
     let (mut client, _server) = upstream.session(&tollgate);
@@ -153,7 +153,7 @@ fn pulled(upstream: &Upstream, tollgate: &Tollgate, time: Duration) -> [usize; 2
 }
 
 #[test]
-fn those_who_share_a_bandwidth_share_it_evenly_over_workers() {
+fn connections_share_a_bandwidth_evenly_over_workers() {
     let upstream = Upstream::start();
     let limit = "bandwidth_limit: { down: 1MiB/s, burst: 64KiB, of: all }";
     let tollgate = tcp(upstream.address(), limit);
@@ -166,7 +166,7 @@ fn those_who_share_a_bandwidth_share_it_evenly_over_workers() {
 }
 
 #[test]
-fn each_connection_may_have_a_bandwidth_of_its_own_or_none_in_a_dry_run() {
+fn a_bandwidth_can_hold_for_each_connection() {
     let upstream = Upstream::start();
     let tollgate = tcp(upstream.address(), "bandwidth_limit: { down: 1MiB/s }");
     for got in pulled(&upstream, &tollgate, Duration::from_secs(2)) {

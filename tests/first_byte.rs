@@ -38,7 +38,7 @@ fn closed(tollgate: &Tollgate, reason: &str, count: usize) {
 }
 
 #[test]
-fn a_mongo_service_is_not_dialled_before_the_client_s_first_byte() {
+fn a_mongo_service_is_connected_at_the_first_byte() {
     let server = Scripted::agreeing();
     let tollgate = Tollgate::mongo(server.address());
     let mut clients = silent(&tollgate, "db", 5);
@@ -57,7 +57,7 @@ fn a_mongo_service_is_not_dialled_before_the_client_s_first_byte() {
 }
 
 #[test]
-fn a_client_that_comes_and_goes_costs_the_service_no_connection() {
+fn a_client_without_bytes_opens_no_connection() {
     let server = Scripted::agreeing();
     let tollgate = Tollgate::mongo(server.address());
     for client in silent(&tollgate, "db", 3) {
@@ -74,7 +74,7 @@ fn a_client_that_comes_and_goes_costs_the_service_no_connection() {
 }
 
 #[test]
-fn who_never_speaks_is_closed_after_first_byte_timeout() {
+fn a_silent_client_is_closed_after_first_byte_timeout() {
     let server = Scripted::agreeing();
     let tollgate = Tollgate::mongo_with(server.address(), "first_byte_timeout: 200ms");
     let began = Instant::now();
@@ -136,7 +136,7 @@ fn a_tcp_listener_can_wait_for_the_client_too() {
 }
 
 #[test]
-fn what_came_with_the_end_of_the_client_s_half_reaches_the_service() {
+fn bytes_sent_with_a_fin_reach_the_service() {
     let upstream = Upstream::start();
     let tollgate = Tollgate::tcp(upstream.address(), ON_CLIENT_DATA);
     let mut client = silent(&tollgate, "wire", 1).remove(0);

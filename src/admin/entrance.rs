@@ -208,7 +208,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     #[test]
-    fn a_control_socket_is_for_its_user_alone_and_goes_with_the_process() {
+    fn a_control_socket_is_private_and_removed_at_the_end() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("control.sock");
         let (listener, removed) = bind_unix(&path).unwrap();

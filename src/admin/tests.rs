@@ -230,7 +230,7 @@ fn callsites_are_rows() {
 }
 
 #[test]
-fn a_choice_that_makes_no_sense_is_told_so() {
+fn an_invalid_choice_is_an_error() {
     let admin = fixture();
     for (query, word) in [("sort=colour", "colour"), ("limit=-1", "limit"), ("limt=1", "limt")] {
         let reply = admin.get(&format!("/operations?{query}"));
@@ -301,7 +301,7 @@ fn a_new_client_takes_the_place_of_the_oldest_silent_one() {
 }
 
 #[test]
-fn clients_that_do_not_read_their_answers_give_way_once_they_had_their_time() {
+fn clients_that_do_not_read_are_closed_after_a_time() {
     let limits =
         Limits { connections: 1, request: Duration::from_millis(100), ..Limits::default() };
     let admin = within(limits);
@@ -368,7 +368,7 @@ fn an_endpoint_is_taken_out_and_brought_back_by_hand() {
 }
 
 #[test]
-fn what_can_not_become_of_an_endpoint_is_told() {
+fn an_impossible_change_of_an_endpoint_is_an_error() {
     let admin = fixture();
     let first = "orders/endpoints/10.0.0.1:27017";
     for (path, body, status, word) in [

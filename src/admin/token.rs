@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_holds_no_secret_is_refused_without_telling_what_is_in_it() {
+    fn an_invalid_token_file_is_rejected_without_quoting_it() {
         for (text, mode, told) in [
             ("", 0o600, "is no token"),
             ("hunter2", 0o600, "is no token"),

@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_that_is_none_is_told_with_one_that_is() {
+    fn the_error_for_an_invalid_question_has_an_example() {
         for (text, told) in [
             ("", "a protocol and an operation are to be named"),
             ("mongo", "a protocol and an operation are to be named"),

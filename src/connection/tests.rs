@@ -259,7 +259,7 @@ fn unanswered_requests_are_bounded() {
 }
 
 #[test]
-fn a_reply_sent_before_the_server_aborts_an_upload_reaches_the_client() {
+fn an_early_reply_arrives_before_an_aborted_upload() {
     LocalRuntime::new().unwrap().block_on(async {
         for turn in 0..50 {
             let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -361,7 +361,7 @@ fn a_connection_handed_to_a_draining_worker_is_closed() {
 }
 
 #[test]
-fn a_handshake_that_is_rewritten_waits_as_long_as_any_other_request() {
+fn a_rewritten_hello_has_the_usual_time_limits() {
     LocalRuntime::new().unwrap().block_on(async {
         let watch = Watch { delays: true, ..Watch::default() };
         let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn the_story_names_who_is_slow_and_follows_what_happens() {
+    fn the_story_names_the_slow_endpoint() {
         let told = lines("127.0.0.1:1", &snapshot(false, "in_use"));
         assert_eq!(told[0], "1 The P99 of `find shop.orders` is 188ms. Whose is it? Press c: b.");
         assert!(told[1].ends_with("/policies/slow-reports -d '{\"enabled\":true}'"), "{}", told[1]);

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_takes_its_own_and_what_is_free_and_leaves_the_others_theirs() {
+    fn a_listener_can_not_take_slots_reserved_for_others() {
         let proxy = Proxy::new(20, 1000, &[5, 5]);
         assert_eq!(proxy.floods(0), 15);
         assert_eq!(proxy.floods(1), 5);
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn with_fewer_descriptors_each_listener_has_the_same_part_of_them() {
+    fn fewer_descriptors_shrink_all_shares_equally() {
         let proxy = Proxy::new(100, 20, &[50, 10]);
         assert_eq!((proxy.0.reserved(0), proxy.0.reserved(1)), (10, 2));
         let fit = |listener: usize| proxy.0.fits_another(listener, &proxy.1[listener]);

@@ -60,7 +60,7 @@ fn mirror() -> SocketAddr {
 }
 
 #[test]
-fn a_half_closed_connection_still_gets_its_answer_and_a_line_in_the_log() {
+fn a_half_closed_connection_gets_its_reply_and_a_log_line() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("access.log");
     let proxy = Proxy::start(plan(mirror(), Some(&log))).unwrap();
@@ -133,7 +133,7 @@ fn an_endpoint_whose_checks_fail_is_a_line_in_the_event_log() {
 }
 
 #[test]
-fn a_thread_that_ends_by_itself_drains_the_proxy_and_is_an_error() {
+fn a_thread_that_ends_drains_the_proxy() {
     let proxy = Proxy::start(plan(mirror(), None)).unwrap();
     let control = proxy.control();
     assert!(control.is_ready());

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_told_by_policy_and_only_those_of_late() {
+    fn recent_rejections_are_listed_by_policy() {
         let policy = |name: &str, refused, would_refuse| Policy {
             name: name.to_owned(),
             enabled: true,

@@ -115,7 +115,7 @@ mod tests {
     use super::fitted;
 
     #[test]
-    fn a_page_that_is_too_long_tells_how_much_is_left_out() {
+    fn a_long_page_says_how_many_lines_are_left_out() {
         assert_eq!(fitted("a\nb\nc", 3), ["a", "b", "c"]);
         assert_eq!(fitted("a\nb\nc\nd", 3), ["a", "b", "… 2 more"]);
         assert_eq!(fitted("a\nb", 1), ["… 2 more"]);

@@ -16,7 +16,7 @@ fn module(path: &str) -> String {
 }
 
 #[test]
-fn a_listener_key_is_in_three_modules_between_the_text_and_the_plan() {
+fn a_listener_key_is_in_three_modules() {
     let file = read(&root().join("src/config/file.rs"));
     let listener = file.split("pub(crate) struct Listener {").nth(1).unwrap();
     let fields = listener.split("\n}").next().unwrap().lines();

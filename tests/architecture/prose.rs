@@ -59,6 +59,13 @@ const IDIOMS: &[&str] = &[
 /// How many may be left. Lower this with every rewrite, and never raise it.
 const ALLOWED: usize = 40;
 
+/// How long the name of a test may be.
+const LONGEST_NAME: usize = 60;
+
+/// Words that make a riddle of a test's name.
+const RIDDLES: [&str; 9] =
+    ["who", "whoever", "whom", "somebody", "anybody", "nobody", "anew", "told", "tells"];
+
 /// The comment of a line, if it has one. Addresses such as `http://` in code do not begin one.
 fn comment(line: &str) -> Option<&str> {
     let line = line.trim_start();
@@ -94,6 +101,23 @@ fn comments_with_idioms_become_fewer() {
         found.len(),
         found.join("\n")
     );
+}
+
+#[test]
+fn names_of_tests_are_short_and_plain() {
+    let mut wrong = Vec::new();
+    for file in sources(".") {
+        let text = read(&file);
+        for part in text.split("test]\n").skip(1) {
+            let Some((_, rest)) = part.split_once("fn ") else { continue };
+            let name = rest.split('(').next().unwrap();
+            let riddle = name.split('_').any(|word| RIDDLES.contains(&word));
+            if riddle || name.len() > LONGEST_NAME {
+                wrong.push(format!("{}: {name}", shown(&file)));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "say subject, verb and object:\n{}", wrong.join("\n"));
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn a_list_without_entries_is_an_empty_list_in_json() {
 }
 
 #[test]
-fn a_unary_call_without_a_message_is_an_error_and_the_log_has_the_status_that_was_sent() {
+fn a_unary_call_without_a_message_is_logged_as_an_error() {
     let service = over_with_its_head();
     let json = format!("transcode: {{ descriptors: \"{TREE}\" }}");
     for (settings, asked, status) in
@@ -66,7 +66,7 @@ fn a_unary_call_without_a_message_is_an_error_and_the_log_has_the_status_that_wa
 }
 
 #[test]
-fn a_stream_without_messages_is_the_frame_of_its_trailers_over_the_bridge() {
+fn an_empty_stream_is_a_frame_of_trailers_over_the_bridge() {
     let service = over_with_its_head();
     let tollgate = before(&service, "bridge: { server_streams: frames }");
     let answer = ask(&tollgate, bare());
@@ -132,7 +132,7 @@ fn the_head_of_an_answer_in_json_can_be_asked_for_alone() {
 }
 
 #[test]
-fn a_form_is_told_that_json_is_wanted() {
+fn a_form_gets_an_error_that_asks_for_json() {
     let service = over_with_its_head();
     let tollgate = before(&service, &format!("transcode: {{ descriptors: \"{TREE}\" }}"));
     let form = post("/v1/tree", "{}").header("content-type", "application/x-www-form-urlencoded");
@@ -144,7 +144,7 @@ fn a_form_is_told_that_json_is_wanted() {
 }
 
 #[test]
-fn metadata_over_the_limit_are_told_in_grpc_with_the_key_s_name() {
+fn an_error_for_long_metadata_names_the_setting() {
     let service = over_with_its_head();
     let tollgate = before(&service, "bridge: true");
     let client = Client::connect(tollgate.listener("rpc"), Version::Two);
@@ -166,7 +166,7 @@ fn metadata_over_the_limit_are_told_in_grpc_with_the_key_s_name() {
 }
 
 #[test]
-fn an_answer_whose_head_is_over_the_limit_is_no_fault_of_the_endpoint() {
+fn a_response_head_over_the_limit_blames_no_endpoint() {
     let service = Service::start(Version::Two, |asked| {
         let reply = Reply::empty(200).header("content-type", "application/grpc");
         let reply = reply.header("grpc-status", "0");

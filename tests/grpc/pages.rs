@@ -7,7 +7,7 @@ use crate::{
 use http::Method;
 
 #[test]
-fn a_site_that_may_not_call_is_told_in_the_log() {
+fn a_forbidden_origin_is_logged() {
     let service = Service::start(Version::Two, |_| {
         let empty = Content::from(&[0; 5][..]).trailers(&[("grpc-status", "0")]);
         Reply::ok(empty).header("content-type", "application/grpc")

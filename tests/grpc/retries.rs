@@ -37,7 +37,7 @@ fn status(retry: &str, first: fn() -> Reply) -> String {
 }
 
 #[test]
-fn unavailable_is_also_what_the_proxy_says_of_a_service_that_does_not_answer() {
+fn an_unresponsive_service_is_unavailable() {
     for first in [Reply::reset, Reply::refused] {
         assert_eq!(status("on: unavailable", first), "0");
         assert_eq!(status("on: internal", first), "14");

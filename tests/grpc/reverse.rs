@@ -27,7 +27,7 @@ fn call(message: &[u8]) -> TestRequest {
 }
 
 #[test]
-fn services_are_spoken_to_by_http_1_and_told_the_length_of_the_message() {
+fn the_reverse_bridge_sends_http_1_with_a_length() {
     let service = monolith();
     for settings in ["reverse_bridge: true", "reverse_bridge: true, bridge: true"] {
         let tollgate = before(&service, settings);

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_with_metadata_that_never_changes_are_within_the_budget() {
+    fn calls_with_constant_metadata_are_within_the_budget() {
         let (start, none) = (Instant::now(), HeaderMap::new());
         for (rate, size) in [(4000, 8 << 10), (20_000, 1600)] {
             let expansion = HpackBudget::new(start);

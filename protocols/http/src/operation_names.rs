@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_no_request_has_is_reported_with_the_one_that_was_meant() {
+    fn an_unknown_method_is_reported_with_a_similar_one() {
         for (glob, hint) in [("get", "`GET`"), ("GET /cart", "there is `path`")] {
             let fault = no_operation(glob).unwrap();
             assert!(fault.hint.contains(hint), "{glob}: {}", fault.hint);

@@ -114,7 +114,7 @@ fn with_token(plan: AdminPlan) -> (tempfile::NamedTempFile, AdminPlan) {
 }
 
 #[test]
-fn what_changes_something_needs_the_token_and_what_reads_does_not() {
+fn only_changes_need_the_token() {
     let (_file, plan) = with_token(admin_at("127.0.0.1:0"));
     let admin = opened(&plan, Limits::default());
     for wrong in ["", "Authorization: Bearer wrong\r\n", "Authorization: Basic Zm9vOmJhcg==\r\n"] {
@@ -132,7 +132,7 @@ fn what_changes_something_needs_the_token_and_what_reads_does_not() {
 }
 
 #[test]
-fn an_address_that_others_reach_is_read_only_unless_there_is_a_token() {
+fn a_reachable_address_without_token_is_read_only() {
     let admin = opened(&admin_at("0.0.0.0:0"), Limits::default());
     let changes = [
         ("POST", "/drain"),
@@ -179,7 +179,7 @@ fn control_has_a_socket_of_its_own() {
 }
 
 #[test]
-fn silent_clients_of_the_address_do_not_take_the_places_of_control() {
+fn silent_clients_do_not_block_the_control_socket() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("control.sock");
     let plan =

@@ -25,7 +25,7 @@ fn in_force(admin: &Fixture) -> Vec<String> {
 }
 
 #[test]
-fn policies_are_told_in_their_order_with_what_they_did() {
+fn policies_are_listed_in_order_with_their_counts() {
     let admin = fixture();
     let rules = admin.policies.rules();
     rules[0].counts.refused().increment(4);
@@ -97,7 +97,7 @@ fn what_is_not_written_of_a_policy_stays_and_what_is_null_goes() {
 }
 
 #[test]
-fn a_change_shows_what_there_was_and_the_config_shows_what_runs() {
+fn a_change_is_visible_in_its_reply_and_in_the_config() {
     let admin = fixture();
     assert_eq!(admin.get("/config").json()["policies"][2]["rate_limit"]["rate"], "50/s");
     let body = "{\"rate_limit\": {\"rate\": \"100/s\"}, \"dry_run\": true}";
@@ -179,7 +179,7 @@ fn a_fault_counts_for_itself_whatever_it_is_called() {
 }
 
 #[test]
-fn a_wrong_body_is_told_as_a_file_would_be_and_changes_nothing() {
+fn an_invalid_body_is_reported_like_a_config_file() {
     let admin = fixture();
     for (body, told) in [
         ("", "body: nothing is asked for"),
@@ -212,7 +212,7 @@ fn a_wrong_body_is_told_as_a_file_would_be_and_changes_nothing() {
 }
 
 #[test]
-fn a_policy_that_is_not_there_is_told_with_those_that_are() {
+fn the_error_for_an_unknown_policy_lists_the_known_ones() {
     let admin = fixture();
     let reply = admin.send("PUT", "/policies/no-drop", "{\"enabled\": false}");
     assert_eq!(reply.status, 404);
@@ -265,7 +265,7 @@ fn a_fault_ends_by_itself() {
 }
 
 #[test]
-fn a_fault_that_can_not_be_is_told_and_there_are_only_so_many() {
+fn invalid_faults_and_too_many_faults_are_errors() {
     let admin = fixture();
     for (body, told) in [
         ("{\"deny\": {}}", "body:1:1: the key `for` is missing"),

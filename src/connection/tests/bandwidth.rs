@@ -191,7 +191,7 @@ fn a_rejected_connection_is_answered_closed_or_reset() {
 }
 
 #[test]
-fn a_delayed_connection_is_accepted_afterwards_but_not_after_a_drain() {
+fn a_drain_ends_a_delayed_connection() {
     run(async {
         let hour = || ConnectDecision::Delay(Duration::from_secs(3600));
         let tcp = || protocols::plain("tcp").unwrap();

@@ -232,7 +232,7 @@ fn a_codec_that_reads_no_further_is_not_waited_for() {
 }
 
 #[test]
-fn a_held_request_that_breaks_a_rule_is_refused_and_the_next_one_goes_on() {
+fn a_held_request_is_rejected_and_the_next_one_passes() {
     run(async {
         let mut ends = behind::<Reads>(DENIES, PLENTY).await;
         let wrong = frame(1, &ending(1000, b'?'));
@@ -246,7 +246,7 @@ fn a_held_request_that_breaks_a_rule_is_refused_and_the_next_one_goes_on() {
 }
 
 #[test]
-fn a_request_that_breaks_a_rule_behind_its_front_never_ends_where_a_policy_guards() {
+fn a_violation_behind_the_front_is_never_forwarded_whole() {
     run(async {
         let wrong = frame(1, &ending(1000, b'?'));
         let mut ends = behind::<Reads>(ELSEWHERE, PLENTY).await;

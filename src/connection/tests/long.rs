@@ -181,7 +181,7 @@ fn insert(id: u32, lens: &[usize]) -> Vec<u8> {
 }
 
 #[test]
-fn a_long_session_arrives_unchanged_both_ways_and_closes_by_halves() {
+fn a_long_session_arrives_unchanged_both_ways() {
     LocalRuntime::new().unwrap().block_on(async {
         for pipes in [true, false] {
             let mut between = Between::new(tcp()).await;
@@ -205,7 +205,7 @@ fn a_long_session_arrives_unchanged_both_ways_and_closes_by_halves() {
 }
 
 #[test]
-fn messages_that_end_inside_a_pipe_are_counted_apart_from_those_that_follow() {
+fn messages_that_end_inside_a_pipe_are_counted_one_by_one() {
     LocalRuntime::new().unwrap().block_on(async {
         for pipes in [true, false] {
             let mut between = Between::new(mongo()).await;

@@ -47,7 +47,7 @@ fn manners() -> [(bool, End); 2] {
 }
 
 #[test]
-fn a_timed_out_operation_is_answered_and_its_late_reply_dropped() {
+fn a_timed_out_operation_drops_its_late_reply() {
     run(async {
         let mut ends = relayed::<Tells>(|_| limit(SECOND)).await;
         ends.client_sends(&frame(1, b"slow?")).await;
@@ -161,7 +161,7 @@ fn a_session_times_out_only_while_the_service_is_silent() {
 }
 
 #[test]
-fn a_cut_request_is_not_forwarded_and_earlier_replies_are_delivered() {
+fn a_cut_request_is_not_forwarded_but_older_replies_are() {
     for (reset, end) in manners() {
         run(async {
             let mut ends = relayed::<Tells>(move |n| match n {
@@ -230,7 +230,7 @@ fn a_reply_is_cut_at_the_very_byte() {
 }
 
 #[test]
-fn a_reply_that_is_no_longer_than_its_cut_is_whole_and_the_connection_goes_on() {
+fn a_reply_shorter_than_its_cut_is_complete() {
     run(async {
         let mut ends = relayed::<Tells>(|_| cut(ClosePoint::AfterReplyBytes(11), false)).await;
         for number in 1..5 {
@@ -268,7 +268,7 @@ fn a_write_without_reply_is_cut_after_it_has_passed() {
 }
 
 #[test]
-fn a_session_is_cut_before_its_first_byte_at_any_byte_and_at_its_end() {
+fn a_session_can_be_cut_at_any_byte() {
     for (reset, _) in manners() {
         let end = || if reset { End::Reset } else { End::Orderly };
         run(async move {
@@ -298,7 +298,7 @@ fn a_session_is_cut_before_its_first_byte_at_any_byte_and_at_its_end() {
 }
 
 #[test]
-fn a_rejection_by_closing_waits_for_due_replies_and_one_by_reset_does_not() {
+fn only_a_rejection_by_closing_waits_for_older_replies() {
     run(async {
         let second = |manner| move |n| if n == 2 { said(manner) } else { Decision::Admit };
         let asked = [frame(1, b"?"), frame(2, b"?"), frame(3, b"?")].concat();
@@ -408,7 +408,7 @@ fn delays_keep_the_order_of_requests() {
 }
 
 #[test]
-fn a_late_verdict_decides_and_one_that_never_comes_ends_with_the_connection() {
+fn a_pending_verdict_ends_with_the_connection() {
     run(async {
         let mut ends = relayed::<Tells>(|n| {
             Decision::Pending(Box::pin(async move {

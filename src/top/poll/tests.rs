@@ -18,7 +18,7 @@ async fn answered(answer: &'static str) -> anyhow::Result<Vec<Series>> {
 }
 
 #[tokio::test]
-async fn a_list_is_read_whatever_else_it_tells() {
+async fn a_list_with_unknown_fields_is_read() {
     let found = answered(
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n\
          [{\"operation\":\"find\",\"resource\":\"a.b\",\"count\":3,\"p50_ms\":null,\"new\":[1]}]",

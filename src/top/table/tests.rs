@@ -40,7 +40,7 @@ session       -                                    0.4     -       -       -    
 }
 
 #[test]
-fn a_very_wide_terminal_shows_listeners_whole_names_and_long_bars() {
+fn a_wide_terminal_shows_more_columns() {
     let expected = "\
 OPERATION     RESOURCE                                    LISTENER   OPS/S  ERR%    P50*    P99* BYTES/S TIME
 find          shop.orders                                 db            12    12  81.2ms   812ms   6.1kB  95% █████████████████████████████
@@ -145,7 +145,7 @@ fn series(operation: &str, count: u64, p50: f64) -> Series {
 }
 
 #[test]
-fn rates_are_the_difference_over_the_time_and_what_hurts_comes_first() {
+fn rates_are_per_second_and_failing_rows_come_first() {
     let before = [series("find", 100, 1.0), series("insert", 100, 1.0), series("ping", 5, 1.0)];
     let now = [series("find", 300, 1.0), series("insert", 120, 50.0), series("ping", 5, 1.0)];
     let rows = rates(&before, &now, 2.0);
@@ -155,7 +155,7 @@ fn rates_are_the_difference_over_the_time_and_what_hurts_comes_first() {
 }
 
 #[test]
-fn a_proxy_that_began_anew_counts_from_nothing() {
+fn a_restarted_proxy_counts_from_zero() {
     let rows = rates(&[series("find", 1000, 1.0)], &[series("find", 30, 1.0)], 1.0);
     assert_eq!(rows[0].operations, 30.0);
 }

@@ -69,7 +69,7 @@ fn operation() -> Operation<'static> {
 }
 
 #[test]
-fn each_policy_that_admitted_settles_once_also_after_a_rejection() {
+fn each_admitting_policy_settles_once() {
     let (before, after) = (Count::default(), Count::default());
     let refuses = Count { refuses: true, ..Count::default() };
     let gate = gate(&[&before, &refuses, &after]);

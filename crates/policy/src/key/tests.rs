@@ -68,7 +68,7 @@ fn connections_of_different_peers_have_different_keys() {
 }
 
 #[test]
-fn the_addresses_of_one_network_share_a_key_where_the_key_has_its_length() {
+fn addresses_of_a_network_share_a_key_with_a_prefix_length() {
     let at = |ip: &str| TestClient { peer: Some(ip.parse().unwrap()), ..TestClient::default() };
     let find = ("find", "shop.orders");
     let key = |part: &str, ip: &str| key_of(&[part], find, &at(ip));
@@ -107,7 +107,7 @@ fn a_key_that_makes_no_sense_is_a_mistake() {
 }
 
 #[test]
-fn operations_about_several_values_share_one_key_with_those_about_none_that_is_known() {
+fn several_values_and_unknown_ones_share_one_key() {
     let hash = |fact: AttributeValue<'_>| {
         let mut hasher = hasher();
         hash_fact(&fact, &mut hasher);

@@ -178,7 +178,7 @@ fn every_short_glob_means_what_it_says() {
 }
 
 #[test]
-fn a_word_of_which_only_one_end_is_known_fits_for_any_other_end_or_for_all() {
+fn a_partly_known_value_matches_in_doubt() {
     // What may stand in the unknown part: nothing, every short text, and one of strange letters.
     let mut unknown = words(&['a', 'b', '.'], 4);
     unknown.push("zzzzzzzz".to_owned());
@@ -212,7 +212,7 @@ fn a_word_of_which_only_one_end_is_known_fits_for_any_other_end_or_for_all() {
 }
 
 #[test]
-fn a_question_mark_stands_for_a_part_of_a_name_only_in_its_place() {
+fn a_question_mark_matches_one_character_in_its_place() {
     use glob::KnownText::{End, Front, Whole};
     for (resource, word) in [
         ("?", End("")),
@@ -250,7 +250,7 @@ fn what_could_not_be_read_is_guarded_as_if_it_were_anything() {
 }
 
 #[test]
-fn what_could_not_be_read_is_excluded_only_where_that_is_certain() {
+fn an_unreadable_value_is_excluded_only_if_certain() {
     let none = facts(&[]);
     let but = |glob: &str, resource: &str| {
         applies(&made! { "not": { "resource": glob } }, "find", resource, &none)
@@ -323,7 +323,7 @@ fn a_series_is_resolved_as_far_as_it_can_be_also_inside_not() {
 }
 
 #[test]
-fn an_operation_is_asked_only_for_what_varies_and_the_cheapest_first() {
+fn a_match_reads_the_cheapest_attributes_first() {
     let made = made! {
         "query_hash": "x", "callsite": "cart*", "app": "reports", "peer": "10.0.0.0/8",
         "resource": "shop.*", "not": { "resource": "game.*", "user": "admin" },
@@ -567,7 +567,7 @@ fn other_resources_by_their_own_key_may_be_what_is_not_known() {
 }
 
 #[test]
-fn an_operation_on_several_resources_matches_by_each_and_is_excluded_by_all() {
+fn each_of_several_resources_can_match() {
     let others = |names: &[&'static str]| -> &'static [(&'static str, AttributeValue<'static>)] {
         let each = names.iter().map(|name| Cow::Borrowed(*name)).collect();
         Box::leak(Box::new([(OTHER_RESOURCES, AttributeValue::Multiple(each))]))

@@ -251,7 +251,7 @@ fn an_absolute_target_must_name_the_same_host() {
 }
 
 #[test]
-fn after_a_request_for_an_upgrade_bytes_are_held_until_it_is_granted() {
+fn bytes_after_an_upgrade_request_wait_for_the_101() {
     let head = with("Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n");
     let both = [head.as_bytes(), b"\x81\x05hello"].concat();
     let mut validator = screen();

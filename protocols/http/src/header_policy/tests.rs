@@ -150,7 +150,7 @@ fn an_upgrade_is_forwarded_where_allowed() {
 }
 
 #[test]
-fn services_are_told_what_the_settings_say() {
+fn services_get_the_configured_headers() {
     let via = ViaHeader::new("tollgate");
     let all = HeaderPolicy { request_id: true, trace: true, via, ..HeaderPolicy::default() };
     let mut came = head(Version::HTTP_2, &[("via", "1.1 edge")]);

@@ -134,7 +134,7 @@ fn at_most_max_idle_connections_are_kept() {
 }
 
 #[test]
-fn streams_share_a_connection_as_far_as_the_service_or_the_plan_has_it() {
+fn streams_share_a_connection_up_to_the_lower_limit() {
     for (service, most) in [(2, 100), (100, 2)] {
         with(true, service, async |shop| {
             let pool = pool(&shop, PoolPlan { max_streams: most, ..plan(true) });
@@ -172,7 +172,7 @@ fn many_requests_at_once_dial_one_connection_of_http_2() {
 }
 
 #[test]
-fn a_waiting_request_connects_if_the_connecting_one_is_cancelled() {
+fn a_waiting_request_takes_over_a_cancelled_connect() {
     with(true, 100, async |shop| {
         let pool = pool(&shop, plan(true));
         shop.slow.set(true);

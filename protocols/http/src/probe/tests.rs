@@ -174,7 +174,7 @@ fn a_server_of_another_protocol_is_reported() {
 }
 
 #[test]
-fn frames_that_end_a_check_are_told_by_name() {
+fn frames_that_end_a_check_are_named() {
     let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
     let mut probe = probe(Version::HTTP_2, "{}");
     let mut judge = |frame: &[u8]| probe.evaluate(&[&settings, frame].concat());
@@ -195,7 +195,7 @@ fn frames_that_end_a_check_are_told_by_name() {
 }
 
 #[test]
-fn settings_that_can_not_be_sent_are_told() {
+fn settings_that_can_not_be_sent_are_errors() {
     for (json, path) in [
         (r#"{ "path": "healthz" }"#, "path"),
         (r#"{ "path": "/a b" }"#, "path"),

@@ -107,7 +107,7 @@ fn a_dry_run_counts_and_rejects_nothing() {
 }
 
 #[test]
-fn what_is_switched_off_from_the_start_does_nothing_until_it_is_switched_on() {
+fn a_disabled_policy_does_nothing_until_enabled() {
     let stage = stage("[{ name: d, enabled: false, match: { operation: find }, deny: {} }]");
     assert!(!stage.is_refused("find"));
     assert_eq!(stage.effects("d"), Effects::default());

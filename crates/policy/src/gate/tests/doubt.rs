@@ -23,7 +23,7 @@ fn admit(stage: &Stage, comment: AttributeValue<'static>, partial: bool) -> Verd
 }
 
 #[test]
-fn a_policy_that_guards_applies_in_doubt_and_says_so_and_another_does_not() {
+fn only_protecting_policies_apply_in_doubt() {
     let guards = stage("[{ name: g, match: { comment: x }, deny: {} }]");
     let Verdict::Reject(no) = admit(&guards, AttributeValue::Unknown, false) else {
         panic!("it guards")

@@ -176,7 +176,7 @@ fn a_policy_without_effect_counts_and_nothing_more() {
 }
 
 #[test]
-fn a_change_holds_from_the_next_operation_on_and_leaves_the_others_alone() {
+fn a_change_holds_from_the_next_operation_on() {
     let (gate, live, _) = live(vec![rule("one", Does::Delay(10)), rule("two", Does::Refuse)]);
     assert_eq!(delay(&gate), None);
     let rules = live.rules();

@@ -77,7 +77,7 @@ fn long_polls_take_no_slot() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_goes_on_when_one_ends() {
+async fn a_waiting_operation_continues_when_another_ends() {
     let policy = limit("max: 1, queue: 1");
     let bound = series(&*policy);
     let first = admitted(&*bound, 1, 1)[0];
@@ -93,7 +93,7 @@ async fn who_waits_goes_on_when_one_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_too_long_is_refused() {
+async fn an_operation_that_waits_too_long_is_rejected() {
     let policy = limit("max: 1, queue: 1, queue_timeout: 300ms");
     let bound = series(&*policy);
     let first = admitted(&*bound, 1, 1)[0];

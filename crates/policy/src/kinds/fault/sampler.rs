@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_hits_the_same_operations_and_another_seed_others() {
+    fn a_seed_determines_which_operations_get_a_fault() {
         let with = |seed| FaultSampler::new(FaultSchedule::Percent(10.0), seed, None);
         let first = struck(&with(7), 1000);
         assert_eq!(first, struck(&with(7), 1000));

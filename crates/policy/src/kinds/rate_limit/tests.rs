@@ -69,7 +69,7 @@ fn all_workers_share_an_allowance_and_so_do_series() {
 }
 
 #[test]
-fn operations_are_delayed_in_order_and_rejected_beyond_max_delay() {
+fn operations_over_max_delay_are_rejected() {
     let (policy, now) = limit("rate: 10/s, burst: 1, over: delay, max_delay: 250ms");
     let expected = ["admit", "100ms", "200ms", "rate_limited Reply", "rate_limited Reply"];
     assert_eq!(said(&*policy, &client(1), now, 5), expected);
@@ -120,7 +120,7 @@ fn bytes_are_paid_for_when_they_have_passed() {
 }
 
 #[test]
-fn documents_are_those_asked_for_or_those_answered_whichever_are_more() {
+fn documents_of_request_or_reply_count_whichever_are_more() {
     let settings = "rate: 100/s, unit: documents, burst: 1, over: delay, max_delay: 1m";
     for (request_items, reply_items) in [(200, 1), (0, 200)] {
         let (policy, now) = limit(settings);

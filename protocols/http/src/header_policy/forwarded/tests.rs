@@ -114,7 +114,7 @@ fn the_scheme_is_the_one_the_furthest_trusted_proxy_reports() {
 }
 
 #[test]
-fn elements_of_forwarded_are_told_apart_outside_of_quotes() {
+fn commas_in_quotes_do_not_separate_forwarded_elements() {
     // RFC 7239 §4 and §6, and a `,` at an unexpected place.
     let of = &[
         ("forwarded", "for=192.0.2.43;by=\"a \\\", b\""),

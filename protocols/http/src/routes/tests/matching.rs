@@ -50,7 +50,7 @@ fn a_request_without_route_is_reported() {
 }
 
 #[test]
-fn without_routes_everything_goes_to_one_cluster_as_the_route_default() {
+fn without_routes_all_requests_take_the_route_default() {
     let defaults =
         Defaults { timeout: None, whole: false, idle_timeout: None, max_request_body: Some(7) };
     let routes = Routes::single("shop", defaults);

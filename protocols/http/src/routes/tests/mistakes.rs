@@ -202,7 +202,7 @@ fn mistakes_in_header_edits_are_reported_with_their_key() {
 }
 
 #[test]
-fn times_and_tries_that_can_not_be_are_told_with_their_key() {
+fn impossible_times_and_attempts_are_reported_with_their_key() {
     for (keys, expected) in [
         (
             json!({ "hedge": { "after": "15s" } }),
@@ -312,7 +312,7 @@ fn a_value_of_the_wrong_type_is_reported() {
 }
 
 #[test]
-fn clusters_are_told_with_the_keys_that_lead_to_them() {
+fn clusters_are_listed_with_the_keys_that_name_them() {
     let list = json!([
         { "name": "a", "cluster": "one", "mirror": { "cluster": "two" } },
         { "name": "b", "clusters": [{ "cluster": "three" }, { "cluster": "four", "weight": 0 }] },

@@ -129,7 +129,7 @@ async fn a_failed_side_is_reported() {
 }
 
 #[tokio::test]
-async fn the_last_bytes_of_a_service_that_stopped_reading_reach_the_client() {
+async fn the_last_bytes_of_a_closing_service_arrive() {
     let ((client, mut near), (service, far)) = (side("x"), side("last words"));
     // It sends nothing more.
     drop(far);

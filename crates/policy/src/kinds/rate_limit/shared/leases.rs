@@ -250,7 +250,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_has_room_for_so_many_keys_and_makes_room_of_idle_ones() {
+    fn a_full_table_drops_idle_keys() {
         let table = LeaseTable::new(128);
         let now = Instant::now();
         let lease = |key: u64| table.lease(key << 32, || "x".into(), now);
