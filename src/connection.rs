@@ -14,7 +14,7 @@ pub use connections::Connections;
 use operation::{Close, ConnectionInfo, RejectMode, Rejection, RejectionRef};
 use policy::gate::ConnectVerdict;
 use process::panics::{Panic, caught};
-use relay::linger;
+use session::linger;
 use std::{io, net::SocketAddr, pin::Pin, rc::Rc, time::Instant};
 use tokio::net::TcpStream;
 

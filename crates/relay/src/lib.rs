@@ -30,7 +30,6 @@ mod shaping;
 mod splice;
 
 pub use buffers::Buffers;
-pub use linger::linger;
 pub use reject::reject;
 pub use splice::MAX_PIPES;
 

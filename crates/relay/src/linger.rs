@@ -1,49 +1,13 @@
-//! Lingering close: ends a connection in order, or with a reset.
+//! The close of a relayed connection: in order, or with a reset.
 
 use super::Relay;
 use operation::{Close, Codec};
-use session::Phase;
+use session::{LINGER_TIMEOUT, Phase, poll_discard};
 use socket2::SockRef;
 use std::{
-    future::poll_fn,
-    mem::MaybeUninit,
     net::Shutdown,
-    pin::Pin,
-    task::{Context, Poll, ready},
-    time::Duration,
+    task::{Context, Poll},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWriteExt, ReadBuf},
-    net::TcpStream,
-    time::timeout,
-};
-
-/// How long a client may take to close its half. If its last bytes were left unread, the kernel
-/// would reset the connection and the client could lose the last message.
-const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How many reads one poll does before other connections are polled.
-const MAX_READS_PER_POLL: usize = 16;
-
-/// Closes the write side, then reads and discards until the client closes or time is up.
-pub async fn linger(client: &mut TcpStream) {
-    let _ = client.shutdown().await;
-    let _ = timeout(LINGER_TIMEOUT, poll_fn(|cx| poll_discard(client, cx))).await;
-}
-
-/// Discards incoming bytes. Ready when the client has closed or failed.
-fn poll_discard(client: &mut TcpStream, cx: &mut Context<'_>) -> Poll<()> {
-    let mut space = [MaybeUninit::uninit(); 4096];
-    for _ in 0..MAX_READS_PER_POLL {
-        let mut ignored = ReadBuf::uninit(&mut space);
-        let read = ready!(Pin::new(&mut *client).poll_read(cx, &mut ignored));
-        if read.is_err() || ignored.filled().is_empty() {
-            return Poll::Ready(());
-        }
-    }
-    cx.waker().wake_by_ref();
-    Poll::Pending
-}
 
 impl<C: Codec> Relay<C> {
     /// Whether this close interrupts an operation, so that an orderly end could be mistaken for a

@@ -4,15 +4,18 @@
 //! worker behind it. What they need of a cluster they take from the crate `cluster` itself.
 //!
 //! - `held_bytes`: the bound on request bytes that wait for a policy's decision
+//! - `linger`: the lingering close
 //! - `timeouts`: the time limits of a connection
 //! - `testing`: a session for tests, behind the feature of that name
 
 mod held_bytes;
+mod linger;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod timeouts;
 
 pub use held_bytes::{HeldBytesBudget, HeldBytesLease};
+pub use linger::{LINGER_TIMEOUT, linger, poll_discard};
 pub use timeouts::Timeouts;
 
 use operation::{ConnectionInfo, Direction, Gate, Operation, Rejection, Revision, Violation};

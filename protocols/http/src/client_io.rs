@@ -8,7 +8,10 @@ mod tests;
 
 pub(crate) use connection_state::ConnectionState;
 
-use crate::h1_validator::{H1Error, H1Validator, RequestLimits};
+use crate::{
+    h1_validator::{H1Error, H1Validator, RequestLimits},
+    throttle::Pause,
+};
 use bytes::{Buf, Bytes, BytesMut};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use operation::Direction;
@@ -80,8 +83,8 @@ pub(crate) struct ClientIo {
     informational: Bytes,
     /// GOAWAY is being written to a client that exceeds a limit.
     sending_goaway: bool,
-    /// By direction: nothing passes before this timer fires.
-    throttle_timers: [Option<Pin<Box<Sleep>>>; 2],
+    /// By direction: the pause that a bandwidth limit asks for.
+    pauses: [Pause; 2],
     write_timeout: Option<Duration>,
     /// Fires when a half-closed client is considered gone.
     half_closed_timer: Option<Pin<Box<Sleep>>>,
@@ -103,7 +106,7 @@ impl ClientIo {
             rejected: None,
             informational: Bytes::new(),
             sending_goaway: false,
-            throttle_timers: [None, None],
+            pauses: Default::default(),
             half_closed_timer: None,
             stall_timer: None,
         }
@@ -162,7 +165,7 @@ impl ClientIo {
     ) -> Poll<io::Result<T>> {
         let mut most = most.min(READ_SIZE);
         if self.session.is_limited_now() {
-            ready!(self.poll_throttle(cx, Direction::Up));
+            ready!(self.pauses[Direction::Up as usize].poll(cx));
             most = most.min(self.session.max_chunk(Direction::Up)).max(1);
         }
         READ_BUFFER.with_borrow_mut(|scratch| {
@@ -290,16 +293,7 @@ impl ClientIo {
 
     fn throttle(&mut self, way: Direction, bytes: usize, now: Instant) {
         let until = self.session.record_passed(way, bytes, now, None);
-        self.throttle_timers[way as usize] = until.map(|until| Box::pin(sleep_until(until.into())));
-    }
-
-    fn poll_throttle(&mut self, cx: &mut Context<'_>, way: Direction) -> Poll<()> {
-        let pause = &mut self.throttle_timers[way as usize];
-        if let Some(sleep) = pause {
-            ready!(sleep.as_mut().poll(cx));
-            *pause = None;
-        }
-        Poll::Ready(())
+        self.pauses[way as usize] = Pause::until(until);
     }
 
     /// Copies validated bytes to hyper.
@@ -413,7 +407,7 @@ impl Write for ClientIo {
         self.state.flushed.set(false);
         let mut most = bytes.len();
         if self.session.is_limited_now() {
-            ready!(self.poll_throttle(cx, Direction::Down));
+            ready!(self.pauses[Direction::Down as usize].poll(cx));
             most = most.min(self.session.max_chunk(Direction::Down)).max(1);
         }
         let written = Pin::new(&mut self.stream).poll_write(cx, &bytes[..most]);

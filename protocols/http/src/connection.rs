@@ -19,7 +19,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioTimer;
 use operation::{Close, Rejection, Violation};
-use session::{Phase, Session, Timeouts};
+use session::{Phase, Session, Timeouts, linger};
 use std::{
     error::Error,
     future::poll_fn,
@@ -29,7 +29,6 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::{Sleep, sleep, timeout},
 };
@@ -51,9 +50,6 @@ const FAR_FUTURE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// How long a client of a rejected connection may take to send a request and to read its response;
 /// also how long a response to an overdue request may take.
 const NOTICE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How long a client may take to close its side.
-const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// hyper's connection.
 enum HyperConnection {
@@ -196,7 +192,12 @@ async fn serve(
     if let Some(tunnel) = tunnel {
         return tunnel.run(&connection, (client, unread), monitor.started).await;
     }
-    linger(&mut client, connection.state.reset_on_close.get()).await;
+    if connection.state.reset_on_close.get() {
+        // It may be closed already.
+        let _ = client.set_zero_linger();
+    } else {
+        linger(&mut client).await;
+    }
     close
 }
 
@@ -275,22 +276,6 @@ fn violation(error: &hyper::Error) -> Violation {
         Some(_) => "http2_protocol",
         None => "unreadable",
     })
-}
-
-/// Lingering close: unread client bytes would make the kernel reset the connection, and the client
-/// could lose the last response. With `reset`, closes by RST instead.
-async fn linger(client: &mut TcpStream, reset: bool) {
-    if reset {
-        // It may be closed already.
-        let _ = client.set_zero_linger();
-        return;
-    }
-    let _ = client.shutdown().await;
-    let mut ignored = [0; 4096];
-    let _ = timeout(LINGER_TIMEOUT, async {
-        while client.read(&mut ignored).await.is_ok_and(|n| n > 0) {}
-    })
-    .await;
 }
 
 impl HyperConnection {

@@ -1,40 +1,58 @@
-//! Limits the rate of an operation's bytes.
+//! Limits the rate of bytes.
 
+use operation::ByteBucket;
 use std::{
     num::NonZeroU64,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
+    time::Instant,
 };
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Sleep, sleep_until};
 
-/// A constant number of bytes per second.
-pub(crate) struct Throttle {
-    rate: NonZeroU64,
-    /// When the next byte is due.
-    due: Instant,
-    sleep: Option<Pin<Box<Sleep>>>,
-}
+/// A pause before more bytes pass; none by default.
+#[derive(Default)]
+pub(crate) struct Pause(Option<Pin<Box<Sleep>>>);
 
-impl Throttle {
-    /// Starts now.
-    pub(crate) fn new(rate: NonZeroU64) -> Self {
-        Self { rate, due: Instant::now(), sleep: None }
+impl Pause {
+    /// A pause until this time, if there is one.
+    pub(crate) fn until(time: Option<Instant>) -> Self {
+        Self(time.map(|time| Box::pin(sleep_until(time.into()))))
     }
 
     /// Ready when more bytes may pass.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(sleep) = &mut self.sleep {
+        if let Some(sleep) = &mut self.0 {
             ready!(sleep.as_mut().poll(cx));
-            self.sleep = None;
+            self.0 = None;
         }
         Poll::Ready(())
+    }
+}
+
+/// The rate of one operation's bytes.
+pub(crate) struct Throttle {
+    bucket: ByteBucket,
+    pause: Pause,
+}
+
+impl Throttle {
+    /// Starts now, with this number of bytes per second.
+    pub(crate) fn new(rate: NonZeroU64) -> Self {
+        Self { bucket: ByteBucket::smooth(rate.get(), now()), pause: Pause::default() }
+    }
+
+    /// Ready when more bytes may pass.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.pause.poll(cx)
     }
 
     /// Records passed bytes.
     pub(crate) fn record(&mut self, bytes: usize) {
-        let takes = Duration::from_secs_f64(bytes as f64 / self.rate.get() as f64);
-        self.due = self.due.max(Instant::now()) + takes;
-        self.sleep = Some(Box::pin(sleep_until(self.due)));
+        self.pause = Pause::until(self.bucket.record(bytes, now()));
     }
+}
+
+/// The runtime's clock, which tests may pause.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
