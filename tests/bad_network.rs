@@ -75,7 +75,7 @@ fn latencies_are_drawn_and_no_chunk_overtakes_another() {
     let upstream = Upstream::start();
     let tollgate = before(&upstream, "latency: { min: 1ms, max: 60ms }");
     let (mut client, mut server) = upstream.session(&tollgate);
-    let said: Vec<u8> = (0..50_u8).collect();
+    let sent_bytes: Vec<u8> = (0..50_u8).collect();
     let mut sender = client.try_clone();
     let sending = std::thread::spawn(move || {
         for n in 0..50_u8 {
@@ -84,7 +84,7 @@ fn latencies_are_drawn_and_no_chunk_overtakes_another() {
         }
         sender.finish();
     });
-    assert_eq!(server.rest(), said);
+    assert_eq!(server.rest(), sent_bytes);
     sending.join().unwrap();
     server.send(b"bye");
     client.expect(b"bye");
@@ -130,23 +130,25 @@ fn all_of_it_together_loses_nothing_and_changes_no_order() {
          slow_close: 50ms, throttle: 2MiB/s",
     );
     let (client, server) = upstream.session(&tollgate);
-    let said = |seed: u32| (0..300_000_u32).map(|n| (n.wrapping_mul(seed) >> 7) as u8).collect();
+    let sent_bytes =
+        |seed: u32| (0..300_000_u32).map(|n| (n.wrapping_mul(seed) >> 7) as u8).collect();
     let ways: [(End, End, Vec<u8>); 2] = [
-        (client.try_clone(), server.try_clone(), said(2_654_435_761)),
-        (server, client, said(40_503)),
+        (client.try_clone(), server.try_clone(), sent_bytes(2_654_435_761)),
+        (server, client, sent_bytes(40_503)),
     ];
-    let passing = ways.map(|(mut from, mut to, said)| {
-        let sent = said.clone();
+    let passing = ways.map(|(mut from, mut to, sent_bytes)| {
+        let sent = sent_bytes.clone();
         let sends = std::thread::spawn(move || {
             from.send(&sent);
             from.finish();
             from
         });
-        let hears = std::thread::spawn(move || assert!(to.rest() == said, "other bytes came"));
-        (sends, hears)
+        let receiving =
+            std::thread::spawn(move || assert!(to.rest() == sent_bytes, "other bytes came"));
+        (sends, receiving)
     });
-    for (sends, hears) in passing {
-        hears.join().unwrap();
+    for (sends, receiving) in passing {
+        receiving.join().unwrap();
         drop(sends.join().unwrap());
     }
     let line = &tollgate.logged(1, |_| true)[0];

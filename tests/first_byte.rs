@@ -25,8 +25,8 @@ fn silent(tollgate: &Tollgate, listener: &str, count: usize) -> Vec<End> {
     clients
 }
 
-/// A client that asks, and is answered: whatever was dialled before it reached the service before.
-fn asks(tollgate: &Tollgate) -> RawClient {
+/// A client that has sent a command and read its reply. Connections opened before it have reached the service by then.
+fn connect_and_ping(tollgate: &Tollgate) -> RawClient {
     let mut client = RawClient::connect(tollgate.listener("db"));
     assert_eq!(client.command(1, &doc! { "ping": 1, "$db": "shop" })["ok"], 1.0.into());
     client
@@ -42,7 +42,7 @@ fn a_mongo_service_is_connected_at_the_first_byte() {
     let server = Scripted::agreeing();
     let tollgate = Tollgate::mongo(server.address());
     let mut clients = silent(&tollgate, "db", 5);
-    let _asking = asks(&tollgate);
+    let _client = connect_and_ping(&tollgate);
     assert_eq!(server.received().len(), 1, "nobody but who asked");
     assert_eq!(tollgate.metric("tollgate_upstream_connect_total", &[]), 1.0);
 
@@ -69,7 +69,7 @@ fn a_client_without_bytes_opens_no_connection() {
     }
     closed(&tollgate, "client_reset", 3);
     tollgate.wait_for_metric("tollgate_connections_active", &[], 0.0);
-    let _asking = asks(&tollgate);
+    let _client = connect_and_ping(&tollgate);
     assert_eq!(server.received().len(), 1);
 }
 
@@ -94,7 +94,7 @@ fn a_silent_client_takes_no_place_in_the_circuit_breaker() {
     );
     let tollgate = Tollgate::start(&config);
     let _silent = silent(&tollgate, "db", 3);
-    let _asking = asks(&tollgate);
+    let _client = connect_and_ping(&tollgate);
 }
 
 #[test]

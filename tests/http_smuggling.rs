@@ -39,7 +39,7 @@ fn answered(tollgate: &Tollgate, case: &Case) -> Vec<Answer> {
 
 /// Every case, one after the other, before a service that speaks this version.
 fn each_case(version: Version) {
-    let service = Service::saying(version, "hello");
+    let service = Service::replying(version, "hello");
     let tollgate = proxy(&service, "");
     let mut violations: BTreeMap<&str, f64> = BTreeMap::new();
     let (mut complete, mut cut) = (0, Vec::new());

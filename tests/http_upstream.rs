@@ -28,7 +28,7 @@ fn asked(peer: &mut Peer) -> bool {
 }
 
 /// A proxy before a service that says this to the first request of each connection, and closes.
-fn saying(said: Vec<u8>) -> (Scripted, Tollgate) {
+fn replying(said: Vec<u8>) -> (Scripted, Tollgate) {
     let service = Scripted::start(move |peer| {
         if asked(peer) {
             peer.send(&said);
@@ -51,7 +51,7 @@ fn what_is_no_http_is_answered_by_502() {
         "HTTP/1.1 2x0 OK\r\n\r\n",
     ];
     for case in cases {
-        let (_service, tollgate) = saying(case.into());
+        let (_service, tollgate) = replying(case.into());
         let mut client = RawHttpClient::connect(tollgate.listener("web"));
         let answer = client.get("/a");
         assert_eq!(answer.status, 502, "{case:.60}");
@@ -67,7 +67,7 @@ fn what_is_no_http_is_answered_by_502() {
 #[test]
 fn a_service_that_closes_before_its_response_is_a_502() {
     for said in ["", "HTTP/1.1 200 OK\r\ncontent-"] {
-        let (_service, tollgate) = saying(said.into());
+        let (_service, tollgate) = replying(said.into());
         let answer = RawHttpClient::connect(tollgate.listener("web")).get("/a");
         assert_eq!((answer.status, &answer.json()["error"]), (502, &"lost".into()), "{said}");
     }
@@ -81,7 +81,7 @@ fn an_answer_that_is_cut_short_never_looks_whole() {
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\nxyz\r\n",
     ];
     for case in cases {
-        let (_service, tollgate) = saying(case.into());
+        let (_service, tollgate) = replying(case.into());
         let mut client = RawHttpClient::connect(tollgate.listener("web"));
         client.send(b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n");
         client.answer().unwrap_err();

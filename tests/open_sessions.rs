@@ -26,7 +26,7 @@ fn end(tollgate: &Tollgate, fault: &Value) {
 }
 
 /// How long a byte takes there and back.
-fn trip(client: &mut End, server: &mut End) -> Duration {
+fn round_trip_time(client: &mut End, server: &mut End) -> Duration {
     let began = Instant::now();
     client.send(b"?");
     server.expect(b"?");
@@ -37,7 +37,7 @@ fn trip(client: &mut End, server: &mut End) -> Duration {
 
 fn opened(upstream: &Upstream, tollgate: &Tollgate) -> (End, End) {
     let (mut client, mut server) = upstream.session(tollgate);
-    trip(&mut client, &mut server);
+    round_trip_time(&mut client, &mut server);
     (client, server)
 }
 
@@ -84,8 +84,8 @@ fn a_fault_delays_what_an_open_session_says_next() {
     let tollgate = Tollgate::tcp(upstream.address(), "");
     let (mut client, mut server) = opened(&upstream, &tollgate);
     fault(&tollgate, r#""fault": {"delay": "300ms"}"#);
-    assert!(trip(&mut client, &mut server) >= Duration::from_millis(250));
-    assert!(trip(&mut client, &mut server) < Duration::from_millis(250), "once");
+    assert!(round_trip_time(&mut client, &mut server) >= Duration::from_millis(250));
+    assert!(round_trip_time(&mut client, &mut server) < Duration::from_millis(250), "once");
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_fault_that_does_not_match_changes_no_session() {
     let (mut client, mut server) = opened(&upstream, &tollgate);
     let settings = r#""match": {"peer": "10.9.9.9"}, "fault": {"reset": "request"}"#;
     let others = fault(&tollgate, settings);
-    trip(&mut client, &mut server);
+    round_trip_time(&mut client, &mut server);
     let (_, body) = tollgate.get("/faults");
     let all: Vec<Value> = serde_json::from_str(&body).unwrap();
     assert_eq!((&all[0]["id"], &all[0]["modified"]), (&others["id"], &0.into()), "{body}");

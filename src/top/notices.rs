@@ -149,7 +149,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn said(of: Value) -> Vec<String> {
+    fn notices(of: Value) -> Vec<String> {
         clusters(&serde_json::from_value::<Vec<ClusterState>>(of).unwrap())
     }
 
@@ -159,7 +159,7 @@ mod tests {
             "endpoints": [{ "address": "a:1", "state": "in_use", "ejection": null }],
             "circuit_breaker": { "connections": 3, "max_connections": 1024, "pending": 0,
                                  "operations": null, "max_operations": null } }]);
-        assert!(said(whole).is_empty());
+        assert!(notices(whole).is_empty());
     }
 
     #[test]
@@ -171,9 +171,9 @@ mod tests {
             { "address": "d:1", "state": "drained" },
         ] }]);
         let line = "shop: 1 of 4 in use, b:1 ejected 12 s, c:1 unhealthy (refused), 1 more";
-        assert_eq!(said(out), [line]);
+        assert_eq!(notices(out), [line]);
         let none = json!([{ "name": "shop", "endpoints": [] }]);
-        assert_eq!(said(none), ["shop: no endpoint"]);
+        assert_eq!(notices(none), ["shop: no endpoint"]);
     }
 
     #[test]
@@ -184,7 +184,7 @@ mod tests {
                                  "operations": 20, "max_operations": 20 } }]);
         let line = "shop: PANIC: requests go to all of them, at its limit of 20 operations, at its \
                     limit of 5 connections, 2 wait for a connection";
-        assert_eq!(said(full), [line]);
+        assert_eq!(notices(full), [line]);
     }
 
     #[test]

@@ -68,9 +68,9 @@ policies:
 fn explain_shows_the_route_of_a_request() {
     let config = File::new(ROUTED);
     let ask = |question: &str| {
-        let told = output_of(&["check", "-c", &config.path(), "--explain", question]);
-        assert_eq!((told.code, told.err.as_str()), (Some(0), ""), "{told:?}");
-        told.out
+        let text = output_of(&["check", "-c", &config.path(), "--explain", question]);
+        assert_eq!((text.code, text.err.as_str()), (Some(0), ""), "{text:?}");
+        text.out
     };
     let blue = ask("http GET http://Shop.Example/cart/7?x=1 x-team=blue x-auth=joe");
     let expected = "web (http):\n  \
@@ -103,10 +103,10 @@ fn explain_shows_the_route_of_a_request() {
         ("grpc /shop.v1.Other/Add", "answered 200 (no_route)"),
         ("grpc GET http://any/shop.v1.Cart/Add", "answered 405 (unsupported)"),
     ] {
-        let told = ask(question);
+        let text = ask(question);
         let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
-        let found = told.lines().any(|it| words(it).starts_with(line));
-        assert!(found, "{question}: no {line:?} in\n{told}");
+        let found = text.lines().any(|it| words(it).starts_with(line));
+        assert!(found, "{question}: no {line:?} in\n{text}");
     }
     let json = output_of(&[
         "check",
@@ -153,7 +153,7 @@ fn an_invalid_question_exits_with_2() {
     failed(&ask("mongo find listener=raw"), 2, &["`raw` speaks mongo", "db (mongo), raw (tcp)"]);
     // A config that is wrong explains nothing.
     let bad = fixture("bad/policies.yaml");
-    let said = output_of(&["check", "-c", &bad, "--explain", "mongo find"]);
-    assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(said.out.contains("unknown key `oparation`"), "{said:?}");
+    let output = output_of(&["check", "-c", &bad, "--explain", "mongo find"]);
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.out.contains("unknown key `oparation`"), "{output:?}");
 }

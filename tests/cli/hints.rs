@@ -98,8 +98,8 @@ fn several_servers_behind_a_mongo_listener_are_a_hint() {
         "endpoints_file: members.yaml",
         "endpoints: [\"a:1\", \"b:1\"], health_check: {}",
     ] {
-        let told = with(several);
-        assert!(told.contains("hint: listener `db`: `c` may have several servers"), "{told}");
+        let text = with(several);
+        assert!(text.contains("hint: listener `db`: `c` may have several servers"), "{text}");
     }
     for good in [
         "endpoints: [\"a:1\"]",
@@ -131,7 +131,7 @@ fn settings_that_are_probably_mistakes_are_hints() {
           - { name: q, match: { protocol: mongo, resource: [orders, 'orders.*'] }, time_limit: { timeout: 5s } }\n";
     let check = output_of(&["check", "-c", &File::new(config).path()]);
     assert_eq!(check.code, Some(0), "{check:?}");
-    let told: Vec<&str> = check.out.lines().collect();
+    let text: Vec<&str> = check.out.lines().collect();
     for (at, part) in [
         "ok",
         "hint: admin: 0.0.0.0:9901 is every interface",
@@ -144,9 +144,9 @@ fn settings_that_are_probably_mistakes_are_hints() {
     .iter()
     .enumerate()
     {
-        assert!(told.get(at).is_some_and(|line| line.starts_with(part)), "{part}: {told:#?}");
+        assert!(text.get(at).is_some_and(|line| line.starts_with(part)), "{part}: {text:#?}");
     }
-    assert_eq!(told.len(), 7, "{told:#?}");
+    assert_eq!(text.len(), 7, "{text:#?}");
 }
 
 #[test]
@@ -162,20 +162,20 @@ fn an_unhashed_credential_in_a_shared_key_is_a_hint() {
     let file = directory.path().join("key");
     std::fs::write(&file, "0123456789abcdef").unwrap();
     let secret = format!("hash_key_file: {}", file.display());
-    let told = |key: &str, rest: &str| {
+    let text = |key: &str, rest: &str| {
         let shared = format!("shared: {{ redis: {{ address: 'r:1' }}, {rest} }}");
         let limit = format!("rate_limit: {{ rate: 5/s, key: [{key}], {shared} }}");
         let policy = format!("policies: [{{ name: each, {limit} }}]\n");
         hints("address: 127.0.0.1:0, protocol: http", &policy)
     };
     for key in ["header.authorization", "header.Authorization", "peer, header.cookie"] {
-        let hints = told(key, "");
+        let hints = text(key, "");
         assert_eq!(hints.len(), 1, "{hints:?}");
         assert!(hints[0].starts_with("policy `each`: the store gets `header."), "{hints:?}");
         assert!(hints[0].contains("write a `hash_key_file`"), "{hints:?}");
-        assert!(told(key, &secret).is_empty());
+        assert!(text(key, &secret).is_empty());
     }
-    let plain = told("header.cookie", &format!("{secret}, plain: [header.cookie]"));
+    let plain = text("header.cookie", &format!("{secret}, plain: [header.cookie]"));
     assert!(plain[0].contains("leave it out of `plain`"), "{plain:?}");
-    assert!(told("peer, user_agent", "").is_empty());
+    assert!(text("peer, user_agent", "").is_empty());
 }

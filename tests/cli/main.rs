@@ -39,12 +39,12 @@ fn fixture(name: &str) -> String {
 }
 
 /// Asserts that it failed with this code, and said all of these words on stderr.
-fn failed(said: &CommandOutput, code: i32, words: &[&str]) {
-    assert_eq!(said.code, Some(code), "{said:?}");
+fn failed(output: &CommandOutput, code: i32, words: &[&str]) {
+    assert_eq!(output.code, Some(code), "{output:?}");
     for word in words {
-        assert!(said.err.contains(word), "no {word:?} in {said:?}");
+        assert!(output.err.contains(word), "no {word:?} in {output:?}");
     }
-    assert!(!said.err.contains("panicked"), "{said:?}");
+    assert!(!output.err.contains("panicked"), "{output:?}");
 }
 
 const COMMANDS: [&str; 6] = ["run", "check", "proxy", "demo", "schema", "top"];
@@ -93,8 +93,8 @@ fn a_config_may_come_by_stdin() {
     assert!(check.status.success() && check.stdout.starts_with(b"ok\n"), "{check:?}");
     let bad = std::fs::File::open(fixture("bad/unknown_key.yaml")).unwrap();
     let check = program().args(["check", "-c", "-"]).stdin(bad).output().unwrap();
-    let told = String::from_utf8(check.stdout).unwrap();
-    assert!(told.starts_with("stdin:5:5: unknown key `clustr`"), "{told}");
+    let text = String::from_utf8(check.stdout).unwrap();
+    assert!(text.starts_with("stdin:5:5: unknown key `clustr`"), "{text}");
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn mongo_is_proxied_without_a_file() {
 
 #[test]
 fn http_is_proxied_without_a_file() {
-    let service = Service::saying(Version::One, "hello");
+    let service = Service::replying(Version::One, "hello");
     let mut tollgate = Tollgate::without_file("http", service.address());
     for version in [Version::One, Version::Two] {
         let answer = Client::connect(tollgate.listener("http"), version).round_trip(get("/a?b"));

@@ -95,15 +95,15 @@ fn no_secret_of_a_login_is_ever_said() {
     tollgate.wait_for_metric("tollgate_violations_total", &[("kind", "looks_like_http")], 1.0);
     tollgate.wait_for_metric("tollgate_connections_active", &[], 0.0);
     let outputs = tollgate.outputs();
-    let all: String = outputs.iter().map(|(_, said)| said.as_str()).collect();
+    let all: String = outputs.iter().map(|(_, output)| output.as_str()).collect();
     for seen in ["saslStart", "saslContinue", "createUser", "DEBUG", "looks_like_http"] {
         assert!(all.contains(seen), "no {seen}: nothing to be tested here");
     }
     assert_eq!(base64(b"hunter"), "aHVudGVy");
     let secrets = [PASSWORD, PLAIN, NONCE, FIRST, CHALLENGE, PROOF, VERIFIER];
     for secret in secrets.into_iter().flat_map(forms) {
-        for (place, said) in &outputs {
-            assert!(!said.contains(&secret), "{secret:?} in the {place}");
+        for (place, output) in &outputs {
+            assert!(!output.contains(&secret), "{secret:?} in the {place}");
         }
     }
 }
@@ -136,11 +136,11 @@ fn no_password_of_a_pasted_uri_is_ever_said() {
         &["top", "--interval", URI],
         &[URI],
     ] {
-        let said = output_of(arguments);
-        assert_ne!(said.code, Some(0), "{arguments:?}");
-        assert!(!said.out.is_empty() || !said.err.is_empty(), "{arguments:?}");
-        for told in [&said.out, &said.err] {
-            assert!(!told.contains("s3cret"), "{arguments:?}: {told}");
+        let output = output_of(arguments);
+        assert_ne!(output.code, Some(0), "{arguments:?}");
+        assert!(!output.out.is_empty() || !output.err.is_empty(), "{arguments:?}");
+        for text in [&output.out, &output.err] {
+            assert!(!text.contains("s3cret"), "{arguments:?}: {text}");
         }
     }
     let check = output_of(&["check", "-c", &path]);

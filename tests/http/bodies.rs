@@ -22,32 +22,38 @@ fn bytes(len: usize) -> Vec<u8> {
 
 #[test]
 fn bodies_of_any_size_come_back_as_they_were_sent() {
-    for (asks, answers) in PAIRINGS {
+    for (client_version, answers) in PAIRINGS {
         let service = Service::start(answers, |_| Reply::echo());
         let tollgate = proxy(&service, "");
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         // The last is more than all windows of a connection.
         for len in [0, 1, 64 << 10, 3 << 20] {
             let whole = client.round_trip(post("/echo", bytes(len)));
-            assert_eq!(whole.status, 200, "{asks:?} {answers:?} {len}");
-            assert!(!whole.broken && whole.body == bytes(len), "{asks:?} {answers:?} {len}");
+            assert_eq!(whole.status, 200, "{client_version:?} {answers:?} {len}");
+            assert!(
+                !whole.broken && whole.body == bytes(len),
+                "{client_version:?} {answers:?} {len}"
+            );
             let streamed =
                 client.round_trip(post("/echo", Content::from(bytes(len)).unknown_length()));
-            assert!(!streamed.broken && streamed.body == bytes(len), "{asks:?} {answers:?} {len}");
+            assert!(
+                !streamed.broken && streamed.body == bytes(len),
+                "{client_version:?} {answers:?} {len}"
+            );
         }
-        assert_eq!(service.connections(), 1, "{asks:?} {answers:?}");
+        assert_eq!(service.connections(), 1, "{client_version:?} {answers:?}");
     }
 }
 
 #[test]
 fn a_known_length_is_kept_and_an_unknown_one_not_invented() {
-    for (asks, answers) in PAIRINGS {
+    for (client_version, answers) in PAIRINGS {
         let service = Service::start(answers, |asked| match asked.target.as_str() {
             "/known" => Reply::ok("hello"),
             _ => Reply::ok(Content::pieces(&[b"hel", b"lo"])),
         });
         let tollgate = proxy(&service, "");
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         let known = client.round_trip(post("/known", "hello"));
         assert_eq!((known.text(), &*known.header("content-length")), ("hello", "5"));
         let unknown = client.round_trip(post("/unknown", Content::pieces(&[b"hel", b"lo"])));
@@ -60,10 +66,10 @@ fn a_known_length_is_kept_and_an_unknown_one_not_invented() {
 
 #[test]
 fn requests_without_a_body_are_given_none() {
-    for (asks, answers) in PAIRINGS {
-        let service = Service::saying(answers, "hello");
+    for (client_version, answers) in PAIRINGS {
+        let service = Service::replying(answers, "hello");
         let tollgate = proxy(&service, "");
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         assert_eq!(client.round_trip(get("/")).text(), "hello");
         let asked = &service.received()[0];
         assert_eq!(asked.header("content-length") + &asked.header("transfer-encoding"), "");
@@ -72,50 +78,58 @@ fn requests_without_a_body_are_given_none() {
 
 #[test]
 fn trailers_pass_both_ways() {
-    for (asks, answers) in PAIRINGS {
+    for (client_version, answers) in PAIRINGS {
         let service = Service::start(answers, |_| {
             let content = Content::from("hello").trailers(&[("x-sum", "42"), ("x-end", "yes")]);
             Reply::ok(content).header("trailer", "x-sum, x-end")
         });
         let tollgate = proxy(&service, "");
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         let sent = Content::from("abc").trailers(&[("x-count", "3")]);
         let ask = post("/", sent).header("te", "trailers").header("trailer", "x-count");
         let answer = client.round_trip(ask);
         assert_eq!(answer.text(), "hello");
-        assert_eq!(answer.trailers.get("x-sum").expect("a trailer"), "42", "{asks:?} {answers:?}");
+        assert_eq!(
+            answer.trailers.get("x-sum").expect("a trailer"),
+            "42",
+            "{client_version:?} {answers:?}"
+        );
         assert_eq!(answer.trailers.get("x-end").expect("a trailer"), "yes");
         let asked = &service.received()[0];
         assert_eq!(asked.body, b"abc");
-        assert_eq!(asked.trailers.get("x-count").expect("a trailer"), "3", "{asks:?} {answers:?}");
+        assert_eq!(
+            asked.trailers.get("x-count").expect("a trailer"),
+            "3",
+            "{client_version:?} {answers:?}"
+        );
         assert_eq!(asked.header("te"), "trailers");
     }
 }
 
 #[test]
 fn pieces_of_an_answer_pass_as_they_come() {
-    for (asks, answers) in PAIRINGS {
+    for (client_version, answers) in PAIRINGS {
         let (feed, content) = Content::fed();
         let service = Service::once(answers, content);
         let tollgate = proxy(&service, "");
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         let mut answer = client.open(get("/events"));
         for piece in ["one", "two"] {
             // It is only sent now: a reader that waits for more than a piece never gets it.
             feed.send(piece);
             let frame = crate::support::http::soon("a piece", answer.frame());
             let frame = frame.expect("a frame").expect("no error").into_data().expect("data");
-            assert_eq!(frame, piece, "{asks:?} {answers:?}");
+            assert_eq!(frame, piece, "{client_version:?} {answers:?}");
         }
     }
 }
 
 #[test]
 fn pieces_of_a_request_pass_as_they_come() {
-    for (asks, answers) in PAIRINGS {
-        let service = Service::saying(answers, "done");
+    for (client_version, answers) in PAIRINGS {
+        let service = Service::replying(answers, "done");
         let tollgate = proxy(&service, "");
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         let (feed, content) = Content::fed();
         let pending = client.begin(post("/", content));
         feed.send("one");
@@ -143,71 +157,71 @@ fn settled(look: impl Fn() -> u64) -> u64 {
 
 #[test]
 fn a_client_that_does_not_read_holds_the_service_up() {
-    for (asks, answers) in PAIRINGS {
+    for (client_version, answers) in PAIRINGS {
         let content = Content::endless(bytes(16 << 10));
         let taken = content.taken();
         let service = Service::once(answers, content);
         let tollgate = proxy(&service, "");
         let before = tollgate.resident_memory();
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         let answer = client.open(get("/"));
         let taken = settled(|| taken.load(Ordering::Relaxed));
         // The kernel's buffers of two connections, and HTTP/2's windows.
-        assert!(taken < 32 << 20, "{taken} bytes, {asks:?} {answers:?}");
+        assert!(taken < 32 << 20, "{taken} bytes, {client_version:?} {answers:?}");
         let grown = tollgate.resident_memory().saturating_sub(before);
-        assert!(grown < 8 << 20, "{grown} bytes more, {asks:?} {answers:?}");
+        assert!(grown < 8 << 20, "{grown} bytes more, {client_version:?} {answers:?}");
         drop(answer);
     }
 }
 
 #[test]
 fn a_service_that_does_not_read_holds_the_client_up() {
-    for asks in [Version::One, Version::Two] {
+    for client_version in [Version::One, Version::Two] {
         let upstream = Upstream::start();
         let tollgate = proxy_to(&endpoints(&[upstream.address()]), "", "");
         let before = tollgate.resident_memory();
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         let content = Content::endless(bytes(16 << 10));
         let taken = content.taken();
         let _pending = client.begin(post("/", content));
         let mut service = upstream.accept();
         service.head();
         let taken = settled(|| taken.load(Ordering::Relaxed));
-        assert!(taken < 32 << 20, "{taken} bytes, {asks:?}");
+        assert!(taken < 32 << 20, "{taken} bytes, {client_version:?}");
         let grown = tollgate.resident_memory().saturating_sub(before);
-        assert!(grown < 8 << 20, "{grown} bytes more, {asks:?}");
+        assert!(grown < 8 << 20, "{grown} bytes more, {client_version:?}");
     }
 }
 
 #[test]
 fn a_response_to_head_has_the_length_but_no_body() {
-    for (asks, answers) in PAIRINGS {
+    for (client_version, answers) in PAIRINGS {
         let service = Service::start(answers, |_| {
             Reply::empty(200).header("content-length", "12345").header("etag", "\"a\"")
         });
         let tollgate = proxy(&service, "");
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         for _ in 0..2 {
             let answer =
                 client.round_trip(crate::support::http::TestRequest::new(http::Method::HEAD, "/"));
             assert_eq!((answer.status, &*answer.body), (200, &b""[..]));
-            assert_eq!(answer.header("content-length"), "12345", "{asks:?} {answers:?}");
+            assert_eq!(answer.header("content-length"), "12345", "{client_version:?} {answers:?}");
             assert_eq!(answer.header("etag"), "\"a\"");
             assert!(!answer.broken);
         }
-        assert_eq!(service.connections(), 1, "{asks:?} {answers:?}");
+        assert_eq!(service.connections(), 1, "{client_version:?} {answers:?}");
     }
 }
 
 #[test]
 fn answers_that_never_have_a_body_have_none() {
-    for (asks, answers) in PAIRINGS {
+    for (client_version, answers) in PAIRINGS {
         let service = Service::start(answers, |asked| match asked.target.as_str() {
             "/204" => Reply::empty(204),
             _ => Reply::empty(304).header("etag", "\"a\"").header("content-length", "77"),
         });
         let tollgate = proxy(&service, "");
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         for _ in 0..2 {
             let answer = client.round_trip(get("/204"));
             assert_eq!((answer.status, answer.header("content-length").as_str()), (204, ""));
@@ -215,7 +229,7 @@ fn answers_that_never_have_a_body_have_none() {
             assert_eq!((answer.status, answer.header("etag").as_str()), (304, "\"a\""));
             assert!(answer.body.is_empty() && !answer.broken);
         }
-        assert_eq!(service.connections(), 1, "{asks:?} {answers:?}");
+        assert_eq!(service.connections(), 1, "{client_version:?} {answers:?}");
     }
 }
 

@@ -14,38 +14,38 @@ use std::time::Duration;
 
 #[test]
 fn an_early_response_passes_at_once() {
-    for (asks, answers) in PAIRINGS {
+    for (client_version, answers) in PAIRINGS {
         let service = Service::start(answers, |_| Reply::status(403).early());
         let tollgate = proxy(&service, "");
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         let (feed, content) = Content::fed();
         let pending = client.begin(post("/", content));
         feed.send("one");
         let answer = pending.answer();
-        assert_eq!((answer.status, answer.text()), (403, "403"), "{asks:?} {answers:?}");
+        assert_eq!((answer.status, answer.text()), (403, "403"), "{client_version:?} {answers:?}");
         let line = &tollgate.logged(1, |_| true)[0];
-        assert_eq!(line["flags"], "early_answer", "{asks:?} {answers:?} {line}");
+        assert_eq!(line["flags"], "early_answer", "{client_version:?} {answers:?} {line}");
         assert_eq!(line["outcome"], "rejected");
     }
 }
 
 #[test]
 fn the_rest_of_a_request_after_its_response_harms_no_other() {
-    for (asks, answers) in PAIRINGS {
+    for (client_version, answers) in PAIRINGS {
         let service = Service::start(answers, |asked| match asked.target.as_str() {
             "/early" => Reply::status(403).early(),
             _ => Reply::echo(),
         });
         let tollgate = proxy(&service, "");
         for _ in 0..3 {
-            let client = Client::connect(at(&tollgate), asks);
+            let client = Client::connect(at(&tollgate), client_version);
             let early = client.begin(post("/early", vec![b'x'; 1 << 20])).try_answer();
-            assert_eq!(early.map(|it| it.status), Ok(403), "{asks:?} {answers:?}");
-            let client = Client::connect(at(&tollgate), asks);
+            assert_eq!(early.map(|it| it.status), Ok(403), "{client_version:?} {answers:?}");
+            let client = Client::connect(at(&tollgate), client_version);
             assert_eq!(
                 client.round_trip(post("/", "hello")).text(),
                 "hello",
-                "{asks:?} {answers:?}"
+                "{client_version:?} {answers:?}"
             );
         }
     }
@@ -96,10 +96,10 @@ fn a_client_that_ended_its_half_is_answered() {
 
 #[test]
 fn a_client_that_closes_in_its_body_cancels_the_request() {
-    for (asks, answers) in PAIRINGS {
-        let service = Service::saying(answers, "never");
+    for (client_version, answers) in PAIRINGS {
+        let service = Service::replying(answers, "never");
         let tollgate = proxy(&service, "");
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         let (feed, content) = Content::fed();
         let pending = client.begin(post("/", content));
         feed.send("one");
@@ -112,24 +112,24 @@ fn a_client_that_closes_in_its_body_cancels_the_request() {
             (service.received()[0].state == State::Broken).then_some(())
         });
         let line = &tollgate.logged(1, |_| true)[0];
-        assert_eq!(line["outcome"], "cancelled", "{asks:?} {answers:?} {line}");
+        assert_eq!(line["outcome"], "cancelled", "{client_version:?} {answers:?} {line}");
     }
 }
 
 #[test]
 fn a_client_that_closes_before_the_response_cancels_it() {
-    for (asks, answers) in PAIRINGS {
+    for (client_version, answers) in PAIRINGS {
         let service = Service::start(answers, |_| Reply::never());
         let tollgate = proxy(&service, "");
         let address = at(&tollgate);
-        if asks == Version::One {
+        if client_version == Version::One {
             let mut client = End::connect(address);
             client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n");
             service.wait_for_requests(1);
             client.reset();
         } else {
             // Only this stream ends.
-            let client = Client::connect(address, asks);
+            let client = Client::connect(address, client_version);
             let pending = client.begin(get("/"));
             service.wait_for_requests(1);
             drop(pending);
@@ -142,17 +142,17 @@ fn a_client_that_closes_before_the_response_cancels_it() {
             (service.received()[0].state == State::Dropped).then_some(())
         });
         let line = &tollgate.logged(1, |_| true)[0];
-        assert_eq!(line["outcome"], "cancelled", "{asks:?} {answers:?} {line}");
+        assert_eq!(line["outcome"], "cancelled", "{client_version:?} {answers:?} {line}");
     }
 }
 
 #[test]
 fn a_client_that_closes_in_the_response_stops_the_service() {
-    for (asks, answers) in PAIRINGS {
+    for (client_version, answers) in PAIRINGS {
         let (feed, content) = Content::fed();
         let service = Service::once(answers, content);
         let tollgate = proxy(&service, "");
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         let mut answer = client.open(get("/"));
         feed.send("one");
         soon("a piece", answer.frame()).expect("a frame").expect("no error");
@@ -164,40 +164,40 @@ fn a_client_that_closes_in_the_response_stops_the_service() {
             (!feed.is_read()).then_some(())
         });
         let line = &tollgate.logged(1, |_| true)[0];
-        assert_eq!(line["outcome"], "cancelled", "{asks:?} {answers:?} {line}");
+        assert_eq!(line["outcome"], "cancelled", "{client_version:?} {answers:?} {line}");
         tollgate.wait_for_metric("tollgate_operations_active", &[], 0.0);
     }
 }
 
 #[test]
 fn an_answer_that_breaks_off_breaks_off_for_the_client_too() {
-    for (asks, answers) in PAIRINGS {
+    for (client_version, answers) in PAIRINGS {
         let service = Service::start(answers, |asked| match asked.target.as_str() {
             "/length" => Reply::ok(Content::from("hello").broken()),
             _ => Reply::ok(Content::from("hello").broken().unknown_length()),
         });
         let tollgate = proxy(&service, "");
         for target in ["/length", "/stream"] {
-            let client = Client::connect(at(&tollgate), asks);
+            let client = Client::connect(at(&tollgate), client_version);
             // What came before may be lost with it, but an end it never looks like.
             let answer = client.begin(get(target)).try_answer();
             let whole = answer.is_ok_and(|it| it.status == 200 && !it.broken);
-            assert!(!whole, "{asks:?} {answers:?} {target}");
+            assert!(!whole, "{client_version:?} {answers:?} {target}");
         }
         for line in tollgate.logged(2, |_| true) {
-            assert_eq!(line["outcome"], "lost", "{asks:?} {answers:?} {line}");
+            assert_eq!(line["outcome"], "lost", "{client_version:?} {answers:?} {line}");
         }
     }
 }
 
 #[test]
 fn a_service_that_leaves_before_its_answer_is_a_502() {
-    for (asks, answers) in PAIRINGS {
+    for (client_version, answers) in PAIRINGS {
         let service = Service::start(answers, |_| Reply::reset());
         let tollgate = proxy(&service, "");
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         let answer = client.round_trip(get("/"));
-        assert_eq!(answer.status, 502, "{asks:?} {answers:?}");
+        assert_eq!(answer.status, 502, "{client_version:?} {answers:?}");
         assert_eq!(answer.json()["error"], "lost", "{answer:?}");
         assert_eq!(answer.header("content-type"), "application/json");
         let line = &tollgate.logged(1, |_| true)[0];

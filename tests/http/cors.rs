@@ -28,10 +28,10 @@ fn allowed(answer: &Answer) -> String {
 
 #[test]
 fn a_preflight_is_answered_by_the_proxy() {
-    for (asks, answers) in PAIRINGS {
-        let service = Service::saying(answers, "never");
+    for (client_version, answers) in PAIRINGS {
+        let service = Service::replying(answers, "never");
         let tollgate = proxy(&service, CORS);
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         let answer = client.round_trip(preflight("/a", SHOP, "PUT"));
         assert_eq!((answer.status, allowed(&answer)), (204, SHOP.to_owned()));
         for (name, value) in [
@@ -41,7 +41,7 @@ fn a_preflight_is_answered_by_the_proxy() {
             ("access-control-max-age", "600"),
             ("vary", "origin"),
         ] {
-            assert_eq!(answer.header(name), value, "{asks:?} {name}");
+            assert_eq!(answer.header(name), value, "{client_version:?} {name}");
         }
         let line = tollgate.logged(1, |_| true).remove(0);
         let told = (&line["outcome"], &line["reason"], &line["status"]);
@@ -100,26 +100,34 @@ fn every_answer_says_what_pages_may_read_the_proxy_s_own_too() {
         ),
     );
     let tollgate = Tollgate::start(&config);
-    for asks in [Version::One, Version::Two] {
-        let client = Client::connect(at(&tollgate), asks);
+    for client_version in [Version::One, Version::Two] {
+        let client = Client::connect(at(&tollgate), client_version);
         for (path, status) in [("/gone", 503), ("/says", 200), ("/shop", 200), ("/shop/no", 403)] {
             let answer = client.round_trip(get(path).header("origin", SHOP));
-            assert_eq!((answer.status, &*allowed(&answer)), (status, SHOP), "{asks:?} {path}");
+            assert_eq!(
+                (answer.status, &*allowed(&answer)),
+                (status, SHOP),
+                "{client_version:?} {path}"
+            );
             assert_eq!(answer.header("access-control-expose-headers"), "x-total");
             assert!(answer.header("vary").contains("origin"), "{answer:?}");
         }
         // A preflight takes the route of the request that it asks for.
         let answer = client.round_trip(preflight("/shop", SHOP, "PUT"));
-        assert_eq!((answer.status, &*allowed(&answer)), (204, SHOP), "{asks:?}");
+        assert_eq!((answer.status, &*allowed(&answer)), (204, SHOP), "{client_version:?}");
         // Where no route says so, it is the service's business.
         let answer = client.round_trip(preflight("/rest", SHOP, "PUT"));
-        assert_eq!((answer.status, &*allowed(&answer)), (200, "https://other"), "{asks:?}");
+        assert_eq!(
+            (answer.status, &*allowed(&answer)),
+            (200, "https://other"),
+            "{client_version:?}"
+        );
     }
 }
 
 #[test]
 fn a_listener_says_it_for_all_its_routes() {
-    let service = Service::saying(Version::One, "ok");
+    let service = Service::replying(Version::One, "ok");
     let tollgate = Tollgate::start(&format!(
         "listeners:\n  web: {{ address: \"127.0.0.1:0\", protocol: {{ http: {{ {CORS}, routes: [{{ name: all, \
          match: {{ path: /a }}, cluster: shop }}] }} }} }}\nclusters:\n  shop: {{ {} }}\n",

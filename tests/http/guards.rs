@@ -20,7 +20,7 @@ fn guarded(service: &Service, settings: &str, policies: &[&str]) -> Tollgate {
 
 /// What is answered to requests, each by either version, before one guard.
 fn each(policy: &str, ask: impl Fn() -> TestRequest) -> [u16; 2] {
-    let service = Service::saying(Version::One, "ok");
+    let service = Service::replying(Version::One, "ok");
     let tollgate = guarded(&service, "", &[policy]);
     VERSIONS.map(|version| {
         let before = service.received().len();
@@ -44,7 +44,7 @@ fn raw(tollgate: &Tollgate, head: &[u8]) -> Answer {
 
 #[test]
 fn no_spelling_of_a_path_passes_a_guard() {
-    let service = Service::saying(Version::One, "ok");
+    let service = Service::replying(Version::One, "ok");
     let deny = "{ name: no, match: { path: [/admin, \"/admin/*\", \"/v1:x\", /café, \"/a b\"] }, deny: {} }";
     let tollgate = guarded(&service, "", &[deny]);
     for version in VERSIONS {
@@ -77,7 +77,7 @@ fn no_spelling_of_a_path_passes_a_guard() {
 
 #[test]
 fn a_path_that_means_two_things_is_refused_and_counted() {
-    let service = Service::saying(Version::One, "ok");
+    let service = Service::replying(Version::One, "ok");
     let routes = [
         "{ name: admin, match: { path_prefix: /admin }, reply: { status: 403 } }",
         "{ name: rest, cluster: shop }",
@@ -107,7 +107,7 @@ fn a_path_that_means_two_things_is_refused_and_counted() {
 
 #[test]
 fn what_is_let_pass_is_so_in_every_reading() {
-    let service = Service::saying(Version::One, "ok");
+    let service = Service::replying(Version::One, "ok");
     let deny = "{ name: no, match: { not: { path: [\"/public/*\", \"/group*\"] } }, deny: {} }";
     let tollgate = guarded(&service, "", &[deny]);
     let client = Client::connect(at(&tollgate), Version::One);
@@ -119,7 +119,7 @@ fn what_is_let_pass_is_so_in_every_reading() {
 
 #[test]
 fn a_policy_added_at_run_time_compares_the_same() {
-    let service = Service::saying(Version::One, "ok");
+    let service = Service::replying(Version::One, "ok");
     let tollgate = guarded(&service, "", &["{ name: no, match: { path: /x }, deny: {} }"]);
     let client = Client::connect(at(&tollgate), Version::One);
     assert_eq!(client.round_trip(get("/caf%c3%a9")).status, 200);
@@ -131,7 +131,7 @@ fn a_policy_added_at_run_time_compares_the_same() {
 #[test]
 fn a_limit_of_logins_counts_every_spelling() {
     for version in VERSIONS {
-        let service = Service::saying(Version::One, "ok");
+        let service = Service::replying(Version::One, "ok");
         let limit = "{ name: logins, match: { operation: POST, path: /login }, \
                      rate_limit: { rate: 1/h, burst: 1, key: [client] } }";
         let tollgate = guarded(&service, "", &[limit]);
@@ -145,7 +145,7 @@ fn a_limit_of_logins_counts_every_spelling() {
 
 #[test]
 fn no_spelling_of_a_query_passes_a_guard() {
-    let service = Service::saying(Version::One, "ok");
+    let service = Service::replying(Version::One, "ok");
     let deny = "{ name: no, match: { query: [\"*debug=1*\", \"*q=a b*\", wsdl, \"*admin=*\"] }, deny: {} }";
     let tollgate = guarded(&service, "", &[deny]);
     for version in VERSIONS {
@@ -179,7 +179,7 @@ fn no_spelling_of_a_host_passes_a_guard() {
         "{ name: no, match: { host: [Admin.example, \"[2001:DB8:0::1]\"] }, deny: {} }",
         "{ name: no, match: { header.host: [admin.example, \"2001:db8::1\"] }, deny: {} }",
     ] {
-        let service = Service::saying(Version::One, "ok");
+        let service = Service::replying(Version::One, "ok");
         let tollgate = guarded(&service, "", &[deny]);
         for host in [
             "admin.example",
@@ -204,7 +204,7 @@ fn no_spelling_of_a_host_passes_a_guard() {
 
 #[test]
 fn a_known_method_in_small_letters_is_refused() {
-    let service = Service::saying(Version::One, "ok");
+    let service = Service::replying(Version::One, "ok");
     let tollgate = guarded(&service, "", &["{ name: no, match: { operation: DELETE }, deny: {} }"]);
     for (n, version) in VERSIONS.into_iter().enumerate() {
         let client = Client::connect(at(&tollgate), version);
@@ -250,7 +250,7 @@ fn a_value_that_is_no_ascii_is_one() {
 #[test]
 fn a_key_is_made_of_all_lines() {
     for version in VERSIONS {
-        let service = Service::saying(Version::One, "ok");
+        let service = Service::replying(Version::One, "ok");
         let limit = "{ name: tokens, match: {}, rate_limit: { rate: 1/h, burst: 1, key: [header.authorization] } }";
         let tollgate = guarded(&service, "", &[limit]);
         let client = Client::connect(at(&tollgate), version);
@@ -274,11 +274,11 @@ fn a_cookie_in_pieces_is_one_value() {
 
 #[test]
 fn a_name_that_a_service_folds_is_none_that_counts() {
-    for (asks, answers) in PAIRINGS {
-        let service = Service::saying(answers, "ok");
+    for (client_version, answers) in PAIRINGS {
+        let service = Service::replying(answers, "ok");
         let route = "{ name: all, cluster: shop, request_headers: { set: { x-user: \"%{header.x-auth-user}\" }, remove: [x-debug] } }";
         let tollgate = Tollgate::start(&routed_config(&[route], &[("shop", &service)], ""));
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         let ask = get("/")
             .header("x_user", "admin")
             .header("x.user", "admin")
@@ -313,7 +313,7 @@ fn a_policy_sees_every_spelling_of_a_header_name() {
 
 #[test]
 fn no_trailer_imitates_the_proxy() {
-    for (asks, answers) in PAIRINGS {
+    for (client_version, answers) in PAIRINGS {
         let service = Service::start(answers, |_| Reply::back());
         let route = "{ name: all, cluster: shop, request_headers: { set: { x-user: a } } }";
         let tollgate = Tollgate::start(&routed_config(&[route], &[("shop", &service)], ""));
@@ -331,13 +331,13 @@ fn no_trailer_imitates_the_proxy() {
         let ask = post("/", Content::pieces(&[b"hello"]).trailers(&trailers));
         let ask = ask.header("trailer", &names.join(", "));
         assert_eq!(
-            Client::connect(at(&tollgate), asks).round_trip(ask).status,
+            Client::connect(at(&tollgate), client_version).round_trip(ask).status,
             200,
-            "{asks:?} {answers:?}"
+            "{client_version:?} {answers:?}"
         );
         let asked = &service.received()[0];
         let names: Vec<_> = asked.trailers.keys().map(|name| name.as_str()).collect();
-        assert_eq!(names, ["x-sum"], "{asks:?} {answers:?}");
+        assert_eq!(names, ["x-sum"], "{client_version:?} {answers:?}");
         violations(&tollgate, "forbidden_trailer", 1.0);
     }
 }
@@ -385,7 +385,7 @@ fn what_is_expected_is_the_same_in_both_versions() {
 
 #[test]
 fn the_log_has_the_normalized_and_the_original_path() {
-    let service = Service::saying(Version::One, "ok");
+    let service = Service::replying(Version::One, "ok");
     let tollgate = proxy(&service, "");
     let client = Client::connect(at(&tollgate), Version::One);
     client.round_trip(get("//%61dmin%2fx?%61=1"));

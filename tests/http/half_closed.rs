@@ -115,7 +115,7 @@ fn a_client_that_closes_before_its_answer_is_gone_at_once() {
 
 #[test]
 fn a_local_reply_reaches_a_half_closed_client() {
-    let service = Service::saying(Version::One, "no");
+    let service = Service::replying(Version::One, "no");
     let long = "x".repeat(60_000);
     let route = format!("{{ name: here, reply: {{ status: 200, body: \"{long}\" }} }}");
     let tollgate = routed(&[&route], &[("shop", &service)]);

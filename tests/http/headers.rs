@@ -43,10 +43,10 @@ fn headers_about_a_connection_end_with_it() {
 
 #[test]
 fn services_get_the_client_address_and_clients_can_not_forge_it() {
-    for (asks, answers) in PAIRINGS {
-        let service = Service::saying(answers, "ok");
+    for (client_version, answers) in PAIRINGS {
+        let service = Service::replying(answers, "ok");
         let tollgate = proxy(&service, "");
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         let ask = get("/")
             .header("x-forwarded-for", "6.6.6.6")
             .header("x-forwarded-proto", "https")
@@ -59,7 +59,7 @@ fn services_get_the_client_address_and_clients_can_not_forge_it() {
             .header("x-forwarded-prefix", "/evil");
         client.round_trip(ask);
         let asked = &service.received()[0];
-        assert_eq!(asked.header("x-forwarded-for"), "127.0.0.1", "{asks:?} {answers:?}");
+        assert_eq!(asked.header("x-forwarded-for"), "127.0.0.1", "{client_version:?} {answers:?}");
         assert_eq!(asked.header("x-forwarded-proto"), "http");
         assert_eq!(asked.header("x-forwarded-host"), HOST);
         for name in [
@@ -78,7 +78,7 @@ fn services_get_the_client_address_and_clients_can_not_forge_it() {
 
 #[test]
 fn proxies_that_are_trusted_are_believed_as_far_as_they_go() {
-    let service = Service::saying(Version::One, "ok");
+    let service = Service::replying(Version::One, "ok");
     let tollgate = proxy(&service, "trusted_hops: 2");
     let client = Client::connect(at(&tollgate), Version::One);
     let ask = get("/")
@@ -112,7 +112,7 @@ fn a_redirect_keeps_the_scheme_of_a_trusted_proxy() {
 
 #[test]
 fn a_policy_sees_the_address_from_trusted_proxies_only() {
-    let service = Service::saying(Version::One, "ok");
+    let service = Service::replying(Version::One, "ok");
     for (settings, status) in [("trusted_hops: 1", 403), ("", 200)] {
         let tollgate = Tollgate::start(&format!(
             "{}policies:\n  - {{ name: no, match: {{ client: 10.0.0.9 }}, deny: {{}} }}\n",
@@ -127,7 +127,7 @@ fn a_policy_sees_the_address_from_trusted_proxies_only() {
 
 #[test]
 fn the_forwarded_header_is_sent_if_configured() {
-    let service = Service::saying(Version::One, "ok");
+    let service = Service::replying(Version::One, "ok");
     let tollgate = proxy(&service, "forwarded: forwarded");
     let client = Client::connect(at(&tollgate), Version::One);
     client.round_trip(
@@ -142,7 +142,7 @@ fn the_forwarded_header_is_sent_if_configured() {
 
 #[test]
 fn no_forwarded_header_is_sent_if_switched_off() {
-    let service = Service::saying(Version::One, "ok");
+    let service = Service::replying(Version::One, "ok");
     let tollgate = proxy(&service, "forwarded: off");
     let client = Client::connect(at(&tollgate), Version::One);
     client.round_trip(get("/1"));
@@ -154,10 +154,10 @@ fn no_forwarded_header_is_sent_if_switched_off() {
 
 #[test]
 fn every_request_has_an_id_and_the_log_has_the_same() {
-    for (asks, answers) in PAIRINGS {
-        let service = Service::saying(answers, "ok");
+    for (client_version, answers) in PAIRINGS {
+        let service = Service::replying(answers, "ok");
         let tollgate = proxy(&service, "");
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         client.round_trip(get("/"));
         client.round_trip(get("/"));
         client.round_trip(get("/").header("x-request-id", "mine"));
@@ -167,13 +167,13 @@ fn every_request_has_an_id_and_the_log_has_the_same() {
         assert_eq!(ids[2], "mine");
         let logged = tollgate.logged(3, |_| true);
         let logged: Vec<_> = logged.iter().map(|line| line["request_id"].clone()).collect();
-        assert_eq!(logged, ids, "{asks:?} {answers:?}");
+        assert_eq!(logged, ids, "{client_version:?} {answers:?}");
     }
 }
 
 #[test]
 fn a_trace_goes_on_or_begins() {
-    let service = Service::saying(Version::One, "ok");
+    let service = Service::replying(Version::One, "ok");
     let tollgate = proxy(&service, "");
     let client = Client::connect(at(&tollgate), Version::One);
     let mine = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -192,21 +192,21 @@ fn a_trace_goes_on_or_begins() {
 
 #[test]
 fn the_proxy_names_itself_in_via_where_that_is_wanted() {
-    for (asks, answers) in PAIRINGS {
+    for (client_version, answers) in PAIRINGS {
         let service = Service::start(answers, |_| Reply::ok("ok").header("via", "1.1 inner"));
         let tollgate = proxy(&service, "via: edge");
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         let answer = client.round_trip(get("/").header("via", "1.0 outer"));
         let version = |version| if version == Version::One { "1.1" } else { "2" };
         assert_eq!(
             service.received()[0].header("via"),
-            format!("1.0 outer, {} edge", version(asks)),
+            format!("1.0 outer, {} edge", version(client_version)),
             "{answers:?}"
         );
         assert_eq!(
             answer.header("via"),
             format!("1.1 inner, {} edge", version(answers)),
-            "{asks:?}"
+            "{client_version:?}"
         );
     }
 }

@@ -17,10 +17,10 @@ const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 #[test]
 fn targets_pass_byte_for_byte() {
-    for (asks, answers) in PAIRINGS {
-        let service = Service::saying(answers, "ok");
+    for (client_version, answers) in PAIRINGS {
+        let service = Service::replying(answers, "ok");
         let tollgate = proxy(&service, "");
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         let targets = [
             "/a%20b/%C3%A4/%7e~;v=1,2:@!$&'()*+",
             "/q?a=1&a=2&&b==%26+c&?d=/../e",
@@ -33,14 +33,14 @@ fn targets_pass_byte_for_byte() {
             assert_eq!(client.round_trip(get(target)).status, 200, "{target}");
         }
         let asked: Vec<_> = service.received().into_iter().map(|it| it.target).collect();
-        assert_eq!(asked, targets, "{asks:?} {answers:?}");
+        assert_eq!(asked, targets, "{client_version:?} {answers:?}");
     }
 }
 
 #[test]
 fn an_absolute_target_sets_the_host() {
     for answers in [Version::One, Version::Two] {
-        let service = Service::saying(answers, "ok");
+        let service = Service::replying(answers, "ok");
         let tollgate = proxy(&service, "");
         let mut client = End::connect(at(&tollgate));
         client.send(b"GET http://shop.example:81/a?b HTTP/1.1\r\nhost: shop.example:81\r\n\r\n");
@@ -53,7 +53,7 @@ fn an_absolute_target_sets_the_host() {
 #[test]
 fn options_of_the_whole_server_pass() {
     for answers in [Version::One, Version::Two] {
-        let service = Service::saying(answers, "ok");
+        let service = Service::replying(answers, "ok");
         let tollgate = proxy(&service, "");
         let mut client = End::connect(at(&tollgate));
         client.send(b"OPTIONS * HTTP/1.1\r\nhost: shop.example\r\n\r\n");
@@ -68,21 +68,21 @@ fn options_of_the_whole_server_pass() {
 
 #[test]
 fn hosts_pass_as_they_were_written() {
-    for (asks, answers) in PAIRINGS {
-        let service = Service::saying(answers, "ok");
+    for (client_version, answers) in PAIRINGS {
+        let service = Service::replying(answers, "ok");
         let tollgate = proxy(&service, "");
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         for host in ["Shop.Example:8080", "10.0.0.1", "[::1]:80"] {
             client.round_trip(get("/").header("host", host));
             let asked = service.received().pop().expect("a request");
-            assert_eq!(asked.authority, host, "{asks:?} {answers:?}");
+            assert_eq!(asked.authority, host, "{client_version:?} {answers:?}");
         }
     }
 }
 
 #[test]
 fn headers_pass_with_all_their_lines_in_their_order() {
-    for (asks, answers) in PAIRINGS {
+    for (client_version, answers) in PAIRINGS {
         let service = Service::start(answers, |_| {
             Reply::ok("ok")
                 .header("set-cookie", "a=1; Path=/")
@@ -92,7 +92,7 @@ fn headers_pass_with_all_their_lines_in_their_order() {
                 .header("date", "Tue, 15 Nov 1994 08:12:31 GMT")
         });
         let tollgate = proxy(&service, "");
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         let answer =
             client.round_trip(get("/").header("x-a", "1").header("x-b", "").header("x-a", "2, 3"));
         assert_eq!(answer.header("set-cookie"), "a=1; Path=/, b=2, a=3, 4");
@@ -108,7 +108,7 @@ fn headers_pass_with_all_their_lines_in_their_order() {
 
 #[test]
 fn cookies_in_lines_of_their_own_are_one_for_http_1() {
-    let service = Service::saying(Version::One, "ok");
+    let service = Service::replying(Version::One, "ok");
     let tollgate = proxy(&service, "");
     let client = Client::connect(at(&tollgate), Version::Two);
     client.round_trip(get("/").header("cookie", "a=1").header("cookie", "b=2"));
@@ -158,19 +158,19 @@ fn reasons_that_services_make_up_pass() {
 
 #[test]
 fn long_headers_and_many_headers_pass_up_to_the_limits() {
-    for (asks, answers) in PAIRINGS {
+    for (client_version, answers) in PAIRINGS {
         let long = "v".repeat(8 << 10);
         let told = long.clone();
         let service = Service::start(answers, move |_| Reply::ok("ok").header("x-long", &told));
         let tollgate = proxy(&service, "");
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         let mut ask = get("/").header("x-long", &long);
         for _ in 0..80 {
             ask = ask.header("x-many", "1");
         }
         let answer = client.round_trip(ask);
-        assert_eq!(answer.status, 200, "{asks:?} {answers:?}");
-        assert!(answer.header("x-long") == long, "{asks:?} {answers:?}");
+        assert_eq!(answer.status, 200, "{client_version:?} {answers:?}");
+        assert!(answer.header("x-long") == long, "{client_version:?} {answers:?}");
         let asked = &service.received()[0];
         assert!(
             asked.header("x-long") == long && asked.headers.get_all("x-many").iter().count() == 80
@@ -180,17 +180,21 @@ fn long_headers_and_many_headers_pass_up_to_the_limits() {
 
 #[test]
 fn heads_over_the_limits_are_rejected() {
-    for asks in [Version::One, Version::Two] {
-        let service = Service::saying(Version::One, "ok");
+    for client_version in [Version::One, Version::Two] {
+        let service = Service::replying(Version::One, "ok");
         let tollgate = proxy(&service, "max_head: 8KiB, max_headers: 20, max_target: 1KiB");
-        let ask = |ask| Client::connect(at(&tollgate), asks).round_trip(ask);
-        assert_eq!(ask(get("/").header("x-long", &"v".repeat(9 << 10))).status, 431, "{asks:?}");
+        let ask = |ask| Client::connect(at(&tollgate), client_version).round_trip(ask);
+        assert_eq!(
+            ask(get("/").header("x-long", &"v".repeat(9 << 10))).status,
+            431,
+            "{client_version:?}"
+        );
         let many = (0..30).fold(get("/"), |ask, _| ask.header("x-many", "1"));
-        assert_eq!(ask(many).status, 431, "{asks:?}");
-        assert_eq!(ask(get(&format!("/{}", "p".repeat(1100)))).status, 414, "{asks:?}");
-        assert_eq!(service.received().len(), 0, "{asks:?}");
+        assert_eq!(ask(many).status, 431, "{client_version:?}");
+        assert_eq!(ask(get(&format!("/{}", "p".repeat(1100)))).status, 414, "{client_version:?}");
+        assert_eq!(service.received().len(), 0, "{client_version:?}");
         let fine = ask(get("/").header("x-long", &"v".repeat(6 << 10)));
-        assert_eq!(fine.status, 200, "{asks:?}");
+        assert_eq!(fine.status, 200, "{client_version:?}");
     }
 }
 
@@ -215,8 +219,9 @@ fn requests_that_wait_in_line_are_answered_in_their_order() {
     });
     let tollgate = proxy(&service, "");
     let mut client = End::connect(at(&tollgate));
-    let asks: String = (1..=5).map(|n| format!("GET /{n} HTTP/1.1\r\nhost: a\r\n\r\n")).collect();
-    client.send(asks.as_bytes());
+    let client_version: String =
+        (1..=5).map(|n| format!("GET /{n} HTTP/1.1\r\nhost: a\r\n\r\n")).collect();
+    client.send(client_version.as_bytes());
     for n in 1..=5 {
         assert!(client.head().starts_with("HTTP/1.1 200"));
         client.expect(format!("/{n}").as_bytes());
@@ -226,7 +231,7 @@ fn requests_that_wait_in_line_are_answered_in_their_order() {
 
 #[test]
 fn clients_of_http_1_0_are_served_once_or_as_often_as_they_ask() {
-    let service = Service::saying(Version::One, "hello");
+    let service = Service::replying(Version::One, "hello");
     let tollgate = proxy(&service, "");
     let mut once = End::connect(at(&tollgate));
     once.send(b"GET / HTTP/1.0\r\n\r\n");
@@ -255,7 +260,7 @@ fn a_client_of_http_1_0_gets_a_stream_without_chunks() {
 
 #[test]
 fn a_client_that_wants_its_connection_closed_has_it_closed() {
-    let service = Service::saying(Version::One, "hello");
+    let service = Service::replying(Version::One, "hello");
     let tollgate = proxy(&service, "");
     let mut client = End::connect(at(&tollgate));
     client.send(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");

@@ -15,10 +15,14 @@ use serde_json::{Value, json};
 const VERSIONS: [Version; 2] = [Version::One, Version::Two];
 
 /// Asks a service of HTTP/1.1 that says this and closes. Returns the answer, and its line in the log.
-fn saying(said: &str, asks: Version, method: &str) -> (Result<Answer, String>, Value) {
+fn scripted_reply(
+    said: &str,
+    client_version: Version,
+    method: &str,
+) -> (Result<Answer, String>, Value) {
     let upstream = Upstream::start();
     let tollgate = proxy_to(&endpoints(&[upstream.address()]), "", "");
-    let client = Client::connect(at(&tollgate), asks);
+    let client = Client::connect(at(&tollgate), client_version);
     let ask = crate::support::http::TestRequest::new(method.parse::<Method>().unwrap(), "/");
     let pending = client.begin(ask);
     let mut service = upstream.accept();
@@ -30,16 +34,19 @@ fn saying(said: &str, asks: Version, method: &str) -> (Result<Answer, String>, V
 
 #[test]
 fn chunks_override_a_content_length() {
-    for asks in VERSIONS {
+    for client_version in VERSIONS {
         for length in ["3", "10", "5", "five"] {
             let said = format!(
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: {length}\r\n\r\n\
                  5\r\nhello\r\n0\r\n\r\n"
             );
-            let (answer, line) = saying(&said, asks, "GET");
+            let (answer, line) = scripted_reply(&said, client_version, "GET");
             let answer = answer.unwrap();
-            assert!(answer.text() == "hello" && !answer.broken, "{asks:?} {length} {answer:?}");
-            assert_eq!(answer.header("content-length"), "", "{asks:?} {length}");
+            assert!(
+                answer.text() == "hello" && !answer.broken,
+                "{client_version:?} {length} {answer:?}"
+            );
+            assert_eq!(answer.header("content-length"), "", "{client_version:?} {length}");
             assert_eq!((&line["outcome"], &line["status"]), (&json!("ok"), &json!("200")));
         }
     }
@@ -47,21 +54,24 @@ fn chunks_override_a_content_length() {
 
 #[test]
 fn a_repeated_length_is_forwarded_once() {
-    for asks in VERSIONS {
+    for client_version in VERSIONS {
         for lengths in ["Content-Length: 5, 5", "Content-Length: 5\r\nContent-Length: 5"] {
             let said = format!("HTTP/1.1 200 OK\r\n{lengths}\r\n\r\nhello");
-            let answer = saying(&said, asks, "GET").0.unwrap();
+            let answer = scripted_reply(&said, client_version, "GET").0.unwrap();
             let told: Vec<_> = answer.headers.get_all("content-length").iter().collect();
-            assert_eq!(told, ["5"], "{asks:?}");
+            assert_eq!(told, ["5"], "{client_version:?}");
             assert_eq!(answer.text(), "hello");
-            assert_eq!(saying(&said, asks, "HEAD").0.unwrap().header("content-length"), "5");
+            assert_eq!(
+                scripted_reply(&said, client_version, "HEAD").0.unwrap().header("content-length"),
+                "5"
+            );
         }
     }
 }
 
 #[test]
 fn an_answer_that_contradicts_itself_is_a_502() {
-    for asks in VERSIONS {
+    for client_version in VERSIONS {
         for (method, heads) in [
             ("GET", "content-length: 5\r\ncontent-length: 6"),
             ("GET", "content-length: 5, 6"),
@@ -71,8 +81,8 @@ fn an_answer_that_contradicts_itself_is_a_502() {
             ("GET", "transfer-encoding: gzip, chunked"),
         ] {
             let said = format!("HTTP/1.1 200 OK\r\n{heads}\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
-            let (answer, line) = saying(&said, asks, method);
-            assert_eq!(answer.unwrap().status, 502, "{asks:?} {heads}");
+            let (answer, line) = scripted_reply(&said, client_version, method);
+            assert_eq!(answer.unwrap().status, 502, "{client_version:?} {heads}");
             let told = (&line["outcome"], &line["reason"], &line["status"]);
             assert_eq!(told, (&json!("lost"), &json!("upstream_violation"), &json!("502")));
         }
@@ -83,11 +93,15 @@ fn an_answer_that_contradicts_itself_is_a_502() {
 fn a_truncated_response_reaches_its_client_as_far_as_it_came() {
     for body in ["hello", ""] {
         let said = format!("HTTP/1.1 200 OK\r\nx-it: is\r\ncontent-length: 10\r\n\r\n{body}");
-        for asks in VERSIONS.repeat(10) {
-            let (answer, line) = saying(&said, asks, "GET");
-            let answer = answer.unwrap_or_else(|why| panic!("no head: {asks:?} {why}"));
-            assert!(answer.broken && answer.status == 200, "{asks:?} {answer:?}");
-            assert_eq!((answer.text(), &*answer.header("x-it")), (body, "is"), "{asks:?}");
+        for client_version in VERSIONS.repeat(10) {
+            let (answer, line) = scripted_reply(&said, client_version, "GET");
+            let answer = answer.unwrap_or_else(|why| panic!("no head: {client_version:?} {why}"));
+            assert!(answer.broken && answer.status == 200, "{client_version:?} {answer:?}");
+            assert_eq!(
+                (answer.text(), &*answer.header("x-it")),
+                (body, "is"),
+                "{client_version:?}"
+            );
             let told = (&line["outcome"], &line["status"], &line["flags"]);
             assert_eq!(told, (&json!("lost"), &json!("200"), &json!("answer_cut")), "{line}");
         }
@@ -107,15 +121,15 @@ fn heard(tollgate: &Tollgate, upstream: &Upstream, ask: impl FnOnce(&Tollgate)) 
 fn a_method_that_expects_a_body_gets_a_zero_length() {
     let upstream = Upstream::start();
     let tollgate = proxy_to(&endpoints(&[upstream.address()]), "", "");
-    for asks in VERSIONS {
+    for client_version in VERSIONS {
         for (method, length) in [("POST", "0"), ("PUT", "0"), ("PATCH", "0"), ("GET", "")] {
-            let client = Client::connect(at(&tollgate), asks);
+            let client = Client::connect(at(&tollgate), client_version);
             let ask = crate::support::http::TestRequest::new(method.parse().unwrap(), "/");
             let mut pending = None;
             let head = heard(&tollgate, &upstream, |_| pending = Some(client.begin(ask)));
             assert_eq!(pending.unwrap().answer().status, 200);
             let told = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-            assert_eq!(told.unwrap_or_default(), length, "{asks:?} {method} {head}");
+            assert_eq!(told.unwrap_or_default(), length, "{client_version:?} {method} {head}");
             assert!(!head.contains("transfer-encoding"), "{head}");
         }
     }
@@ -125,13 +139,13 @@ fn a_method_that_expects_a_body_gets_a_zero_length() {
 fn the_host_header_comes_first() {
     let upstream = Upstream::start();
     let tollgate = proxy_to(&endpoints(&[upstream.address()]), "", "");
-    for asks in VERSIONS {
-        let client = Client::connect(at(&tollgate), asks);
+    for client_version in VERSIONS {
+        let client = Client::connect(at(&tollgate), client_version);
         let ask = get("/").header("accept", "a/b").header("accept", "c/d").header("x-z", "1");
         let mut pending = None;
         let head = heard(&tollgate, &upstream, |_| pending = Some(client.begin(ask)));
         assert_eq!(pending.unwrap().answer().status, 200);
-        assert_eq!(head.lines().nth(1), Some("host: shop.example"), "{asks:?} {head}");
+        assert_eq!(head.lines().nth(1), Some("host: shop.example"), "{client_version:?} {head}");
         assert!(head.find("accept: a/b").unwrap() < head.find("accept: c/d").unwrap(), "{head}");
     }
     let mut last = End::connect(at(&tollgate));
@@ -144,7 +158,7 @@ fn the_host_header_comes_first() {
 #[test]
 fn an_http_1_0_request_without_host_gets_the_endpoint_s_name() {
     for answers in VERSIONS {
-        let service = Service::saying(answers, "ok");
+        let service = Service::replying(answers, "ok");
         let tollgate = proxy(&service, "");
         let mut client = End::connect(at(&tollgate));
         client.send(b"GET /x HTTP/1.0\r\n\r\n");
@@ -205,14 +219,14 @@ fn a_response_to_an_unread_request_closes_the_connection() {
     assert_eq!(refusing(began, &service), close(403));
     let chunks = b"POST /here HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n";
     assert_eq!(refusing(chunks, &service), close(403));
-    let service = Service::saying(Version::One, "read");
+    let service = Service::replying(Version::One, "read");
     let long = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n0123456789abcdef";
     assert_eq!(refusing(long, &service), close(413));
 }
 
 #[test]
 fn a_connection_goes_on_after_a_small_request_that_was_refused() {
-    let service = Service::saying(Version::One, "ok");
+    let service = Service::replying(Version::One, "ok");
     let tollgate = routed(
         &[
             "{ name: here, match: { path: /here }, reply: { status: 403 } }",
@@ -241,21 +255,24 @@ fn heads_over_a_limit_are_called_that_by_the_limit_s_name() {
         let told = (&line["outcome"], &line["reason"], &line["status"]);
         assert_eq!(told, (&json!("lost"), &json!("too_large"), &json!("502")), "{answers:?}");
     }
-    for asks in VERSIONS {
-        let service = Service::saying(Version::One, "ok");
+    for client_version in VERSIONS {
+        let service = Service::replying(Version::One, "ok");
         let tollgate = proxy(&service, "max_head: 8KiB");
         let ask = get("/").header("x-long", &"v".repeat(9 << 10));
-        let answer = Client::connect(at(&tollgate), asks).round_trip(ask);
+        let answer = Client::connect(at(&tollgate), client_version).round_trip(ask);
         assert_eq!((answer.status, &answer.json()["error"]), (431, &json!("head_too_large")));
-        assert!(answer.json()["message"].to_string().contains("max_head"), "{asks:?} {answer:?}");
+        assert!(
+            answer.json()["message"].to_string().contains("max_head"),
+            "{client_version:?} {answer:?}"
+        );
     }
 }
 
 #[test]
 fn a_head_of_an_answer_that_does_not_end_is_over_its_limit() {
-    for asks in VERSIONS {
+    for client_version in VERSIONS {
         let endless = format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(100_000));
-        let (answer, line) = saying(&endless, asks, "GET");
+        let (answer, line) = scripted_reply(&endless, client_version, "GET");
         let answer = answer.unwrap();
         assert_eq!((answer.status, &answer.json()["error"]), (502, &json!("too_large")));
         assert_eq!((&line["outcome"], &line["reason"]), (&json!("lost"), &json!("too_large")));
@@ -272,9 +289,9 @@ fn a_head_that_http_2_rejects_harms_no_other_stream() {
     let pending = honest.begin(post("/", content));
     feed.send("hel");
     service.wait_for_requests(1);
-    for asks in VERSIONS {
+    for client_version in VERSIONS {
         let ask = get("/").header("x-long", &"v".repeat(20 << 10));
-        let answer = Client::connect(at(&tollgate), asks).round_trip(ask);
+        let answer = Client::connect(at(&tollgate), client_version).round_trip(ask);
         assert_eq!((answer.status, &answer.json()["error"]), (431, &json!("too_large")));
         assert!(answer.json()["message"].to_string().contains("16384"), "{answer:?}");
         let line = &tollgate.logged(1, |line| line["status"] == "431")[0];

@@ -8,7 +8,7 @@ const LONGEST: usize = 256;
 #[test]
 fn a_long_text_is_cut_in_the_log_and_whole_at_the_service() {
     for version in [Version::One, Version::Two] {
-        let service = Service::saying(version, "ok");
+        let service = Service::replying(version, "ok");
         let tollgate = proxy(&service, "");
         let agent = "\"".repeat(4000);
         let path = format!("/{}", "p".repeat(4000));

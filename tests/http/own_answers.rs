@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 const VERSIONS: [Version; 2] = [Version::One, Version::Two];
 
 /// Sends a request, and checks that header, body and log have the same id.
-fn identified(tollgate: &Tollgate, asks: Version, ask: TestRequest) -> (Answer, Value) {
+fn identified(tollgate: &Tollgate, client_version: Version, ask: TestRequest) -> (Answer, Value) {
     let path = ask.target.clone();
-    let answer = Client::connect(at(tollgate), asks).round_trip(ask);
+    let answer = Client::connect(at(tollgate), client_version).round_trip(ask);
     let line = tollgate.logged(1, |line| line["path"] == path).pop().unwrap();
     let id = answer.header("x-request-id");
     assert!(!id.is_empty(), "{answer:?}");
@@ -41,26 +41,26 @@ fn a_local_reply_has_the_request_id_of_the_log() {
             endpoints(&[free_address()])
         ),
     );
-    for asks in VERSIONS {
+    for client_version in VERSIONS {
         let tollgate = Tollgate::start(&config);
         let (answer, _) =
-            identified(&tollgate, asks, get("/all/no").header("x-request-id", "mine"));
+            identified(&tollgate, client_version, get("/all/no").header("x-request-id", "mine"));
         assert_eq!((answer.status, &*answer.header("x-request-id")), (403, "mine"));
         assert_eq!(answer.json()["policy"], "no");
-        let (answer, line) = identified(&tollgate, asks, get("/nowhere"));
+        let (answer, line) = identified(&tollgate, client_version, get("/nowhere"));
         assert_eq!((answer.status, &line["reason"]), (404, &json!("no_route")));
         assert_eq!(answer.json().get("reason"), None, "one word is enough: {answer:?}");
         // Where the log has another word than the body's `error`, the body has both.
-        let (answer, line) = identified(&tollgate, asks, get("/gone"));
+        let (answer, line) = identified(&tollgate, client_version, get("/gone"));
         assert_eq!((answer.status, &answer.json()["error"]), (503, &json!("no_endpoint")));
         assert_eq!(
             (&answer.json()["reason"], &line["reason"]),
             (&json!("connect_failed"), &json!("connect_failed"))
         );
-        let (answer, line) = identified(&tollgate, asks, get("/all/lost"));
+        let (answer, line) = identified(&tollgate, client_version, get("/all/lost"));
         assert_eq!((answer.status, &answer.json()["error"]), (502, &json!("lost")));
         assert_eq!(answer.json()["reason"], line["reason"]);
-        let (answer, _) = identified(&tollgate, asks, post("/all/long", "hello"));
+        let (answer, _) = identified(&tollgate, client_version, post("/all/long", "hello"));
         assert_eq!(answer.status, 413);
         let words = answer.json()["message"].to_string();
         assert!(words.contains("3 bytes (max_request_body)"), "{words}");
@@ -90,10 +90,15 @@ fn a_route_s_own_headers_are_on_the_proxy_s_answers_too() {
         ),
     );
     let tollgate = Tollgate::start(&config);
-    for asks in VERSIONS {
+    for client_version in VERSIONS {
         for (route, status) in [("gone", 503), ("says", 200), ("sends", 301), ("denies", 403)] {
-            let answer = Client::connect(at(&tollgate), asks).round_trip(get(&format!("/{route}")));
-            assert_eq!((answer.status, &*answer.header("x-route")), (status, route), "{asks:?}");
+            let answer = Client::connect(at(&tollgate), client_version)
+                .round_trip(get(&format!("/{route}")));
+            assert_eq!(
+                (answer.status, &*answer.header("x-route")),
+                (status, route),
+                "{client_version:?}"
+            );
             let id = answer.header("x-request-id");
             assert!(!id.is_empty() && answer.header("x-id") == id, "{answer:?}");
             if route == "says" {
@@ -148,7 +153,7 @@ fn the_log_has_the_times_of_connect_and_queue() {
 
 #[test]
 fn a_skipped_mirror_request_is_logged() {
-    for (asks, answers) in PAIRINGS {
+    for (client_version, answers) in PAIRINGS {
         let service = Service::start(answers, |_| Reply::ok("ok"));
         let shadow = Service::start(answers, |_| Reply::ok("ok"));
         let tollgate = routed(
@@ -158,14 +163,14 @@ fn a_skipped_mirror_request_is_logged() {
             ],
             &[("shop", &service), ("shadow", &shadow)],
         );
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         let flags = |path: &str, size: usize| {
             assert_eq!(client.round_trip(post(path, vec![b'x'; size])).status, 200);
             tollgate.logged(1, |line| line["path"] == path).remove(0)["flags"].clone()
         };
-        assert_eq!(flags("/small", 65536), "mirrored", "{asks:?} {answers:?}");
-        assert_eq!(flags("/long", 65537), "not_mirrored", "{asks:?} {answers:?}");
-        assert_eq!(flags("/large", 65537), "mirrored", "{asks:?} {answers:?}");
+        assert_eq!(flags("/small", 65536), "mirrored", "{client_version:?} {answers:?}");
+        assert_eq!(flags("/long", 65537), "not_mirrored", "{client_version:?} {answers:?}");
+        assert_eq!(flags("/large", 65537), "mirrored", "{client_version:?} {answers:?}");
         let copies = shadow.wait_for_requests(2);
         assert!(copies.iter().all(|it| it.target != "/long"));
         eventually("the bodies", || {
@@ -189,7 +194,7 @@ fn a_426_names_the_protocol() {
 
 #[test]
 fn a_status_without_words_of_its_own_has_none_made_up() {
-    let service = Service::saying(Version::One, "never");
+    let service = Service::replying(Version::One, "never");
     let tollgate = routed(
         &[
             "{ name: gone, match: { path: /499 }, reply: { status: 499 } }",

@@ -11,22 +11,22 @@ const BOTH: [Version; 2] = [Version::One, Version::Two];
 
 #[test]
 fn requests_one_after_the_other_need_one_connection() {
-    for (asks, answers) in PAIRINGS {
-        let service = Service::saying(answers, "ok");
+    for (client_version, answers) in PAIRINGS {
+        let service = Service::replying(answers, "ok");
         let tollgate = proxy(&service, "");
         for _ in 0..5 {
-            let client = Client::connect(at(&tollgate), asks);
+            let client = Client::connect(at(&tollgate), client_version);
             assert_eq!(client.round_trip(get("/")).text(), "ok");
             assert_eq!(client.round_trip(post("/", "body")).text(), "ok");
         }
-        assert_eq!(service.connections(), 1, "{asks:?} {answers:?}");
+        assert_eq!(service.connections(), 1, "{client_version:?} {answers:?}");
     }
 }
 
 #[test]
 fn a_connection_carries_no_more_requests_than_it_may() {
     for answers in BOTH {
-        let service = Service::saying(answers, "ok");
+        let service = Service::replying(answers, "ok");
         let cluster =
             service.endpoints().replace("version", "max_requests_per_connection: 2, version");
         let tollgate = proxy_to(&cluster, "", "");
@@ -41,7 +41,7 @@ fn a_connection_carries_no_more_requests_than_it_may() {
 #[test]
 fn a_connection_that_rests_too_long_is_closed() {
     for answers in BOTH {
-        let service = Service::saying(answers, "ok");
+        let service = Service::replying(answers, "ok");
         let cluster = service.endpoints().replace("version", "idle_timeout: 100ms, version");
         let tollgate = proxy_to(&cluster, "", "");
         let client = Client::connect(at(&tollgate), Version::One);
@@ -54,16 +54,16 @@ fn a_connection_that_rests_too_long_is_closed() {
 
 #[test]
 fn a_service_that_closes_what_rests_is_not_noticed() {
-    for (asks, answers) in PAIRINGS {
-        let service = Service::saying(answers, "ok");
+    for (client_version, answers) in PAIRINGS {
+        let service = Service::replying(answers, "ok");
         let tollgate = proxy(&service, "");
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         for _ in 0..3 {
             assert_eq!(client.round_trip(get("/")).text(), "ok");
             service.cut_connections();
             eventually("the connection's end", || (service.open_connections() == 0).then_some(()));
         }
-        assert_eq!(client.round_trip(get("/")).text(), "ok", "{asks:?} {answers:?}");
+        assert_eq!(client.round_trip(get("/")).text(), "ok", "{client_version:?} {answers:?}");
         assert!(tollgate.logged(4, |_| true).iter().all(|line| line["outcome"] == "ok"));
     }
 }
@@ -140,25 +140,25 @@ fn a_request_that_waited_too_long_for_a_connection_is_refused() {
 
 #[test]
 fn requests_over_the_cluster_s_limit_are_rejected_at_once() {
-    for (asks, answers) in PAIRINGS {
+    for (client_version, answers) in PAIRINGS {
         let (service, gate) = Service::holding(answers);
         let cluster = service.endpoints() + ", circuit_breaker: { max_operations: 1 }";
         let tollgate = proxy_to(&cluster, "", "");
-        let first = Client::connect(at(&tollgate), asks).begin(get("/held"));
+        let first = Client::connect(at(&tollgate), client_version).begin(get("/held"));
         service.wait_for_requests(1);
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         let answer = client.round_trip(get("/2"));
         assert_eq!((answer.status, &answer.json()["error"]), (503, &"overloaded".into()));
         gate.add_permits(1);
         assert_eq!(first.answer().text(), "held");
-        assert_eq!(client.round_trip(get("/3")).text(), "ok", "{asks:?} {answers:?}");
+        assert_eq!(client.round_trip(get("/3")).text(), "ok", "{client_version:?} {answers:?}");
     }
 }
 
 #[test]
 fn an_endpoint_that_can_not_be_reached_is_passed_over() {
     for answers in BOTH {
-        let service = Service::saying(answers, "ok");
+        let service = Service::replying(answers, "ok");
         let cluster = service.endpoints().replace('[', &format!("[\"{}\", ", free_address()));
         let tollgate = proxy_to(&cluster, "", "");
         let client = Client::connect(at(&tollgate), Version::One);
@@ -170,9 +170,9 @@ fn an_endpoint_that_can_not_be_reached_is_passed_over() {
 
 #[test]
 fn without_an_endpoint_that_can_be_reached_it_is_a_503() {
-    for asks in BOTH {
+    for client_version in BOTH {
         let tollgate = proxy_to(&endpoints(&[free_address(), free_address()]), "", "");
-        let answer = Client::connect(at(&tollgate), asks).round_trip(get("/"));
+        let answer = Client::connect(at(&tollgate), client_version).round_trip(get("/"));
         assert_eq!((answer.status, &answer.json()["error"]), (503, &"no_endpoint".into()));
         let line = &tollgate.logged(1, |_| true)[0];
         assert_eq!(line["status"], "503", "{line}");
@@ -182,7 +182,7 @@ fn without_an_endpoint_that_can_be_reached_it_is_a_503() {
 #[test]
 fn what_rests_for_an_endpoint_that_was_drained_is_used_no_more() {
     for answers in BOTH {
-        let service = Service::saying(answers, "ok");
+        let service = Service::replying(answers, "ok");
         let tollgate = proxy(&service, "");
         let client = Client::connect(at(&tollgate), Version::One);
         assert_eq!(client.round_trip(get("/")).text(), "ok");
@@ -195,16 +195,17 @@ fn what_rests_for_an_endpoint_that_was_drained_is_used_no_more() {
 
 #[test]
 fn many_clients_at_once_are_all_served() {
-    for (asks, answers) in PAIRINGS {
+    for (client_version, answers) in PAIRINGS {
         let service = Service::start(answers, |_| Reply::echo().after(Duration::from_millis(1)));
         let tollgate = proxy(&service, "");
-        let clients: Vec<_> = (0..20).map(|_| Client::connect(at(&tollgate), asks)).collect();
+        let clients: Vec<_> =
+            (0..20).map(|_| Client::connect(at(&tollgate), client_version)).collect();
         for round in 0..5 {
             let body = |at: usize| format!("{round} {at}");
             let pending: Vec<_> =
                 clients.iter().enumerate().map(|(at, it)| it.begin(post("/", body(at)))).collect();
             for (at, pending) in pending.into_iter().enumerate() {
-                assert_eq!(pending.answer().text(), body(at), "{asks:?} {answers:?}");
+                assert_eq!(pending.answer().text(), body(at), "{client_version:?} {answers:?}");
             }
         }
         assert!(service.connections() <= 20);

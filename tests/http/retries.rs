@@ -48,7 +48,7 @@ fn configured_failures_are_retried_with_the_same_body() {
     };
     let routes: Vec<String> = cases.iter().enumerate().map(route).collect();
     let routes: Vec<&str> = routes.iter().map(String::as_str).collect();
-    for (asks, answers) in PAIRINGS {
+    for (client_version, answers) in PAIRINGS {
         let counts = [const { AtomicUsize::new(0) }; 8];
         let service = Service::start(answers, move |asked| {
             let at: usize = asked.target[1..].parse().expect("a case's number");
@@ -56,13 +56,17 @@ fn configured_failures_are_retried_with_the_same_body() {
             if times < 2 { (cases[at].1)() } else { Reply::echo() }
         });
         let tollgate = routed(&routes, &[("shop", &service)]);
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         for (at, (on, _)) in cases.iter().enumerate() {
             let path = format!("/{at}");
             let answer = client.round_trip(post(&path, Content::pieces(&[b"hel", b"lo"])));
-            assert_eq!((answer.status, answer.text()), (200, "hello"), "{asks:?} {answers:?} {on}");
+            assert_eq!(
+                (answer.status, answer.text()),
+                (200, "hello"),
+                "{client_version:?} {answers:?} {on}"
+            );
             let tries = service.received().iter().filter(|asked| asked.target == path).count();
-            assert_eq!(tries, 3, "{asks:?} {answers:?} {on}");
+            assert_eq!(tries, 3, "{client_version:?} {answers:?} {on}");
             let line = &tollgate.logged(1, |line| line["path"] == path)[0];
             assert_eq!((&line["attempts"], &line["flags"]), (&"3".into(), &"retried".into()));
             assert_eq!(line["outcome"], "ok");
@@ -129,13 +133,18 @@ fn a_retry_delay_over_the_time_limit_prevents_a_retry() {
         ("timeout: 5m, idle_timeout: 3s", "4"),
         ("timeout: 5s", "Tue, 31 Dec 2999 23:59:59 GMT"),
     ];
-    for (times, asks) in cases {
-        let service =
-            Service::start(Version::Two, move |_| Reply::status(503).header("retry-after", asks));
+    for (times, client_version) in cases {
+        let service = Service::start(Version::Two, move |_| {
+            Reply::status(503).header("retry-after", client_version)
+        });
         let route = format!("{{ name: all, cluster: shop, retry: {{ on: 503 }}, {times} }}");
         let tollgate = routed(&[&route], &[("shop", &service)]);
         let answer = Client::connect(at(&tollgate), Version::One).round_trip(get("/"));
-        assert_eq!((answer.status, answer.header("retry-after")), (503, asks.into()), "{times}");
+        assert_eq!(
+            (answer.status, answer.header("retry-after")),
+            (503, client_version.into()),
+            "{times}"
+        );
         assert_eq!(service.received().len(), 1, "{times}");
         let line = &tollgate.logged(1, |_| true)[0];
         assert_eq!((&line["flags"], &line["outcome"]), (&"pushed_back".into(), &"failed".into()));
@@ -156,7 +165,7 @@ fn attempts_end_and_the_last_answer_is_the_clients() {
 #[test]
 fn another_endpoint_is_tried_than_before() {
     let ill = Service::start(Version::One, |_| Reply::status(503));
-    let well = Service::saying(Version::One, "ok");
+    let well = Service::replying(Version::One, "ok");
     let cluster = endpoints(&[ill.address(), well.address()]);
     let tollgate = Tollgate::start(&format!(
         "{}clusters:\n  shop: {{ {cluster} }}\n",
@@ -180,18 +189,18 @@ fn methods_that_must_not_be_repeated_are_not() {
 
 #[test]
 fn a_body_that_is_too_large_to_keep_is_sent_once() {
-    for (asks, answers) in PAIRINGS {
+    for (client_version, answers) in PAIRINGS {
         let service = ailing(answers, 1, || Reply::status(503));
         let tollgate = retrying(&service, "on: 5xx, max_body: 1KiB");
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         assert_eq!(
             client.round_trip(post("/", vec![b'x'; 8 << 10])).status,
             503,
-            "{asks:?} {answers:?}"
+            "{client_version:?} {answers:?}"
         );
         assert_eq!(service.received().len(), 1);
         let line = &tollgate.logged(1, |_| true)[0];
-        assert_eq!(line["flags"], "too_large_to_retry", "{asks:?} {answers:?}");
+        assert_eq!(line["flags"], "too_large_to_retry", "{client_version:?} {answers:?}");
     }
 }
 
@@ -206,7 +215,7 @@ fn nothing_is_tried_again_once_the_answer_began() {
 
 #[test]
 fn a_try_that_takes_too_long_is_given_up_for_another() {
-    for (asks, answers) in PAIRINGS {
+    for (client_version, answers) in PAIRINGS {
         let count = AtomicUsize::new(0);
         let service =
             Service::start(answers, move |_| match count.fetch_add(1, Ordering::SeqCst) {
@@ -214,8 +223,8 @@ fn a_try_that_takes_too_long_is_given_up_for_another() {
                 _ => Reply::ok("ok"),
             });
         let tollgate = retrying(&service, "on: 5xx, per_try_timeout: 100ms");
-        let answer = Client::connect(at(&tollgate), asks).round_trip(get("/"));
-        assert_eq!((answer.status, answer.text()), (200, "ok"), "{asks:?} {answers:?}");
+        let answer = Client::connect(at(&tollgate), client_version).round_trip(get("/"));
+        assert_eq!((answer.status, answer.text()), (200, "ok"), "{client_version:?} {answers:?}");
     }
 }
 
@@ -234,29 +243,29 @@ fn retries_do_not_drown_a_service_that_is_ill() {
 
 #[test]
 fn an_answer_that_takes_too_long_is_a_504_in_words() {
-    for (asks, answers) in PAIRINGS {
+    for (client_version, answers) in PAIRINGS {
         let service = Service::start(answers, move |_| Reply::never());
         let route = "{ name: all, cluster: shop, timeout: 100ms }";
         let tollgate = routed(&[route], &[("shop", &service)]);
-        let answer = Client::connect(at(&tollgate), asks).round_trip(get("/"));
+        let answer = Client::connect(at(&tollgate), client_version).round_trip(get("/"));
         assert_eq!((answer.status, &answer.json()["error"]), (504, &"timed_out".into()));
         let line = &tollgate.logged(1, |_| true)[0];
         assert_eq!(
             (&line["outcome"], &line["reason"]),
             (&"lost".into(), &"timed_out".into()),
-            "{asks:?} {answers:?}"
+            "{client_version:?} {answers:?}"
         );
     }
 }
 
 #[test]
 fn an_answer_that_has_begun_may_go_on_after_its_route_s_time() {
-    for (asks, answers) in PAIRINGS {
+    for (client_version, answers) in PAIRINGS {
         let (feed, content) = Content::fed();
         let service = Service::once(answers, content);
         let route = "{ name: all, cluster: shop, timeout: 300ms }";
         let tollgate = routed(&[route], &[("shop", &service)]);
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         let began = Instant::now();
         let pending = client.begin(get("/events"));
         while began.elapsed() < Duration::from_millis(600) {
@@ -265,25 +274,32 @@ fn an_answer_that_has_begun_may_go_on_after_its_route_s_time() {
         }
         drop(feed);
         let answer = pending.answer();
-        assert!(answer.status == 200 && !answer.broken, "{asks:?} {answers:?} {answer:?}");
-        assert_eq!(tollgate.logged(1, |_| true)[0]["outcome"], "ok", "{asks:?} {answers:?}");
+        assert!(
+            answer.status == 200 && !answer.broken,
+            "{client_version:?} {answers:?} {answer:?}"
+        );
+        assert_eq!(
+            tollgate.logged(1, |_| true)[0]["outcome"],
+            "ok",
+            "{client_version:?} {answers:?}"
+        );
     }
 }
 
 #[test]
 fn an_answer_may_have_a_time_for_all_of_it() {
-    for (asks, answers) in PAIRINGS {
+    for (client_version, answers) in PAIRINGS {
         let (feed, content) = Content::fed();
         let service = Service::once(answers, content);
         let route = "{ name: all, cluster: shop, total_timeout: 300ms }";
         let tollgate = routed(&[route], &[("shop", &service)]);
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         let pending = client.begin(get("/events"));
         while feed.is_read() {
             feed.send("x");
             std::thread::park_timeout(Duration::from_millis(20));
         }
-        assert!(!pending.try_answer().is_ok_and(|it| !it.broken), "{asks:?} {answers:?}");
+        assert!(!pending.try_answer().is_ok_and(|it| !it.broken), "{client_version:?} {answers:?}");
         let line = &tollgate.logged(1, |_| true)[0];
         let told = (&line["outcome"], &line["reason"], &line["flags"]);
         assert_eq!(told, (&"lost".into(), &"timed_out".into(), &"answer_cut".into()), "{line}");
@@ -292,18 +308,18 @@ fn an_answer_may_have_a_time_for_all_of_it() {
 
 #[test]
 fn an_answer_in_which_nothing_moves_is_broken_off() {
-    for (asks, answers) in PAIRINGS {
+    for (client_version, answers) in PAIRINGS {
         let (feed, content) = Content::fed();
         let service = Service::once(answers, content);
         let route = "{ name: all, cluster: shop, timeout: off, idle_timeout: 200ms }";
         let tollgate = routed(&[route], &[("shop", &service)]);
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         let pending = client.begin(get("/"));
         feed.send("one");
         let answer = pending.try_answer();
-        assert!(!answer.is_ok_and(|it| !it.broken), "{asks:?} {answers:?}");
+        assert!(!answer.is_ok_and(|it| !it.broken), "{client_version:?} {answers:?}");
         let line = &tollgate.logged(1, |_| true)[0];
-        assert_eq!(line["reason"], "idle_timeout", "{asks:?} {answers:?} {line}");
+        assert_eq!(line["reason"], "idle_timeout", "{client_version:?} {answers:?} {line}");
     }
 }
 
@@ -324,23 +340,23 @@ fn a_second_endpoint_is_asked_where_the_first_is_slow() {
 
 #[test]
 fn a_mirror_request_delays_no_response() {
-    for (asks, answers) in PAIRINGS {
+    for (client_version, answers) in PAIRINGS {
         let service = Service::start(answers, |_| Reply::back());
         let shadow = Service::start(answers, move |_| Reply::never());
         let route = "{ name: all, cluster: shop, mirror: { cluster: shadow } }";
         let tollgate = routed(&[route], &[("shop", &service), ("shadow", &shadow)]);
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         let began = Instant::now();
         for _ in 0..3 {
             assert_eq!(
                 client.round_trip(post("/a?b", "hello")).text(),
                 "hello",
-                "{asks:?} {answers:?}"
+                "{client_version:?} {answers:?}"
             );
         }
         assert!(began.elapsed() < Duration::from_secs(5));
         let copies = shadow.wait_for_requests(3);
-        assert!(copies.iter().all(|it| it.target == "/a?b"), "{asks:?} {answers:?}");
+        assert!(copies.iter().all(|it| it.target == "/a?b"), "{client_version:?} {answers:?}");
         eventually("the bodies", || {
             shadow.received().iter().all(|it| it.body == b"hello").then_some(())
         });
@@ -350,7 +366,7 @@ fn a_mirror_request_delays_no_response() {
 
 #[test]
 fn a_mirror_that_is_away_is_not_noticed() {
-    let service = Service::saying(Version::One, "ok");
+    let service = Service::replying(Version::One, "ok");
     let route = "{ name: all, cluster: shop, mirror: { cluster: shadow } }";
     let more = format!("  shadow: {{ {} }}\n", endpoints(&[free_address()]));
     let tollgate = Tollgate::start(&routed_config(&[route], &[("shop", &service)], &more));

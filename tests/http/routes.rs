@@ -9,7 +9,7 @@ use crate::support::{
 };
 
 fn names(version: Version) -> (Service, Service) {
-    (Service::saying(version, "cart"), Service::saying(version, "shop"))
+    (Service::replying(version, "cart"), Service::replying(version, "shop"))
 }
 
 #[test]
@@ -24,10 +24,10 @@ fn the_first_route_that_matches_takes_a_request() {
         "{ name: query, match: { query: { beta: \"1\" } }, cluster: cart }",
         "{ name: rest, cluster: shop }",
     ];
-    for (asks, answers) in PAIRINGS {
+    for (client_version, answers) in PAIRINGS {
         let (cart, shop) = names(answers);
         let tollgate = routed(&routes, &[("cart", &cart), ("shop", &shop)]);
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         let cases: [(TestRequest, &str); 16] = [
             (get("/").header("host", "API.example:80"), "host"),
             (get("/").header("host", "a.api.example"), "host"),
@@ -49,7 +49,11 @@ fn the_first_route_that_matches_takes_a_request() {
         for (at, (ask, route)) in cases.into_iter().enumerate() {
             let told = ask.target.clone();
             let cluster = if route == "rest" { "shop" } else { "cart" };
-            assert_eq!(client.round_trip(ask).text(), cluster, "{asks:?} {answers:?} {told}");
+            assert_eq!(
+                client.round_trip(ask).text(),
+                cluster,
+                "{client_version:?} {answers:?} {told}"
+            );
             let line = &tollgate.logged(at + 1, |_| true)[at];
             assert_eq!(line["resource"], route, "{told}");
         }
@@ -60,13 +64,13 @@ fn the_first_route_that_matches_takes_a_request() {
 
 #[test]
 fn what_no_route_takes_is_a_404_and_counted() {
-    for asks in [Version::One, Version::Two] {
-        let shop = Service::saying(Version::One, "shop");
+    for client_version in [Version::One, Version::Two] {
+        let shop = Service::replying(Version::One, "shop");
         let tollgate = routed(
             &["{ name: cart, match: { path_prefix: /cart }, cluster: shop }"],
             &[("shop", &shop)],
         );
-        let answer = Client::connect(at(&tollgate), asks).round_trip(get("/other"));
+        let answer = Client::connect(at(&tollgate), client_version).round_trip(get("/other"));
         assert_eq!((answer.status, &answer.json()["error"]), (404, &"no_route".into()));
         let line = &tollgate.logged(1, |_| true)[0];
         assert_eq!((&line["resource"], &line["outcome"]), (&"unrouted".into(), &"rejected".into()));
@@ -99,10 +103,10 @@ fn redirects_and_fixed_replies_need_no_service() {
         "{ name: gone, match: { path: /gone }, reply: { status: 410, body: gone, headers: { x-a: b } } }",
         "{ name: rest, cluster: shop }",
     ];
-    for asks in [Version::One, Version::Two] {
-        let shop = Service::saying(Version::One, "shop");
+    for client_version in [Version::One, Version::Two] {
+        let shop = Service::replying(Version::One, "shop");
         let tollgate = routed(&routes, &[("shop", &shop)]);
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         let moved = client.round_trip(get("/old/a%20b?c=d"));
         assert_eq!(moved.status, 308);
         assert!(moved.header("location").ends_with("/new/a%20b?c=d"), "{moved:?}");
@@ -110,7 +114,7 @@ fn redirects_and_fixed_replies_need_no_service() {
         assert_eq!(
             (away.status, away.header("location")),
             (301, "https://a.example/away?q".into()),
-            "{asks:?}"
+            "{client_version:?}"
         );
         let gone = client.round_trip(get("/gone"));
         assert_eq!((gone.status, gone.text()), (410, "gone"));
@@ -128,10 +132,10 @@ fn paths_and_hosts_are_rewritten_and_queries_are_not() {
         "{ name: regex, match: { path_prefix: /r }, cluster: shop, rewrite: { regex: { pattern: \"[0-9]+\", substitution: n } } }",
         "{ name: host, cluster: shop, rewrite: { host: \"inner.example:81\" } }",
     ];
-    for (asks, answers) in PAIRINGS {
-        let shop = Service::saying(answers, "ok");
+    for (client_version, answers) in PAIRINGS {
+        let shop = Service::replying(answers, "ok");
         let tollgate = routed(&routes, &[("shop", &shop)]);
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         for target in ["/cart/a%2Fb?x=%20", "/u/a%20b?/u/", "/r/1/22?3", "/other"] {
             client.round_trip(get(target));
         }
@@ -139,7 +143,7 @@ fn paths_and_hosts_are_rewritten_and_queries_are_not() {
         assert_eq!(
             targets,
             ["/v2/a%2Fb?x=%20", "/users/a%20b/all?/u/", "/r/n/n?3", "/other"],
-            "{asks:?} {answers:?}"
+            "{client_version:?} {answers:?}"
         );
         assert_eq!(shop.received()[3].authority, "inner.example:81");
     }
@@ -150,10 +154,10 @@ fn headers_are_set_added_and_removed_with_variables() {
     let route = "{ name: all, cluster: shop, \
         request_headers: { set: { x-ip: \"%{peer_ip}\", x-to: \"%{host}\" }, add: { x-more: b }, remove: [x-secret] }, \
         response_headers: { set: { x-cluster: \"%{cluster}\" }, remove: [server] } }";
-    for (asks, answers) in PAIRINGS {
+    for (client_version, answers) in PAIRINGS {
         let shop = Service::start(answers, |_| Reply::ok("ok").header("server", "shop"));
         let tollgate = routed(&[route], &[("shop", &shop)]);
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         let answer = client.round_trip(
             get("/").header("x-ip", "6.6.6.6").header("x-more", "a").header("x-secret", "s"),
         );
@@ -162,7 +166,7 @@ fn headers_are_set_added_and_removed_with_variables() {
             ("shop".into(), "".into())
         );
         let asked = &shop.received()[0];
-        assert_eq!(asked.header("x-ip"), "127.0.0.1", "{asks:?} {answers:?}");
+        assert_eq!(asked.header("x-ip"), "127.0.0.1", "{client_version:?} {answers:?}");
         assert_eq!(asked.header("x-to"), "shop.example");
         assert_eq!((asked.header("x-more"), asked.header("x-secret")), ("a, b".into(), "".into()));
     }
@@ -182,15 +186,19 @@ fn policies_match_by_route_method_header_path_and_host() {
         ("host: inner.example", || get("/a").header("host", "Inner.example:80")),
     ];
     for (matches, ask) in cases {
-        let shop = Service::saying(Version::One, "ok");
+        let shop = Service::replying(Version::One, "ok");
         let more = format!("policies:\n  - {{ name: no, match: {{ {matches} }}, deny: {{}} }}\n");
         let tollgate = Tollgate::start(&routed_config(&routes, &[("shop", &shop)], &more));
-        for asks in [Version::One, Version::Two] {
-            let client = Client::connect(at(&tollgate), asks);
+        for client_version in [Version::One, Version::Two] {
+            let client = Client::connect(at(&tollgate), client_version);
             let answer = client.round_trip(ask());
-            assert_eq!(answer.status, 403, "{matches} {asks:?}");
-            assert_eq!(answer.json()["policy"], "no", "{matches} {asks:?}");
-            assert_eq!(client.round_trip(get("/other")).text(), "ok", "{matches} {asks:?}");
+            assert_eq!(answer.status, 403, "{matches} {client_version:?}");
+            assert_eq!(answer.json()["policy"], "no", "{matches} {client_version:?}");
+            assert_eq!(
+                client.round_trip(get("/other")).text(),
+                "ok",
+                "{matches} {client_version:?}"
+            );
         }
         tollgate.logged(2, |line| line["policy"] == "no" && line["status"] == "403");
     }
@@ -198,7 +206,7 @@ fn policies_match_by_route_method_header_path_and_host() {
 
 #[test]
 fn errors_in_routes_have_a_position() {
-    let shop = Service::saying(Version::One, "ok");
+    let shop = Service::replying(Version::One, "ok");
     let cases = [
         ("{ name: all, cluster: shpo }", "shpo"),
         ("{ name: all, match: { path_regex: \"(\" }, cluster: shop }", "path_regex"),

@@ -13,28 +13,28 @@ use rustix::process::Signal;
 
 #[test]
 fn an_answer_that_is_under_way_ends_before_the_proxy_does() {
-    for (asks, answers) in PAIRINGS {
+    for (client_version, answers) in PAIRINGS {
         let (service, gate) = Service::holding(answers);
         let mut tollgate = proxy(&service, "");
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         let pending = client.begin(get("/held"));
         service.wait_for_requests(1);
         tollgate.signal(Signal::TERM);
         eventually("/ready to say no", || (tollgate.get("/ready").0 == 503).then_some(()));
         assert!(tollgate.is_running());
         gate.add_permits(1);
-        assert_eq!(pending.answer().text(), "held", "{asks:?} {answers:?}");
-        assert!(tollgate.end().success(), "{asks:?} {answers:?}");
+        assert_eq!(pending.answer().text(), "held", "{client_version:?} {answers:?}");
+        assert!(tollgate.end().success(), "{client_version:?} {answers:?}");
         assert!(client.begin(get("/")).try_answer().is_err());
     }
 }
 
 #[test]
 fn connections_at_rest_are_closed_and_the_proxy_ends() {
-    for (asks, answers) in PAIRINGS {
-        let service = Service::saying(answers, "ok");
+    for (client_version, answers) in PAIRINGS {
+        let service = Service::replying(answers, "ok");
         let mut tollgate = proxy(&service, "");
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         let silent = End::connect(at(&tollgate));
         assert_eq!(client.round_trip(get("/")).text(), "ok");
         assert!(tollgate.stop().success());
@@ -127,12 +127,12 @@ fn goaway_names_the_last_stream_and_streams_finish() {
 
 #[test]
 fn a_connection_ends_after_as_many_requests_as_it_may_have() {
-    for asks in [Version::One, Version::Two] {
-        let service = Service::saying(Version::One, "ok");
+    for client_version in [Version::One, Version::Two] {
+        let service = Service::replying(Version::One, "ok");
         let tollgate = proxy(&service, "max_requests_per_connection: 3");
-        let client = Client::connect(at(&tollgate), asks);
+        let client = Client::connect(at(&tollgate), client_version);
         for _ in 0..3 {
-            assert_eq!(client.round_trip(get("/")).text(), "ok", "{asks:?}");
+            assert_eq!(client.round_trip(get("/")).text(), "ok", "{client_version:?}");
         }
         eventually("the connection's end", || client.has_ended().then_some(()));
     }

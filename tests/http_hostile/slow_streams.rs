@@ -25,8 +25,8 @@ fn ends(settings: &str, reason: &str, act: impl Fn(&mut Frames)) {
     assert_eq!(Client::connect(at(&tollgate), Version::Two).round_trip(get("/a")).text(), "hello");
 }
 
-/// Asks, and reads the answer.
-fn asks(client: &mut Frames, stream: u32) {
+/// Sends a GET and reads the response.
+fn get_and_read(client: &mut Frames, stream: u32) {
     client.get(stream, "/a");
     client.until(|it| it.ends(stream));
 }
@@ -59,20 +59,20 @@ fn a_head_that_does_not_end_is_cut_off() {
 
 #[test]
 fn a_client_idle_between_requests_is_closed() {
-    ends("idle_timeout: 300ms", "idle_timeout", |client| asks(client, 1));
+    ends("idle_timeout: 300ms", "idle_timeout", |client| get_and_read(client, 1));
 }
 
 #[test]
 fn a_later_head_that_does_not_end_is_no_request() {
     ends("idle_timeout: 300ms", "idle_timeout", |client| {
-        asks(client, 1);
+        get_and_read(client, 1);
         client.send(HEADERS, END_STREAM, 3, &head("/a"));
     });
 }
 
 #[test]
 fn no_connection_lives_longer_than_it_may() {
-    ends("max_connection_duration: 500ms", "max_duration", |client| asks(client, 1));
+    ends("max_connection_duration: 500ms", "max_duration", |client| get_and_read(client, 1));
 }
 
 #[test]

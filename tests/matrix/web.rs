@@ -33,7 +33,7 @@ const ROOM: usize = 1 << 20;
 
 /// Starts a service of HTTP/1.1.
 pub(super) fn serve_http() -> SocketAddr {
-    Service::start(Version::One, |_| Reply::ok(ANSWER)).for_good()
+    Service::start(Version::One, |_| Reply::ok(ANSWER)).run_forever()
 }
 
 /// Starts a service of gRPC.
@@ -44,7 +44,7 @@ pub(super) fn serve_grpc() -> SocketAddr {
         let answer = Reply::ok(message.trailers(&[("grpc-status", "0")]));
         answer.header("content-type", "application/grpc")
     });
-    service.for_good()
+    service.run_forever()
 }
 
 fn runtime() -> Runtime {

@@ -239,7 +239,7 @@ fn proxy_of_tokens(service: &Service, redis_server: &Server, rest: &str) -> Toll
 
 #[test]
 fn tokens_are_hashed_in_the_store_and_limited_one_by_one() {
-    let (service, redis_server) = (Service::saying(Version::One, "ok"), Server::start());
+    let (service, redis_server) = (Service::replying(Version::One, "ok"), Server::start());
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("key");
     std::fs::write(&file, "a secret that machines share\n").unwrap();

@@ -119,9 +119,9 @@ fn examine<C: Codec>(
 ) -> Result<(), Breach> {
     let whole = expectations::met::<C>(shared, fixture)?;
     cuts::harmless::<C>(shared, fixture, &whole)?;
-    reread::tells_the_same::<C>(shared, fixture, &whole)?;
+    reread::reads_the_same_again::<C>(shared, fixture, &whole)?;
     refusals::keep_step::<C>(shared, fixture, &whole)?;
-    late::goes_nowhere::<C>(shared, fixture, &whole)
+    late::late_reply_is_dropped::<C>(shared, fixture, &whole)
 }
 
 /// Turns a panic into a breach. What the panic said stands in the test's output.

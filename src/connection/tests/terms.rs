@@ -34,7 +34,7 @@ fn cut(place: ClosePoint, reset: bool) -> Decision {
     bend(Effects { injected_close: Some(InjectedClose { at: place, reset }), ..Effects::default() })
 }
 
-fn said(manner: RejectMode) -> Decision {
+fn rejection(manner: RejectMode) -> Decision {
     Decision::Reject(Rejection { mode: manner, ..Rejection::new(RejectReason::Denied, "no") })
 }
 
@@ -166,7 +166,7 @@ fn a_cut_request_is_not_forwarded_but_older_replies_are() {
         run(async {
             let mut ends = relayed::<Tells>(move |n| match n {
                 3 => cut(ClosePoint::BeforeRequest, reset),
-                2 => said(RejectMode::Reply),
+                2 => rejection(RejectMode::Reply),
                 _ => Decision::Admit,
             })
             .await;
@@ -300,7 +300,7 @@ fn a_session_can_be_cut_at_any_byte() {
 #[test]
 fn only_a_rejection_by_closing_waits_for_older_replies() {
     run(async {
-        let second = |manner| move |n| if n == 2 { said(manner) } else { Decision::Admit };
+        let second = |manner| move |n| if n == 2 { rejection(manner) } else { Decision::Admit };
         let asked = [frame(1, b"?"), frame(2, b"?"), frame(3, b"?")].concat();
         let mut ends = relayed::<Tells>(second(RejectMode::Close)).await;
         ends.client_sends(&asked).await;
@@ -323,7 +323,7 @@ fn a_session_is_rejected_by_closing_or_by_reset() {
     run(async {
         let cases = [RejectMode::Reply, RejectMode::Close, RejectMode::Reset];
         for manner in cases {
-            let mut ends = relayed::<Tcp>(move |_| said(manner)).await;
+            let mut ends = relayed::<Tcp>(move |_| rejection(manner)).await;
             // It may be gone by now.
             let _ = ends.client.write_all(b"hello").await;
             let end = if manner == RejectMode::Reset { End::Reset } else { End::Orderly };
@@ -415,7 +415,7 @@ fn a_pending_verdict_ends_with_the_connection() {
                 sleep(SECOND).await;
                 match n {
                     1 => limit(SECOND / 2),
-                    2 => said(RejectMode::Reply),
+                    2 => rejection(RejectMode::Reply),
                     3 => cut(ClosePoint::AfterReplyBytes(3), false),
                     _ => std::future::pending().await,
                 }

@@ -82,7 +82,7 @@ impl Service {
     }
 
     /// One that answers everything with this text.
-    pub fn saying(version: Version, text: &'static str) -> Self {
+    pub fn replying(version: Version, text: &'static str) -> Self {
         Self::start(version, move |_| Reply::ok(text))
     }
 
@@ -106,7 +106,7 @@ impl Service {
     }
 
     /// Serves as long as the test's process runs. Returns where it listens.
-    pub fn for_good(self) -> SocketAddr {
+    pub fn run_forever(self) -> SocketAddr {
         let address = self.address;
         std::mem::forget(self);
         address

@@ -68,7 +68,7 @@ pub(super) fn same<C: Codec>(whole: &Run<C>, cut: &Run<C>) -> Result<(), Breach>
         return breach(format!("{a} requests were found, and now {b}"));
     }
     let (a, b) = (whole.stray(), cut.stray());
-    if a.len() != b.len() || a.iter().zip(b).any(|(a, b)| !told_alike(a, b)) {
+    if a.len() != b.len() || a.iter().zip(b).any(|(a, b)| !are_equal_replies(a, b)) {
         return breach(format!("replies that settle nothing were {a:?} and are {b:?}"));
     }
     if whole.closed() != cut.closed() {
@@ -91,16 +91,16 @@ pub(super) fn same<C: Codec>(whole: &Run<C>, cut: &Run<C>) -> Result<(), Breach>
 
 /// Whether two replies report the same. A broken one counts as broken, and that is all: how much of
 /// it could be read before, and which rule it broke first, may depend on how it came.
-fn told_alike(a: &Reply, b: &Reply) -> bool {
+fn are_equal_replies(a: &Reply, b: &Reply) -> bool {
     let broken = a.violation.is_some() && b.violation.is_some();
     a == b || broken && (a.tag, a.outcome) == (b.tag, b.outcome)
 }
 
 impl Asked {
-    /// Whether two requests, and what became of them, are the same; see [`told_alike`].
+    /// Whether two requests, and what became of them, are the same; see [`are_equal_replies`].
     fn alike(&self, other: &Self) -> bool {
         let replies = match (&self.reply, &other.reply) {
-            (Some(a), Some(b)) => told_alike(a, b),
+            (Some(a), Some(b)) => are_equal_replies(a, b),
             (a, b) => a.is_none() && b.is_none(),
         };
         let broken = self.request.violation.is_some() && other.request.violation.is_some();

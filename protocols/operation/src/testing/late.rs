@@ -14,7 +14,7 @@ const SLICES: [usize; 4] = [1, 7, 61, usize::MAX];
 
 /// Gives up each request of the recording at every moment until its reply begins, and then all
 /// of them as soon as they have gone on.
-pub(super) fn goes_nowhere<C: Codec>(
+pub(super) fn late_reply_is_dropped<C: Codec>(
     shared: &impl Fn() -> Arc<C::Shared>,
     fixture: &Fixture,
     whole: &Run<C>,

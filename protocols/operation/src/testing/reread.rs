@@ -8,7 +8,7 @@ use std::sync::Arc;
 const SLICES: [usize; 4] = [1, 61, 1021, 4096];
 
 /// Plays the recording with each request read to its end before it goes on.
-pub(super) fn tells_the_same<C: Codec>(
+pub(super) fn reads_the_same_again<C: Codec>(
     shared: &impl Fn() -> Arc<C::Shared>,
     fixture: &Fixture,
     whole: &Run<C>,
