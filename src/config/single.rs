@@ -25,7 +25,7 @@ const FAULT: &str = "fault";
 /// policy's action keeps its state unless the action itself changes.
 pub fn change(known: &Rule, text: &[u8], scope: &Scope) -> Result<Rule, Diagnostics> {
     let (report, tree) = tree(text, "write what is to change: `{\"enabled\": false}`")?;
-    let tree = known.source.merged(&tree);
+    let tree = known.source.merged(&tree, &keys().collect::<Vec<_>>());
     let name = &*known.name;
     let check = |rule: &Rule| {
         let other = || format!("this is the policy `{}`, and not `{name}`", rule.name);
@@ -43,7 +43,8 @@ pub fn addition(name: &str, text: &[u8], scope: &Scope) -> Result<Option<Rule>, 
     if tree.child("match").is_none() || !keys().any(|key| tree.child(key).is_some()) {
         return Ok(None);
     }
-    let named = PolicySource::of(&Node::map([("name", Node::text(name))])).merged(&tree);
+    let named = PolicySource::of(&Node::map([("name", Node::text(name))]))
+        .merged(&tree, &keys().collect::<Vec<_>>());
     let check = |rule: &Rule| {
         let other = || format!("this is the policy `{}`, and not `{name}`", rule.name);
         let hint = "its name is at the end of the path: leave it out here";

@@ -67,7 +67,7 @@ impl Gate {
         active: metrics::Gauge,
     ) -> Self {
         let generation = Cell::new(live.generation());
-        let entries = crate::active_policies(&live.rules(), &[], &from);
+        let entries = crate::active::active_policies(&live.rules(), &[], &from);
         let series = SeriesTable::new(&from.listener, entries, census);
         let updates = Some(PolicyUpdates { live, from, generation });
         Self {
@@ -250,7 +250,7 @@ impl GateInner {
         let Some(updates) = &self.updates else { return };
         let generation = updates.live.generation();
         if updates.generation.replace(generation) != generation {
-            let entries = crate::active_policies(
+            let entries = crate::active::active_policies(
                 &updates.live.rules(),
                 &self.series.policies(),
                 &updates.from,

@@ -1,30 +1,18 @@
 //! Series: the operations of one name on one resource, resolved once and then only looked up.
 
+pub use crate::{cardinality::CardinalityLimit, series_key::SeriesKey};
+
 use crate::{
     ActivePolicy, SeriesPolicy,
     matching::{Applicability, ResidualMatch},
 };
-use foldhash::{HashMap, HashSet};
-use operation::{Operation, OperationNames, Protocol};
+use foldhash::HashMap;
+use operation::{Operation, OperationNames};
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
-    sync::{PoisonError, RwLock},
+    sync::Arc,
 };
-
-/// What names a series within a listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SeriesKey {
-    /// The listener's protocol.
-    pub protocol: &'static Protocol,
-    /// The operation's name.
-    pub name: Box<str>,
-    /// What it is about.
-    pub resource: Box<str>,
-    /// Whether the service has confirmed that there is such a thing. Names come from clients:
-    /// until then they make no metric of their own, and are counted as `other`.
-    pub confirmed: bool,
-}
 
 /// How many resources a name has at most when one more is kept that is not wholly known.
 const MOST_UNREAD: usize = 1000;
@@ -51,39 +39,6 @@ pub struct BoundPolicy {
     pub policy: Box<dyn SeriesPolicy>,
 }
 
-/// The names that have series of their own in a listener, over all workers: a bounded set.
-///
-/// Locked at the first sight of a name only, or past the bound.
-pub struct CardinalityLimit {
-    known: RwLock<HashSet<Vec<Box<str>>>>,
-    most: usize,
-    dropped: metrics::Counter,
-}
-
-impl CardinalityLimit {
-    /// Admits up to `most` names; `capped` counts how often a further one was not admitted.
-    pub fn new(most: usize, capped: metrics::Counter) -> Self {
-        Self { known: RwLock::default(), most, dropped: capped }
-    }
-
-    /// Whether these names may have series of their own; the rest share `other`.
-    pub fn admits(&self, names: &[&str]) -> bool {
-        let names: Vec<Box<str>> = names.iter().map(|name| Box::from(*name)).collect();
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        if known.contains(&names) {
-            return true;
-        }
-        let full = known.len() >= self.most;
-        drop(known);
-        if full {
-            self.dropped.increment(1);
-            return false;
-        }
-        self.known.write().unwrap_or_else(PoisonError::into_inner).insert(names);
-        true
-    }
-}
-
 /// The series of one name, by resource.
 type Resources = HashMap<Box<str>, Rc<Series>>;
 
@@ -92,7 +47,7 @@ pub(crate) struct SeriesTable {
     listener: Box<str>,
     policies: RefCell<Rc<[Rc<ActivePolicy>]>>,
     generation: Cell<u64>,
-    cardinality: std::sync::Arc<CardinalityLimit>,
+    cardinality: Arc<CardinalityLimit>,
     names: RefCell<HashMap<Box<str>, Resources>>,
 }
 
@@ -101,7 +56,7 @@ impl SeriesTable {
     pub(crate) fn new(
         listener: &str,
         entries: Vec<Rc<ActivePolicy>>,
-        census: std::sync::Arc<CardinalityLimit>,
+        census: Arc<CardinalityLimit>,
     ) -> Self {
         Self {
             listener: listener.into(),

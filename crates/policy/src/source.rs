@@ -1,6 +1,5 @@
 //! A policy as written, and its change by a partial text: a JSON merge patch (RFC 7396).
 
-use super::kinds::keys;
 use std::fmt;
 use values::{Node, Span, Value};
 
@@ -26,9 +25,9 @@ impl PolicySource {
         Self(without_spans(written))
     }
 
-    /// Whether both have the same action.
-    pub(crate) fn has_same_action(&self, other: &PolicySource) -> bool {
-        keys().all(|key| self.value(key) == other.value(key))
+    /// Whether both have the same value of this key.
+    pub(crate) fn has_same_value(&self, key: &str, other: &PolicySource) -> bool {
+        self.value(key) == other.value(key)
     }
 
     fn value(&self, key: &str) -> Option<&Value> {
@@ -36,13 +35,13 @@ impl PolicySource {
     }
 
     /// The policy with `change` applied. Keys that `change` does not have stay; keys with an empty
-    /// value are removed. A policy has one action, so a new action replaces the old one.
-    pub fn merged(&self, change: &Node) -> Node {
+    /// value are removed. A policy has one of `kinds`, so that a new one replaces the old one.
+    pub fn merged(&self, change: &Node, kinds: &[&str]) -> Node {
         let acts = |node: &Node, key: &str| {
             node.child(key).is_some_and(|(_, value)| value.value != Value::Null)
         };
-        let new = keys().find(|key| acts(change, key));
-        let own = keys().find(|key| acts(&self.0, key));
+        let new = kinds.iter().find(|key| acts(change, key));
+        let own = kinds.iter().find(|key| acts(&self.0, key));
         match (own, new) {
             (Some(own), Some(new)) if own != new => merged(&self.0.clone().without(own), change),
             _ => merged(&self.0, change),

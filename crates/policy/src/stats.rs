@@ -23,7 +23,7 @@ const MAX_NAMES: usize = 128;
 const MAX_CALLSITES: usize = 1000;
 
 /// The counters of one listener on one worker.
-pub struct Stats {
+pub(crate) struct Stats {
     metrics: Metrics,
     listener: Arc<str>,
     /// Call sites come from clients too, and have their own bound.
@@ -34,7 +34,7 @@ pub struct Stats {
 
 impl Stats {
     /// Counts the operations of a listener.
-    pub fn new(from: &PolicyEnv) -> Self {
+    pub(crate) fn new(from: &PolicyEnv) -> Self {
         Self {
             metrics: from.metrics.clone(),
             listener: Arc::clone(&from.listener),

@@ -8,6 +8,7 @@
 mod attribute_hasher;
 mod lease;
 mod leases;
+mod plan;
 mod redis;
 mod script;
 mod service;
@@ -16,8 +17,8 @@ mod store_health;
 mod thread;
 
 pub use attribute_hasher::AttributeHasher;
+pub use plan::{DescriptorEntryPlan, OnStoreFailure, Plan, RedisPlan, ServicePlan, StorePlan};
 pub(crate) use settings::Settings;
-pub use settings::{DescriptorEntryPlan, OnStoreFailure, Plan, RedisPlan, ServicePlan, StorePlan};
 
 use leases::Leases;
 use service::ServiceLimit;

@@ -1,18 +1,19 @@
-//! What people write under `shared`, and what is made of it.
+//! The settings under `shared`, and their checks.
 
-use super::attribute_hasher::{AttributeHasher, LEAST_KEY};
+use super::{
+    attribute_hasher::{AttributeHasher, LEAST_KEY},
+    plan::{DescriptorEntryPlan, OnStoreFailure, Plan, RedisPlan, ServicePlan, StorePlan},
+};
 use crate::attributes::{self, AttributeNames, FromAttribute, normalize};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer};
-use serde_json::{Value, json};
 use std::{
     borrow::Cow,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 use values::{
-    Diagnostic, FromText, HostPort, InRange, Target, keyword_schema, parse_keyword,
+    Diagnostic, HostPort, InRange, Target,
     spanned::{Opt, Spanned},
 };
 
@@ -128,98 +129,6 @@ impl JsonSchema for AttributeName {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         String::json_schema(generator)
     }
-}
-
-/// What is done with operations while the store can't be asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnStoreFailure {
-    /// They go on.
-    #[default]
-    Allow,
-    /// They are refused.
-    Refuse,
-    /// A limiter of this process decides.
-    Local,
-}
-
-impl FromText for OnStoreFailure {
-    const EXPECTED: &str = "`allow`, `refuse` or `local`";
-
-    fn from_text(text: &str) -> Result<Self, Diagnostic> {
-        parse_keyword(text, &OnStoreFailure::WORDS)
-    }
-
-    fn schema() -> Schema {
-        keyword_schema(&OnStoreFailure::WORDS)
-    }
-}
-
-impl OnStoreFailure {
-    /// Every word for it, as in a config.
-    pub(crate) const WORDS: [(&str, Self); 3] =
-        [("allow", Self::Allow), ("refuse", Self::Refuse), ("local", Self::Local)];
-
-    /// The word for it in a config.
-    fn as_str(self) -> &'static str {
-        Self::WORDS.iter().find(|(_, it)| *it == self).map_or("", |(word, _)| word)
-    }
-}
-
-/// How a limit is shared.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// The store that decides.
-    pub store: StorePlan,
-    /// What is done with operations while it can't be asked.
-    pub on_failure: OnStoreFailure,
-    /// How long an operation waits for it at most.
-    pub timeout: Duration,
-    /// What the store gets to see of attributes.
-    pub hasher: AttributeHasher,
-    /// Where the key of the hash comes from, if it is a secret.
-    pub hash_key_file: Option<PathBuf>,
-}
-
-/// The store that decides.
-#[derive(Clone, Debug)]
-pub enum StorePlan {
-    /// A Redis.
-    Redis(RedisPlan),
-    /// A rate-limit service.
-    Service(ServicePlan),
-}
-
-/// A Redis or Valkey.
-#[derive(Clone, Debug)]
-pub struct RedisPlan {
-    /// Where it is.
-    pub address: Target,
-    /// The number of the database.
-    pub database: u16,
-    /// Who to log in as.
-    pub user: Option<String>,
-    /// A file whose first line is the password.
-    pub password_file: Option<PathBuf>,
-}
-
-/// A rate-limit service.
-#[derive(Clone, Debug)]
-pub struct ServicePlan {
-    /// Where it is.
-    pub address: Target,
-    /// Which of its configurations is meant.
-    pub domain: String,
-    /// The descriptors of an operation that it receives.
-    pub descriptors: Vec<Vec<DescriptorEntryPlan>>,
-}
-
-/// An entry of a descriptor.
-#[derive(Clone, Debug)]
-pub struct DescriptorEntryPlan {
-    /// Its key, and the attribute that it takes its value from.
-    pub key: Arc<str>,
-    /// A value that is always the same.
-    pub value: Option<Arc<str>>,
 }
 
 impl Settings {
@@ -371,181 +280,5 @@ fn given<T: Clone>(value: &Opt<T>) -> Option<T> {
     Some(value.as_ref()?.value.as_ref()?.0.clone())
 }
 
-impl Plan {
-    /// Whether the store gets values hashed with a key that everybody knows.
-    pub(crate) fn hashes_in_public(&self) -> bool {
-        !self.hasher.is_secret()
-    }
-
-    /// Whether the store sees an attribute's value as it is.
-    pub(crate) fn shows(&self, attribute: &str) -> bool {
-        self.hasher.shows(attribute)
-    }
-
-    /// As a config would have it.
-    pub fn to_json(&self) -> Value {
-        let (key, store) = match &self.store {
-            StorePlan::Redis(redis) => ("redis", redis.to_json()),
-            StorePlan::Service(service) => ("rate_limit_service", service.to_json()),
-        };
-        let mut shown = json!({
-            key: store,
-            "on_store_failure": self.on_failure.as_str(),
-            "timeout": values::duration_text(self.timeout),
-        });
-        if let Some(file) = &self.hash_key_file {
-            shown["hash_key_file"] = json!(file);
-        }
-        if !self.hasher.plain().is_empty() {
-            shown["plain"] = json!(self.hasher.plain());
-        }
-        shown
-    }
-}
-impl RedisPlan {
-    fn to_json(&self) -> Value {
-        let mut shown = json!({ "address": self.address.to_string(), "database": self.database });
-        if let Some(user) = &self.user {
-            shown["user"] = json!(user);
-        }
-        if let Some(file) = &self.password_file {
-            shown["password_file"] = json!(file);
-        }
-        shown
-    }
-}
-
-impl ServicePlan {
-    fn to_json(&self) -> Value {
-        let entry = |entry: &DescriptorEntryPlan| match &entry.value {
-            Some(value) => json!({ "key": &*entry.key, "value": &**value }),
-            None => json!({ "key": &*entry.key }),
-        };
-        let descriptors = self.descriptors.iter();
-        let descriptors: Value =
-            descriptors.map(|one| one.iter().map(entry).collect::<Value>()).collect();
-        json!({
-            "address": self.address.to_string(),
-            "domain": self.domain,
-            "descriptors": descriptors,
-        })
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn planned(text: &str) -> Result<Plan, Vec<Diagnostic>> {
-        crate::testing::read::<Settings>(text).unwrap().plan()
-    }
-
-    /// Where something is wrong, and what.
-    fn wrong(text: &str) -> Vec<(String, String)> {
-        let wrong = planned(text).unwrap_err();
-        wrong.into_iter().map(|it| (it.path.join("."), it.message)).collect()
-    }
-
-    #[test]
-    fn a_redis_needs_only_an_address() {
-        let plan = planned("redis: { address: 'redis:6379' }").unwrap();
-        assert_eq!((plan.on_failure, plan.timeout), (OnStoreFailure::Allow, TIMEOUT));
-        let shown = json!({
-            "redis": { "address": "redis:6379", "database": 0 },
-            "on_store_failure": "allow",
-            "timeout": "20ms",
-        });
-        assert_eq!(plan.to_json(), shown);
-    }
-
-    #[test]
-    fn everything_that_is_written_is_shown_but_no_password() {
-        let plan = planned(
-            "redis: { address: '[::1]:1', database: 3, user: ann, password_file: /run/secret }\n\
-             on_store_failure: local\n\
-             timeout: 5ms",
-        );
-        let shown = json!({
-            "redis": {
-                "address": "[::1]:1",
-                "database": 3,
-                "user": "ann",
-                "password_file": "/run/secret",
-            },
-            "on_store_failure": "local",
-            "timeout": "5ms",
-        });
-        assert_eq!(plan.unwrap().to_json(), shown);
-    }
-
-    #[test]
-    fn a_service_receives_descriptors() {
-        let plan = planned(
-            "rate_limit_service:\n  \
-               address: limits:8081\n  \
-               domain: databases\n  \
-               descriptors: [[{ key: user }, { key: generic_key, value: orders }], [{ key: peer }]]",
-        );
-        let shown = plan.unwrap().to_json();
-        let descriptors = json!([
-            [{ "key": "user" }, { "key": "generic_key", "value": "orders" }],
-            [{ "key": "peer" }],
-        ]);
-        assert_eq!(shown["rate_limit_service"]["descriptors"], descriptors);
-        assert_eq!(shown["rate_limit_service"]["domain"], "databases");
-    }
-
-    #[test]
-    fn the_key_of_the_hash_is_read_from_a_file_and_never_shown() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("key");
-        let redis = "redis: { address: 'a:1' }";
-        let text = format!("{redis}\nhash_key_file: {}\nplain: [user]", file.display());
-        let refused = |part: &str| {
-            let wrong = wrong(&text);
-            assert_eq!(wrong[0].0, "shared.hash_key_file");
-            assert!(wrong[0].1.contains(part), "{wrong:?}");
-        };
-        refused("can't be read");
-        std::fs::write(&file, "short\nbut with a second line\n").unwrap();
-        refused("a secret of 5 bytes can be guessed");
-        std::fs::write(&file, "0123456789abcdef\n").unwrap();
-        let plan = planned(&text).unwrap();
-        assert!(!plan.hashes_in_public() && planned(redis).unwrap().hashes_in_public());
-        let shown = plan.to_json();
-        assert_eq!((&shown["hash_key_file"], &shown["plain"]), (&json!(file), &json!(["user"])));
-        assert!(!format!("{shown} {plan:?}").contains("0123456789abcdef"));
-        assert_eq!(
-            wrong(&format!("{redis}\nplain: [[usr, user]]")),
-            [("shared.plain.0".to_owned(), "unknown attribute `usr`".to_owned())]
-        );
-    }
-
-    #[test]
-    fn mistakes_say_where_they_are() {
-        let one = |path: &str, message: &str| vec![(path.to_owned(), message.to_owned())];
-        assert_eq!(wrong("timeout: 5ms"), one("shared", "nobody is named who could decide"));
-        assert_eq!(wrong("redis: {}"), one("shared.redis.address", "`address` is missing"));
-        let both = "redis: { address: 'a:1' }\nrate_limit_service: { address: 'a:1' }";
-        assert_eq!(wrong(both), one("shared", "a limit has one store"));
-        assert_eq!(
-            wrong("redis: { address: 'a:1' }\ntimeout: 1m"),
-            one("shared.timeout", "operations would wait too long for the store"),
-        );
-        assert_eq!(
-            wrong("redis: { address: 'a:1', user: ann }"),
-            one("shared.redis.user", "a user logs in with a password"),
-        );
-        let places: Vec<String> =
-            wrong("rate_limit_service: {}").into_iter().map(|(path, _)| path).collect();
-        let key = |key: &str| format!("shared.rate_limit_service.{key}");
-        assert_eq!(places, [key("address"), key("domain"), key("descriptors")]);
-        for empty in ["[]", "[[]]"] {
-            let text = format!(
-                "rate_limit_service: {{ address: 'a:1', domain: d, descriptors: {empty} }}"
-            );
-            let path = "shared.rate_limit_service.descriptors";
-            assert_eq!(wrong(&text), one(path, "a descriptor has at least one entry"));
-        }
-    }
-}
+mod tests;

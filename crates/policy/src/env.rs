@@ -1,0 +1,29 @@
+//! What policies of a listener are built from.
+
+use crate::{
+    access_log::{AccessLogPlan, LineBuffer},
+    cardinality::CardinalityLimit,
+};
+use cluster::Cluster;
+use operation::Protocol;
+use std::{rc::Rc, sync::Arc};
+use tollgate_metrics::Metrics;
+
+/// What policies are made from, for one listener on one worker.
+#[derive(Clone)]
+pub struct PolicyEnv {
+    /// Where they count.
+    pub metrics: Metrics,
+    /// The listener's name.
+    pub listener: Arc<str>,
+    /// What its clients speak.
+    pub protocol: &'static Protocol,
+    /// The cluster that all of the listener's operations go to, if they all go to one.
+    pub cluster: Option<Arc<Cluster>>,
+    /// The limit of distinct call sites of the listener.
+    pub callsites: Arc<CardinalityLimit>,
+    /// Which operations are logged, if any.
+    pub access_log: Option<AccessLogPlan>,
+    /// The worker's lines of the access log, if there is one.
+    pub lines: Option<Rc<LineBuffer>>,
+}
