@@ -5,9 +5,6 @@
 mod support;
 
 use bson::{Document, doc};
-use grpc::Grpc;
-use mongo::Mongo;
-use operation::Codec;
 use socket2::{Domain, Socket, Type};
 use std::{
     collections::BTreeSet,
@@ -26,7 +23,6 @@ use support::{
     tollgate::{Tollgate, program},
     wire::{self, Message, op_msg},
 };
-use tcp::Tcp;
 use tollgate_metrics::table::{self, Kind, Metric, REASON, TABLE};
 
 /// The metrics that are exported as 0 here, and what would be needed to move each.
@@ -149,8 +145,7 @@ fn find(collection: &str, filter: Document, comment: &str) -> Vec<u8> {
 
 /// Every row of the table, and of what protocols count of their own.
 fn rows() -> Vec<Metric> {
-    let protocols = [Tcp::PROTOCOL, Mongo::PROTOCOL, tollgate_http::PROTOCOL, Grpc::PROTOCOL];
-    TABLE.iter().copied().chain(protocols.iter().flat_map(table::extras)).collect()
+    TABLE.iter().copied().chain(protocols::all().flat_map(table::extras)).collect()
 }
 
 /// Whether the sample belongs to this row: by its name, and by the names of its labels.

@@ -21,6 +21,9 @@ const REGISTRY: &str = "crates/protocols/src/registry.rs";
 const ALSO_NAMED: [(&str, &str); 2] =
     [("tollgate-http", "crates/protocols/src/terminated.rs"), ("grpc", "crates/demo/src/rpc.rs")];
 
+/// Where the names of protocols are schemes of URLs.
+const SCHEMES: &str = "crates/values/src/address.rs";
+
 /// The crates of the workspace, lowest first: a crate depends only on crates before it.
 const CRATES: [&str; 15] = [
     "operation",
@@ -170,6 +173,24 @@ fn a_protocol_is_named_in_one_file_outside_its_crate() {
         expected.sort_unstable();
         assert_eq!(found, expected, "{package}");
     }
+}
+
+#[test]
+fn no_text_is_compared_with_the_name_of_a_protocol() {
+    let mut wrong = Vec::new();
+    for path in production_sources(&["src", "crates"]) {
+        // The demonstration has services, each in one protocol.
+        let known = shown(&path).starts_with("crates/demo/")
+            || [SCHEMES, REGISTRY].contains(&&*shown(&path));
+        for line in code(&read(&path)).into_iter().filter(|_| !known) {
+            let key = path.ends_with(KEY.0) && line == KEY.1;
+            let name = protocols::all().find(|it| line.contains(&format!("\"{}\"", it.name)));
+            if let Some(protocol) = name.filter(|_| !key) {
+                wrong.push(format!("{} names {}: {line}", shown(&path), protocol.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]

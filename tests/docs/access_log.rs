@@ -2,8 +2,7 @@
 
 use crate::{blocks, first_column, read};
 use grpc::Grpc;
-use mongo::Mongo;
-use operation::{Codec, EndReason, Outcome};
+use operation::{EndReason, Outcome};
 use serde_json::Value;
 use std::{
     collections::BTreeSet,
@@ -12,7 +11,6 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use tcp::Tcp;
 use tokio_util::sync::CancellationToken;
 use tollgate::{config, demo, proxy::Proxy};
 
@@ -47,7 +45,7 @@ fn the_page_lists_every_reason() {
 fn every_field_that_a_protocol_adds_is_on_the_page() {
     let page = read(PAGE);
     let fields = first_column(part(&page, "Fields"));
-    for protocol in [Mongo::PROTOCOL, Tcp::PROTOCOL, tollgate_http::PROTOCOL, Grpc::PROTOCOL] {
+    for protocol in protocols::all() {
         let operation::Protocol {
             logged,
             logged_when_slow,
@@ -55,9 +53,10 @@ fn every_field_that_a_protocol_adds_is_on_the_page() {
             item_name: item,
             ..
         } = protocol;
-        let item = [item];
+        let item = [*item];
         let counted: &[&str] = if item == [""] { &[] } else { &item };
-        for field in [logged, logged_when_slow, logged_with_values, counted].into_iter().flatten() {
+        for field in [*logged, logged_when_slow, logged_with_values, counted].into_iter().flatten()
+        {
             assert!(fields.contains(field), "{field} of {}", protocol.name);
         }
     }

@@ -1,21 +1,14 @@
 //! docs/metrics.md lists every metric, those of each protocol too, and queries none that is not.
 
 use crate::{agrees, blocks, first_column, read};
-use grpc::Grpc;
-use mongo::Mongo;
-use operation::Codec;
 use std::collections::BTreeSet;
-use tcp::Tcp;
 use tollgate_metrics::table::{self, Kind, Metric, TABLE};
 
 const PAGE: &str = "docs/metrics.md";
 
 /// What every protocol counts of its own.
 pub(crate) fn of_protocols() -> Vec<Metric> {
-    [Mongo::PROTOCOL, Tcp::PROTOCOL, tollgate_http::PROTOCOL, Grpc::PROTOCOL]
-        .iter()
-        .flat_map(table::extras)
-        .collect()
+    protocols::all().flat_map(table::extras).collect()
 }
 
 /// Every name that a query may use: histograms have three.

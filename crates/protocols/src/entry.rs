@@ -29,6 +29,9 @@ pub trait ProtocolEntry: Debug + Sync {
     /// Its name, its attributes and what it counts.
     fn describe(&self) -> &'static Protocol;
 
+    /// The name of its crate, with which the targets of its log messages begin.
+    fn crate_name(&self) -> &'static str;
+
     /// The schema of a listener's settings.
     fn schema(&self, generator: &mut SchemaGenerator) -> NamedSchema;
 

@@ -65,6 +65,28 @@ pub fn normal_glob(attribute: &str, glob: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn every_row_makes_a_listener_without_settings_and_reads_them_from_a_config() {
+        for protocol in all() {
+            let written = json!({ protocol.name: {} });
+            let settings: ProtocolConfig = serde_json::from_value(written).unwrap();
+            let read = settings.protocol(None).unwrap();
+            assert_eq!(read.to_json(), plain(protocol.name).unwrap().to_json());
+            assert!(std::ptr::eq(read.describe(), protocol));
+            let probe: ConfiguredProbe =
+                serde_json::from_value(json!({ protocol.name: {} })).unwrap();
+            assert_eq!(probe.name(), protocol.name);
+            assert!(probe.plan("shop", &Pooling::default()).is_ok());
+        }
+    }
+
+    #[test]
+    fn the_names_of_rows_differ() {
+        let names: std::collections::BTreeSet<_> = NAMES.iter().collect();
+        assert_eq!(names.len(), PROTOCOLS.len());
+    }
 
     #[test]
     fn a_regular_expression_is_no_glob_of_any_protocol() {

@@ -28,6 +28,7 @@ impl Default for ProbePlan {
 struct Tcp;
 
 impl ProtocolParts for Tcp {
+    const CRATE: &'static str = "tcp";
     const SUMMARY: &'static str = "Any bytes: one operation a connection.";
     const PROBE_SUMMARY: &'static str = "Connect, and exchange bytes.";
 
@@ -80,6 +81,7 @@ impl RelayedParts for Tcp {
 struct Mongo;
 
 impl ProtocolParts for Mongo {
+    const CRATE: &'static str = "mongo";
     const SUMMARY: &'static str = "MongoDB's wire protocol.";
     const PROBE_SUMMARY: &'static str = "`hello`.";
 
@@ -137,6 +139,7 @@ impl RelayedParts for Mongo {
 struct Http;
 
 impl ProtocolParts for Http {
+    const CRATE: &'static str = "tollgate_http";
     const SUMMARY: &'static str = "HTTP/1.1 and HTTP/2.";
     const PROBE_SUMMARY: &'static str = "A GET.";
     const HAS_TARGETS: bool = true;
@@ -228,6 +231,7 @@ impl TerminatedParts for Http {
 struct Grpc;
 
 impl ProtocolParts for Grpc {
+    const CRATE: &'static str = "grpc";
     const SUMMARY: &'static str = "gRPC.";
     const PROBE_SUMMARY: &'static str = "`grpc.health.v1.Health/Check`.";
     const HAS_TARGETS: bool = true;

@@ -14,6 +14,8 @@ use values::{Diagnostic, Node};
 
 /// What the registry needs of a protocol.
 pub(super) trait ProtocolParts: Debug + Sized + Send + Sync + 'static {
+    /// The name of its crate, with which the targets of its log messages begin.
+    const CRATE: &'static str;
     /// What the protocol is, in one line.
     const SUMMARY: &'static str;
     /// What its health check asks, in one line.
@@ -81,6 +83,10 @@ impl<P> Row<P> {
 impl<P: ProtocolParts> ProtocolEntry for Row<P> {
     fn describe(&self) -> &'static Protocol {
         P::describe()
+    }
+
+    fn crate_name(&self) -> &'static str {
+        P::CRATE
     }
 
     fn schema(&self, generator: &mut SchemaGenerator) -> NamedSchema {
