@@ -192,13 +192,18 @@ async fn serve(
     if let Some(tunnel) = tunnel {
         return tunnel.run(&connection, (client, unread), monitor.started).await;
     }
-    if connection.state.reset_on_close.get() {
+    close_client(&mut client, connection.state.reset_on_close.get()).await;
+    close
+}
+
+/// Ends the client's connection by a reset, or else with a lingering close.
+async fn close_client(client: &mut TcpStream, reset: bool) {
+    if reset {
         // It may be closed already.
         let _ = client.set_zero_linger();
     } else {
-        linger(&mut client).await;
+        linger(client).await;
     }
-    close
 }
 
 enum ConnectionEnd {

@@ -271,7 +271,7 @@ impl ResponseBody {
         let Some((conn, _)) = &tracked.upstream else { return Poll::Pending };
         let version = tracked.operation.attributes.version;
         let close =
-            ready!(tracked.close_watcher.poll(cx, &tracked.connection, version, &**conn.lease()));
+            ready!(tracked.close_watcher.poll(cx, &tracked.connection, version, conn.lease()));
         let end = OperationEnd::new(close.outcome(false), close);
         Poll::Ready((end, BodyCutShort(close.as_str()).into()))
     }

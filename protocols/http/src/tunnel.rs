@@ -172,7 +172,7 @@ impl Tunnel {
             close = copy(near, far, most, count) => close,
             close = rest.run(|| operation.report_bytes()) => close,
             () = sleep_until_due(timeouts.max_duration.map(|life| began + life)) => Close::MaxDuration,
-            close = connection.tunnel_closed(&*lease) => close,
+            close = connection.tunnel_closed(&lease) => close,
         };
         if !matches!(close, Close::Client | Close::Upstream) {
             // Only the two ends know whether the bytes so far are complete, and an orderly close

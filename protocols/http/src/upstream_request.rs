@@ -327,7 +327,7 @@ impl UpstreamRequest<'_> {
         select! {
             biased;
             sent = self.send(conn) => sent,
-            close = poll_fn(|cx| watcher.poll(cx, &operation.connection, version, &*lease)) => {
+            close = poll_fn(|cx| watcher.poll(cx, &operation.connection, version, &lease)) => {
                 Err(AttemptError::EndpointClosed(close))
             }
         }
