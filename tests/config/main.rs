@@ -6,6 +6,7 @@
 mod fuzzed;
 mod plan;
 mod policies;
+mod rejected;
 mod schema;
 mod target;
 
