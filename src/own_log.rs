@@ -40,7 +40,7 @@ const CRATES: [&str; 12] = [
     "values",
 ];
 
-/// Logs to stderr from now on: JSON lines, or text where a person watches. `TOLLGATE_LOG` sets what
+/// Logs to stderr from now on: JSON lines, or text on a terminal. `TOLLGATE_LOG` sets what
 /// is logged, and `default` otherwise; `tollgate` in it is every crate of the workspace. Only the
 /// first call of a process takes effect.
 ///

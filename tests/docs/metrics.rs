@@ -40,7 +40,7 @@ pub(crate) fn labels(name: &str) -> Vec<&'static str> {
 fn rows(mut metrics: Vec<Metric>) -> String {
     metrics.sort_by_key(|metric| metric.name);
     let mut rows =
-        String::from("| metric | kind | unit | labels | tells |\n|---|---|---|---|---|\n");
+        String::from("| metric | kind | unit | labels | meaning |\n|---|---|---|---|---|\n");
     for Metric { name, kind, unit, labels, help } in metrics {
         let (kind, labels) = (kind.as_str(), labels.join(", "));
         let help = help.trim_end_matches('.');

@@ -169,7 +169,7 @@ pub const TABLE: &[Metric] = &[
         PANICS_TOTAL,
         "panics",
         &[],
-        "Panics, each of which is a bug in Tollgate: a line on stderr tells where. One while a \
+        "Panics, each of which is a bug in Tollgate: a line on stderr has the place. One while a \
          connection is served ends that connection.",
     ),
     gauge(
@@ -183,7 +183,7 @@ pub const TABLE: &[Metric] = &[
         "operations",
         &["listener", "protocol", "operation", "resource", "outcome", REASON],
         "Operations ended, by outcome: ok, rejected, failed, lost, cancelled. `reason` is there only \
-         where the proxy itself said no, and tells why; without it, `rejected` is the service's \
+         where the proxy itself rejected, and is the cause; without it, `rejected` is the service's \
          answer.",
     ),
     histogram(
@@ -320,7 +320,7 @@ pub const TABLE: &[Metric] = &[
         EJECTIONS_NOT_ENFORCED_TOTAL,
         "ejections",
         &["cluster", "endpoint", "detector"],
-        "Ejections of an endpoint that were told only: not enforced, or too many already.",
+        "Ejections of an endpoint that were only logged: not enforced, or too many already.",
     ),
     counter(
         HEALTH_CHECKS_TOTAL,

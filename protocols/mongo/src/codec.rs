@@ -71,11 +71,11 @@ impl Codec for Mongo {
         name: "mongo",
         items: Some(ExtraCounter {
             metric: "tollgate_mongo_documents_total",
-            help: "Documents that requests carried, and that replies carried or told to be affected",
+            help: "Documents in requests, and documents that replies contain or report as affected",
         }),
         codes: Some(ExtraCounter {
             metric: "tollgate_mongo_errors_total",
-            help: "Errors that replies told, by the name of their code",
+            help: "Errors in replies, by the name of their code",
         }),
         shapes: Some(ExtraCounter {
             metric: "tollgate_mongo_reads_total",
