@@ -124,7 +124,7 @@ struct LoggedAttribute {
 impl SeriesPolicy for AccessLogSeries {
     fn settle(&self, done: &Settled<'_>, _: u64) {
         let took = done.took();
-        // A wait that was asked for is not slow, and `0s` is for all.
+        // A requested wait is not slow. With `0s` every operation is logged.
         let waited = |limit: Duration| done.awaits && !limit.is_zero();
         if self.slower_than.is_some_and(|limit| took < limit || waited(limit)) {
             return;

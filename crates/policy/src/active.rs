@@ -20,7 +20,7 @@ const UNREAD: char = '?';
 /// The policies of a listener, in the order in which operations pass them: what counts and logs
 /// comes first, so that it also sees what others reject, and then the configured policies.
 ///
-/// One of `known` that has not changed stays, with all that it remembers.
+/// A policy of `known` whose rule has not changed is kept, with its state.
 pub(crate) fn active_policies(
     rules: &[Arc<Rule>],
     known: &[Rc<ActivePolicy>],
@@ -119,14 +119,15 @@ impl ActivePolicy {
         self.rule.as_ref().is_some_and(guards)
     }
 
-    /// Whether it lets pass what costs the service nothing: a limit does, unless it names operations.
+    /// Whether operations that cost the service nothing pass it: they pass a limit, unless its match
+    /// names operations.
     pub(crate) fn skips_light(&self) -> bool {
         let spares =
             |rule: &Arc<Rule>| rule.config.skips_light() && !rule.matching.names_operations();
         self.rule.as_ref().is_some_and(spares)
     }
 
-    /// Whether this is that policy, unchanged.
+    /// Whether it was built from this rule.
     pub(crate) fn is_for(&self, rule: &Arc<Rule>) -> bool {
         self.rule.as_ref().is_some_and(|own| Arc::ptr_eq(own, rule))
     }
@@ -192,7 +193,7 @@ impl ActivePolicy {
         self.rule.as_ref().and_then(|rule| rule.matching.key_in_doubt(&known, operation))
     }
 
-    /// Whether it is to be asked about this connection.
+    /// Whether it decides about this connection.
     pub(crate) fn applies_to_connection(
         &self,
         listener: &str,

@@ -221,7 +221,7 @@ fn apply_decision(
 }
 
 impl BoundPolicy {
-    /// Whether it is asked about an operation: `No`, or that it applies, or may.
+    /// Whether it decides about an operation. In doubt it is `No`, unless the policy applies in doubt.
     fn applies(&self, operation: &Operation<'_>, now: Instant) -> Truth {
         if self.skips_light && operation.limit_exempt {
             return Truth::No;

@@ -18,7 +18,7 @@ use std::{
 };
 use values::{Diagnostic, spanned::Spanned};
 
-/// What people write under `key`.
+/// The setting `key`.
 pub(crate) type KeySetting = Option<Spanned<Vec<Spanned<KeyPart>>>>;
 
 /// How many parts a key may have.

@@ -1,7 +1,7 @@
 //! Policies: what is decided about connections and operations, counted and logged.
 //!
 //! A policy is written against `operation` and holds for every protocol: this crate knows no
-//! protocol and no config file. Who reads settings hands the names of attributes in
+//! protocol and no config file. The reader of settings hands in the names of attributes
 //! ([`attributes`]), and checks what depends on listeners and their protocols.
 //!
 //! - [`gate`]: asks the policies of one listener on one worker, and settles operations

@@ -32,7 +32,7 @@ pub use {residual::ResidualMatch, truth::Truth};
 pub struct Match {
     /// What is the same for all operations of a series.
     fixed: Vec<SeriesMatcher>,
-    /// What is asked of each operation, the cheapest first.
+    /// What is evaluated for each operation, the cheapest first.
     varying: Vec<OperationMatcher>,
     /// And not all of this.
     not: Option<Box<Match>>,
@@ -45,7 +45,7 @@ pub enum Applicability {
     Never,
     /// To all.
     Always,
-    /// To some: each has to be asked ([`Match::matches`]).
+    /// To some: it is evaluated for each ([`Match::matches`]).
     PerOperation(ResidualMatch),
 }
 
@@ -64,7 +64,7 @@ enum SeriesField {
     Resource,
 }
 
-/// A key that is asked for each operation.
+/// A key that is evaluated for each operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum OperationMatcher {
     Peer(Vec<PeerMatcher>),
@@ -178,7 +178,7 @@ impl Match {
             .any(|fixed| any(&fixed.globs, |glob| glob.matches_known(word)) == Truth::No)
     }
 
-    /// Whether all that it asks for is known when a connection comes: listener, protocol, peer.
+    /// Whether all its keys are known when a connection is accepted: listener, protocol, peer.
     pub fn is_known_at_connect(&self) -> bool {
         self.fixed.iter().all(|it| matches!(it.word, SeriesField::Listener | SeriesField::Protocol))
             && self.varying.iter().all(|it| matches!(it, OperationMatcher::Peer(_)))
@@ -292,7 +292,7 @@ impl OperationMatcher {
         }
     }
 
-    /// What it costs to ask for it: a place among the others.
+    /// How much time its value takes to find, as a rank.
     fn cost(&self) -> u8 {
         match self.key() {
             "peer" => 0,
@@ -304,7 +304,7 @@ impl OperationMatcher {
         }
     }
 
-    /// What is not there matches nothing.
+    /// Whether it matches. An absent value matches nothing.
     fn matches(&self, input: &MatchInput<'_>, negation: Negation) -> Truth {
         match self {
             OperationMatcher::Peer(peers) => {

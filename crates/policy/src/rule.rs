@@ -111,7 +111,7 @@ pub trait PolicyConfig: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Whether it asks what can be asked only of an operation that is the connection itself
+    /// Whether its effects need an operation that is the connection itself
     /// ([`operation::Protocol::stream`]).
     fn needs_stream(&self) -> bool {
         false

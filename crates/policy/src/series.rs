@@ -31,7 +31,8 @@ pub struct Series {
 pub struct BoundPolicy {
     /// The policy.
     pub active: Rc<ActivePolicy>,
-    /// What each operation has to be asked to know if it applies, if that varies.
+    /// The part of the match that is evaluated for each operation; `None` if the policy applies to
+    /// all.
     pub residual: Option<ResidualMatch>,
     /// Whether what costs the service nothing passes it.
     pub skips_light: bool,

@@ -11,7 +11,7 @@ pub struct SeriesKey {
     pub name: Box<str>,
     /// What it is about.
     pub resource: Box<str>,
-    /// Whether the service has confirmed that there is such a thing. Names come from clients:
+    /// Whether the service has confirmed that the resource exists. Names come from clients:
     /// until then they make no metric of their own, and are counted as `other`.
     pub confirmed: bool,
 }

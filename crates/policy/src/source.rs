@@ -15,7 +15,7 @@ impl Default for PolicySource {
 
 impl fmt::Debug for PolicySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Source(..)")
+        f.write_str("PolicySource(..)")
     }
 }
 

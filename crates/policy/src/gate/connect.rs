@@ -23,7 +23,7 @@ pub enum ConnectVerdict {
 #[derive(Default)]
 pub struct ConnectionPermits(Option<Box<[HeldPermit]>>);
 
-/// A guest, and the policy whose it is.
+/// A permit, and the policy that gave it.
 pub(super) struct HeldPermit {
     pub(super) active: Rc<ActivePolicy>,
     permit: Box<dyn ConnectionPermit>,
@@ -82,7 +82,7 @@ impl ConnectionPermits {
 
 impl fmt::Debug for ConnectionPermits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Guests({})", self.iter().count())
+        write!(f, "ConnectionPermits({})", self.iter().count())
     }
 }
 

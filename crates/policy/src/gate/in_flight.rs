@@ -4,7 +4,8 @@ use crate::{ActivePolicy, PolicyEffect, series::Series};
 use operation::{Effects, Operation};
 use std::{rc::Rc, time::Instant};
 
-/// How much of a request's front is kept, in bytes, for what is asked when the operation ends.
+/// How many bytes of a request's front are kept, for attributes that are read when the operation
+/// ends.
 const MAX_FRONT: usize = 4 * 1024;
 
 /// How much of it is kept once the kept fronts of a listener's worker take [`MAX_FRONT_BYTES`].
@@ -24,16 +25,16 @@ pub(super) struct InFlight {
     pub(super) began: Instant,
     pub(super) awaits: bool,
     pub(super) callsite: bool,
-    /// What each policy of the series noted that was asked so far; `None` if it has no part in
-    /// the operation.
+    /// The state of each policy of the series that has decided so far; `None` if the policy does
+    /// not apply to the operation.
     pub(super) states: Vec<Option<u64>>,
-    /// The policies that did something to it.
+    /// The policies that had an effect on it.
     pub(super) policy_effects: Vec<PolicyEffect>,
-    /// What they ask.
+    /// The effects of all policies, merged.
     pub(super) terms: Option<Rc<Effects>>,
-    /// …and which of them asks what, for operations that see policies come and go.
+    /// The effects of each policy, for operations during which policies change.
     pub(super) modifications: Vec<(Rc<ActivePolicy>, Rc<Effects>)>,
-    /// The policies that it was asked about while it was under way.
+    /// The policies that came into force during the operation and have decided.
     pub(super) seen_later: Vec<Rc<ActivePolicy>>,
 }
 

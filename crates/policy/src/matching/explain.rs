@@ -1,4 +1,4 @@
-//! Why a match does not apply to an operation, for people.
+//! Why a match does not apply to an operation, as text.
 
 use super::{
     KnownFields, Match, MatchInput, Negation, OTHER_RESOURCES, OperationMatcher, SeriesField,

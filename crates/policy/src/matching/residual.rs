@@ -1,4 +1,4 @@
-//! What of a match is left to be asked of each operation of a series.
+//! The part of a match that is evaluated for each operation of a series.
 
 use super::{
     Applicability, KnownFields, Match, MatchInput, OTHER_RESOURCES, SeriesField, SeriesMatcher,
@@ -94,7 +94,7 @@ impl Match {
         Applicability::PerOperation(ResidualMatch { levels })
     }
 
-    /// Whether it holds of an operation, where these levels are left to be asked.
+    /// Whether it applies to an operation, with these levels to evaluate.
     pub(super) fn matches_levels(
         &self,
         levels: &[ResidualLevel],

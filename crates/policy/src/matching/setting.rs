@@ -5,7 +5,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use std::{borrow::Cow, fmt};
 use values::{OneOrMore, spanned::Spanned};
 
-/// What people write under `match`.
+/// The setting `match`.
 #[derive(Clone, Debug)]
 pub struct MatchSetting {
     /// Each key and its globs.

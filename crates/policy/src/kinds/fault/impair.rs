@@ -43,7 +43,7 @@ pub(super) struct ImpairmentSettings {
     pub(super) to: Option<Spanned<Receiver>>,
 }
 
-/// What is asked of a session's bytes.
+/// The impairments of a session's bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Impairments {
     latency: Option<LatencyDistribution>,
@@ -85,7 +85,7 @@ impl ImpairmentSettings {
 }
 
 impl Impairments {
-    /// Whether nothing is asked.
+    /// Whether there is no impairment.
     pub(super) fn is_none(&self) -> bool {
         Self { to: None, ..self.clone() } == Self::default()
     }

@@ -43,7 +43,7 @@ impl FaultSampler {
         Self { when, seed, times, seen: AtomicU64::new(0), struck: AtomicU64::new(0) }
     }
 
-    /// Whether the next operation is struck.
+    /// Whether the fault applies to the next operation.
     pub(super) fn next(&self) -> Option<Hit> {
         let number = self.seen.fetch_add(1, Relaxed).wrapping_add(1);
         let strikes = match self.when {
@@ -71,7 +71,7 @@ pub(super) fn any_seed() -> u64 {
 mod tests {
     use super::*;
 
-    /// The numbers of those that were struck.
+    /// The numbers of the operations that the fault applied to.
     fn struck(sampler: &FaultSampler, of: u64) -> Vec<u64> {
         (1..=of).filter(|_| sampler.next().is_some()).collect()
     }

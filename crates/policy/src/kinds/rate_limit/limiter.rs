@@ -82,7 +82,7 @@ impl Limiter {
     pub(super) fn debt(&self, key: u64, now: Instant) -> Duration {
         let Buckets { allowance, table, .. } = self.buckets();
         let now = self.set_clock(now);
-        // With nothing left there is nothing to give.
+        // The bucket is empty.
         let full = now.saturating_add(allowance.nanos(allowance.burst).saturating_sub(1));
         Duration::from_nanos(table.time(key, now).saturating_sub(full))
     }

@@ -12,7 +12,7 @@ use std::{
 };
 use tollgate_metrics::table as names;
 
-/// This process's buckets, for all workers and the thread that asks the store.
+/// This process's buckets, for all workers and the thread that sends requests to the store.
 pub(super) struct LocalFallback {
     buckets: Arc<Buckets>,
     overflow: Counter,

@@ -1,4 +1,4 @@
-//! One limit for several machines: a store that all of them ask decides.
+//! One limit for several machines: a store decides for all of them.
 //!
 //! Redis hands out *leases*: some operations' worth at a time, which a process then lets through
 //! by itself. A rate-limit service is asked about each operation, since that is its protocol. In

@@ -1,4 +1,4 @@
-//! A lease: so much of one key that this process may let through without asking.
+//! A lease: how much of one key this process may admit without another request.
 
 use std::{
     sync::atomic::{
@@ -26,20 +26,20 @@ pub(super) struct QuotaLease {
     pub(super) listed: bool,
     /// What is left of it; less than 0 is owed to the store.
     left: AtomicI64,
-    /// With less than this left it is time to ask for more. 0: nothing is asked for ahead.
+    /// With less than this left, more is requested. 0: nothing is requested in advance.
     low: AtomicI64,
     /// When the store has more again, in nanoseconds since the table's start.
     refused_until: AtomicU64,
-    /// When the store is asked again although it had nothing left: the key may have been freed.
+    /// When the next request is made although the store had nothing left: the key may be free again.
     asks_again: AtomicU64,
     /// Whether a refill is under way.
     refilling: AtomicBool,
     /// It was of use since the last sweep.
     used: AtomicBool,
-    /// What was left after the last time that the store was asked, and when that was.
+    /// What was left after the last request, and when that was.
     held: AtomicI64,
     held_at: AtomicU64,
-    /// How much is asked for ahead.
+    /// How much is requested in advance.
     ahead: AtomicU64,
 }
 

@@ -1,4 +1,4 @@
-//! Lets operations through on leases, and asks for more of them in the background.
+//! Admits operations on leases, and requests more leases in the background.
 
 use super::{
     AttributeHasher, AttributeLookup, LimitDecision, PendingDecision, RedisPlan, SharedLimitSpec,
@@ -17,7 +17,7 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// How many keys have a lease in this process. For the keys beyond, the store is asked each time.
+/// The most keys with a lease in this process. For further keys, each operation makes a request.
 const MAX_KEYS: usize = 100_000;
 /// The table is locked in parts, for moments.
 const SHARDS: usize = 64;
@@ -40,7 +40,7 @@ pub(super) struct LeaseRequest {
     pub(super) waiter: Option<Waiter>,
 }
 
-/// An operation that waits. If `answer` is dropped the store can't be asked.
+/// An operation that waits. If `answer` is dropped, the store is unreachable.
 pub(super) struct Waiter {
     pub(super) n: u64,
     pub(super) answer: oneshot::Sender<LimitDecision>,

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use values::{Diagnostic, FromText, Target, keyword_schema, parse_keyword};
 
-/// What is done with operations while the store can't be asked.
+/// What is done with operations while the store is unreachable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnStoreFailure {
     /// They go on.
@@ -46,7 +46,7 @@ impl OnStoreFailure {
 pub struct Plan {
     /// The store that decides.
     pub store: StorePlan,
-    /// What is done with operations while it can't be asked.
+    /// What is done with operations while it is unreachable.
     pub on_failure: OnStoreFailure,
     /// How long an operation waits for it at most.
     pub timeout: Duration,

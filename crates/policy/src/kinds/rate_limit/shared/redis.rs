@@ -28,11 +28,11 @@ use tokio::{
 };
 use values::Target;
 
-/// How many keys are asked for at once.
+/// The most keys in one request.
 const MAX_TRIPS: usize = 256;
 /// How often idle leases are dropped. What is left of them is lost, which is little.
 const SWEEP: Duration = Duration::from_secs(10);
-/// How long the store is not asked again after it granted nothing, while its bucket fills.
+/// The time until the next request after the store granted nothing, while its bucket fills.
 const REST: Duration = Duration::from_millis(5);
 /// How long it may take to connect.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -42,11 +42,11 @@ const LEASES_A_SECOND: f64 = 20.0;
 /// The longest file with a password that is read, in bytes.
 const MAX_PASSWORD_FILE: u64 = 64 << 10;
 
-/// The state of the thread that asks Redis.
+/// The state of the thread that sends requests to Redis.
 pub(super) struct RedisTask {
     plan: RedisPlan,
     bucket: LimitScript,
-    /// How much may be asked for ahead.
+    /// The most that may be requested in advance.
     most_ahead: u64,
     health: Arc<StoreHealth>,
     table: Arc<LeaseTable>,

@@ -47,7 +47,7 @@ end
 return {granted, wait}
 ";
 
-/// What the store is asked for.
+/// A request for a lease.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TakeRequest {
     /// Taken already.

@@ -24,7 +24,7 @@ use tokio::{
     time::timeout,
 };
 
-/// How many operations are asked about at once.
+/// The most operations in requests at a time.
 const MAX_TRIPS: usize = 1024;
 
 /// A limit that a service keeps.
@@ -35,7 +35,7 @@ pub(super) struct ServiceLimit {
     inbox: Inbox<ServiceRequest>,
 }
 
-/// An operation that waits. If `answer` is dropped the service can't be asked.
+/// An operation that waits. If `answer` is dropped, the service is unreachable.
 struct ServiceRequest {
     request: RateLimitRequest,
     answer: oneshot::Sender<LimitDecision>,
@@ -82,7 +82,7 @@ impl ServiceLimit {
         }
     }
 
-    /// What the service is asked; `None` if nothing that it limits applies to the operation.
+    /// The request to the service; `None` if no descriptor applies to the operation.
     fn request(&self, attribute: &AttributeLookup<'_>, n: u64) -> Option<RateLimitRequest> {
         let described = |one: &Vec<DescriptorEntryPlan>| descriptor(one, &self.hasher, attribute);
         let descriptors: Vec<_> = self.plan.descriptors.iter().filter_map(described).collect();
@@ -140,7 +140,7 @@ async fn serve(
     }
 }
 
-/// The state of the thread that asks the service.
+/// The state of the thread that sends requests to the service.
 struct ServiceTask {
     plan: Arc<ServicePlan>,
     health: Arc<StoreHealth>,

@@ -46,7 +46,7 @@ impl StoreFailure {
     }
 }
 
-/// Why a store can't be asked, with the error's text.
+/// Why a store is unreachable, with the error's text.
 pub(super) type StoreError = (StoreFailure, String);
 
 /// The warnings that were logged.
@@ -147,7 +147,7 @@ impl StoreHealth {
         }
     }
 
-    /// Records locally what was taken while the store can't be asked.
+    /// Records locally what was taken while the store is unreachable.
     pub(super) fn spend(&self, key: u64, n: u64, now: Instant) {
         self.fallbacks.increment(1);
         if self.on_failure == OnStoreFailure::Local {

@@ -19,7 +19,7 @@ const METHOD: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLim
 /// How long it may take to connect.
 const CONNECT: Duration = Duration::from_secs(1);
 
-/// What the service is asked.
+/// A request to the service.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct RateLimitRequest {
     /// Which of its configurations is meant.
@@ -118,7 +118,7 @@ pub(super) enum RateLimitError {
 }
 
 impl RateLimitClient {
-    /// Connects when it is first asked. To be called where Tokio runs.
+    /// A client that connects with the first request. Must be called inside a Tokio runtime.
     ///
     /// # Errors
     /// When nothing can be dialled by the address.
@@ -128,7 +128,7 @@ impl RateLimitClient {
         Ok(Self(Grpc::new(endpoint.connect_timeout(CONNECT).tcp_nodelay(true).connect_lazy())))
     }
 
-    /// Asks. Takes as long as it takes: a time-out is the caller's.
+    /// Sends a request and returns the answer. The caller sets the time-out.
     ///
     /// # Errors
     /// When the service can't be reached or answers with an error.
