@@ -218,8 +218,8 @@ impl<C: Codec> Relay<C> {
         self.budget = POLL_BUDGET;
         self.session.set_waker(cx.waker());
         let timer_fired = self.handle_timer();
-        let nudges = self.session.generation();
-        if std::mem::replace(&mut self.seen_generation, nudges) != nudges
+        let generation = self.session.generation();
+        if std::mem::replace(&mut self.seen_generation, generation) != generation
             && let Err(close) = self.apply_policy_changes()
         {
             return Poll::Ready(close);

@@ -188,8 +188,8 @@ impl ClientConnection {
 
     /// Wakes streams if endpoints have changed their close requests.
     pub(crate) fn wake_streams(&self) {
-        let nudges = self.session.generation();
-        if self.seen_changes.replace(nudges) != nudges {
+        let generation = self.session.generation();
+        if self.seen_changes.replace(generation) != generation {
             self.stream_wakers.borrow().iter().for_each(|(_, waker)| waker.wake_by_ref());
         }
     }
