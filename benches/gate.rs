@@ -14,7 +14,6 @@ use std::{
     sync::Arc,
     time::Instant,
 };
-use tollgate::config;
 use tollgate_metrics::{Metrics, table};
 
 /// A gate as a listener of a fresh proxy has it, with these policies.

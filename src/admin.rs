@@ -13,7 +13,6 @@ mod tests;
 mod token;
 
 use crate::{
-    config::{Scope, plan::AdminPlan},
     handover::{Offer, Sockets},
     threads::Starter,
     worker::Sessions,
@@ -28,6 +27,7 @@ use axum::{
     routing::{delete, get, post, put},
 };
 use cluster::Cluster;
+use config::{Scope, plan::AdminPlan};
 use entrance::{Entrance, Listening, Opened, SocketPath};
 use guard::Rules;
 use listen::{Guarded, Limits};

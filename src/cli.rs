@@ -7,7 +7,6 @@ mod explain;
 mod signals;
 
 use crate::{
-    config::{self, plan::Plan},
     demo, own_log,
     proxy::Proxy,
     top::{
@@ -17,6 +16,7 @@ use crate::{
 };
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use config::plan::Plan;
 use explain::Question;
 use process::panics;
 use std::{

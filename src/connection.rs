@@ -5,11 +5,9 @@ mod connections;
 mod first_byte;
 pub mod session_info;
 
-use crate::{
-    config::plan::UpstreamConnectMode,
-    listener::{ConnectionSlot, Upstreams, WorkerListener},
-};
+use crate::listener::{ConnectionSlot, Upstreams, WorkerListener};
 pub use client_session::ClientSession;
+use config::plan::UpstreamConnectMode;
 pub use connections::Connections;
 use operation::{Close, ConnectionInfo, RejectMode, Rejection, RejectionRef};
 use policy::gate::ConnectVerdict;

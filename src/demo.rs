@@ -3,11 +3,9 @@
 
 mod story;
 
-use crate::{
-    config::{self, plan::Plan},
-    top,
-};
+use crate::top;
 pub use ::demo::DemoService;
+use config::plan::Plan;
 use std::{net::SocketAddr, time::Duration};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;

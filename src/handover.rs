@@ -5,7 +5,7 @@
 //! They meet at a Unix socket without a file, whose name is the address of the admin interface; only
 //! processes of the same user get, or believe, anything there.
 
-use crate::config::plan::Plan;
+use config::plan::Plan;
 use rustix::{
     cmsg_space,
     net::{

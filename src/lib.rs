@@ -3,13 +3,11 @@
 //! - `cli`: the command line; `proxy`: a running proxy, its threads and its drain; `threads`: essential
 //!   threads; `handover`: listening sockets passed to the next process; `own_log`: the log on stderr.
 //! - `worker`: one thread's connections; `listener`: sockets, limits, dispatch; `connection`: one client
-//!   connection; `protocols`: how it is served.
-//! - `cluster`: endpoints and upstream connections; `config`: the config file.
+//!   connection.
 //! - `admin`: the admin interface; `top`: the live table; `demo`: the demonstration.
 
 pub mod admin;
 pub mod cli;
-pub mod config;
 pub mod connection;
 pub mod demo;
 pub mod handover;

@@ -7,9 +7,9 @@
 mod budget;
 mod socket;
 
-use crate::config::plan::ListenerPlan;
 pub use budget::ConnectionBudget;
 use cluster::{ConnectError, PreconnectPool};
+use config::plan::ListenerPlan;
 use foldhash::HashMap;
 use metrics::{Counter, Gauge};
 use operation::{Close, RejectReason, Violation};

@@ -3,12 +3,7 @@
 mod control;
 
 use crate::{
-    admin,
-    config::{
-        Scope,
-        plan::{AdminPlan, ListenerPlan, Plan},
-    },
-    handover,
+    admin, handover,
     listener::{self, ConnectionBudget, ListenSocket, Listener, Upstreams, WorkerListener},
     own_log,
     threads::{Started, Threads},
@@ -16,6 +11,10 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use cluster::{Cluster, ClusterPlan, PreconnectPool};
+use config::{
+    Scope,
+    plan::{AdminPlan, ListenerPlan, Plan},
+};
 pub use control::Control;
 use policy::gate::Gate;
 use policy::series::CardinalityLimit;

@@ -15,7 +15,7 @@ fn every_config_in_the_readme_is_right() {
     let configs = blocks("yaml");
     assert!(configs.len() >= 2);
     for config in configs {
-        if let Err(problems) = tollgate::config::parse("README.md", config) {
+        if let Err(problems) = config::parse("README.md", config) {
             panic!("{problems}");
         }
     }

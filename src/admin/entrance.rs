@@ -4,11 +4,9 @@ use super::{
     guard::{Control, Rules},
     token::Token,
 };
-use crate::{
-    config::plan::{AdminPlan, ControlAddress},
-    handover::Sockets,
-};
+use crate::handover::Sockets;
 use anyhow::{Context as _, bail};
+use config::plan::{AdminPlan, ControlAddress};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
     fs::{self, File, Permissions},

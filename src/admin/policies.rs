@@ -1,7 +1,6 @@
 //! Policies: what is in force, and changing it while the proxy runs.
 
 use super::{View, error};
-use crate::config::{self, Diagnostics};
 use axum::{
     Json,
     body::Bytes,
@@ -9,6 +8,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use config::{self, Diagnostics};
 use policy::{
     Rule,
     live::{LiveFault, LivePolicy, MAX_ADDED, MAX_FAULTS},

@@ -1,7 +1,7 @@
 //! The admin interface as its clients see it: HTTP over a plain socket.
 
 use super::{listen::Limits, *};
-use crate::{config, threads::Threads};
+use crate::threads::Threads;
 use cluster::{CloseRequest, ClusterPlan, EndpointPlan, Exclusion};
 use std::{
     io::{Read, Write},

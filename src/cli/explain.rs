@@ -1,7 +1,7 @@
 //! `tollgate check --explain`: which route takes a request, which policies would apply to an
 //! operation, and which key of the others says no.
 
-use crate::config::{
+use config::{
     attributes,
     plan::{ListenerPlan, Plan},
     printable,

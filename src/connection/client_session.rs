@@ -1,11 +1,9 @@
 //! What the proxy knows about one client's connection: the [`Session`] that serves it.
 
 use super::{connections::Connections, session_info::SessionInfo};
-use crate::{
-    config::plan::{ListenerPlan, OnViolation},
-    listener::{Upstreams, WorkerListener},
-};
+use crate::listener::{Upstreams, WorkerListener};
 use cluster::{Cluster, Endpoint};
+use config::plan::{ListenerPlan, OnViolation};
 use operation::{
     ConnectionInfo, Decision, Direction, Gate, Operation, Rejection, Revision, Settlement, Ticket,
     Verdict, Violation,

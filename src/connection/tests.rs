@@ -1,11 +1,11 @@
 //! Hostile peers: floods, clients that never read, clients that leave early.
 
 use crate::{
-    config::plan::ListenerPlan,
     listener::{self, ConnectionBudget, ListenSocket, Listener, WorkerListener},
     worker::{self, Dispatcher, Message, Worker},
 };
 use cluster::{Cluster, ClusterPlan, EndpointPlan, PreconnectPool};
+use config::plan::ListenerPlan;
 use operation::{Operation, RejectReason, Rejection};
 use policy::gate::Gate;
 use policy::series::{CardinalityLimit, SeriesKey};

@@ -1,6 +1,7 @@
 //! Control of a running proxy: drain, and reopen logs.
 
-use crate::{config::plan::Plan, handover::Offer, worker::Message};
+use crate::{handover::Offer, worker::Message};
+use config::plan::Plan;
 use process::log_file::Sink;
 use std::{
     sync::{

@@ -1,6 +1,6 @@
 use super::*;
-use crate::config::plan::ListenerPlan;
 use cluster::{ClusterPlan, EndpointPlan, HealthCheckPlan};
+use config::plan::ListenerPlan;
 use policy::access_log::AccessLogPlan;
 use session::Timeouts;
 use std::{

@@ -1,11 +1,9 @@
 //! A worker whose connections panic, and one that loses a listener.
 
 use super::*;
-use crate::{
-    config::plan::ListenerPlan,
-    listener::{self, ConnectionBudget, ListenSocket, Listener},
-};
+use crate::listener::{self, ConnectionBudget, ListenSocket, Listener};
 use cluster::{Cluster, ClusterPlan, EndpointPlan, PreconnectPool};
+use config::plan::ListenerPlan;
 use operation::Operation;
 use policy::gate::Gate;
 use policy::series::{CardinalityLimit, SeriesKey};

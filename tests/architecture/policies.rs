@@ -10,7 +10,7 @@ const LIST: &str = "crates/policy/src/kinds.rs";
 /// Files in which the key of a kind means something else.
 const OTHER_MEANINGS: [(&str, &str); 2] = [
     // The name of a policy that the admin interface adds for a time.
-    ("fault", "src/config/single.rs"),
+    ("fault", "crates/config/src/single.rs"),
     // Why a connection was closed.
     ("connection_limit", "protocols/operation/src/outcome.rs"),
 ];

@@ -14,7 +14,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
-use tollgate::config;
 
 /// Set this to write what `tollgate check` prints now into the fixtures.
 const REWRITE: &str = "REWRITE_FIXTURES";

@@ -5,8 +5,8 @@ use cluster::{
     LbPolicy, OnPanic, OutlierPlan, PanicPlan, RateDetector, SessionFailures, SlowStartPlan,
     SuccessRatePlan,
 };
+use config::{ADMIN, Diagnostics, endpoints, for_proxy, parse, plan::*};
 use std::time::Duration;
-use tollgate::config::{ADMIN, Diagnostics, endpoints, for_proxy, parse, plan::*};
 use values::Target;
 
 pub(crate) const CLUSTER: &str = "clusters: { db: { endpoints: [db:1] } }\n";

@@ -2,7 +2,6 @@
 
 use policy::Rule;
 use std::{sync::Arc, time::Duration};
-use tollgate::config;
 
 /// The policy `x` that does this, or everything that is wrong with it.
 fn policy(does: &str) -> Result<Arc<Rule>, String> {

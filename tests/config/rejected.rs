@@ -1,7 +1,7 @@
 //! Files and arguments that are rejected, and how their problems are reported.
 
 use crate::plan::{CLUSTER, listening_on};
-use tollgate::config::{for_proxy, load, parse};
+use config::{for_proxy, load, parse};
 
 const MAX_FILE: usize = 4 << 20;
 

@@ -3,7 +3,6 @@
 use super::fixtures;
 use serde_json::Value;
 use std::{collections::BTreeSet, fs};
-use tollgate::config;
 
 #[test]
 fn every_good_config_fits_the_schema() {

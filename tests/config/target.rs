@@ -1,8 +1,6 @@
 //! What is done with a fuzzer's text. `fuzz/` gives this function text of its own making;
 //! `fuzzed.rs` gives it all that was ever found.
 
-use tollgate::config;
-
 /// Reads a config. What is wrong with it has a place inside the text, and can be shown by any
 /// terminal; what is right with it reads back as itself.
 pub(crate) fn read(text: &str) {

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio_util::sync::CancellationToken;
-use tollgate::{config, demo, proxy::Proxy};
+use tollgate::{demo, proxy::Proxy};
 
 pub(crate) const PAGE: &str = "docs/access-log.md";
 

@@ -4,7 +4,7 @@ use crate::{blocks, read};
 use serde_json::Value;
 use std::{collections::BTreeSet, net::TcpStream, process::Command};
 use std::{io::Write as _, net::SocketAddr};
-use tollgate::{config, proxy::Proxy};
+use tollgate::proxy::Proxy;
 
 const PAGE: &str = "docs/admin.md";
 

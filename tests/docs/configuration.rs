@@ -2,7 +2,6 @@
 
 use crate::{agrees, blocks, read};
 use serde_json::Value;
-use tollgate::config;
 
 const PAGE: &str = "docs/configuration.md";
 

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio_util::sync::CancellationToken;
-use tollgate::{config, demo, proxy::Proxy};
+use tollgate::{demo, proxy::Proxy};
 
 /// Values whose keys are not the admin interface's own: those of the config, and names of outcomes.
 const OPEN: &[&str] = &["match", "settings", "configured", "was", "outcomes"];

@@ -5,6 +5,7 @@ use crate::{
     metrics::{labels, names, used},
     path, read,
 };
+use config::plan::ControlAddress;
 use serde_json::Value;
 use std::{
     collections::BTreeSet,
@@ -12,10 +13,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use tollgate::{
-    config::{self, plan::ControlAddress},
-    proxy::Proxy,
-};
+use tollgate::proxy::Proxy;
 
 const DASHBOARD: &str = "deploy/grafana/dashboards/tollgate.json";
 

@@ -2,7 +2,7 @@
 
 use crate::{blocks, path, read};
 use std::process::Command;
-use tollgate::{config, proxy::Proxy};
+use tollgate::proxy::Proxy;
 
 const PAGE: &str = "docs/testing-with-faults.md";
 

@@ -1,9 +1,9 @@
 //! docs/operating.md: its samples are those that are shipped, and agree with each other.
 
 use crate::{blocks, read};
+use config::{self, plan::Plan};
 use serde_json::Value;
 use std::time::Duration;
-use tollgate::config::{self, plan::Plan};
 
 const PAGE: &str = "docs/operating.md";
 

@@ -1,7 +1,6 @@
 //! What the guides show works, and their links lead somewhere.
 
 use crate::{blocks, path, read};
-use tollgate::config;
 
 /// Every page: those at the top of the repository, and those in `docs/`.
 fn pages() -> Vec<String> {

@@ -1,7 +1,7 @@
 //! Access rules: host names, pages of other sites, forms, tokens and read-only addresses.
 
 use super::*;
-use crate::config::plan::ControlAddress;
+use config::plan::ControlAddress;
 use std::os::unix::net::UnixStream;
 
 const TOKEN: &str = "0123456789abcdef-token";

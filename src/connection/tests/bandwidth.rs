@@ -4,7 +4,8 @@ use super::{
     frames::{End, Ends, Frames, frame, relayed_by, run, to_end},
     mongo, plan, proxy_with,
 };
-use crate::{config::plan::ListenerPlan, worker::Message};
+use crate::worker::Message;
+use config::plan::ListenerPlan;
 use operation::{ByteBucket, ConnectionInfo, Direction, RejectMode, RejectReason, Rejection};
 use policy::series::SeriesKey;
 use policy::{ConnectDecision, ConnectionPermit, SeriesPolicy, WorkerPolicy};

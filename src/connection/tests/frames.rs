@@ -3,11 +3,11 @@
 
 use super::{parts_of, plan};
 use crate::{
-    config::plan::ListenerPlan,
     connection::{ClientSession, Connections},
     listener::WorkerListener,
 };
 use bytes::BytesMut;
+use config::plan::ListenerPlan;
 use operation::{
     Close, Codec, ConnectionInfo, Next, Operation, OperationNames, Outcome, RejectionRef, Reply,
     Request, Tag, Violation,

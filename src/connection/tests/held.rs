@@ -4,12 +4,10 @@ use super::{
     frames::{Ends, frame, relayed_at, run},
     parts_behind, plan,
 };
-use crate::{
-    config::{self, plan::ListenerPlan},
-    listener::WorkerListener,
-};
+use crate::listener::WorkerListener;
 use bytes::BytesMut;
 use cluster::Cluster;
+use config::plan::ListenerPlan;
 use operation::{
     AttributeValue, Close, Codec, ConnectionInfo, Next, OperationNames, Outcome, RejectionRef,
     Reply, Request, Tag, Violation,

@@ -1,6 +1,6 @@
 //! The config of the admin interface: an address, or a map.
 
-use crate::config::plan::ControlAddress;
+use crate::plan::ControlAddress;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{
     Deserialize, Deserializer, Error, MapAccess, Visitor, value::MapAccessDeserializer,

@@ -23,7 +23,7 @@ struct SchemaPath {
 }
 
 static PLACES: LazyLock<Vec<SchemaPath>> = LazyLock::new(|| {
-    let schema = crate::config::schema();
+    let schema = crate::schema();
     let mut places = Vec::new();
     gather(&schema, &schema, &mut Vec::new(), &mut places);
     places

@@ -1,7 +1,15 @@
-//! Configuration: the file's types, the plan, and the way from one to the other.
+//! The config: reads a file, checks it, and makes a plan of it, from which the proxy starts.
 //!
-//! `yaml` parses text into a tree with spans, `decode` fills the types of `file` from it, and
-//! `check` makes a `plan`. Each reports errors and continues, so that one run finds them all.
+//! This crate names no protocol: it asks the registry. It may not know the proxy that runs a plan:
+//! workers, listeners, connections, the admin interface.
+//!
+//! - `yaml` parses text into a tree with spans, `decode` fills the types of `file` from it, and
+//!   `check` makes a [`plan`] of them. Each reports errors and continues, so that one run finds them
+//!   all; `report` collects them.
+//! - `scope`: listeners and attributes that policies can match
+//! - `single`: one policy, from a request to the running proxy
+//! - `hints`: advice on valid configs; `listener_loop`: listeners that lead back to themselves
+//! - `show`: a plan in the shape of a config
 
 pub mod plan;
 
@@ -17,11 +25,9 @@ mod single;
 mod yaml;
 
 pub use hints::hints;
-pub use report::Diagnostics;
-pub(crate) use report::printable;
-pub(crate) use scope::attributes;
+pub use report::{Diagnostics, printable};
 pub use {
-    scope::Scope,
+    scope::{Scope, attributes},
     single::{addition, change, fault},
 };
 

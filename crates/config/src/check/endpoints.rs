@@ -1,7 +1,7 @@
 //! Endpoints of a cluster or of an endpoints file.
 
 use super::given;
-use crate::config::{
+use crate::{
     file::{EndpointConfig, EndpointKeys},
     report::Report,
 };

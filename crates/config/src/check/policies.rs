@@ -1,7 +1,7 @@
 //! Policies: each has a name, a match, and one action.
 
 use super::Check;
-use crate::config::{
+use crate::{
     report::Report,
     scope::{ListenerScope, Scope},
 };

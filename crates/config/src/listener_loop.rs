@@ -156,7 +156,7 @@ fn is_own(address: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::parse;
+    use crate::parse;
 
     /// The listeners of each loop in a config of TCP listeners, and whether it is unconditional.
     fn found(listeners: &[(&str, &str, &str)]) -> Vec<String> {

@@ -1,9 +1,7 @@
 //! Checks of health checks, outlier detection and slow start.
 
 use super::{Check, MINUTE, SECOND, given, number, or};
-use crate::config::file::{
-    FailurePercentage, HealthCheck, OutlierDetection, SlowStart, SuccessRate,
-};
+use crate::file::{FailurePercentage, HealthCheck, OutlierDetection, SlowStart, SuccessRate};
 use cluster::{
     FailurePercentagePlan, HealthCheckPlan, OutlierPlan, ProbeConfig, RateDetector, SlowStartPlan,
     SuccessRatePlan,

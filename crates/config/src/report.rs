@@ -11,7 +11,7 @@ const SNIPPET_RADIUS: usize = 80;
 
 /// Escapes a text for a terminal, which must not obey control codes in files or arguments, and for
 /// logs, which must not contain passwords of pasted URIs.
-pub(crate) fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     hide(text).replace(|c: char| c.is_control(), "\u{fffd}")
 }
 

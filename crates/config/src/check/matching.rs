@@ -1,7 +1,7 @@
 //! Policy matches: every key is known, every value is possible, and some listener is matched.
 
 use super::policies::Policies;
-use crate::config::scope::{self, ListenerScope};
+use crate::scope::{self, ListenerScope};
 use operation::Protocol;
 use policy::{
     attributes::{is_late, is_matchable, normalize},

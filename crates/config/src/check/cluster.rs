@@ -1,7 +1,7 @@
 //! Clusters: endpoints, load balancing and limits.
 
 use super::{Check, endpoints::Listed, given, number, or};
-use crate::config::file::{CircuitBreaker, ClusterConfig, Dns, Hash, Keepalive};
+use crate::file::{CircuitBreaker, ClusterConfig, Dns, Hash, Keepalive};
 use cluster::{
     BreakerPlan, ClusterPlan, DnsPlan, EndpointPlan, EndpointsFile, HashPlan, KeepalivePlan,
     LbPolicy, PanicPlan,
@@ -207,5 +207,5 @@ fn limit(written: &Opt<OrOff<Count>>, default: Option<usize>) -> Option<usize> {
 
 /// Parses the text of a file of endpoints.
 fn read_endpoints(text: &str, path: &Path) -> Result<Vec<EndpointPlan>, String> {
-    crate::config::endpoints(text, path).map_err(|errors| errors.to_string())
+    crate::endpoints(text, path).map_err(|errors| errors.to_string())
 }

@@ -1,7 +1,7 @@
 //! Errors in a match that depend on the kind of the policy or of the listeners.
 
 use super::*;
-use crate::config::{Scope, decode, report::Report, yaml};
+use crate::{Scope, decode, report::Report, yaml};
 use std::cell::RefCell;
 
 fn scope(listeners: &[(&str, Option<&str>)]) -> Scope {

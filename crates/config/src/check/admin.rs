@@ -1,7 +1,7 @@
 //! The admin interface: its addresses, its token and its host names.
 
 use super::{Check, or};
-use crate::config::{
+use crate::{
     ADMIN,
     file::{Admin, AdminKeys},
     plan::{AdminPlan, ControlAddress},

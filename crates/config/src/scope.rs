@@ -49,6 +49,6 @@ impl Scope {
 }
 
 /// The attributes of all protocols.
-pub(crate) fn attributes() -> AttributeNames<'static> {
+pub fn attributes() -> AttributeNames<'static> {
     AttributeNames::of(protocols::all())
 }

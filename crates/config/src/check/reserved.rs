@@ -1,7 +1,7 @@
 //! How many of the proxy's connections are reserved for each listener.
 
 use super::Check;
-use crate::config::plan::ListenerPlan;
+use crate::plan::ListenerPlan;
 use values::Limit;
 use values::spanned::{Opt, Spanned};
 

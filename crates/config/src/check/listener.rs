@@ -1,7 +1,7 @@
 //! Listeners: addresses, protocols, the clusters that they lead to, and time limits.
 
 use super::{Check, given, number, or};
-use crate::config::{
+use crate::{
     file::Listener,
     listener_loop::{ListenerLoop, listener_loops},
     plan::{ListenerPlan, UpstreamConnectMode},
