@@ -68,7 +68,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn every_row_makes_a_listener_without_settings_and_reads_them_from_a_config() {
+    fn every_row_makes_a_listener_with_and_without_settings() {
         for protocol in all() {
             let written = json!({ protocol.name: {} });
             let settings: ProtocolConfig = serde_json::from_value(written).unwrap();
