@@ -9,7 +9,10 @@ use values::{Diagnostic, spanned::Spanned};
 
 /// A configured policy, or all mistakes in its settings, each with its path of keys below the key
 /// of the kind. `None` if the settings could not be read, which the deserializer has reported.
-pub type BuiltPolicy = Option<Result<Arc<dyn PolicyConfig>, Vec<Diagnostic>>>;
+pub type BuiltPolicy = Option<Checked>;
+
+/// A policy, or all mistakes in its settings.
+pub(crate) type Checked = Result<Arc<dyn PolicyConfig>, Vec<Diagnostic>>;
 
 /// A kind of policy. [`POLICIES`](super::kinds::POLICIES) has a row for each.
 pub trait PolicyKind: Sync {
@@ -36,7 +39,7 @@ pub(super) struct Kind<S> {
     /// What it is for, in one line.
     pub(super) summary: &'static str,
     /// Builds the policy from its settings, or returns all mistakes in them.
-    pub(super) build: fn(S) -> Result<Arc<dyn PolicyConfig>, Vec<Diagnostic>>,
+    pub(super) build: fn(S) -> Checked,
 }
 
 impl<S: DeserializeOwned + JsonSchema> PolicyKind for Kind<S> {

@@ -18,6 +18,9 @@ pub use tollgate_http::{
 use tollgate_http::{Dialect, RouteSettings, Routes, ServerPlan, dry_run};
 use values::Diagnostic;
 
+/// A dialect and a server's plan, as they were built of settings.
+pub(crate) type Built<D> = (Arc<D>, Arc<ServerPlan>);
+
 /// What the registry needs of a protocol over HTTP.
 pub(super) trait TerminatedParts: ProtocolParts {
     /// The dialect.
@@ -33,7 +36,7 @@ pub(super) trait TerminatedParts: ProtocolParts {
     fn build(
         settings: &Self::Settings,
         cluster: Option<&str>,
-    ) -> Result<(Arc<Self::Dialect>, Arc<ServerPlan>), Vec<Diagnostic>>;
+    ) -> Result<Built<Self::Dialect>, Vec<Diagnostic>>;
 
     /// The checked routes.
     fn routes(dialect: &Self::Dialect) -> &Routes;

@@ -12,7 +12,7 @@ use values::Diagnostic;
 
 /// The row of this kind of policy.
 pub(super) static KIND: Kind<bool> =
-    Kind { key: "read_only", summary: "`true`: refuse whatever may change data.", build: build };
+    Kind { key: "read_only", summary: "`true`: refuse whatever may change data.", build };
 
 /// What `read_only: true` does.
 fn build(on: bool) -> Result<Arc<dyn PolicyConfig>, Vec<Diagnostic>> {

@@ -5,11 +5,14 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use std::{borrow::Cow, fmt};
 use values::{OneOrMore, spanned::Spanned};
 
+/// The globs of a key.
+pub(crate) type Globs = OneOrMore<Spanned<String>>;
+
 /// The setting `match`.
 #[derive(Clone, Debug)]
 pub struct MatchSetting {
     /// Each key and its globs.
-    pub keys: Vec<(Spanned<String>, Spanned<OneOrMore<Spanned<String>>>)>,
+    pub keys: Vec<(Spanned<String>, Spanned<Globs>)>,
     /// What it must not be.
     pub not: Option<Box<Spanned<MatchSetting>>>,
 }
