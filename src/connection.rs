@@ -22,7 +22,7 @@ pub struct Accepted {
     pub socket: TcpStream,
     /// The client's address.
     pub peer: SocketAddr,
-    /// When.
+    /// When it was accepted.
     pub at: Instant,
     /// Its slot at the listener; released when the connection ends.
     pub slot: ConnectionSlot,
@@ -102,7 +102,7 @@ async fn open(
         tracing::debug!(listener = &*listener.plan().name, %peer, %error, "connection lost");
         Close::ClientReset
     })?;
-    let link = ConnectionInfo { peer: plain(peer), local: plain(address) };
+    let link = ConnectionInfo { peer: unmapped(peer), local: unmapped(address) };
     let session = Rc::new(ClientSession::new(connections, listener, link, at));
     let protocol = &listener.plan().protocol;
     match listener.gate().connect(&link, Instant::now()) {
@@ -115,11 +115,20 @@ async fn open(
                 }
             }
         }
-        ConnectVerdict::Reject(no) => match listener.upstreams() {
-            Upstreams::Server(server) if no.mode == RejectMode::Reply => {
-                return Ok(Rc::clone(server).reject(session, client, no));
+        ConnectVerdict::Reject(rejection) => match listener.upstreams() {
+            Upstreams::Server(server) if rejection.mode == RejectMode::Reply => {
+                return Ok(Rc::clone(server).reject(session, client, rejection));
             }
-            _ => return Err(turned_away(connections, listener, &session, &mut client, &no).await),
+            _ => {
+                return Err(reject_client(
+                    connections,
+                    listener,
+                    &session,
+                    &mut client,
+                    &rejection,
+                )
+                .await);
+            }
         },
     }
     let preconnects = match listener.upstreams() {
@@ -132,7 +141,7 @@ async fn open(
     let connecting = preconnects.connect(session.hash(preconnects.cluster()));
     let upstream = tokio::select! {
         upstream = connecting => upstream,
-        // No client is served by an upstream connection that is still being opened.
+        // No operation depends on an upstream connection that is still being opened.
         () = connections.closing() => return Err(Close::DrainTimeout),
     };
     match upstream {
@@ -143,9 +152,10 @@ async fn open(
         Err(error) => {
             listener.warn_unreachable(&error);
             let (close, (reason, message)) = (error.close_reason(), error.client_error());
-            let (why, end) = (RejectionRef::new(reason, &message), (close, RejectMode::Reply));
+            let (rejection, end) =
+                (RejectionRef::new(reason, &message), (close, RejectMode::Reply));
             tokio::select! {
-                () = protocol.reject(&*session, &mut client, end, &why) => {}
+                () = protocol.reject(&*session, &mut client, end, &rejection) => {}
                 () = connections.closing() => {}
             }
             Err(close)
@@ -154,32 +164,31 @@ async fn open(
 }
 
 /// Rejects a client that a policy does not admit.
-async fn turned_away(
+async fn reject_client(
     connections: &Connections,
     listener: &WorkerListener,
     session: &ClientSession,
     client: &mut TcpStream,
-    no: &Rejection,
+    rejection: &Rejection,
 ) -> Close {
-    let why = no.as_ref();
-    let end = (no.reason.close(), no.mode);
-    let told = async {
-        listener.plan().protocol.reject(session, client, end, &why).await;
-        match no.mode {
-            // It may be gone already.
+    let end = (rejection.reason.close(), rejection.mode);
+    let reject = async {
+        listener.plan().protocol.reject(session, client, end, &rejection.as_ref()).await;
+        match rejection.mode {
+            // This fails if the client has already gone.
             RejectMode::Reset => drop(client.set_zero_linger()),
             RejectMode::Reply | RejectMode::Close => linger(client).await,
         }
     };
     tokio::select! {
-        () = told => {}
+        () = reject => {}
         () = connections.closing() => {}
     }
-    no.reason.close()
+    rejection.reason.close()
 }
 
 /// Converts an IPv4-mapped IPv6 address to IPv4.
-fn plain(address: SocketAddr) -> SocketAddr {
+fn unmapped(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 

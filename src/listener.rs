@@ -48,7 +48,7 @@ pub struct Listener {
     pub plan: Arc<ListenerPlan>,
     /// The bound address.
     pub address: SocketAddr,
-    /// Its number.
+    /// Its position in the config.
     pub index: usize,
     /// Open connections, by worker.
     open: Vec<AtomicUsize>,
@@ -59,7 +59,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// A listener at `address`, for this many workers.
+    /// A listener bound to `address`, shared by this many workers.
     pub fn new(
         plan: Arc<ListenerPlan>,
         address: SocketAddr,
@@ -67,8 +67,8 @@ impl Listener {
         workers: usize,
     ) -> Arc<Self> {
         let open = (0..workers).map(|_| AtomicUsize::new(0)).collect();
-        let (all_open, held) = (AtomicUsize::new(0), HeldBytesBudget::new(plan.max_held_bytes));
-        Arc::new(Self { plan, address, index, open, total_open: all_open, held })
+        let (total_open, held) = (AtomicUsize::new(0), HeldBytesBudget::new(plan.max_held_bytes));
+        Arc::new(Self { plan, address, index, open, total_open, held })
     }
 
     /// The listener's entry in the admin interface.
@@ -94,9 +94,9 @@ impl Listener {
         all.fits_another(self.index, &self.total_open)
     }
 
-    /// Takes a slot at the worker that has fewest of this listener's connections; `None` when
-    /// the listener is full, or the whole proxy but for what is reserved for other listeners.
-    /// `first` is the worker to prefer among equals.
+    /// Takes a slot at the worker with the fewest of this listener's connections; `first` wins a
+    /// tie. Returns `None` if the listener is full, or if only slots reserved for other listeners
+    /// are left.
     pub(crate) fn take_slot(
         self: &Arc<Self>,
         all: &Arc<ConnectionBudget>,
@@ -123,15 +123,15 @@ impl Listener {
 /// Each needs two: a client without a descriptor for its upstream can't be served. Call this after
 /// the listeners are open and before the workers start.
 pub fn connections_that_fit(workers: usize) -> usize {
-    let own = workers.saturating_mul(DESCRIPTORS_A_WORKER) + SPARE_DESCRIPTORS;
-    (descriptors_left().saturating_sub(own) / 2).max(1)
+    let needed = workers.saturating_mul(DESCRIPTORS_A_WORKER) + SPARE_DESCRIPTORS;
+    (descriptors_left().saturating_sub(needed) / 2).max(1)
 }
 
 /// How many more descriptors the process may open.
 pub fn descriptors_left() -> usize {
     let Some(limit) = getrlimit(Resource::Nofile).current else { return usize::MAX };
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    // The kernel gives out the lowest number that is free.
+    // The kernel returns the lowest free descriptor number.
     let next = rustix::io::dup(io::stderr()).map(|next| next.as_raw_fd().unsigned_abs() as usize);
     next.map_or(0, |next| limit.saturating_sub(next))
 }
@@ -171,12 +171,12 @@ impl Upstreams {
     pub(crate) fn preconnects(&self) -> &Rc<PreconnectPool> {
         match self {
             Upstreams::Cluster(preconnects) => preconnects,
-            Upstreams::Server(_) => panic!("a server goes where it likes"),
+            Upstreams::Server(_) => panic!("a server has no single cluster"),
         }
     }
 
-    /// Closes idle pooled connections whose endpoint is to be left. Connections to a single cluster
-    /// check this themselves.
+    /// Closes idle pooled connections to endpoints that no longer want them. Connections to a
+    /// single cluster check this themselves.
     pub fn close_unwanted(&self) {
         match self {
             Upstreams::Cluster(_) => {}
@@ -239,7 +239,7 @@ impl WorkerListener {
         &self.listener.plan
     }
 
-    /// The listener, as all workers share it.
+    /// The listener that all workers share.
     pub(crate) fn shared(&self) -> &Arc<Listener> {
         &self.listener
     }
@@ -254,7 +254,7 @@ impl WorkerListener {
         &self.upstreams
     }
 
-    /// Counts a connection that begins.
+    /// Counts a new connection.
     pub fn connection_opened(&self) {
         self.opened.increment(1);
         self.active.increment(1.0);
@@ -302,9 +302,9 @@ impl WorkerListener {
                 listener = &*self.plan().name,
                 used = self.listener.held.used(),
                 max = self.listener.held.most(),
-                "a request can't be held until policies know all that they need of it: policies \
-                 that guard treat what is not known as a match; raise max_held_bytes if clients \
-                 are refused for that"
+                "max_held_bytes is used up, so policies decide about a request before they know all \
+                 of its attributes: policies that guard treat an unknown attribute as a match; \
+                 raise max_held_bytes if clients are rejected for that"
             );
         }
     }
@@ -342,11 +342,11 @@ impl WorkerListener {
     }
 }
 
-/// Whether to log a repeated event now. `said` is the time of the last log line.
-pub(crate) fn is_due(said: &Cell<Option<Instant>>) -> bool {
-    let due = said.get().is_none_or(|said| said.elapsed() >= WARN_INTERVAL);
+/// Whether to log a repeated event now. `last_logged` is the time of the last log line.
+pub(crate) fn is_due(last_logged: &Cell<Option<Instant>>) -> bool {
+    let due = last_logged.get().is_none_or(|logged| logged.elapsed() >= WARN_INTERVAL);
     if due {
-        said.set(Some(Instant::now()));
+        last_logged.set(Some(Instant::now()));
     }
     due
 }
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn seats_that_are_given_up_are_taken_again_first() {
+    fn released_slots_are_taken_again_first() {
         let (listener, total) = (listener(4, 100), ConnectionBudget::new(100, 100));
         let mut slots: Vec<_> = (0..16).map(|_| listener.take_slot(&total, 0).unwrap()).collect();
         slots.retain(|(worker, _)| *worker != 3);
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn no_seat_is_left_at_the_listeners_limit_or_the_proxys() {
+    fn no_slot_is_left_at_the_limit_of_the_listener_or_the_proxy() {
         let (one, two, total) = (listener(2, 2), listener(2, 100), ConnectionBudget::new(3, 100));
         let first = (one.take_slot(&total, 0).unwrap(), one.take_slot(&total, 0).unwrap());
         assert!(one.take_slot(&total, 0).is_none(), "the listener is full");
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_ends_makes_room_for_another() {
+    fn a_closed_connection_frees_descriptors_for_another() {
         let (listener, total) = (listener(1, 100), ConnectionBudget::new(100, 1));
         let fits_another = || total.fits_another(0, &listener.total_open);
         assert!(fits_another());

@@ -24,13 +24,13 @@ pub struct ClientSession {
     /// The connections of its worker.
     connections: Rc<Connections>,
     info: Rc<SessionInfo>,
-    /// What policies hold for it.
+    /// The permits that policies granted to the connection.
     permits: RefCell<ConnectionPermits>,
-    /// The generation of the policies that the permits are of.
+    /// The generation of the policies that granted the permits.
     generation: Cell<u64>,
     /// The connection's key among them.
     key: usize,
-    /// Whether the worker has the waker of this connection.
+    /// Whether the connection's waker is registered with the worker.
     has_waker: Cell<bool>,
 }
 
@@ -53,19 +53,19 @@ impl ClientSession {
         }
     }
 
-    /// Sets what policies hold for the connection.
+    /// Sets the permits that policies granted to the connection.
     pub fn set_permits(&self, permits: ConnectionPermits) {
         *self.permits.borrow_mut() = permits;
     }
 
-    /// Sets the endpoint that the connection leads to.
+    /// Sets the endpoint of the upstream connection.
     pub fn set_endpoint(&self, endpoint: &Endpoint) {
         // It is set once.
         let _ = self.info.endpoint.set(Arc::clone(endpoint.name()));
     }
 
-    /// The hash of the client's key, if the cluster picks by one: of the address without the
-    /// port, which differs with each connection.
+    /// The hash of the client's address without its port, if the cluster balances by a hash. The
+    /// port differs with each connection.
     pub(super) fn hash(&self, cluster: &Cluster) -> Option<u64> {
         cluster.hash_client(self.info.link.peer.ip())
     }
@@ -78,7 +78,7 @@ impl ClientSession {
         self.listener().plan()
     }
 
-    /// The name of the endpoint that the connection leads to.
+    /// The name of the upstream connection's endpoint.
     fn endpoint(&self) -> Option<&str> {
         self.info.endpoint.get().map(|name| &**name)
     }

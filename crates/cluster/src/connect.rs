@@ -42,13 +42,13 @@ pub struct UpstreamConnection {
 pub struct ConnectOptions {
     /// The hash of the client's key, if the cluster picks by key.
     pub hash: Option<u64>,
-    /// An endpoint picked already: it is tried first.
+    /// An endpoint that the caller has picked; it is tried first.
     pub preferred: Option<Arc<Endpoint>>,
-    /// Endpoints that failed already: they are tried last.
+    /// Endpoints that have failed; they are tried last.
     pub tried: Vec<Arc<Endpoint>>,
 }
 
-/// The endpoint that load balancing picks.
+/// Options that leave the choice of the endpoint to load balancing.
 impl From<Option<u64>> for ConnectOptions {
     fn from(hash: Option<u64>) -> Self {
         Self { hash, ..Self::default() }
@@ -63,7 +63,7 @@ pub enum ConnectError {
     NoEndpoint {
         /// The cluster's name.
         cluster: Arc<str>,
-        /// How many are usable, or which name could not be resolved and why, if known.
+        /// The number of usable endpoints, or the name that failed to resolve and its error.
         why: Option<String>,
     },
     /// Every attempt took longer than `connect_timeout`.
@@ -75,7 +75,7 @@ pub enum ConnectError {
     Timeout {
         /// The cluster's name.
         cluster: Arc<str>,
-        /// What was tried, in order; the last attempt for each endpoint.
+        /// The failed attempts in order; the last one for each endpoint.
         attempts: Vec<FailedAttempt>,
         /// `false` if the retry limit stopped it before `connect_attempts`.
         retried: bool,
@@ -89,7 +89,7 @@ pub enum ConnectError {
     Failed {
         /// The cluster's name.
         cluster: Arc<str>,
-        /// What was tried, in order; the last attempt for each endpoint.
+        /// The failed attempts in order; the last one for each endpoint.
         attempts: Vec<FailedAttempt>,
         /// `false` if the retry limit stopped it before `connect_attempts`.
         retried: bool,
@@ -99,7 +99,7 @@ pub enum ConnectError {
     Local {
         /// The cluster's name.
         cluster: Arc<str>,
-        /// What was tried, in order; the last attempt for each endpoint.
+        /// The failed attempts in order; the last one for each endpoint.
         attempts: Vec<FailedAttempt>,
     },
     /// A connection limit is reached.
@@ -120,7 +120,7 @@ impl ConnectError {
     /// The reason and message for the client. It names no addresses, unlike the message for the
     /// operator.
     pub fn client_error(&self) -> (operation::RejectReason, String) {
-        let words = match self {
+        let message = match self {
             ConnectError::NoEndpoint { cluster, .. } => format!("`{cluster}` has no endpoint"),
             ConnectError::Timeout { cluster, .. } => {
                 format!("no endpoint of `{cluster}` accepted a connection in time")
@@ -139,7 +139,7 @@ impl ConnectError {
             }
             _ => operation::RejectReason::NoEndpoint,
         };
-        (reason, words)
+        (reason, message)
     }
 
     /// The close reason of a client that cannot be served because of this.
@@ -215,11 +215,11 @@ impl Cluster {
             if number > 0 && !opening.may_retry() {
                 return Err(self.connect_error(attempts, false));
             }
-            let came = Instant::now();
+            let queued_at = Instant::now();
             let mut lease = self
                 .reserve(&mut deadline, &mut permit, || self.pick_lease(hash, first, &tried))
                 .await;
-            queued += came.elapsed();
+            queued += queued_at.elapsed();
             if matches!(lease, Ok(None)) && !tried.is_empty() {
                 time::sleep(retry_pause(rounds, balance::share())).await;
                 rounds += 1;
@@ -269,19 +269,20 @@ impl Cluster {
         tried: &[Arc<Endpoint>],
     ) -> Result<Option<Lease>, BreakerLimit> {
         let most = self.breaker.per_endpoint();
-        let preferred = first.filter(|it| !tried.iter().any(|tried| Arc::ptr_eq(tried, it)));
+        let is_tried = |endpoint: &Arc<Endpoint>| tried.iter().any(|t| Arc::ptr_eq(t, endpoint));
+        let preferred = first.filter(|endpoint| !is_tried(endpoint));
         let picked = preferred.cloned().or_else(|| self.pick(PickOptions { hash, exclude: tried }));
         let Some(mut picked) = picked else { return Ok(None) };
-        let mut except = tried.to_vec();
+        let mut exclude = tried.to_vec();
         loop {
             if let Some(lease) = Lease::try_new(self, &picked, most) {
                 return Ok(Some(lease));
             }
             // All full endpoints are excluded at once: there may be a thousand.
-            except.push(picked);
+            exclude.push(picked);
             let set = self.set.load();
-            except.extend(set.endpoints().filter(|e| e.active_connections() >= most).cloned());
-            match self.pick(PickOptions { hash, exclude: &except }) {
+            exclude.extend(set.endpoints().filter(|e| e.active_connections() >= most).cloned());
+            match self.pick(PickOptions { hash, exclude: &exclude }) {
                 Some(next) => picked = next,
                 None => return Err(BreakerLimit::ConnectionsPerEndpoint),
             }
@@ -292,9 +293,9 @@ impl Cluster {
         let cluster = self.plan.name.clone();
         if attempts.is_empty() {
             self.request_refresh();
-            // There may be endpoints, none of which may be picked.
+            // There may be endpoints, but none that load balancing may pick.
             let unusable =
-                self.set.load().panic_reason().map(|words| format!("{words} (on_panic: fail)"));
+                self.set.load().panic_reason().map(|reason| format!("{reason} (on_panic: fail)"));
             ConnectError::NoEndpoint { cluster, why: unusable.or_else(|| self.names.first_error()) }
         } else if attempts.iter().all(|a| classify(&a.error) == ConnectFailure::Timeout) {
             ConnectError::Timeout { cluster, attempts, retried }
@@ -376,7 +377,7 @@ fn retry_note(retried: bool) -> &'static str {
     match retried {
         true => "",
         false => {
-            "; not tried again, since as many connections as may be are retried already \
+            "; not retried, because the limit of concurrent retries is reached \
              (circuit_breaker.retry_percent, min_retries)"
         }
     }

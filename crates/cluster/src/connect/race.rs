@@ -63,7 +63,7 @@ impl Cluster {
     }
 
     /// Records the result of a dial. Every completed dial is recorded here, including those for
-    /// preconnected sockets; outlier detection learns of connects only from this.
+    /// preconnected sockets; outlier detection sees connects only here.
     pub(crate) fn record_dial(&self, endpoint: &Arc<Endpoint>, result: &io::Result<TcpStream>) {
         match result {
             Err(error) if is_local(error) => self.report_local_error(endpoint, error),
