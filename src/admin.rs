@@ -248,7 +248,7 @@ fn ready_words(clusters: &[Arc<Cluster>]) -> String {
         0 => "ready\n".to_owned(),
         empty => {
             let all = clusters.len();
-            format!("ready; {empty} of {all} clusters have no endpoint: /clusters tells why\n")
+            format!("ready; {empty} of {all} clusters have no endpoint: /clusters shows why\n")
         }
     }
 }

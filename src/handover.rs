@@ -98,7 +98,7 @@ impl Sockets {
             tracing::warn!(
                 process = own_user(&from).unwrap_or_default(),
                 "another process serves these addresses, and hands its sockets over: both accept \
-                 until that one drains, which SIGTERM tells it"
+                 until that one gets SIGTERM and drains"
             );
             (this.from, this.given) = (Some(from), sockets);
         }
@@ -273,8 +273,8 @@ impl Offer {
             self.taken.store(true, SeqCst);
             tracing::warn!(
                 process = peer,
-                "another process takes this one's place: both accept until this one drains, which \
-                 SIGTERM tells it"
+                "another process takes this one's place: both accept until this one gets \
+                 SIGTERM and drains"
             );
             self.is_replaced();
         }

@@ -133,7 +133,7 @@ impl Live {
             let was = self.choice.borrow_and_update().switched;
             tokio::select! {
                 () = tokio::time::sleep_until(until) => return Ok(()),
-                changed = self.choice.changed() => changed.context("nobody reads keys")?,
+                changed = self.choice.changed() => changed.context("the keyboard reader has ended")?,
             }
             if self.choice.borrow().switched != was {
                 self.switch(now).await;

@@ -128,7 +128,7 @@ fn it_is_ready_without_a_dependency_and_says_so() {
     };
     let (known, unknown) = (cluster("10.0.0.1"), cluster("nowhere"));
     assert_eq!(ready_words(std::slice::from_ref(&known)), "ready\n");
-    let expected = "ready; 1 of 2 clusters have no endpoint: /clusters tells why\n";
+    let expected = "ready; 1 of 2 clusters have no endpoint: /clusters shows why\n";
     assert_eq!(ready_words(&[known, unknown]), expected);
 }
 

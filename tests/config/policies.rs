@@ -68,7 +68,7 @@ fn invalid_policies_are_reported() {
         ("rate_limit: { rate: 5/s, max_delay: 1s }", "none is asked"),
         ("rate_limit: { rate: 5/s, shared: { redis: {} } }", ":4:51: `address` is missing"),
         ("concurrency_limit: {}", "no limit is given"),
-        ("concurrency_limit: { max: 5, over: delay }", "waits in its queue"),
+        ("concurrency_limit: { max: 5, over: delay }", "wait in its queue"),
         ("connection_limit: {}", "`max` is missing"),
         ("connection_limit: { max: 5, key: [user] }", "not known when a connection comes"),
         ("bandwidth_limit: { of: all }", "limits nothing"),

@@ -151,7 +151,7 @@ impl Metrics {
         let Some((family, values)) = declared.and_then(|f| Some((f.clone(), f.values(labels)?)))
         else {
             let labels: Vec<&str> = labels.iter().map(|(label, _)| *label).collect();
-            tracing::warn!(name, ?kind, ?labels, "a metric that nobody declared is not recorded");
+            tracing::warn!(name, ?kind, ?labels, "a metric that is not declared is not recorded");
             self.0.dropped.increment(1);
             return None;
         };

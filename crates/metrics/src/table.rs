@@ -392,8 +392,8 @@ pub const TABLE: &[Metric] = &[
         METRICS_DROPPED_TOTAL,
         "series",
         &[],
-        "Requests for a series that is not recorded, because there are too many or nobody \
-         declared it.",
+        "Requests for a series that is not recorded, because there are too many or it is \
+         not declared.",
     ),
     gauge(BUILD_INFO, "builds", &["version"], "Always 1; the version is its label."),
 ];

@@ -100,7 +100,7 @@ impl KeySpec {
         if let Some((at, part)) = twice {
             let path = ["key", &at.to_string()];
             let message = format!("`{part}` is there twice");
-            mistakes.push(Diagnostic::at(&path, message, "once tells as much apart"));
+            mistakes.push(Diagnostic::at(&path, message, "write it once"));
         }
         if parts.len() > MAX_PARTS {
             let message = format!("a key has at most {MAX_PARTS} parts");

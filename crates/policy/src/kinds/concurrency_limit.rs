@@ -118,12 +118,12 @@ impl Settings {
             mistakes.push(Diagnostic::at(&[key], message, hint));
         };
         if over.delays() {
-            let hint = "write refuse, close or reset; `queue: 100` lets so many wait";
-            wrong("over", "who is over this limit waits in its queue", hint);
+            let hint = "write refuse, close or reset; `queue: 100` lets 100 operations wait";
+            wrong("over", "operations over this limit wait in its queue", hint);
         }
         if self.queue_timeout.is_some() && self.queue.is_none() {
             let hint = "write `queue: 100`, or leave it out";
-            wrong("queue_timeout", "`queue_timeout` is for who waits, and nobody may", hint);
+            wrong("queue_timeout", "`queue_timeout` needs a `queue`", hint);
         }
         if self.max.is_some() == self.adaptive.is_some() {
             let message = match self.max.is_some() {

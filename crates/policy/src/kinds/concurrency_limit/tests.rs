@@ -136,8 +136,8 @@ fn settings_are_checked_and_shown() {
     for (settings, message) in [
         ("queue: 5", "no limit is given"),
         ("max: 5, adaptive: {}", "`adaptive` is another"),
-        ("max: 5, queue_timeout: 1s", "nobody may"),
-        ("max: 5, over: delay", "waits in its queue"),
+        ("max: 5, queue_timeout: 1s", "needs a `queue`"),
+        ("max: 5, over: delay", "wait in its queue"),
         ("adaptive: { min: 5, max: 4 }", "`min` is 5, and `max` is 4"),
         ("adaptive: { initial: 5 }", "not from 10 to 1000"),
         ("adaptive: { smoothing: 0 }", "never changes it"),

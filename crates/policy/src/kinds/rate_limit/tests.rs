@@ -169,7 +169,7 @@ fn invalid_settings_are_reported() {
         ("rate: 1/d, burst: 1MiB", "100 years"),
         ("rate: 5/s, over: dely", "did you mean `delay`"),
         ("rate: 5/s, unit: packets", "unknown value `packets`"),
-        ("rate: 5/s, shared: {}", "nobody is named who could decide"),
+        ("rate: 5/s, shared: {}", "the limit has no store"),
         ("rate: 5/s, shared: { redis: {} }", "shared.redis.address: `address` is missing"),
         (
             "rate: 5/s, unit: connections, shared: { redis: { address: 'redis:6379' } }",

@@ -196,7 +196,7 @@ impl Settings {
             (None, Some(service)) => service.value.as_ref()?.plan(wrong).map(StorePlan::Service),
             (None, None) => {
                 let hint = "write `redis: { address: … }` or `rate_limit_service: { … }`";
-                wrong.push(Diagnostic::at(&["shared"], "nobody is named who could decide", hint));
+                wrong.push(Diagnostic::at(&["shared"], "the limit has no store", hint));
                 None
             }
             (Some(_), Some(_)) => {
@@ -238,7 +238,7 @@ impl ServiceSettings {
             wrong.push(Diagnostic::at(&["shared", KEY, key], format!("`{key}` is missing"), hint));
         };
         if self.domain.is_none() {
-            need("domain", "it tells which of the service's configurations is meant");
+            need("domain", "it selects one of the service's configurations");
         }
         if self.descriptors.is_none() {
             need("descriptors", "write what limits depend on: `[[{ key: user }]]`");
@@ -253,11 +253,7 @@ impl ServiceSettings {
         let longest = descriptors.iter().map(Vec::len).max().unwrap_or(0).max(descriptors.len());
         if longest > MAX_DESCRIPTORS {
             let hint = format!("at most {MAX_DESCRIPTORS} descriptors, and entries in each");
-            wrong.push(Diagnostic::at(
-                &path,
-                "operations would be told at too great a length",
-                hint,
-            ));
+            wrong.push(Diagnostic::at(&path, "there are too many descriptors or entries", hint));
         }
         let entry = |it: &EntrySettings| DescriptorEntryPlan {
             key: it.key.as_str().into(),

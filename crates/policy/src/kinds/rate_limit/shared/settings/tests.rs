@@ -91,7 +91,7 @@ fn the_key_of_the_hash_is_read_from_a_file_and_never_shown() {
 #[test]
 fn mistakes_say_where_they_are() {
     let one = |path: &str, message: &str| vec![(path.to_owned(), message.to_owned())];
-    assert_eq!(wrong("timeout: 5ms"), one("shared", "nobody is named who could decide"));
+    assert_eq!(wrong("timeout: 5ms"), one("shared", "the limit has no store"));
     assert_eq!(wrong("redis: {}"), one("shared.redis.address", "`address` is missing"));
     let both = "redis: { address: 'a:1' }\nrate_limit_service: { address: 'a:1' }";
     assert_eq!(wrong(both), one("shared", "a limit has one store"));
