@@ -2,36 +2,36 @@
 
 use std::borrow::Cow;
 
-/// What is known of a fact about an operation, such as `user` or `header.x-team`.
+/// What is known about one attribute of an operation, such as `user` or `header.x-team`.
 ///
-/// "Not there" and "not known" differ: a policy that guards treats what is not known as if it
-/// could have any value.
+/// Absent and unknown differ: a policy that fails closed treats an unknown attribute as if it could
+/// have any value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AttributeValue<'a> {
-    /// It has this value.
+    /// The attribute has this value.
     Known(Cow<'a, str>),
-    /// It is there more than once, as a header field on several lines. A match holds if any of
-    /// the values fits.
+    /// The attribute occurs more than once, such as a header field on several lines. A glob matches
+    /// if any of the values matches.
     Repeated(Vec<Cow<'a, str>>),
-    /// The operation is about each of these, as a command that names several collections. A match
-    /// holds if any of the values fits; inside `not`, only if all of them do.
+    /// The operation concerns all of these, such as a command that names several collections. A glob
+    /// matches if any of the values matches; inside `not`, only if all of them do.
     Multiple(Vec<Cow<'a, str>>),
-    /// It is not there.
+    /// The operation has no such attribute.
     Absent,
-    /// It may stand further on in the request than the bytes that have been read.
+    /// Not known yet: the attribute may follow in the unread rest of the request.
     Unread,
-    /// Not known, however much of the request is read.
+    /// Not known, even when the whole request is read.
     Unknown,
 }
 
 impl<'a> AttributeValue<'a> {
-    /// A value that borrows.
+    /// A known, borrowed value.
     pub fn known(value: &'a str) -> Self {
         AttributeValue::Known(Cow::Borrowed(value))
     }
 
-    /// The value as one text; several are joined by a comma and a blank. `None` where there is
-    /// none, or none is known.
+    /// The value as one text, with several values joined by `, `. `None` if the attribute is absent or
+    /// not known.
     pub fn text(self) -> Option<Cow<'a, str>> {
         match self {
             AttributeValue::Known(value) => Some(value),
@@ -51,26 +51,27 @@ impl<'a> AttributeValue<'a> {
         }
     }
 
-    /// Whether it may have a value that is not known, or not yet.
+    /// Whether it is unread or unknown, and so may have any value.
     pub fn is_undetermined(&self) -> bool {
         matches!(self, AttributeValue::Unread | AttributeValue::Unknown)
     }
 
-    /// The same fact, of a request that is read to its end: nothing stands further on.
+    /// The value after the whole request was read: [`Unread`](Self::Unread) becomes
+    /// [`Unknown`](Self::Unknown).
     pub fn at_request_end(self) -> Self {
         if self == AttributeValue::Unread { AttributeValue::Unknown } else { self }
     }
 
-    /// The same fact without a lifetime, as tests and logs keep it.
+    /// Copies the value, for tests and logs that outlive the request.
     pub fn into_owned(self) -> AttributeValue<'static> {
-        let own = |value: Cow<'a, str>| Cow::Owned(value.into_owned());
+        let owned = |value: Cow<'a, str>| Cow::Owned(value.into_owned());
         match self {
-            AttributeValue::Known(value) => AttributeValue::Known(own(value)),
+            AttributeValue::Known(value) => AttributeValue::Known(owned(value)),
             AttributeValue::Repeated(values) => {
-                AttributeValue::Repeated(values.into_iter().map(own).collect())
+                AttributeValue::Repeated(values.into_iter().map(owned).collect())
             }
             AttributeValue::Multiple(values) => {
-                AttributeValue::Multiple(values.into_iter().map(own).collect())
+                AttributeValue::Multiple(values.into_iter().map(owned).collect())
             }
             AttributeValue::Absent => AttributeValue::Absent,
             AttributeValue::Unread => AttributeValue::Unread,
@@ -108,15 +109,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_known_has_no_text_and_is_not_absent() {
+    fn an_unknown_value_has_no_text_and_is_not_absent() {
         assert_eq!(AttributeValue::known("a").text().as_deref(), Some("a"));
         assert_eq!(
             AttributeValue::Repeated(vec!["a".into(), "b".into()]).text().as_deref(),
             Some("a, b")
         );
-        for fact in [AttributeValue::Unread, AttributeValue::Unknown] {
-            assert!(fact.is_undetermined() && fact != AttributeValue::Absent);
-            assert_eq!(fact.text(), None);
+        for value in [AttributeValue::Unread, AttributeValue::Unknown] {
+            assert!(value.is_undetermined() && value != AttributeValue::Absent);
+            assert_eq!(value.text(), None);
         }
         assert!(!AttributeValue::Absent.is_undetermined());
         assert_eq!(AttributeValue::Unread.at_request_end(), AttributeValue::Unknown);

@@ -5,31 +5,32 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How much time's worth of bytes passes in one go: short enough to be smooth at any rate, and
-/// long enough for a timer.
+/// One chunk is the bytes of this much time: short enough to be smooth at any rate, and long enough
+/// for a timer.
 const CHUNK: Duration = Duration::from_millis(20);
 
 /// A bucket that any number of connections, on any worker, may share.
 ///
-/// It keeps one moment: when the bytes that have passed would all have passed at the rate (the
-/// theoretical arrival time of GCRA, ITU-T I.371). A caller that passes bytes moves it on and waits
+/// Its only state is the time at which all recorded bytes would have passed at the rate (the
+/// theoretical arrival time of GCRA, ITU-T I.371). A caller that passes bytes advances it and waits
 /// until the next bytes fit, so connections that share it take turns.
 #[derive(Debug)]
 pub struct ByteBucket {
     bytes: u64,
     per: Duration,
-    /// How many bytes pass in one go.
+    /// How many bytes pass at once.
     chunk: u64,
-    /// How far the moment may lie ahead when bytes pass, in nanoseconds: the burst without a step.
+    /// How far `arrival_time` may be ahead of now when bytes pass, in nanoseconds: the time of the
+    /// burst without one chunk.
     tolerance: u64,
     created: Instant,
-    /// The moment, in nanoseconds since the bucket was made.
+    /// The theoretical arrival time, in nanoseconds since `created`.
     arrival_time: AtomicU64,
 }
 
 impl ByteBucket {
-    /// A bucket for `bytes` in the time `per`, and beyond that `burst` bytes at once: at least two
-    /// steps' worth, so that a timer that is late loses nothing.
+    /// A bucket with a rate of `bytes` per `per`, and a burst of `burst` bytes, at least two chunks so
+    /// that a late timer does not lower the rate.
     pub fn new(bytes: u64, per: Duration, burst: u64, now: Instant) -> Self {
         let chunk = u128::from(bytes) * CHUNK.as_nanos() / per.as_nanos().max(1);
         let chunk = u64::try_from(chunk).unwrap_or(u64::MAX).max(1);
@@ -51,7 +52,7 @@ impl ByteBucket {
         Self::new(bytes, Duration::from_secs(1), 0, now)
     }
 
-    /// The most bytes that should pass in one go.
+    /// The most bytes that should pass at once.
     pub fn max_chunk(&self) -> usize {
         usize::try_from(self.chunk).unwrap_or(usize::MAX)
     }
@@ -80,7 +81,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// How many bytes pass in a given time from a busy sender, with a timer that is `late`.
+    /// The times and sizes of chunks from a sender that always has data, with a timer that is `late`.
     fn push(
         bucket: &ByteBucket,
         from: Instant,

@@ -4,7 +4,8 @@ use crate::{AttributeValue, Outcome, Protocol, RejectReason, RejectionRef, Viola
 use bytes::{Bytes, BytesMut};
 use std::{net::SocketAddr, sync::Arc};
 
-/// Ties a reply to its request: an id off the wire, or a count where replies keep order.
+/// Identifies the request of a reply: the protocol's request id, or a counter if replies come in the
+/// order of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tag(pub u64);
 
@@ -17,10 +18,10 @@ pub struct ConnectionInfo {
     pub local: SocketAddr,
 }
 
-/// A request, as found at the front of a buffer. Its words come from [`Codec::names`].
+/// A request found at the front of a buffer. [`Codec::names`] returns its name and resource.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Request {
-    /// `None` when no reply will come: the operation then settles when its request has passed.
+    /// `None` if no reply will come: the operation then settles when its request has passed.
     pub tag: Option<Tag>,
     /// See [`crate::Operation::long_poll`].
     pub long_poll: bool,
@@ -29,92 +30,93 @@ pub struct Request {
     /// See [`crate::Operation::may_have_callsite`].
     pub may_have_callsite: bool,
     /// See [`crate::Operation::partial`]: only a part of the request was read, and the rest may
-    /// have more facts. The relay may then call [`Codec::reread`].
+    /// contain more attributes. The relay may then call [`Codec::reread`].
     pub partial: bool,
     /// See [`crate::Operation::may_have_other_resources`].
     pub may_have_other_resources: bool,
-    /// What kind of request this is, for protocols that have shapes (see [`Protocol::shapes`]).
+    /// The label of the request's shape, for protocols that count shapes (see [`Protocol::shapes`]).
     pub shape: Option<&'static str>,
-    /// The message breaks a rule but can be stepped over: counted, passed on, and reading resumes.
+    /// The message violates the protocol but its length is known: it is counted and forwarded, and
+    /// reading resumes after it.
     pub violation: Option<Violation>,
 }
 
-/// The words for the request that [`Codec::request`] marked last.
+/// The name and resource of the request that [`Codec::request`] marked last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OperationNames<'b> {
     /// The operation's name: `find`.
     pub name: &'b str,
-    /// What it is about: `shop.orders`.
+    /// The operation's target: `shop.orders`.
     pub resource: &'b str,
 }
 
-/// Details from the rest of a request whose operation was admitted with less: see
+/// Details found in the rest of a request after its operation was admitted: see
 /// [`Codec::late_details`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LateDetails {
     /// The operation's name.
     pub name: Box<str>,
-    /// What it is about.
+    /// The operation's target.
     pub resource: Box<str>,
-    /// Bytes that [`Codec::attribute`] takes as the front of the request, with every fact in them
-    /// that was read; bounded, however long the request was.
+    /// Bytes for [`Codec::attribute`] to read in place of the request's front. They contain every
+    /// attribute that was found; their length is bounded.
     pub head: Box<[u8]>,
 }
 
-/// The end of an operation, as its last reply reports it.
+/// The end of an operation, as reported by its last reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// The request that this answers.
+    /// The tag of the request.
     pub tag: Tag,
-    /// How it ended.
+    /// How the operation ended.
     pub outcome: Outcome,
-    /// The error's name, from a list that the codec knows; never a peer's own words.
+    /// The error's name, from the codec's own list; never text from the service.
     pub code: Option<&'static str>,
     /// How many items (documents, messages) the replies carried.
     pub items: u64,
-    /// A successful reply proves that the named resource exists: the service checks the client,
-    /// and the name.
+    /// A successful reply to this operation proves that the named resource exists: the service checks
+    /// the client's permissions and the name.
     pub confirms_names: bool,
-    /// A greeting or a ping: its success says nothing about the service's work.
+    /// The operation is a handshake or a ping: its success does not show that the service works.
     pub is_control: bool,
-    /// The message breaks a rule but can be stepped over.
+    /// The message violates the protocol but its length is known; see [`Request::violation`].
     pub violation: Option<Violation>,
 }
 
 /// What to do with the bytes at the front of a buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next<M> {
-    /// Keep them: nothing can be said before `n` bytes are here. `n` is more than there are.
+    /// Keep them: at least `n` bytes are needed to decide. `n` is more than the buffer has.
     Hold(usize),
-    /// Let the next `len` bytes through untouched, those here and those still to come. The more
-    /// that leaves unseen, the cheaper: what is long need not enter the proxy's memory.
+    /// Forward the next `len` bytes unchanged, buffered ones and later ones. Long parts should be passed
+    /// with one answer: they need not enter the proxy's memory.
     Pass {
-        /// How many bytes; `u64::MAX` means all there will ever be.
+        /// How many bytes; `u64::MAX` means the whole rest of the stream.
         len: u64,
-        /// What begins (a request) or ended (a reply) with these bytes.
+        /// The request that begins, or the operation that ends, with these bytes.
         mark: Option<M>,
         /// Whether the message ends with these bytes.
         ends: bool,
     },
-    /// Let none of the next `len` bytes through, those here and those still to come. Only of
-    /// replies to abandoned requests (see [`Codec::give_up`]).
+    /// Discard the next `len` bytes, buffered ones and later ones. Only for replies to abandoned
+    /// requests (see [`Codec::give_up`]).
     Drop {
         /// How many bytes.
         len: u64,
         /// Whether the message ends with these bytes.
         ends: bool,
     },
-    /// The message under way breaks a rule that it seemed to keep when its request was marked: it is
-    /// counted, and where a policy guards the connection is closed before the message can end. The
-    /// codec is asked about the same bytes again otherwise. Only of requests.
+    /// A protocol violation was found in the rest of a request that is already marked. The relay counts
+    /// it. If a policy of the listener fails closed, it closes the connection before the message ends;
+    /// otherwise it calls the codec again with the same bytes. Only for requests.
     Violates(Violation),
-    /// Replace the next `len` bytes, which are all here, by `with`. The message ends.
+    /// Replace the next `len` bytes, which are all in the buffer, with `with`. The message ends.
     Swap {
         /// How many bytes are replaced.
         len: usize,
-        /// What goes on instead.
+        /// The replacement.
         with: Bytes,
-        /// What begins or ended with these bytes.
+        /// The request that begins, or the operation that ends, with these bytes.
         mark: Option<M>,
     },
 }
@@ -125,12 +127,12 @@ impl<M> Next<M> {
         Next::Pass { len, mark: Some(mark), ends: true }
     }
 
-    /// The front of a message, with more to come.
+    /// The first bytes of a message that continues.
     pub fn start(len: u64, mark: M) -> Self {
         Next::Pass { len, mark: Some(mark), ends: false }
     }
 
-    /// More of a message.
+    /// More bytes of a message that continues.
     pub fn more(len: u64) -> Self {
         Next::Pass { len, mark: None, ends: false }
     }
@@ -138,18 +140,18 @@ impl<M> Next<M> {
 
 /// Finds operations in the bytes of one connection.
 ///
-/// A codec does no I/O, has no clock and keeps only the bytes that it needs to name what it saw. It
-/// answers questions about a slice; the relay moves the bytes.
+/// A codec does no I/O, has no clock, and keeps only the bytes that it needs for names. It examines
+/// slices; the relay moves the bytes.
 ///
-/// An `Err` from [`request`](Codec::request) or [`reply`](Codec::reply) says that framing is
-/// lost: nothing after these bytes can be read. A single message that can't be read is no error:
-/// the codec marks it with a [`Violation`] and resumes at the next one. Bytes from a peer must
-/// never make a codec panic, nor make it reserve memory by a length that the peer claims.
+/// An `Err` from [`request`](Codec::request) or [`reply`](Codec::reply) means that framing is lost:
+/// nothing after these bytes can be read. A single message that can't be read is no error: the
+/// codec marks it with a [`Violation`] and resumes at the next one. Bytes from a peer must never
+/// make a codec panic, or allocate memory by a length that the peer claims.
 pub trait Codec: Sized + 'static {
-    /// What the protocol is called, and what it counts.
+    /// The protocol's description.
     const PROTOCOL: Protocol;
 
-    /// What all connections of one listener share: settings, and tables of bounded size.
+    /// State shared by all connections of one listener: settings, and tables of bounded size.
     type Shared: Send + Sync + 'static;
 
     /// The codec of one connection.
@@ -157,15 +159,15 @@ pub trait Codec: Sized + 'static {
 
     /// What to do with the bytes at the front of the client's stream.
     ///
-    /// Called first with no bytes at all, so that a protocol whose operation is the connection
-    /// can begin it. A [`Request`] is marked on the first bytes of a message only; if the relay
-    /// drops the message because it was refused, it goes on asking until the message ends.
+    /// The first call has no bytes, so that a protocol whose operation is the connection can mark it.
+    /// Only the first bytes of a message mark a [`Request`]. If the relay discards a rejected message,
+    /// it still calls this until the message ends.
     fn request(&mut self, bytes: &[u8]) -> Result<Next<Request>, Violation>;
 
-    /// The words for the request marked last; `front` is what `request` was given.
+    /// The name and resource of the request marked last; `front` is the slice given to `request`.
     fn names<'b>(&'b self, front: &'b [u8]) -> OperationNames<'b>;
 
-    /// How many items the request that ended last carried.
+    /// The number of items in the request that ended last.
     fn request_items(&self) -> u64 {
         0
     }
@@ -173,72 +175,70 @@ pub trait Codec: Sized + 'static {
     /// What to do with the bytes at the front of the upstream's stream.
     fn reply(&mut self, bytes: &[u8]) -> Result<Next<Reply>, Violation>;
 
-    /// What is known of a fact about the connection, or about the request whose front bytes these
-    /// are.
+    /// The attribute `name` of the connection, or of the request that begins with these bytes.
     fn attribute<'b>(&'b self, _front: &'b [u8], _name: &str) -> AttributeValue<'b> {
         AttributeValue::Absent
     }
 
-    /// The same for a fact that was unread in `front`, with what the rest of the request contained.
+    /// An attribute that was unread in `front`, read again with the details from the rest of the
+    /// request.
     fn late_attribute<'b>(
         &'b self,
         _front: &'b [u8],
-        learned: &'b LateDetails,
+        details: &'b LateDetails,
         name: &str,
     ) -> AttributeValue<'b> {
-        self.attribute(&learned.head, name)
+        self.attribute(&details.head, name)
     }
 
-    /// The request marked last, which was [`partial`](Request::partial), does not go on yet: a
-    /// policy needs a fact that stands further on. The codec forgets the request, and returns how
-    /// many bytes from its first one [`request`](Codec::request) has to be given to know more:
-    /// more than it was given last. It is then asked about the same request again.
-    ///
-    /// `front` is what `request` was given.
+    /// Called when the request marked last was [`partial`](Request::partial) and a policy needs an
+    /// attribute from its unread rest. The codec forgets the request. Returns the number of bytes,
+    /// counted from the request's first one, that [`request`](Codec::request) needs to know more: more
+    /// than `front`, the slice that it was given. The relay then calls `request` for it again.
     fn reread(&mut self, _tag: Option<Tag>, _front: &[u8]) -> usize {
         0
     }
 
-    /// How many bytes the codec itself keeps of the request marked last, beyond what it keeps of
-    /// any request: such as what was inflated to read it.
+    /// The number of bytes that the codec keeps only because of the request marked last, such as
+    /// decompressed data. They count against the listener's `max_held_bytes`.
     fn retained_bytes(&self) -> usize {
         0
     }
 
-    /// The facts in the rest of the request that ended last, if there were more than in its front.
-    /// Called once, when the request has passed.
+    /// Details from the rest of the request that ended last, if it had more than its front. Called
+    /// once, when the request has passed.
     fn late_details(&mut self) -> Option<Box<LateDetails>> {
         None
     }
 
-    /// Whether this violation can only be an attack: the connection is then closed even where
-    /// the listener only observes.
+    /// Whether this violation can only be an attack: the connection is then closed whatever the
+    /// listener's `on_violation` is.
     fn is_hostile(_violation: Violation) -> bool {
         false
     }
 
-    /// Writes the protocol's own error reply to the request with this tag. The codec then expects
-    /// no reply to it. The client gets the error in the request's turn: a codec that matches
-    /// replies to requests by their order has to delay it while older requests wait for theirs.
-    /// Returns `false` if the protocol has no error reply and the connection must be closed.
+    /// Writes the protocol's error reply to the request with this tag. The service sends no reply to
+    /// it. A codec that matches replies to requests by their order delays the error until all older
+    /// requests have their replies. Returns `false` if the protocol has no error reply and the
+    /// connection must be closed.
     fn reject(&mut self, tag: Tag, why: &RejectionRef<'_>, out: &mut BytesMut) -> bool;
 
-    /// Whether closing the connection is better for the client of this request than an error reply
-    /// with this reason, to which it would react too strongly. `others`: whether connections to the
-    /// service are open, which may be the client's.
+    /// Whether the relay should close the connection instead of sending an error reply with this
+    /// reason, because clients overreact to the error. `others`: whether the cluster has other open
+    /// connections, which may be this client's.
     fn prefers_close(&self, _tag: Tag, _reason: RejectReason, _others: bool) -> bool {
         false
     }
 
-    /// Answers a forwarded request instead of the service, and drops the service's own reply if it
-    /// comes late. Returns `false`, having done nothing, if the protocol can't distinguish that
-    /// reply from others and the connection must be closed.
+    /// Writes an error reply to a forwarded request, and discards the service's reply if it arrives
+    /// later. Returns `false` without an effect if the protocol can't distinguish that reply from
+    /// others and the connection must be closed.
     fn give_up(&mut self, _tag: Tag, _why: &RejectionRef<'_>, _out: &mut BytesMut) -> bool {
         false
     }
 
-    /// A notice about the service for operators, found in replies to greetings. Each notice is
-    /// returned once for all connections of a listener.
+    /// A notice about the service for operators, found in handshake replies. Each notice is returned
+    /// once for all connections of a listener.
     fn operator_notice(&mut self) -> Option<String> {
         None
     }

@@ -38,15 +38,15 @@ impl Effects {
         self.waited |= other.waited;
         let after = |limit: &Option<ReplyTimeout>| limit.as_ref().map(|limit| limit.after);
         let strictest = match (after(&self.reply_timeout), after(&other.reply_timeout)) {
-            (Some(own), Some(other)) => other < own,
-            (own, _) => own.is_none(),
+            (Some(current), Some(other)) => other < current,
+            (current, _) => current.is_none(),
         };
         if strictest {
             self.reply_timeout.clone_from(&other.reply_timeout);
         }
         self.injected_close = self.injected_close.or(other.injected_close);
-        let ways = self.impairments.iter_mut().zip(&other.impairments);
-        ways.for_each(|(way, other)| way.merge(other));
+        let directions = self.impairments.iter_mut().zip(&other.impairments);
+        directions.for_each(|(own, other)| own.merge(other));
         self.bytes_per_second = match (self.bytes_per_second, other.bytes_per_second) {
             (Some(one), Some(two)) => Some(one.min(two)),
             (one, two) => one.or(two),
@@ -54,14 +54,14 @@ impl Effects {
     }
 }
 
-/// What policies ask of an operation in flight, after they have changed.
+/// The effects of changed policies on an operation in flight.
 #[derive(Debug, Default)]
 pub struct Revision {
-    /// The effects from now on; they replace those of the ticket.
+    /// The effects from now on; they replace the ticket's.
     pub effects: Effects,
-    /// How long it waits now for effects that are new.
+    /// A delay added now by new policies.
     pub delay: Duration,
-    /// It is to end.
+    /// Ends the operation with this rejection.
     pub rejection: Option<Rejection>,
 }
 
@@ -105,13 +105,13 @@ pub struct Slicer {
     pub pause: Duration,
 }
 
-/// Delays that are drawn: shares of all, from 0 to 1, and the longest delay of each. In between,
-/// delays grow evenly.
+/// A distribution of delays: pairs of a quantile (0 to 1) and its delay, in ascending order; linear in
+/// between.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LatencyDistribution(pub Vec<(f64, Duration)>);
 
 impl LatencyDistribution {
-    /// The delay for a number from 0 up to 1.
+    /// The delay at the quantile `draw`, from 0 to 1.
     pub fn quantile(&self, draw: f64) -> Duration {
         let mut before: Option<(f64, Duration)> = None;
         for (share, duration) in &self.0 {
@@ -126,10 +126,10 @@ impl LatencyDistribution {
     }
 }
 
-/// How long the service may take until its reply begins.
+/// A time limit for the first byte of the service's reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplyTimeout {
-    /// Counted from when the operation went on.
+    /// The limit, counted from when the request was forwarded.
     pub after: Duration,
     /// The error message for people.
     pub message: Rc<str>,
@@ -140,9 +140,9 @@ pub struct ReplyTimeout {
 /// A connection close that a policy injects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InjectedClose {
-    /// Where.
+    /// The point in the operation.
     pub at: ClosePoint,
-    /// By a reset instead of an orderly close.
+    /// Resets the connection instead of closing it with FIN.
     pub reset: bool,
 }
 
@@ -154,7 +154,7 @@ pub enum ClosePoint {
     /// After this number of reply bytes. With 0 the service has processed the request, and the
     /// client gets no reply.
     AfterReplyBytes(u64),
-    /// When the whole reply has passed.
+    /// After the whole reply was forwarded.
     AfterReply,
     /// This long after the request was forwarded. Only for streams.
     AfterDelay(Duration),
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_terms_of_two_policies_hold_both() {
+    fn merged_effects_are_those_of_both_policies() {
         let limit = |secs| {
             let (message, policy) = ("late".into(), "it".into());
             Some(ReplyTimeout { after: Duration::from_secs(secs), message, policy })
@@ -173,7 +173,7 @@ mod tests {
         let cut = |place| Some(InjectedClose { at: place, reset: false });
         let pace = NonZeroU64::new;
         let delay = Duration::from_millis;
-        let mut terms = Effects {
+        let mut effects = Effects {
             delay: delay(100),
             waited: false,
             reply_timeout: limit(5),
@@ -181,7 +181,7 @@ mod tests {
             bytes_per_second: None,
             impairments: Default::default(),
         };
-        terms.merge(&Effects {
+        effects.merge(&Effects {
             delay: delay(20),
             waited: true,
             reply_timeout: limit(3),
@@ -189,7 +189,7 @@ mod tests {
             bytes_per_second: pace(10),
             impairments: Default::default(),
         });
-        terms.merge(&Effects {
+        effects.merge(&Effects {
             reply_timeout: limit(4),
             bytes_per_second: pace(20),
             ..Effects::default()
@@ -202,6 +202,6 @@ mod tests {
             bytes_per_second: pace(10),
             impairments: Default::default(),
         };
-        assert_eq!(terms, all);
+        assert_eq!(effects, all);
     }
 }

@@ -1,42 +1,43 @@
-//! Why operations and connections end: one type for logs, metrics, replies and decisions.
+//! Why operations and connections end: one type for logs, metrics, replies and code.
 
 use crate::{Close, RejectReason};
 use std::fmt;
 
-/// Why an operation ended, where its outcome alone does not say it.
+/// Why an operation ended. Adds detail to the [`Outcome`](crate::Outcome).
 ///
-/// The access log, `tollgate_operations_rejected_total{reason}` and error replies print
-/// [`as_str`](Self::as_str). Decisions compare variants: several of them have the same label.
+/// The access log, `tollgate_operations_rejected_total{reason}` and error replies use
+/// [`as_str`](Self::as_str). Code compares variants, since several have the same label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EndReason {
     /// The end of the connection ended the operation.
     Closed(Close),
     /// The proxy answered with an error.
     Rejected(RejectReason),
-    /// The client broke a rule of the protocol, and the proxy answered with an error.
+    /// The client violated the protocol, and the proxy answered with an error.
     Violation(Violation),
-    /// The codec lost the framing. The connection passes unread, and the outcome is unknown.
+    /// The codec lost the framing. The connection's bytes are forwarded unread, and the outcome is
+    /// unknown.
     Unreadable,
-    /// The service closed a session without having sent a byte.
+    /// The service closed a byte-stream session without having sent a byte.
     NoReply,
-    /// The connection had too many operations in flight, and this was the oldest.
+    /// The connection had too many operations in flight; this was the oldest, and is no longer tracked.
     TooManyInFlight,
-    /// A response made no progress for the idle time-out. Unlike an idle connection, a service
-    /// that owes a response is responsible for that. The label is that of [`Close::IdleTimeout`].
+    /// A response made no progress for the idle time-out. Unlike an idle connection, this counts
+    /// against the endpoint. The label is that of [`Close::IdleTimeout`].
     ResponseIdle,
-    /// The proxy answered by the route's `redirect` or `reply`.
+    /// The proxy answered with the route's `redirect` or `reply`.
     LocalReply,
     /// The proxy answered a CORS preflight request.
     Preflight,
-    /// The proxy refused the origin of a CORS request.
+    /// The proxy rejected the origin of a CORS request.
     OriginRefused,
-    /// No route takes the request.
+    /// No route matches the request.
     NoRoute,
-    /// The request's path has two readings.
+    /// The request's path is ambiguous: servers may normalize it differently.
     AmbiguousPath,
     /// The path of a gRPC request names no method.
     NoMethod,
-    /// No rule of `google.api.http` takes the JSON request.
+    /// No `google.api.http` rule matches the JSON request.
     NoRule,
     /// The request is not gRPC, nor anything that the listener can translate.
     Unsupported,
@@ -45,14 +46,14 @@ pub enum EndReason {
 }
 
 impl EndReason {
-    /// The other reasons that say how an operation ended at the service.
+    /// The remaining reasons that concern the service's reply.
     const OF_OPERATIONS: [EndReason; 4] = [
         EndReason::Unreadable,
         EndReason::NoReply,
         EndReason::TooManyInFlight,
         EndReason::ResponseIdle,
     ];
-    /// The other reasons of answers that the proxy gave itself.
+    /// The remaining reasons of replies by the proxy itself.
     const OF_ANSWERS: [EndReason; 9] = [
         EndReason::NoRoute,
         EndReason::AmbiguousPath,
@@ -96,8 +97,8 @@ impl EndReason {
 
     /// Whether a bad outcome with this reason counts against the endpoint.
     ///
-    /// It does not for injected faults and for errors of this machine, nor when a connection was
-    /// idle: some services send nothing by design.
+    /// Injected faults and errors of this machine do not count, nor do idle connections: some services
+    /// send nothing by design.
     pub const fn blames_endpoint(self) -> bool {
         let is_own_error = self.is_injected() || matches!(self, Self::Closed(Close::LocalError));
         let is_idle = matches!(
@@ -121,7 +122,7 @@ impl EndReason {
     }
 }
 
-/// A peer broke the protocol's rules. The word is a metric label and a log field.
+/// A violation of the protocol by a peer. The text is a metric label and a log field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Violation(pub &'static str);
 
@@ -163,7 +164,8 @@ mod tests {
 
     #[test]
     fn local_errors_and_idle_time_do_not_blame_the_endpoint() {
-        let blameless: Vec<_> = EndReason::all().filter(|it| !it.blames_endpoint()).collect();
+        let blameless: Vec<_> =
+            EndReason::all().filter(|reason| !reason.blames_endpoint()).collect();
         let expected = [
             EndReason::Closed(Close::IdleTimeout),
             EndReason::Closed(Close::MaxDuration),

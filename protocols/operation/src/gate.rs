@@ -1,4 +1,4 @@
-//! The gate: one call that asks every policy, and the ticket of an admitted operation.
+//! The gate: one call that evaluates every policy, and the ticket of an admitted operation.
 
 use crate::{Attributes, Effects, EndReason, Operation, OperationNames, Outcome, Rejection};
 use std::{
@@ -9,11 +9,11 @@ use std::{
 
 /// All policies that apply to an operation.
 pub trait Gate {
-    /// Asks every policy in turn. `now` is when the operation's first byte was seen.
+    /// Evaluates the policies in order. `now` is when the operation's first byte was read.
     fn admit(&self, operation: &Operation<'_>, now: Instant) -> Verdict;
 
-    /// Resumes after [`Verdict::Pending`], once the decision is there. `operation` is the same
-    /// operation again.
+    /// Continues the evaluation after [`Verdict::Pending`] with the policy's decision, `answer`.
+    /// `operation` must be the same operation.
     fn resume(
         &self,
         ticket: Ticket,
@@ -22,48 +22,48 @@ pub trait Gate {
         now: Instant,
     ) -> Verdict;
 
-    /// Counts and logs an operation that was refused before any policy could be asked about it, such
-    /// as the first of a connection that may not be. `began` is when its first byte was seen.
+    /// Counts and logs an operation that was rejected before policies were evaluated, such as the first
+    /// one of a rejected connection. `began` is when its first byte was read.
     fn record_rejected(&self, operation: &Operation<'_>, began: Instant, how: &Settlement<'_>);
 }
 
-/// What the gate decided.
+/// The gate's decision.
 #[derive(Debug)]
 pub enum Verdict {
     /// Forward it, with the ticket's effects.
     Admit(Ticket),
-    /// Hold it until the decision comes, then call [`Gate::resume`].
+    /// Hold it until the decision is ready, then call [`Gate::resume`].
     Pending(PendingOperation),
     /// Reject it.
     Reject(Rejection),
-    /// Nothing is decided: the operation is [`partial`](Operation::partial), and a policy needs a
-    /// fact that stands further on in the request. Read more of it, and admit it again. If it
-    /// can't be held any longer, admit it without `partial`.
+    /// Undecided: the operation is [`partial`](Operation::partial), and a policy needs an attribute
+    /// from the unread rest of the request. Read more of it, and call [`Gate::admit`] again. If no more
+    /// can be buffered, call it without `partial`.
     NeedMore,
 }
 
-/// What a policy decides about an operation.
+/// One policy's decision about an operation.
 pub enum Decision {
-    /// Let it go on.
+    /// Forward it.
     Admit,
-    /// Let it go on, on these terms.
+    /// Forward it with these effects.
     Modify(Rc<Effects>),
     /// Reject it.
     Reject(Rejection),
-    /// The decision comes later, such as from another server. It must come eventually.
+    /// The decision comes later, such as from a rate-limit service. The future must complete.
     Pending(DecisionFuture),
 }
 
-/// A decision that is still to come.
+/// Completes with the decision.
 pub type DecisionFuture = Pin<Box<dyn Future<Output = Decision>>>;
 
 impl Decision {
-    /// Let it go on, now that it has waited.
+    /// Forward it, and record that it has waited.
     pub fn waited() -> Self {
         Decision::Modify(Rc::new(Effects { waited: true, ..Effects::default() }))
     }
 
-    /// Let it go on after a while.
+    /// Forward it after a delay.
     pub fn delay(delay: Duration) -> Self {
         Decision::Modify(Rc::new(Effects { delay, ..Effects::default() }))
     }
@@ -73,33 +73,33 @@ impl std::fmt::Debug for Decision {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Decision::Admit => f.write_str("Admit"),
-            Decision::Modify(terms) => f.debug_tuple("Bend").field(terms).finish(),
-            Decision::Reject(no) => f.debug_tuple("Refuse").field(no).finish(),
-            Decision::Pending(_) => f.write_str("Ask"),
+            Decision::Modify(effects) => f.debug_tuple("Modify").field(effects).finish(),
+            Decision::Reject(rejection) => f.debug_tuple("Reject").field(rejection).finish(),
+            Decision::Pending(_) => f.write_str("Pending"),
         }
     }
 }
 
 /// An operation that waits for a policy's decision.
 pub struct PendingOperation {
-    /// The operation. When dropped, it settles with the policies that admitted it so far.
+    /// The operation. Dropping it settles the operation with the policies that admitted it so far.
     pub ticket: Ticket,
-    /// The decision.
+    /// Completes with the policy's decision.
     pub decision: DecisionFuture,
 }
 
 impl std::fmt::Debug for PendingOperation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Question").field("ticket", &self.ticket).finish_non_exhaustive()
+        f.debug_struct("PendingOperation").field("ticket", &self.ticket).finish_non_exhaustive()
     }
 }
 
-/// Receives the end of each admitted operation. Implemented by the issuer of tickets.
+/// Receives the end of each admitted operation; implemented by the issuer of its ticket.
 pub trait SettleSink {
-    /// Called exactly once for each slot handed out.
+    /// Called exactly once for each ticket that is settled.
     fn settle(&self, slot: u32, how: &Settlement<'_>);
 
-    /// Counts bytes of a running operation: from the client, and from the service. Its settlement
+    /// Counts bytes of an operation in flight: from the client, and from the service. Its settlement
     /// includes them, as [`reported_bytes`](Settlement::reported_bytes).
     fn add_bytes(&self, _slot: u32, _bytes: [u64; 2]) {}
 
@@ -107,14 +107,14 @@ pub trait SettleSink {
     fn abandon(&self, slot: u32);
 }
 
-/// How an operation ended, as the code that moved its bytes reports it.
+/// The end of an operation, reported by the relay or the HTTP server.
 #[derive(Clone, Copy)]
 pub struct Settlement<'a> {
     /// How it ended.
     pub outcome: Outcome,
-    /// Why, where the outcome alone does not say it.
+    /// Why, if there is more to report than the outcome.
     pub reason: Option<EndReason>,
-    /// The policy that ended it, if one did after it had gone on.
+    /// The policy that ended it after it was admitted, if one did.
     pub policy: Option<&'a str>,
     /// The error's name.
     pub code: Option<&'static str>,
@@ -124,8 +124,8 @@ pub struct Settlement<'a> {
     pub request_bytes: u64,
     /// Bytes from the service.
     pub reply_bytes: u64,
-    /// How many of these bytes were reported in the course of it ([`Ticket::add_bytes`]): from the
-    /// client, and from the service.
+    /// The part of these bytes that [`Ticket::add_bytes`] has reported already: from the client, and
+    /// from the service.
     pub reported_bytes: [u64; 2],
     /// Items from the client.
     pub request_items: u64,
@@ -134,19 +134,18 @@ pub struct Settlement<'a> {
     /// The service itself reported the outcome, and `Ok` confirms that the named resource exists
     /// (see [`crate::Reply::confirms_names`]).
     pub confirmed: bool,
-    /// When the first byte of the reply was seen.
+    /// When the first byte of the reply was read.
     pub first_byte: Option<Instant>,
-    /// When the last byte of the reply was seen.
+    /// When the last byte of the reply was read, or the operation ended without one.
     pub now: Instant,
-    /// Answers questions about the operation; the gate supplies the front that it kept.
+    /// Reads the operation's attributes; the gate passes the front that it kept.
     pub attributes: &'a dyn Attributes,
-    /// The operation's name and resource, if the rest of its request gave more of them than was
-    /// known at admission.
+    /// The operation's name and resource, if the rest of the request changed them after admission.
     pub names: Option<OperationNames<'a>>,
 }
 
 impl Settlement<'_> {
-    /// An end about which nothing but its outcome is known.
+    /// A settlement with an outcome and no details.
     pub fn new(outcome: Outcome, now: Instant) -> Settlement<'static> {
         Settlement {
             outcome,
@@ -176,25 +175,25 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// A ticket for the operation that `ledger` keeps in `slot`.
-    pub fn new(ledger: Rc<dyn SettleSink>, slot: u32, terms: Option<Rc<Effects>>) -> Self {
-        Self { sink: Some(ledger), slot, effects: terms }
+    /// A ticket for the operation that `sink` keeps in `slot`.
+    pub fn new(sink: Rc<dyn SettleSink>, slot: u32, effects: Option<Rc<Effects>>) -> Self {
+        Self { sink: Some(sink), slot, effects }
     }
 
-    /// Effects of the policies on the operation's bytes; nearly always `None`.
+    /// The effects of all policies, merged; nearly always `None`.
     pub fn effects(&self) -> Option<&Effects> {
         self.effects.as_deref()
     }
 
-    /// The issuer's slot of the operation.
+    /// The operation's slot at the issuer.
     pub fn slot(&self) -> u32 {
         self.slot
     }
 
-    /// Counts bytes of a running operation: from the client, and from the service.
+    /// Counts bytes of the operation while it is in flight: from the client, and from the service.
     pub fn add_bytes(&self, bytes: [u64; 2]) {
-        if let Some(ledger) = &self.sink {
-            ledger.add_bytes(self.slot, bytes);
+        if let Some(sink) = &self.sink {
+            sink.add_bytes(self.slot, bytes);
         }
     }
 
@@ -204,18 +203,18 @@ impl Ticket {
         self.slot
     }
 
-    /// Settles it.
+    /// Settles the operation.
     pub fn settle(mut self, how: &Settlement<'_>) {
-        if let Some(ledger) = self.sink.take() {
-            ledger.settle(self.slot, how);
+        if let Some(sink) = self.sink.take() {
+            sink.settle(self.slot, how);
         }
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let Some(ledger) = self.sink.take() {
-            ledger.abandon(self.slot);
+        if let Some(sink) = self.sink.take() {
+            sink.abandon(self.slot);
         }
     }
 }

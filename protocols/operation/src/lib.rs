@@ -1,12 +1,12 @@
 //! The operation, and the interfaces between protocols and policies.
 //!
-//! An [`Operation`] is what a client asked for: a command, a call, a request, or a whole byte
-//! stream. A [`Codec`] finds operations in the bytes of one connection; a [`Gate`] decides on
-//! each and returns a [`Ticket`] that is settled exactly once with a [`Settlement`]. What a policy
-//! demands of an admitted operation, such as a delay, is in the ticket's [`Effects`].
+//! An [`Operation`] is a client's command, call or request, or a whole byte stream. A [`Codec`] finds
+//! operations in the bytes of one connection; a [`Gate`] decides on each and returns a [`Ticket`]
+//! that is settled exactly once with a [`Settlement`]. The ticket's [`Effects`] are what policies
+//! change about an admitted operation, such as a delay.
 //!
-//! Nothing here does I/O, keeps a clock or knows a protocol: a protocol is a crate that
-//! implements [`Codec`], and everything after that is shared.
+//! Nothing here does I/O, reads a clock or knows a protocol. A protocol is a crate that implements
+//! [`Codec`]; all other code is shared.
 
 mod attribute_value;
 mod byte_bucket;

@@ -1,89 +1,89 @@
-//! What a client asked for, in words that every policy understands.
+//! The operation: a client's request in terms that every policy understands.
 
 use crate::{AttributeValue, Rejection};
 use std::net::IpAddr;
 
-/// The attribute for an operation's further resources, beside its main one: the collections
-/// of a `$lookup`, the target of a rename. Policies match `resource` by these as well.
+/// The attribute with an operation's resources besides the main one: the collections of a `$lookup`,
+/// the target of a rename. A policy's `resource` matches these too.
 pub const OTHER_RESOURCES: &str = "other_resources";
 
-/// The attribute for whether an operation may change something: `true` or `false`.
+/// The attribute for whether an operation may change data: `true` or `false`.
 pub const WRITES: &str = "writes";
 
-/// The attribute for whether the client waits before it tries again, if an operation is rejected
+/// The attribute for whether the client backs off before it retries an operation that was rejected
 /// because of overload: `true` or `false`.
 pub const BACKS_OFF: &str = "backs_off";
 
-/// What a client asked for. Borrows the read buffer: building one allocates nothing.
+/// A client's request. Borrows the read buffer, so that building one allocates nothing.
 #[derive(Clone, Copy)]
 pub struct Operation<'a> {
-    /// The protocol it was found in.
+    /// The protocol that it was read in.
     pub protocol: &'static Protocol,
-    /// What to do: `find`, `GET`, `pkg.Service/Call`, `session`.
+    /// The operation's name: `find`, `GET`, `pkg.Service/Call`, `session`.
     pub name: &'a str,
-    /// What to do it to: `shop.orders`, a route's name, or nothing. A `?` instead of all of it, of
-    /// the part before its first dot, or of the part after it, means that this is not known; a
-    /// policy that guards treats it as if it could be anything. A name of `?` does the same.
+    /// Its target: `shop.orders`, a route's name, or empty. A `?` in place of the whole, of the part
+    /// before the first dot, or of the part after it means that this part is not known; a policy that
+    /// fails closed treats it as if it could be anything. The same holds for a name of `?`.
     pub resource: &'a str,
-    /// The bytes at the front of the request that its attributes are found in.
+    /// The first bytes of the request, which contain its attributes.
     pub head: &'a [u8],
-    /// Everything else, found only when a policy asks.
+    /// Reads all other attributes, on demand.
     pub attributes: &'a dyn Attributes,
-    /// The service may take as long as it likes to answer (a tailing cursor, a streaming
-    /// `hello`): the wait is no latency, and holds up neither time-outs nor a drain.
+    /// The service may wait with its reply (a tailing cursor, a streaming `hello`): the wait does not
+    /// count as latency, nor against time-outs, and does not delay a drain.
     pub long_poll: bool,
-    /// It costs the service nothing: a greeting, a log-in, a ping, or the end of something that the
-    /// service holds. Limits let it pass: a client whose ping fails considers the service lost,
-    /// and a resource that is not released costs the service more, not less.
+    /// It costs the service nothing: a handshake, a login, a ping, or the release of a resource. Limits
+    /// do not apply: a client whose ping fails considers the service lost, and an unreleased resource
+    /// costs the service more.
     pub limit_exempt: bool,
     /// The attribute `callsite` may have a value. If `false`, policies skip
     /// the search for it: few operations have one.
     pub may_have_callsite: bool,
-    /// Name and resource are of lists that the proxy knows: no client made them up, and so they
-    /// count by their own names whatever the service answers.
+    /// Name and resource are from lists that the proxy knows, not invented by a client, so their
+    /// metrics have these labels whatever the service replies.
     pub known_names: bool,
-    /// The request continues behind the bytes that have been read, so facts may be
-    /// [`Unread`](crate::AttributeValue::Unread): a gate that can't decide without them asks for
-    /// more of it ([`crate::Verdict::NeedMore`]).
+    /// Only a part of the request was read, so attributes may be
+    /// [`Unread`](crate::AttributeValue::Unread). A gate that needs them returns
+    /// [`crate::Verdict::NeedMore`].
     pub partial: bool,
     /// The attribute [`OTHER_RESOURCES`] may have a value.
     pub may_have_other_resources: bool,
 }
 
 impl<'a> Operation<'a> {
-    /// A fact that costs something to find, such as `app`, `user`, `comment` or `peer`.
+    /// Reads an attribute, such as `app`, `user`, `comment` or `peer`.
     pub fn attribute(&self, name: &str) -> AttributeValue<'a> {
         self.attributes.get(self.head, name)
     }
 
-    /// Whether it may change something; `None` if that is not known.
+    /// Whether it may change data; `None` if that is not known.
     pub fn writes(&self) -> Option<bool> {
         self.attribute(WRITES).as_bool()
     }
 
-    /// Whether the client is known to wait before it tries again.
+    /// Whether the client is known to back off before it retries.
     pub fn client_backs_off(&self) -> bool {
         self.attribute(BACKS_OFF).as_bool() == Some(true)
     }
 }
 
-/// Facts about operations that cost something to find.
+/// Attributes of operations that are read on demand, since each takes time.
 ///
-/// `front` is the front of the operation's request. A gate may keep a copy of it, and ask again
-/// with that copy when the operation settles and the bytes themselves have long gone.
+/// `front` is the first bytes of the operation's request. A gate may keep a copy of it, and read
+/// attributes from the copy when the operation settles.
 pub trait Attributes {
-    /// What is known of the attribute `name`.
+    /// Reads the attribute `name`.
     fn get<'a>(&'a self, front: &'a [u8], name: &str) -> AttributeValue<'a>;
 
-    /// The client's address, which costs nothing to find.
+    /// The client's address, which is always at hand.
     fn peer(&self) -> Option<IpAddr> {
         None
     }
 
-    /// The operation is rejected, and settles next. An implementation that knows the client's error
-    /// reply records it now, for the log line.
-    fn on_rejected(&self, no: &Rejection) {
-        let _ = no;
+    /// Called when the operation is rejected, before it settles. An implementation that knows the
+    /// client's error reply records it for the log line.
+    fn on_rejected(&self, rejection: &Rejection) {
+        let _ = rejection;
     }
 }
 
@@ -94,44 +94,44 @@ impl Attributes for () {
     }
 }
 
-/// What a protocol is called, and what it counts beyond what every protocol counts.
+/// The description of a protocol: its name, attributes and extra metrics.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Protocol {
     /// The name in the config, in logs and in metrics: `mongo`, `tcp`.
     pub name: &'static str,
-    /// Counts the things that requests and replies carry: documents, messages.
+    /// Counts the items in requests and replies: documents, messages.
     /// Labels: listener, operation, resource, direction.
     pub items: Option<ExtraCounter>,
     /// Counts error codes by name. Labels: listener, operation, code.
     pub codes: Option<ExtraCounter>,
     /// Counts the shapes of requests. Labels: listener, resource, shape.
     pub shapes: Option<ExtraCounter>,
-    /// The name in an access-log line of what `items` counts: `documents`.
+    /// The access-log field with the number of items: `documents`.
     pub item_name: &'static str,
-    /// Its operation is the connection itself: a stream of bytes.
+    /// Each connection is one operation: a byte stream.
     pub stream: bool,
-    /// Every attribute that its codec knows, for who matches by them. One that ends in a dot
-    /// stands for all that begin so: `header.`.
+    /// Every attribute of its operations. A name that ends in a dot stands for all names with this
+    /// prefix: `header.`.
     pub attributes: &'static [&'static str],
-    /// Attributes, also of those that every protocol has, of which nothing is known before an
-    /// operation has gone on: they are for logs, and no policy can go by them.
+    /// Attributes, including common ones, that are known only after admission: for logs, not for
+    /// policies.
     pub log_only: &'static [&'static str],
-    /// What operations are called that are not known by a name of their own; empty where all are.
+    /// The name of operations that the protocol does not know; empty if it names all.
     pub unknown_operation: &'static str,
-    /// Attributes whose values all have this text in them, with how they are written: a pattern
-    /// without it, and without `*`, matches nothing.
+    /// Attributes whose values all contain a certain text: name, text, and an example. A glob without
+    /// this text and without `*` matches nothing.
     pub value_formats: &'static [(&'static str, &'static str, &'static str)],
-    /// Attributes that an access-log line carries beyond the common ones.
+    /// Attributes in access-log lines besides the common ones.
     pub logged: &'static [&'static str],
-    /// Attributes that only a slow operation's log line carries, since they cost more to find.
+    /// Attributes only in lines of slow operations, since they take more time to read.
     pub logged_when_slow: &'static [&'static str],
-    /// Attributes that a slow operation's log line carries only where the operator asked for
-    /// values: they show what documents hold.
+    /// Attributes only in lines of slow operations, and only if the operator enabled `values`: they
+    /// show the contents of documents.
     pub logged_with_values: &'static [&'static str],
 }
 
 impl Protocol {
-    /// A protocol that counts and logs nothing of its own.
+    /// A protocol without extra attributes and metrics.
     pub const fn plain(name: &'static str) -> Self {
         Self {
             name,

@@ -1,22 +1,22 @@
-//! How operations and connections end, and whose fault that was.
+//! How operations and connections end, and which side is to blame.
 
 use std::fmt;
 
-/// How an operation ended, and so whose fault it was.
+/// How an operation ended, and so which side is to blame.
 ///
-/// Outlier detection counts `Failed` and `Lost`, and nothing else.
+/// Outlier detection counts only `Failed` and `Lost`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// The service did what was asked.
+    /// The service succeeded.
     Ok,
-    /// The service answered that the request was wrong: the client's fault. Or the proxy itself said
-    /// no; then there is a reason too.
+    /// The service replied that the request is wrong, so the client is to blame; or the proxy rejected
+    /// it, and then there is a reason too.
     Rejected,
-    /// The service answered that it could not: the service's fault.
+    /// The service replied that it failed, so the service is to blame.
     Failed,
-    /// The service went away before it answered: reset, closed, timed out.
+    /// The service did not reply: reset, closed, timed out.
     Lost,
-    /// The client went away before the answer was there.
+    /// The client left before the reply.
     Cancelled,
 }
 
@@ -25,7 +25,7 @@ impl Outcome {
     pub const ALL: [Outcome; 5] =
         [Outcome::Ok, Outcome::Rejected, Outcome::Failed, Outcome::Lost, Outcome::Cancelled];
 
-    /// The word that logs and metric labels use.
+    /// The label in logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Outcome::Ok => "ok",
@@ -43,26 +43,26 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Why the proxy answers instead of the service.
+/// Why the proxy rejects a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RejectReason {
-    /// A rate limit is used up; trying again later helps.
+    /// A rate limit is exceeded; a later retry helps.
     RateLimited,
-    /// Too much is under way already; trying again later helps.
+    /// Too many operations or connections are in flight; a later retry helps.
     Overloaded,
-    /// A standing rule forbids it; trying again never helps.
+    /// A policy forbids it; a retry never helps.
     Denied,
-    /// No endpoint can take it.
+    /// The cluster has no usable endpoint.
     NoEndpoint,
-    /// The service took longer than it may.
+    /// The service exceeded a time limit.
     TimedOut,
     /// An injected fault.
     Injected,
-    /// The service went away before it answered.
+    /// The service closed the connection before its reply.
     Lost,
     /// The request cannot be read or forwarded.
     Invalid,
-    /// The request is longer than it may be.
+    /// The request exceeds the maximum size.
     TooLarge,
 }
 
@@ -95,7 +95,8 @@ impl RejectReason {
         }
     }
 
-    /// Why a connection ended that was closed for this, with the same word where there is one.
+    /// The close reason of a connection that is closed for this reason; it has the same label where there
+    /// is one.
     pub fn close(self) -> Close {
         match self {
             RejectReason::RateLimited => Close::RateLimited,
@@ -118,41 +119,41 @@ impl fmt::Display for RejectReason {
 
 /// Why a connection ended.
 ///
-/// One word for the access log, for `tollgate_connection_close_total{reason}` and for people.
+/// The access log and `tollgate_connection_close_total{reason}` use [`as_str`](Self::as_str).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Close {
-    /// The client closed in an orderly way, with nothing left undone.
+    /// The client closed the connection with FIN, with no operation in flight.
     Client,
-    /// The upstream closed in an orderly way first.
+    /// The upstream closed the connection with FIN first.
     Upstream,
-    /// The client's connection was reset or broke.
+    /// The client's connection was reset or failed.
     ClientReset,
-    /// The upstream's connection was reset or broke.
+    /// The upstream connection was reset or failed.
     UpstreamReset,
-    /// Nothing moved for `idle_timeout`.
+    /// No bytes passed for `idle_timeout`.
     IdleTimeout,
-    /// The connection lived for `max_connection_duration`.
+    /// The connection reached `max_connection_duration`.
     MaxDuration,
     /// Neither peer sent a byte within `first_byte_timeout`.
     FirstByteTimeout,
-    /// The client's first message could not be read within `handshake_timeout`.
+    /// The client's first message was not complete within `handshake_timeout`.
     HandshakeTimeout,
-    /// The client began a message, and did not end it within `message_timeout`.
+    /// The client did not complete a message within `message_timeout`.
     MessageTimeout,
-    /// A peer took none of the bytes meant for it for `write_timeout`.
+    /// A peer accepted no bytes for `write_timeout`.
     WriteTimeout,
-    /// One side had ended, and nothing moved for `half_close_timeout`.
+    /// One side had closed, and no bytes passed for `half_close_timeout`.
     HalfCloseTimeout,
-    /// An operator ended it.
+    /// An operator closed it through the admin interface.
     Killed,
-    /// The proxy is going down, and the connection had come to a rest.
+    /// The proxy drains, and the connection was idle.
     Drain,
-    /// The proxy is going down, and the connection had not come to a rest within `drain_timeout`.
+    /// The proxy drains, and the connection was not idle within `drain_timeout`.
     DrainTimeout,
-    /// The endpoint is removed or drained, and the connection had come to a rest.
+    /// The endpoint is removed or drained, and the connection was idle.
     EndpointDrained,
-    /// The endpoint is removed or drained, and the connection had not come to a rest within the
-    /// cluster's `drain_timeout`.
+    /// The endpoint is removed or drained, and the connection was not idle within the cluster's
+    /// `drain_timeout`.
     EndpointRemoved,
     /// The endpoint's health checks fail (`close_connections_on_unhealthy`).
     EndpointUnhealthy,
@@ -164,32 +165,32 @@ pub enum Close {
     LocalError,
     /// The cluster has no endpoint to connect to.
     NoEndpoint,
-    /// The cluster has as many connections as it may, and none was free in time; or a policy has as
-    /// much under way as it may, and that is said by closing.
+    /// The cluster is at its connection limit and none was free in time; or a policy's concurrency limit
+    /// was reached, and it rejects by closing.
     Overloaded,
     /// The listener or the whole proxy is at its limit of connections.
     ConnectionLimit,
-    /// The client's bytes can't be what the listener's protocol says.
+    /// The client violated the listener's protocol.
     ClientViolation,
-    /// The upstream's bytes can't be what the listener's protocol says.
+    /// The upstream violated the listener's protocol.
     UpstreamViolation,
-    /// A policy's rate limit is used up, and the protocol has no words for that, or it is said by
+    /// A policy's rate limit was exceeded, and the protocol has no error reply or the policy rejects by
     /// closing.
     RateLimited,
-    /// A policy forbids it, and the protocol has no words for that, or it is said by closing.
+    /// A policy forbids it, and the protocol has no error reply or the policy rejects by closing.
     Denied,
-    /// A policy's time limit was over, and the protocol has no words for that.
+    /// A policy's time limit was exceeded, and the protocol has no error reply.
     OperationTimeout,
     /// An injected fault.
     Injected,
-    /// The client has had as many requests as a connection may carry.
+    /// The connection reached its maximum number of requests.
     MaxRequests,
     /// Serving the connection panicked, which is a bug in the proxy.
     Panic,
 }
 
 impl Close {
-    /// Every way a connection can end, for tests and tables.
+    /// Every reason, for tests and tables.
     pub const ALL: [Close; 31] = [
         Close::Client,
         Close::Upstream,
@@ -224,7 +225,7 @@ impl Close {
         Close::Panic,
     ];
 
-    /// The word that logs and metric labels use.
+    /// The label in logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Close::Client => "client",
@@ -261,15 +262,15 @@ impl Close {
         }
     }
 
-    /// Whether a policy or a limit of the cluster would not have the connection or its operation.
+    /// Whether a policy or a limit of the cluster rejected the connection or its operation.
     pub fn is_rejection(self) -> bool {
         matches!(self, Close::RateLimited | Close::Overloaded | Close::Denied)
     }
 
-    /// What became of an operation that was still open when its connection ended this way.
+    /// The outcome of an operation in flight when its connection ends for this reason.
     ///
-    /// `stream`: the operation is the connection itself, as for raw TCP: an orderly
-    /// end of the connection is then a good end of the operation.
+    /// `stream`: the operation is the connection itself, as for raw TCP. An orderly end of the
+    /// connection is then a success.
     pub fn outcome(self, stream: bool) -> Outcome {
         match self {
             Close::Client | Close::Upstream if stream => Outcome::Ok,
