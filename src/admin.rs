@@ -1,13 +1,13 @@
-//! The admin interface: state, metrics and control over HTTP, on a thread of its own so that a scrape
-//! of many series never holds up a worker.
+//! The admin interface: state, metrics and control over HTTP. It has a thread of its own, so that a
+//! scrape of many series never delays a worker.
 
 mod clusters;
-mod entrance;
 mod guard;
 mod listen;
 mod pages;
 mod policies;
 mod sessions;
+mod sockets;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -28,11 +28,11 @@ use axum::{
 };
 use cluster::Cluster;
 use config::{Scope, plan::AdminPlan};
-use entrance::{Entrance, Listening, Opened, SocketPath};
 use guard::Rules;
-use listen::{Guarded, Limits};
+use listen::{LimitedListener, Limits};
 use policy::Live;
 use serde_json::{Value, json};
+use sockets::{AdminSocket, AnyListener, OpenedSockets, SocketPath};
 use std::{
     fmt, io,
     net::SocketAddr,
@@ -47,33 +47,33 @@ use tokio::{
 };
 use tollgate_metrics::Metrics;
 
-/// How often it is seen to that nothing stays that has ended.
-const SWEEP: Duration = Duration::from_secs(1);
+/// The interval at which expired faults are removed.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Answers a question with JSON, at any time and from any thread, without waiting.
-pub type Tell = Arc<dyn Fn() -> Value + Send + Sync>;
+/// Returns JSON, on any thread, without blocking.
+pub type JsonSource = Arc<dyn Fn() -> Value + Send + Sync>;
 
-/// What the admin interface can show and do.
+/// What the admin interface shows and controls.
 #[derive(Clone)]
 pub struct View {
     /// For `/metrics`, `/operations` and `/callsites`.
     pub metrics: Metrics,
     /// For `/config`, without secrets. Built per request: every route has its own view, and a plan with a
     /// thousand clusters is some megabytes of JSON.
-    pub config: Tell,
+    pub config: JsonSource,
     /// Whether the proxy is ready, for `/ready`.
     pub ready: Arc<dyn Fn() -> bool + Send + Sync>,
     /// For `/listeners`.
-    pub listeners: Tell,
-    /// For `/clusters`, which can also take endpoints out of use and back.
+    pub listeners: JsonSource,
+    /// For `/clusters`, which also ejects, drains and restores endpoints.
     pub clusters: Arc<dyn Fn() -> Vec<Arc<Cluster>> + Send + Sync>,
     /// The policies in force, which `/policies` and `/faults` show and change.
     pub policies: Arc<Live>,
-    /// What such a policy can be about.
+    /// The names that a changed policy may refer to.
     pub scope: Scope,
     /// The open connections, which `/sessions` lists and closes.
     pub sessions: Sessions,
-    /// Begins a drain, and returns at once.
+    /// Begins a drain without blocking.
     pub drain: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -83,7 +83,7 @@ impl fmt::Debug for View {
     }
 }
 
-/// The admin interface while it runs. It ends when this is dropped.
+/// The running admin interface; stops when dropped.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
@@ -94,7 +94,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Where it is read.
+    /// The address of its first socket.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
@@ -107,94 +107,95 @@ impl Drop for Server {
             let _ = thread.join();
         }
         if let Some(path) = self.path.take().filter(|_| self.offer.is_taken()) {
-            path.leave();
+            path.keep_file();
         }
     }
 }
 
-/// Opens the sockets that `plan` says, and serves `view` there.
+/// Opens the configured sockets, and serves `view` there.
 ///
 /// # Errors
-/// When a socket can't be opened, the token can't be read, or the thread or its runtime can't start.
+/// A socket can't be opened, the token can't be read, or the thread or its runtime can't start.
 pub fn serve(
     plan: &AdminPlan,
     view: View,
     threads: &Starter,
-    handed: Sockets,
+    handover: Sockets,
 ) -> anyhow::Result<Server> {
-    serve_within(plan, view, Limits::default(), threads, handed)
+    serve_with_limits(plan, view, Limits::default(), threads, handover)
 }
 
-fn serve_within(
+fn serve_with_limits(
     plan: &AdminPlan,
     view: View,
     limits: Limits,
     threads: &Starter,
-    mut handed: Sockets,
+    mut handover: Sockets,
 ) -> anyhow::Result<Server> {
-    let Opened { address, entrances, path } = entrance::open(plan, &mut handed)?;
-    let offer = handed.offer();
+    let OpenedSockets { address, sockets, path } = sockets::open(plan, &mut handover)?;
+    let offer = handover.offer();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("the admin interface can't start")?;
-    let (mut serving, mut replacing) = (JoinSet::new(), JoinSet::new());
+    let (mut serving, mut handing_over) = (JoinSet::new(), JoinSet::new());
     {
         let _entered = runtime.enter();
-        for entrance in entrances {
-            let serves = serve_at(entrance, &view, limits, &offer, &mut serving);
-            serves.context("the admin interface can't start")?;
+        for socket in sockets {
+            let started = serve_at(socket, &view, limits, &offer, &mut serving);
+            started.context("the admin interface can't start")?;
         }
-        if let Some(meeting) = handed.in_use()? {
-            meeting.set_nonblocking(true)?;
-            let (meeting, offer) = (UnixListener::from_std(meeting)?, Arc::clone(&offer));
-            replacing.spawn(offer.serve(meeting));
+        if let Some(rendezvous) = handover.confirm()? {
+            rendezvous.set_nonblocking(true)?;
+            let (rendezvous, offer) = (UnixListener::from_std(rendezvous)?, Arc::clone(&offer));
+            handing_over.spawn(offer.serve(rendezvous));
         }
     }
     let (stop, stopped) = oneshot::channel::<()>();
     let run = move |_| {
         runtime.block_on(async {
-            // Who takes this process's place is served for as long as others are.
-            let _replacing = replacing;
+            // The next process is served for as long as the admin interface runs.
+            let _handing_over = handing_over;
             tokio::select! {
                 () = sweep(Arc::clone(&view.policies)) => {}
                 _ = serving.join_all() => {}
                 _ = stopped => return Ok(()),
             }
-            bail!("it serves no more");
+            bail!("every socket has stopped accepting");
         })
     };
     let thread = threads.start("admin", run)?;
     Ok(Server { address, stop: Some(stop), thread: Some(thread), path, offer })
 }
 
-/// Has a task serve one socket.
+/// Spawns a task that serves one socket.
 fn serve_at(
-    Entrance { socket, rules }: Entrance,
+    AdminSocket { listener, rules }: AdminSocket,
     view: &View,
     limits: Limits,
     offer: &Offer,
     serving: &mut JoinSet<io::Result<()>>,
 ) -> io::Result<()> {
     let router = router(view.clone(), Arc::new(rules));
-    match socket {
-        Listening::Tcp(listener) => {
-            listener.set_nonblocking(true)?;
-            let listener = Guarded::new(TcpListener::from_std(listener)?, limits, offer.replaced());
-            serving.spawn(axum::serve(listener, router).into_future());
-        }
-        Listening::Unix(listener) => {
+    match listener {
+        AnyListener::Tcp(listener) => {
             listener.set_nonblocking(true)?;
             let listener =
-                Guarded::new(UnixListener::from_std(listener)?, limits, offer.replaced());
+                LimitedListener::new(TcpListener::from_std(listener)?, limits, offer.replaced());
+            serving.spawn(axum::serve(listener, router).into_future());
+        }
+        AnyListener::Unix(listener) => {
+            listener.set_nonblocking(true)?;
+            let listener =
+                LimitedListener::new(UnixListener::from_std(listener)?, limits, offer.replaced());
             serving.spawn(axum::serve(listener, router).into_future());
         }
     }
     Ok(())
 }
 
-/// Drops faults once they have ended.
+/// Removes expired faults.
 async fn sweep(policies: Arc<Live>) {
     loop {
-        tokio::time::sleep(SWEEP).await;
+        tokio::time::sleep(SWEEP_INTERVAL).await;
         policies.expire(Instant::now());
     }
 }
@@ -208,7 +209,7 @@ fn router(view: View, rules: Arc<Rules>) -> Router {
         .route("/metrics", get(metrics))
         .route("/listeners", get(async |State(view): State<View>| Json((view.listeners)())))
         .route("/clusters", get(clusters::list))
-        .route("/clusters/{cluster}/endpoints/{endpoint}", post(clusters::steer))
+        .route("/clusters/{cluster}/endpoints/{endpoint}", post(clusters::set_state))
         .route("/operations", get(pages::operations))
         .route("/callsites", get(pages::callsites))
         .route("/config", get(policies::config))
@@ -217,7 +218,7 @@ fn router(view: View, rules: Arc<Rules>) -> Router {
         .route("/faults", get(policies::faults).post(policies::add_fault))
         .route("/faults/{id}", delete(policies::remove_fault))
         .route("/sessions", get(sessions::list))
-        .route("/sessions/{id}", delete(sessions::end))
+        .route("/sessions/{id}", delete(sessions::kill))
         .route("/drain", post(drain))
         .fallback(async |uri: Uri| {
             error(

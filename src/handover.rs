@@ -1,9 +1,9 @@
-//! A proxy hands its listening sockets to the process that takes its place on the same machine, so
-//! that no connection is refused while one follows the other.
+//! Hands the listening sockets to the process that replaces this one on the same machine, so that no
+//! connection is refused during a restart.
 //!
-//! Both accept on the same sockets until the first one drains, so nothing that waits there is lost.
-//! They meet at a Unix socket without a file, whose name is the address of the admin interface; only
-//! processes of the same user get, or believe, anything there.
+//! Both processes accept on the same sockets until the first one drains, so no queued connection is
+//! lost. They connect through an abstract Unix socket, the rendezvous, which is named after the
+//! address of the admin interface; both check that the other process has the same user.
 
 use config::plan::Plan;
 use rustix::{
@@ -37,47 +37,47 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Comes with a socket.
+/// Sent with each socket.
 const SOCKET: u8 = b'+';
-/// Comes after all sockets of a proxy at work…
+/// Sent after the last socket by a proxy that does not drain…
 const ALL: u8 = b'.';
-/// …and of one that drains, which has none left but those of its admin interface.
-const LEAVING: u8 = b'-';
-/// Answers that the sockets are in use.
-const TAKEN: u8 = b'!';
+/// …and by one that drains, which has only the sockets of its admin interface left.
+const ALL_DRAINING: u8 = b'-';
+/// The reply of the next process: it uses the sockets.
+const TAKEN_OVER: u8 = b'!';
 
-/// How many processes may wait to ask.
+/// Length of the rendezvous's accept queue.
 const BACKLOG: i32 = 4;
 
-/// How long the other process may take for each socket.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How long it may take to begin, with its look-ups of names.
-const BEGINNING: Duration = Duration::from_secs(60);
+/// The time limit for receiving each socket.
+const SOCKET_TIMEOUT: Duration = Duration::from_secs(2);
+/// The time limit for the next process's startup, which includes look-ups of names.
+const STARTUP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The sockets of a proxy that begins: those that it takes over, and those that it will hand over.
+/// The sockets of a starting proxy: those that it takes over, and those that it will offer.
 #[derive(Debug, Default)]
 pub struct Sockets {
-    /// Where proxies of this admin interface meet; `None` where there is none, or its port is any.
+    /// The name of the rendezvous; `None` without an admin interface, or if its port is 0.
     name: Option<SockAddr>,
     /// The previous process, to be notified once the sockets are in use.
-    from: Option<UnixStream>,
-    given: Vec<Socket>,
-    own: Vec<Own>,
+    previous: Option<UnixStream>,
+    inherited: Vec<Socket>,
+    offered: Vec<OfferedSocket>,
     offer: Arc<Offer>,
 }
 
-/// A socket that is handed over, as long as it is open here.
+/// A socket that the next process gets.
 #[derive(Debug)]
-struct Own {
+struct OfferedSocket {
     socket: OwnedFd,
-    /// It stays open during a drain.
-    stays: bool,
+    /// Whether it stays open during a drain.
+    stays_open: bool,
 }
 
 impl Sockets {
-    /// Asks a proxy with the same admin interface for its sockets, if there is one with a listener
-    /// that `plan` has too.
-    pub fn begin(plan: &Plan) -> Self {
+    /// Requests the sockets of a running proxy with the same admin interface and at least one
+    /// listener in common with `plan`.
+    pub fn inherit(plan: &Plan) -> Self {
         let admin = plan.admin.as_ref().map(|admin| admin.address);
         let Some(admin) = admin.filter(|address| address.port() != 0) else {
             return Self::default();
@@ -85,7 +85,8 @@ impl Sockets {
         let name = format!("\0tollgate {} {admin}", geteuid().as_raw());
         let Ok(name) = SockAddr::unix(name) else { return Self::default() };
         let mut this = Self { name: Some(name), ..Self::default() };
-        let Some(Given { from, sockets, leaving }) = this.name.as_ref().and_then(|it| ask(it).ok())
+        let Some(Inherited { from, sockets, draining }) =
+            this.name.as_ref().and_then(|name| request_sockets(name).ok())
         else {
             return this;
         };
@@ -93,27 +94,27 @@ impl Sockets {
             let address = socket.local_addr().ok().and_then(|address| address.as_socket());
             plan.listeners.iter().any(|listener| Some(listener.address) == address)
         };
-        // One that has nothing in common but the admin interface's address is another proxy.
-        if leaving || sockets.iter().any(listens) {
+        // A proxy that has only the admin interface's address in common is unrelated.
+        if draining || sockets.iter().any(listens) {
             tracing::warn!(
-                process = own_user(&from).unwrap_or_default(),
-                "another process serves these addresses, and hands its sockets over: both accept \
-                 until that one gets SIGTERM and drains"
+                process = same_user_pid(&from).unwrap_or_default(),
+                "another process serves these addresses and hands over its sockets: both accept until \
+                 that one gets SIGTERM and drains"
             );
-            (this.from, this.given) = (Some(from), sockets);
+            (this.previous, this.inherited) = (Some(from), sockets);
         }
         this
     }
 
-    /// Where the next process will find them.
+    /// The sockets for the next process.
     pub fn offer(&self) -> Arc<Offer> {
         Arc::clone(&self.offer)
     }
 
-    /// The socket of a listener: that of the other process, or what `bind` makes.
+    /// A listener's socket: the previous process's, or else the result of `bind`.
     ///
     /// # Errors
-    /// What `bind` says, and when there are too few descriptors.
+    /// `bind` fails, or there are too few descriptors.
     pub fn listener(
         &mut self,
         address: SocketAddr,
@@ -121,134 +122,138 @@ impl Sockets {
     ) -> io::Result<TcpListener> {
         let taken = self.take(&address.into()).map(TcpListener::from);
         let socket = taken.map_or_else(|| bind(address), Ok)?;
-        self.keep(&socket, false)?;
+        self.offer_socket(&socket, false)?;
         Ok(socket)
     }
 
-    /// The same for an address of the admin interface.
+    /// A socket for an address of the admin interface: the previous process's, or a new one.
     ///
     /// # Errors
-    /// When nothing can listen there, and when there are too few descriptors.
+    /// The address can't be bound, or there are too few descriptors.
     pub fn admin(&mut self, address: SocketAddr) -> io::Result<TcpListener> {
         let taken = self.take(&address.into()).map(TcpListener::from);
         let socket = taken.map_or_else(|| TcpListener::bind(address), Ok)?;
-        self.keep(&socket, true)?;
+        self.offer_socket(&socket, true)?;
         Ok(socket)
     }
 
-    /// The admin interface's socket of this path, if the other process has it.
-    pub fn take_path(&mut self, path: &Path) -> Option<UnixListener> {
+    /// The previous process's Unix socket with this path, if it has one.
+    pub fn take_unix(&mut self, path: &Path) -> Option<UnixListener> {
         let socket = self.take(&SockAddr::unix(path).ok()?)?;
         Some(OwnedFd::from(socket).into())
     }
 
-    /// Has one more socket of the admin interface handed over.
+    /// Offers a Unix socket of the admin interface to the next process.
     ///
     /// # Errors
-    /// When there are too few descriptors.
-    pub fn keep_path(&mut self, socket: &UnixListener) -> io::Result<()> {
-        self.keep(socket, true)
+    /// There are too few descriptors.
+    pub fn offer_unix(&mut self, socket: &UnixListener) -> io::Result<()> {
+        self.offer_socket(socket, true)
     }
 
-    /// All sockets are in use: notifies the previous process, and offers them to the next one. Returns the
-    /// socket where the next process connects.
+    /// Call this once all sockets are in use: notifies the previous process, and offers the sockets to
+    /// the next one. Returns the rendezvous, to which the next process connects.
     ///
     /// # Errors
-    /// When there are too few descriptors.
-    pub fn in_use(mut self) -> io::Result<Option<UnixListener>> {
+    /// There are too few descriptors.
+    pub fn confirm(mut self) -> io::Result<Option<UnixListener>> {
         let Some(name) = self.name.take() else { return Ok(None) };
         let taken = self.take(&name).map(|socket| OwnedFd::from(socket).into());
-        let meeting: io::Result<UnixListener> = taken.map_or_else(|| meet(&name), Ok);
-        if let Some(mut from) = self.from.take() {
-            // Should it have ended by now, nothing is lost.
-            let _ = from.write_all(&[TAKEN]);
+        let rendezvous: io::Result<UnixListener> = taken.map_or_else(|| bind_rendezvous(&name), Ok);
+        if let Some(mut previous) = self.previous.take() {
+            // This fails if the previous process has ended, which is harmless.
+            let _ = previous.write_all(&[TAKEN_OVER]);
         }
-        let meeting = match meeting {
-            Ok(meeting) => meeting,
+        let rendezvous = match rendezvous {
+            Ok(rendezvous) => rendezvous,
             Err(error) => {
-                tracing::warn!(%error, "no process can take this one's place without a pause");
+                tracing::warn!(%error, "no process can take over this one's sockets");
                 return Ok(None);
             }
         };
-        self.own.push(Own { socket: meeting.as_fd().try_clone_to_owned()?, stays: true });
-        *self.offer.sockets() = self.own;
-        Ok(Some(meeting))
+        self.offered.push(OfferedSocket {
+            socket: rendezvous.as_fd().try_clone_to_owned()?,
+            stays_open: true,
+        });
+        *self.offer.sockets() = self.offered;
+        Ok(Some(rendezvous))
     }
 
     fn take(&mut self, address: &SockAddr) -> Option<Socket> {
-        let found = |socket: &Socket| socket.local_addr().is_ok_and(|own| same(&own, address));
-        let at = self.given.iter().position(found)?;
-        Some(self.given.swap_remove(at))
+        let found =
+            |socket: &Socket| socket.local_addr().is_ok_and(|bound| same_address(&bound, address));
+        let at = self.inherited.iter().position(found)?;
+        Some(self.inherited.swap_remove(at))
     }
 
-    fn keep(&mut self, socket: impl AsFd, stays: bool) -> io::Result<()> {
+    fn offer_socket(&mut self, socket: impl AsFd, stays_open: bool) -> io::Result<()> {
         if self.name.is_some() {
             let socket = socket.as_fd().try_clone_to_owned()?;
-            self.own.push(Own { socket, stays });
+            self.offered.push(OfferedSocket { socket, stays_open });
         }
         Ok(())
     }
 }
 
-/// The sockets of a proxy that runs, for the process that takes its place.
+/// The sockets of a running proxy, for the process that replaces it.
 #[derive(Debug, Default)]
 pub struct Offer {
-    sockets: Mutex<Vec<Own>>,
+    sockets: Mutex<Vec<OfferedSocket>>,
     taken: AtomicBool,
     unready: AtomicBool,
-    leaving: AtomicBool,
+    draining: AtomicBool,
     replaced: CancellationToken,
 }
 
 impl Offer {
-    /// The proxy is to drain, at once or soon: where there is another one, that is to be asked.
-    pub fn give_way(&self) {
+    /// The proxy drains, now or after `drain.wait`: leaves new requests to the next process, if any.
+    pub fn set_unready(&self) {
         self.unready.store(true, SeqCst);
-        self.is_replaced();
+        self.cancel_if_replaced();
     }
 
-    /// The proxy drains: no copies of its listeners' sockets may stay open.
-    pub fn leave(&self) {
-        self.give_way();
-        self.leaving.store(true, SeqCst);
-        self.sockets().retain(|own| own.stays);
+    /// The proxy drains: closes the copies of its listeners' sockets.
+    pub fn begin_drain(&self) {
+        self.set_unready();
+        self.draining.store(true, SeqCst);
+        self.sockets().retain(|offered| offered.stays_open);
     }
 
-    /// Whether another process has the sockets as well.
+    /// Whether another process uses the sockets too.
     pub fn is_taken(&self) -> bool {
         self.taken.load(SeqCst)
     }
 
-    /// Cancelled once another process has replaced this one, which drains or will.
+    /// Cancelled once another process uses the sockets and this one drains or is about to.
     pub fn replaced(&self) -> CancellationToken {
         self.replaced.clone()
     }
 
-    /// Hands the sockets to each process that asks, until one has taken this one's place.
-    pub async fn serve(self: Arc<Self>, meeting: tokio::net::UnixListener) {
-        let mut under_way = JoinSet::new();
+    /// Sends the sockets to each process that connects, until one has replaced this one.
+    pub async fn serve(self: Arc<Self>, rendezvous: tokio::net::UnixListener) {
+        let mut hand_overs = JoinSet::new();
         loop {
             tokio::select! {
                 () = self.replaced.cancelled() => return,
-                Some(_) = under_way.join_next() => {}
-                accepted = meeting.accept() => {
+                Some(_) = hand_overs.join_next() => {}
+                accepted = rendezvous.accept() => {
                     let Ok((stream, _)) = accepted else { tokio::task::yield_now().await; continue };
                     let offer = Arc::clone(&self);
                     // A process that can't take over sees the connection close.
-                    under_way.spawn(async move { offer.hand_over(stream).await });
+                    hand_overs.spawn(async move { offer.hand_over(stream).await });
                 }
             }
         }
     }
 
-    fn is_replaced(&self) {
+    fn cancel_if_replaced(&self) {
         if self.is_taken() && self.unready.load(SeqCst) {
             self.replaced.cancel();
         }
     }
 
     async fn hand_over(&self, mut stream: tokio::net::UnixStream) -> io::Result<()> {
-        let peer = own_user(&stream)?;
+        let peer = same_user_pid(&stream)?;
         let mut at = 0;
         loop {
             let more = stream.async_io(Interest::WRITABLE, || {
@@ -256,10 +261,10 @@ impl Offer {
                 let socket = sockets.get(at);
                 let byte = match socket {
                     Some(_) => SOCKET,
-                    None if self.leaving.load(SeqCst) => LEAVING,
+                    None if self.draining.load(SeqCst) => ALL_DRAINING,
                     None => ALL,
                 };
-                send(stream.as_fd(), byte, socket.map(|own| own.socket.as_fd()))?;
+                send(stream.as_fd(), byte, socket.map(|offered| offered.socket.as_fd()))?;
                 Ok(socket.is_some())
             });
             if !more.await? {
@@ -267,64 +272,67 @@ impl Offer {
             }
             at += 1;
         }
-        let mut answer = [0];
-        timeout(BEGINNING, stream.read_exact(&mut answer)).await??;
-        if answer == [TAKEN] {
+        let mut reply = [0];
+        timeout(STARTUP_TIMEOUT, stream.read_exact(&mut reply)).await??;
+        if reply == [TAKEN_OVER] {
             self.taken.store(true, SeqCst);
             tracing::warn!(
                 process = peer,
-                "another process takes this one's place: both accept until this one gets \
+                "another process replaces this one: both accept until this one gets \
                  SIGTERM and drains"
             );
-            self.is_replaced();
+            self.cancel_if_replaced();
         }
         Ok(())
     }
 
-    fn sockets(&self) -> MutexGuard<'_, Vec<Own>> {
+    fn sockets(&self) -> MutexGuard<'_, Vec<OfferedSocket>> {
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What a proxy hands over.
-struct Given {
+/// The sockets received from a running proxy.
+struct Inherited {
     from: UnixStream,
     sockets: Vec<Socket>,
-    leaving: bool,
+    draining: bool,
 }
 
-/// Asks the proxy that listens at this name for its sockets.
-fn ask(name: &SockAddr) -> io::Result<Given> {
+/// Receives the sockets of the proxy whose rendezvous has this name.
+fn request_sockets(name: &SockAddr) -> io::Result<Inherited> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // Where many wait to be accepted, this does not.
+    // Fails, and does not wait, if the accept queue is full.
     socket.set_nonblocking(true)?;
     socket.connect(name)?;
     socket.set_nonblocking(false)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    own_user(&socket)?;
+    socket.set_read_timeout(Some(SOCKET_TIMEOUT))?;
+    same_user_pid(&socket)?;
     let mut sockets = Vec::new();
     loop {
         match receive(socket.as_fd())? {
             (SOCKET, Some(listener)) => sockets.push(Socket::from(listener)),
-            (end @ (ALL | LEAVING), None) => {
+            (end @ (ALL | ALL_DRAINING), None) => {
                 let from = OwnedFd::from(socket).into();
-                return Ok(Given { from, sockets, leaving: end == LEAVING });
+                return Ok(Inherited { from, sockets, draining: end == ALL_DRAINING });
             }
             _ => return Err(io::ErrorKind::InvalidData.into()),
         }
     }
 }
 
-/// Opens the socket at which proxies of this name meet.
-fn meet(name: &SockAddr) -> io::Result<UnixListener> {
+/// Binds the rendezvous.
+fn bind_rendezvous(name: &SockAddr) -> io::Result<UnixListener> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(name)?;
     socket.listen(BACKLOG)?;
     Ok(OwnedFd::from(socket).into())
 }
 
-/// The process at the other end, which must be of the same user.
-fn own_user(stream: impl AsFd) -> io::Result<i32> {
+/// The id of the process at the other end.
+///
+/// # Errors
+/// It belongs to another user.
+fn same_user_pid(stream: impl AsFd) -> io::Result<i32> {
     let peer = socket_peercred(stream)?;
     match peer.uid == geteuid() {
         true => Ok(peer.pid.as_raw_nonzero().get()),
@@ -360,8 +368,8 @@ fn receive(from: BorrowedFd<'_>) -> io::Result<(u8, Option<OwnedFd>)> {
     Ok((byte, socket))
 }
 
-/// Whether two addresses are of the same kind, and equal.
-fn same(one: &SockAddr, other: &SockAddr) -> bool {
+/// Whether two addresses are of the same kind and equal.
+fn same_address(one: &SockAddr, other: &SockAddr) -> bool {
     let (tcp, path) = (one.as_socket(), one.as_pathname());
     let name = one.as_abstract_namespace();
     tcp.is_some() && tcp == other.as_socket()

@@ -44,21 +44,21 @@ use tokio_util::sync::CancellationToken;
 use tollgate_metrics as metrics;
 use tollgate_metrics::{Metrics, table as names};
 
-/// The error of a thread whose runtime can't start.
+/// The error if a thread's runtime can't start.
 const NO_RUNTIME: &str =
     "can't start a runtime: if descriptors ran out, raise their limit (ulimit -n, LimitNOFILE=)";
 
-/// The fewest descriptors that are left for the admin interface and connections.
-const FEWEST: usize = 16;
+/// The fewest free descriptors with which the proxy starts.
+const MIN_FREE_DESCRIPTORS: usize = 16;
 
-/// How long a task of a cluster rests after a panic.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The delay before a cluster's task is restarted after a panic.
+const RESTART_DELAY: Duration = Duration::from_secs(1);
 
-/// How much longer than a drain workers may take to end, where one has ended by itself.
-const GRACE: Duration = Duration::from_secs(5);
+/// How much longer than `drain_timeout` workers may take to end after one of them has failed.
+const EXIT_GRACE: Duration = Duration::from_secs(5);
 
-/// How long it may take, at the end, to write what log files have yet to write.
-const LAST_LINES: Duration = Duration::from_millis(700);
+/// The time limit for writing the remaining lines of log files at the end.
+const LOG_FLUSH_TIMEOUT: Duration = Duration::from_millis(700);
 
 /// A running proxy.
 pub struct Proxy {
@@ -72,25 +72,25 @@ pub struct Proxy {
     listeners: Vec<Arc<Listener>>,
 }
 
-/// The shared parts that every worker is built from.
-struct Parts {
+/// What all workers share.
+struct SharedState {
     plan: Arc<Plan>,
     metrics: Metrics,
     listeners: Vec<Arc<Listener>>,
     clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
-    censuses: Vec<(Arc<CardinalityLimit>, Arc<CardinalityLimit>)>,
-    /// The configured policies that are in force.
+    /// Each listener's limits of distinct series and of distinct call sites.
+    cardinality_limits: Vec<(Arc<CardinalityLimit>, Arc<CardinalityLimit>)>,
+    /// The configured policies in force.
     live: Arc<Live>,
-    sink: Option<Sink>,
-    total: Arc<ConnectionBudget>,
+    access_log: Option<Sink>,
+    budget: Arc<ConnectionBudget>,
 }
 
 impl Proxy {
     /// Opens every listener and starts the workers.
     ///
     /// # Errors
-    /// When a listener, the admin interface or the access log can't be opened, and when a thread can't
-    /// start.
+    /// A listener, the admin interface or a log can't be opened, or a thread can't start.
     pub fn start(plan: Plan) -> anyhow::Result<Self> {
         let plan = Arc::new(plan);
         raise_descriptor_limit();
@@ -100,80 +100,81 @@ impl Proxy {
         for listener in &plan.listeners {
             metrics.declare(listener.protocol.describe());
         }
-        let mut handed = handover::Sockets::begin(&plan);
-        let (sockets, listeners) = open_listeners(&plan, &mut handed)?;
+        let mut inherited = handover::Sockets::inherit(&plan);
+        let (sockets, listeners) = open_listeners(&plan, &mut inherited)?;
         let (operations, events) = open_logs(&plan, &metrics)?;
         let sink = |log: &Option<Log>| log.as_ref().map(|log| log.sink().clone());
         let clusters = make_clusters(&plan, &metrics, sink(&events));
         let (threads, stop_background) = (Threads::default(), CancellationToken::new());
-        let known = clusters.values().cloned().collect();
-        let background = discover(known, stop_background.clone(), &threads)?;
-        let censuses = plan.listeners.iter().map(|listener| censuses(&plan, &metrics, listener));
-        let parts = Arc::new(Parts {
-            censuses: censuses.collect(),
+        let all_clusters = clusters.values().cloned().collect();
+        let background = start_discovery(all_clusters, stop_background.clone(), &threads)?;
+        let cardinality_limits =
+            plan.listeners.iter().map(|listener| cardinality_limits(&plan, &metrics, listener));
+        let shared = Arc::new(SharedState {
+            cardinality_limits: cardinality_limits.collect(),
             live: Live::new(plan.policies.clone()),
-            total: all_connections(&plan),
+            budget: connection_budget(&plan),
             plan: Arc::clone(&plan),
             metrics: metrics.clone(),
             listeners: listeners.clone(),
             clusters,
-            sink: sink(&operations),
+            access_log: sink(&operations),
         });
-        let (inboxes, workers) = start_workers(&parts, &threads)?;
-        connect_nudges(&parts, &inboxes);
+        let (inboxes, workers) = start_workers(&shared, &threads)?;
+        notify_workers_of_changes(&shared, &inboxes);
         let logs: Vec<Log> = operations.into_iter().chain(events).collect();
         let sinks = logs.iter().map(|log| log.sink().clone()).collect();
-        let control = Control::new(inboxes, Arc::clone(&plan), sinks, handed.offer());
+        let control = Control::new(inboxes, Arc::clone(&plan), sinks, inherited.offer());
         for (index, socket) in sockets.into_iter().enumerate() {
             let _ = control.inboxes()[index % plan.workers].send(Message::Listen(socket));
         }
-        let open = |plan| open_admin(plan, &parts, &control, &threads, handed);
-        enough_descriptors()?;
+        let open = |plan| open_admin(plan, &shared, &control, &threads, inherited);
+        check_descriptors()?;
         let admin = plan.admin.as_ref().map(open).transpose()?;
         Ok(Self { control, workers, threads, background, stop_background, logs, admin, listeners })
     }
 
-    /// A handle to drain it by.
+    /// A handle to drain the proxy.
     pub fn control(&self) -> Control {
         self.control.clone()
     }
 
-    /// Where the admin interface listens.
+    /// The address of the admin interface.
     pub fn admin(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(admin::Server::local_addr)
     }
 
-    /// Where the listener of this name listens.
+    /// The address of the listener with this name.
     pub fn listener(&self, name: &str) -> Option<SocketAddr> {
         self.listeners.iter().find(|l| &*l.plan.name == name).map(|l| l.address)
     }
 
-    /// Waits until it has drained, and releases everything.
+    /// Waits until the proxy has drained, and releases everything.
     ///
     /// # Errors
-    /// Why a thread ended that the proxy can't do without. It was drained then.
+    /// An essential thread has failed; the proxy was drained then.
     pub fn wait(self) -> anyhow::Result<()> {
-        let ended = self.threads.ended(self.workers.len());
+        let ended = self.threads.wait_ended(self.workers.len());
         if let Err(error) = &ended {
             let error = format!("{error:#}");
-            tracing::error!(error, "a thread ended that the proxy can't do without: leaving");
-            self.control.drain_at_once();
-            let patience = self.control.plan().drain_timeout + GRACE;
-            self.threads.end_within(self.workers.len(), patience);
+            tracing::error!(error, "an essential thread has failed: the proxy exits");
+            self.control.drain_now();
+            let timeout = self.control.plan().drain_timeout + EXIT_GRACE;
+            self.threads.wait_ended_within(self.workers.len(), timeout);
         } else {
             self.workers.into_iter().for_each(|worker| drop(worker.join()));
             self.stop_background.cancel();
             let _ = self.background.join();
             drop(self.admin);
         }
-        let deadline = Instant::now() + LAST_LINES;
+        let deadline = Instant::now() + LOG_FLUSH_TIMEOUT;
         self.logs.iter().for_each(|log| log.close(deadline));
         ended
     }
 }
 
-/// Takes as many file descriptors as the system grants without asking: each connection needs two,
-/// and the usual soft limit of 1024 is for programs that `select`.
+/// Raises the soft limit of file descriptors to the hard limit: each connection needs two, and the
+/// usual soft limit of 1024 is for programs that `select`.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -182,10 +183,10 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// Whether the proxy can serve anyone: a connection takes two descriptors, the admin interface six.
-fn enough_descriptors() -> anyhow::Result<()> {
+/// Fails if too few descriptors are free: a connection takes two, the admin interface six.
+fn check_descriptors() -> anyhow::Result<()> {
     let left = listener::descriptors_left();
-    if left < FEWEST {
+    if left < MIN_FREE_DESCRIPTORS {
         bail!(
             "{left} file descriptors are left, too few to serve connections: raise their limit \
              (ulimit -n, LimitNOFILE=)"
@@ -194,7 +195,7 @@ fn enough_descriptors() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Opens the log of operations and that of events, where they are wanted.
+/// Opens the access log and the event log, if they are configured.
 fn open_logs(plan: &Plan, metrics: &Metrics) -> anyhow::Result<(Option<Log>, Option<Log>)> {
     own_log::count_with(metrics.counter(names::LOG_DROPPED_TOTAL, &[]));
     let open = |path: Option<&Path>, name, waiting, lost| {
@@ -225,25 +226,25 @@ fn make_clusters(
     plan.clusters.iter().map(make).collect()
 }
 
-/// The socket of a listener, which may be that of the process before.
+/// Opens a listener's socket, or takes over the previous process's.
 fn open_listener(
     plan: &ListenerPlan,
-    handed: &mut handover::Sockets,
+    inherited: &mut handover::Sockets,
 ) -> io::Result<std::net::TcpListener> {
     let user_timeout = plan.tcp_user_timeout;
-    let socket = handed.listener(plan.address, |at| listener::bind(at, user_timeout))?;
+    let socket = inherited.listener(plan.address, |at| listener::bind(at, user_timeout))?;
     listener::prepare((&socket).into(), user_timeout)?;
     Ok(socket)
 }
 
 fn open_listeners(
     plan: &Plan,
-    handed: &mut handover::Sockets,
+    inherited: &mut handover::Sockets,
 ) -> anyhow::Result<(Vec<ListenSocket>, Vec<Arc<Listener>>)> {
     let mut sockets = Vec::new();
     let mut listeners = Vec::new();
     for (index, listener) in plan.listeners.iter().enumerate() {
-        let socket = open_listener(listener, handed).with_context(|| {
+        let socket = open_listener(listener, inherited).with_context(|| {
             format!("listener `{}` can't listen on {}", listener.name, listener.address)
         })?;
         let address = socket.local_addr()?;
@@ -260,10 +261,11 @@ fn open_listeners(
     Ok((sockets, listeners))
 }
 
-fn all_connections(plan: &Plan) -> Arc<ConnectionBudget> {
-    let reserved: Vec<_> = plan.listeners.iter().map(|it| it.reserved_connections).collect();
+fn connection_budget(plan: &Plan) -> Arc<ConnectionBudget> {
+    let reserved: Vec<_> =
+        plan.listeners.iter().map(|listener| listener.reserved_connections).collect();
     let fit = listener::connections_that_fit(plan.workers);
-    let listeners = plan.listeners.iter().map(|it| it.max_connections);
+    let listeners = plan.listeners.iter().map(|listener| listener.max_connections);
     let wanted = plan.max_connections.min(listeners.fold(0, usize::saturating_add));
     if fit < wanted {
         tracing::warn!(
@@ -277,55 +279,56 @@ fn all_connections(plan: &Plan) -> Arc<ConnectionBudget> {
     ConnectionBudget::with_reserved(plan.max_connections, fit, &reserved)
 }
 
-fn censuses(
+/// Limits of distinct series and of distinct call sites for one listener.
+fn cardinality_limits(
     plan: &Plan,
     metrics: &Metrics,
     listener: &ListenerPlan,
 ) -> (Arc<CardinalityLimit>, Arc<CardinalityLimit>) {
-    let census = || {
+    let limit = || {
         let capped = metrics.counter(names::SERIES_CAPPED_TOTAL, &[("listener", &listener.name)]);
         Arc::new(CardinalityLimit::new(plan.max_series, capped))
     };
-    (census(), census())
+    (limit(), limit())
 }
 
 type Inboxes = Arc<[UnboundedSender<Message>]>;
 
 fn start_workers(
-    parts: &Arc<Parts>,
+    shared: &Arc<SharedState>,
     threads: &Threads,
 ) -> anyhow::Result<(Inboxes, Vec<JoinHandle<()>>)> {
     let (inboxes, outboxes): (Vec<_>, Vec<_>) =
-        (0..parts.plan.workers).map(|_| unbounded_channel()).unzip();
+        (0..shared.plan.workers).map(|_| unbounded_channel()).unzip();
     let mut workers = Vec::new();
     for (index, outbox) in outboxes.into_iter().enumerate() {
-        let (parts, inboxes) = (Arc::clone(parts), inboxes.clone());
-        let run = move |started| run_worker(index, &parts, inboxes, outbox, started);
+        let (shared, inboxes) = (Arc::clone(shared), inboxes.clone());
+        let run = move |started| run_worker(index, &shared, inboxes, outbox, started);
         let worker = threads.starter().start(&format!("worker-{index}"), run);
         workers.push(worker.context("can't start a worker thread")?);
     }
-    threads.started(workers.len())?;
+    threads.wait_started(workers.len())?;
     Ok((inboxes.into(), workers))
 }
 
-/// Connects changes of clusters and policies to the workers, whose connections check for changes.
-fn connect_nudges(parts: &Parts, inboxes: &Inboxes) {
-    let nudge = || {
+/// Makes every worker check its connections whenever a cluster or the policies change.
+fn notify_workers_of_changes(shared: &SharedState, inboxes: &Inboxes) {
+    let notifier = || {
         let inboxes = Arc::clone(inboxes);
         move || {
             for inbox in inboxes.iter() {
-                // A worker that has left has no connections.
+                // A worker that has ended has no connections.
                 let _ = inbox.send(Message::EndpointsChanged);
             }
         }
     };
-    parts.clusters.values().for_each(|cluster| cluster.on_close_request(nudge()));
-    parts.live.on_change(nudge());
+    shared.clusters.values().for_each(|cluster| cluster.on_close_request(notifier()));
+    shared.live.on_change(notifier());
 }
 
 fn run_worker(
     index: usize,
-    parts: &Parts,
+    shared: &SharedState,
     inboxes: Vec<UnboundedSender<Message>>,
     outbox: UnboundedReceiver<Message>,
     started: Started,
@@ -333,60 +336,62 @@ fn run_worker(
     metrics::enter_worker(index);
     let runtime = worker::runtime().context(NO_RUNTIME)?;
     let number = index.to_string();
-    let open = parts.metrics.gauge(names::WORKER_CONNECTIONS_ACTIVE, &[("worker", &number)]);
-    let lines = parts.sink.clone().map(LineBuffer::new);
-    let dispatcher = Dispatcher { inboxes: inboxes.into(), budget: Arc::clone(&parts.total) };
+    let open = shared.metrics.gauge(names::WORKER_CONNECTIONS_ACTIVE, &[("worker", &number)]);
+    let lines = shared.access_log.clone().map(LineBuffer::new);
+    let dispatcher = Dispatcher { inboxes: inboxes.into(), budget: Arc::clone(&shared.budget) };
     runtime.block_on(async {
-        let listeners = listeners(parts, lines.as_ref());
-        started.tell();
+        let listeners = listeners(shared, lines.as_ref());
+        started.report();
         worker::work(Worker::with_gauge(index, open), listeners, dispatcher, lines, outbox).await
     })?;
     Ok(())
 }
 
-/// The worker listeners of one worker.
-fn listeners(parts: &Parts, lines: Option<&Rc<LineBuffer>>) -> Vec<Rc<WorkerListener>> {
-    let hold = |(name, cluster): (&Arc<str>, &Arc<Cluster>)| {
+/// One worker's part of every listener.
+fn listeners(shared: &SharedState, lines: Option<&Rc<LineBuffer>>) -> Vec<Rc<WorkerListener>> {
+    let preconnect = |(name, cluster): (&Arc<str>, &Arc<Cluster>)| {
         (Arc::clone(name), PreconnectPool::start(Arc::clone(cluster)))
     };
-    let upstreams: BTreeMap<_, _> = parts.clusters.iter().map(hold).collect();
+    let upstreams: BTreeMap<_, _> = shared.clusters.iter().map(preconnect).collect();
     let pools = Pools::default();
-    let listener = |(listener, censuses): (&Arc<Listener>, _)| {
+    let listener = |(listener, limits): (&Arc<Listener>, _)| {
         let plan = &listener.plan;
-        let served = plan.protocol.server(&upstreams, &parts.plan.pooling, &pools);
-        let one = plan.cluster.as_ref().filter(|_| served.is_none());
-        let one = one.and_then(|name| upstreams.get(name));
-        let gate = gate(parts, listener, one.map(|it| it.cluster()), censuses, lines);
-        let upstreams = served.map(Upstreams::Server).or(one.cloned().map(Upstreams::Cluster))?;
-        Some(WorkerListener::new(Arc::clone(listener), gate, upstreams, parts.metrics.clone()))
+        let server = plan.protocol.server(&upstreams, &shared.plan.pooling, &pools);
+        let cluster = plan.cluster.as_ref().filter(|_| server.is_none());
+        let preconnects = cluster.and_then(|name| upstreams.get(name));
+        let cluster = preconnects.map(|pool| pool.cluster());
+        let gate = gate(shared, listener, cluster, limits, lines);
+        let upstreams =
+            server.map(Upstreams::Server).or(preconnects.cloned().map(Upstreams::Cluster))?;
+        Some(WorkerListener::new(Arc::clone(listener), gate, upstreams, shared.metrics.clone()))
     };
-    parts.listeners.iter().zip(&parts.censuses).filter_map(listener).collect()
+    shared.listeners.iter().zip(&shared.cardinality_limits).filter_map(listener).collect()
 }
 
 fn gate(
-    parts: &Parts,
+    shared: &SharedState,
     listener: &Listener,
     cluster: Option<&Arc<Cluster>>,
     (series, callsites): &(Arc<CardinalityLimit>, Arc<CardinalityLimit>),
     lines: Option<&Rc<LineBuffer>>,
 ) -> Gate {
     let name = &listener.plan.name;
-    let from = PolicyEnv {
-        access_log: parts.plan.access_log.clone(),
-        metrics: parts.metrics.clone(),
+    let env = PolicyEnv {
+        access_log: shared.plan.access_log.clone(),
+        metrics: shared.metrics.clone(),
         listener: Arc::clone(name),
         protocol: listener.plan.protocol.describe(),
         cluster: cluster.cloned(),
         callsites: Arc::clone(callsites),
         lines: lines.cloned(),
     };
-    let active = parts.metrics.gauge(names::OPERATIONS_ACTIVE, &[("listener", name)]);
-    Gate::live(Arc::clone(&parts.live), from, Arc::clone(series), active)
+    let active = shared.metrics.gauge(names::OPERATIONS_ACTIVE, &[("listener", name)]);
+    Gate::live(Arc::clone(&shared.live), env, Arc::clone(series), active)
 }
 
-/// Looks clusters' names up, then keeps them resolved and their endpoints checked on a thread of
-/// its own.
-fn discover(
+/// Starts the thread that resolves the names of all clusters and checks their endpoints. Returns after
+/// the first look-up.
+fn start_discovery(
     clusters: Vec<Arc<Cluster>>,
     stop: CancellationToken,
     threads: &Threads,
@@ -397,28 +402,28 @@ fn discover(
             for cluster in &clusters {
                 cluster.resolve().await;
             }
-            started.tell();
+            started.report();
             for cluster in clusters {
-                spawn_local(again_and_again(Arc::clone(&cluster), Cluster::warm_up));
-                spawn_local(again_and_again(Arc::clone(&cluster), Cluster::check_health));
-                spawn_local(again_and_again(Arc::clone(&cluster), Cluster::sweep));
-                spawn_local(again_and_again(cluster, Cluster::discover));
+                spawn_local(run_restarting(Arc::clone(&cluster), Cluster::warm_up));
+                spawn_local(run_restarting(Arc::clone(&cluster), Cluster::check_health));
+                spawn_local(run_restarting(Arc::clone(&cluster), Cluster::sweep));
+                spawn_local(run_restarting(cluster, Cluster::discover));
             }
             stop.cancelled().await;
         });
-        // A file system that hangs keeps a look at a file, and must not keep the process.
+        // A read from a file system that hangs must not block the exit.
         runtime.shutdown_background();
         Ok(())
     };
     let thread = threads.starter().start("discovery", run);
     let thread = thread.context("can't start the discovery thread")?;
-    // The first look-up comes before the first connection, but its failure stops nothing.
-    threads.started(1)?;
+    // The first look-up precedes the first connection; if it fails, the proxy starts all the same.
+    threads.wait_started(1)?;
     Ok(thread)
 }
 
-/// Runs a cluster's task; after a panic once more, since an endpoint's answers must not end it.
-async fn again_and_again<F>(cluster: Arc<Cluster>, task: fn(Arc<Cluster>) -> F)
+/// Runs a cluster's task, and restarts it after a panic: an endpoint's reply must not end it.
+async fn run_restarting<F>(cluster: Arc<Cluster>, task: fn(Arc<Cluster>) -> F)
 where
     F: Future<Output = ()>,
 {
@@ -427,33 +432,33 @@ where
             cluster = &**cluster.name(),
             place,
             message,
-            "a panic ended a task of this cluster, which is a bug in Tollgate: it begins again"
+            "a panic ended a task of this cluster, which is a bug in Tollgate: it is restarted"
         );
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(RESTART_DELAY).await;
     }
 }
 
 fn open_admin(
     plan: &AdminPlan,
-    parts: &Arc<Parts>,
+    shared: &Arc<SharedState>,
     control: &Control,
     threads: &Threads,
-    handed: handover::Sockets,
+    inherited: handover::Sockets,
 ) -> anyhow::Result<admin::Server> {
     let (ready, drain) = (control.clone(), control.clone());
-    let [for_listeners, for_clusters, for_config] = [parts; 3].map(Arc::clone);
+    let [for_listeners, for_clusters, for_config] = [shared; 3].map(Arc::clone);
     let view = admin::View {
-        metrics: parts.metrics.clone(),
+        metrics: shared.metrics.clone(),
         config: Arc::new(move || for_config.plan.to_json()),
         ready: Arc::new(move || ready.is_ready()),
         listeners: Arc::new(move || for_listeners.listeners.iter().map(|l| l.report()).collect()),
         clusters: Arc::new(move || for_clusters.clusters.values().cloned().collect()),
-        policies: Arc::clone(&parts.live),
-        scope: Scope::of(&parts.plan),
+        policies: Arc::clone(&shared.live),
+        scope: Scope::of(&shared.plan),
         sessions: Sessions::new(control.inboxes()),
         drain: Arc::new(move || drain.drain()),
     };
-    admin::serve(plan, view, &threads.starter(), handed)
+    admin::serve(plan, view, &threads.starter(), inherited)
 }
 
 #[cfg(test)]

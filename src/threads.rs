@@ -18,11 +18,11 @@ pub const STACK_BYTES: usize = 4 << 20;
 
 /// Receives the events of threads.
 pub struct Threads {
-    heard: Receiver<Event>,
-    tell: Sender<Event>,
+    events: Receiver<Event>,
+    sender: Sender<Event>,
 }
 
-/// Starts such threads; cheap to clone.
+/// Starts essential threads; cheap to clone.
 #[derive(Clone)]
 pub struct Starter(Sender<Event>);
 
@@ -36,25 +36,25 @@ enum Event {
 
 impl Default for Threads {
     fn default() -> Self {
-        let (tell, heard) = channel();
-        Self { heard, tell }
+        let (sender, events) = channel();
+        Self { events, sender }
     }
 }
 
 impl Threads {
-    /// Starts threads of which this hears.
+    /// A starter of threads whose events arrive here.
     pub fn starter(&self) -> Starter {
-        Starter(self.tell.clone())
+        Starter(self.sender.clone())
     }
 
     /// Waits until this many threads have started.
     ///
     /// # Errors
-    /// Why a thread has ended instead.
-    pub fn started(&self, count: usize) -> anyhow::Result<()> {
+    /// A thread has ended instead.
+    pub fn wait_started(&self, count: usize) -> anyhow::Result<()> {
         let mut left = count;
         while left > 0 {
-            match self.heard.recv()? {
+            match self.events.recv()? {
                 Event::Started => left -= 1,
                 Event::Ended(Err(error)) => return Err(error),
                 Event::Ended(Ok(())) => bail!("a thread ended before the proxy ran"),
@@ -66,33 +66,33 @@ impl Threads {
     /// Waits until this many threads have ended on request.
     ///
     /// # Errors
-    /// Why the first one ended that was not asked to; the others go on.
-    pub fn ended(&self, count: usize) -> anyhow::Result<()> {
+    /// A thread has failed, or has ended without a request; the others go on.
+    pub fn wait_ended(&self, count: usize) -> anyhow::Result<()> {
         let mut left = count;
         while left > 0 {
-            left -= self.next(None)?;
+            left -= self.next_end(None)?;
         }
         Ok(())
     }
 
-    /// Waits until this many more threads have ended for any reason, but no longer than this.
-    pub fn end_within(&self, count: usize, patience: Duration) {
-        let end = Instant::now() + patience;
+    /// Waits until this many more threads have ended for any reason, at most `timeout`.
+    pub fn wait_ended_within(&self, count: usize, timeout: Duration) {
+        let end = Instant::now() + timeout;
         let mut left = count;
         while left > 0 {
             let time = end.saturating_duration_since(Instant::now());
             if time.is_zero() {
                 return;
             }
-            left = left.saturating_sub(self.next(Some(time)).unwrap_or(1));
+            left = left.saturating_sub(self.next_end(Some(time)).unwrap_or(1));
         }
     }
 
-    /// How many threads have ended with what is heard next.
-    fn next(&self, patience: Option<Duration>) -> anyhow::Result<usize> {
-        let event = match patience {
-            Some(patience) => self.heard.recv_timeout(patience).ok(),
-            None => self.heard.recv().ok(),
+    /// Waits for the next event, at most `timeout`. Returns the number of threads that ended with it.
+    fn next_end(&self, timeout: Option<Duration>) -> anyhow::Result<usize> {
+        let event = match timeout {
+            Some(timeout) => self.events.recv_timeout(timeout).ok(),
+            None => self.events.recv().ok(),
         };
         match event {
             Some(Event::Ended(result)) => result.map(|()| 1),
@@ -102,33 +102,34 @@ impl Threads {
 }
 
 impl Starter {
-    /// Starts a thread of this name. It ends well once it was asked to, and only then.
+    /// Starts a thread with this name. `run` must return `Ok` only after a request to end.
     ///
     /// # Errors
-    /// When the thread can't be started.
+    /// The thread can't be started.
     pub fn start(
         &self,
         name: &str,
         run: impl FnOnce(Started) -> anyhow::Result<()> + Send + 'static,
     ) -> io::Result<JoinHandle<()>> {
-        let (tell, named) = (self.0.clone(), name.to_owned());
+        let (sender, thread_name) = (self.0.clone(), name.to_owned());
         let run = move || {
-            let started = Started(tell.clone());
+            let started = Started(sender.clone());
             let result = match panics::tells_itself(|| run(started)) {
                 Ok(result) => result,
                 Err(panic) => Err(anyhow!("a panic at {}: {}", panic.place, panic.message)),
             };
-            let result = result.map_err(|error| error.context(format!("the thread {named} ended")));
-            // Where nothing hears it, the proxy has ended already.
-            let _ = tell.send(Event::Ended(result));
+            let result =
+                result.map_err(|error| error.context(format!("the thread {thread_name} ended")));
+            // If there is no receiver, the proxy has ended already.
+            let _ = sender.send(Event::Ended(result));
         };
         Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(run)
     }
 }
 
 impl Started {
-    /// The thread works now.
-    pub fn tell(self) {
+    /// Reports that the thread has started its work.
+    pub fn report(self) {
         let _ = self.0.send(Event::Started);
     }
 }
@@ -147,44 +148,44 @@ mod tests {
         let threads = Threads::default();
         for _ in 0..2 {
             start(&threads, |started| {
-                started.tell();
+                started.report();
                 Ok(())
             });
         }
-        // What one says comes in order, so the first one's end is there before the second starts.
-        assert!(threads.started(2).is_err());
+        // Events arrive in order, so the first thread's end arrives before the second one's start.
+        assert!(threads.wait_started(2).is_err());
         let threads = Threads::default();
         start(&threads, |started| {
-            started.tell();
+            started.report();
             Ok(())
         });
-        threads.started(1).unwrap();
-        threads.ended(1).unwrap();
+        threads.wait_started(1).unwrap();
+        threads.wait_ended(1).unwrap();
     }
 
     #[test]
     fn a_failed_thread_is_named() {
         let threads = Threads::default();
         start(&threads, |_| bail!("no descriptors"));
-        let error = format!("{:#}", threads.started(1).unwrap_err());
+        let error = format!("{:#}", threads.wait_started(1).unwrap_err());
         assert_eq!(error, "the thread worker-7 ended: no descriptors");
 
         start(&threads, |started| {
-            started.tell();
+            started.report();
             panic!("a bug")
         });
-        threads.started(1).unwrap();
-        let error = format!("{:#}", threads.ended(1).unwrap_err());
+        threads.wait_started(1).unwrap();
+        let error = format!("{:#}", threads.wait_ended(1).unwrap_err());
         assert!(error.starts_with("the thread worker-7 ended: a panic at "), "{error}");
         assert!(error.ends_with(": a bug"), "{error}");
     }
 
     #[test]
-    fn the_end_of_the_others_is_waited_for_only_so_long() {
+    fn the_wait_for_other_threads_is_bounded() {
         let threads = Threads::default();
         start(&threads, |_| bail!("one"));
         start(&threads, |_| Ok(()));
-        threads.end_within(2, Duration::from_secs(3600));
-        threads.end_within(1, Duration::from_millis(1));
+        threads.wait_ended_within(2, Duration::from_secs(3600));
+        threads.wait_ended_within(1, Duration::from_millis(1));
     }
 }

@@ -137,7 +137,7 @@ fn an_address_that_others_reach_is_read_only_and_says_so() {
 #[test]
 fn control_that_others_reach_without_a_token_is_warned_of() {
     let open = Tollgate::start(&config("{ address: \"127.0.0.1:0\", control: \"0.0.0.0:0\" }"));
-    assert!(open.stderr().contains("whatever can reach this address may change policies"));
+    assert!(open.stderr().contains("every client that can reach this address may change policies"));
     assert_eq!(open.post("/drain").0, 403);
     let directory = tempfile::tempdir().unwrap();
     let token = directory.path().join("token");

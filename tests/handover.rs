@@ -113,7 +113,7 @@ fn the_next_process_takes_over_without_failed_clients() {
         let open = session(listener);
         answers(&open).unwrap();
         let next = Tollgate::start(&config);
-        says(&old, "another process takes this one's place");
+        says(&old, "another process replaces this one");
         says(&next, "another process serves these addresses");
         clients.go_on(50);
         old.signal(Signal::TERM);
@@ -175,7 +175,7 @@ fn a_control_socket_goes_to_the_next_process_with_its_file() {
     let config = config(admin, &control, listener, echo());
     let mut old = Tollgate::start(&config);
     let mut next = Tollgate::start(&config);
-    says(&old, "another process takes this one's place");
+    says(&old, "another process replaces this one");
     assert!(old.stop().success());
     assert_eq!(by_path(&path), "HTTP/1.1 200 OK");
     assert!(next.stop().success());
@@ -188,7 +188,7 @@ fn a_waiting_drain_releases_the_admin_interface_at_once() {
     let config = config(admin, "", listener, echo()) + "drain: { wait: 1m }\n";
     let mut old = Tollgate::start(&config);
     let next = Tollgate::start(&config);
-    says(&old, "another process takes this one's place");
+    says(&old, "another process replaces this one");
     old.signal(Signal::TERM);
     says(&old, "still accepting");
     eventually("the old one to be asked no more", || {

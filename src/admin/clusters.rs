@@ -1,4 +1,4 @@
-//! Clusters: how their endpoints are doing, and taking endpoints out of use and back by hand.
+//! `/clusters`: the state of endpoints, and ejecting, draining and restoring them by hand.
 
 use super::{View, error};
 use axum::{
@@ -12,10 +12,10 @@ use cluster::Cluster;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// In which form: `?format=text`.
+/// The form of the list: `?format=text`.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Shown {
+pub(super) struct ListQuery {
     #[serde(default)]
     format: Format,
 }
@@ -30,56 +30,56 @@ enum Format {
 
 pub(super) async fn list(
     State(view): State<View>,
-    shown: Result<Query<Shown>, QueryRejection>,
+    query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Response {
     let clusters = (view.clusters)();
-    match shown {
+    match query {
         Err(wrong) => error(StatusCode::BAD_REQUEST, wrong.body_text()),
-        Ok(Query(Shown { format: Format::Json })) => {
+        Ok(Query(ListQuery { format: Format::Json })) => {
             Json(clusters.iter().map(|cluster| cluster.report()).collect::<Value>()).into_response()
         }
-        Ok(Query(Shown { format: Format::Text })) => {
+        Ok(Query(ListQuery { format: Format::Text })) => {
             let texts: Vec<_> = clusters.iter().map(|cluster| cluster.report_text()).collect();
             texts.join("\n").into_response()
         }
     }
 }
 
-/// What is asked of an endpoint: `{"state": "drained"}`, or the same in the query.
+/// The body of a request: `{"state": "drained"}`.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
-    state: Wish,
+struct StateBody {
+    state: EndpointState,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Wish {
+enum EndpointState {
     Ejected,
     Drained,
     InUse,
 }
 
-pub(super) async fn steer(
+pub(super) async fn set_state(
     State(view): State<View>,
     Path((cluster, endpoint)): Path<(String, String)>,
-    query: Result<Query<QueryWanted>, QueryRejection>,
+    query: Result<Query<StateQuery>, QueryRejection>,
     body: Bytes,
 ) -> Response {
-    let wanted = match wanted(query, &body) {
-        Ok(wanted) => wanted,
+    let state = match requested_state(query, &body) {
+        Ok(state) => state,
         Err(wrong) => return error(StatusCode::BAD_REQUEST, wrong),
     };
     let clusters = (view.clusters)();
-    let Some(found) = clusters.iter().find(|known| **known.name() == *cluster) else {
-        let names: Vec<&str> = clusters.iter().map(|known| &**known.name()).collect();
+    let Some(found) = clusters.iter().find(|other| **other.name() == *cluster) else {
+        let names: Vec<&str> = clusters.iter().map(|other| &**other.name()).collect();
         let text = format!("there is no cluster `{cluster}`; there is {}", names.join(", "));
         return error(StatusCode::NOT_FOUND, text);
     };
-    let act = match wanted {
-        Wish::Ejected => Cluster::operator_eject,
-        Wish::Drained => Cluster::operator_drain,
-        Wish::InUse => Cluster::operator_return,
+    let act = match state {
+        EndpointState::Ejected => Cluster::operator_eject,
+        EndpointState::Drained => Cluster::operator_drain,
+        EndpointState::InUse => Cluster::operator_return,
     };
     match act(found, &endpoint) {
         Ok(endpoints) => Json(json!({ "endpoints": endpoints })).into_response(),
@@ -87,25 +87,28 @@ pub(super) async fn steer(
     }
 }
 
-/// See [`Wanted`].
+/// The state in the query: `?state=drained`.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct QueryWanted {
-    state: Option<Wish>,
+pub(super) struct StateQuery {
+    state: Option<EndpointState>,
 }
 
-/// What is wanted, by the query or else the body; or what is wrong with both.
-fn wanted(query: Result<Query<QueryWanted>, QueryRejection>, body: &[u8]) -> Result<Wish, String> {
+/// The requested state, from the query or else the body; or an error message.
+fn requested_state(
+    query: Result<Query<StateQuery>, QueryRejection>,
+    body: &[u8],
+) -> Result<EndpointState, String> {
     let Query(query) = query.map_err(|wrong| wrong.body_text())?;
-    if let Some(wish) = query.state {
-        return Ok(wish);
+    if let Some(state) = query.state {
+        return Ok(state);
     }
     if body.is_empty() {
-        let text = "say what becomes of the endpoint: ?state=ejected, drained or in_use, \
+        let text = "name the endpoint's new state: ?state=ejected, drained or in_use, \
                     or a body such as {\"state\": \"drained\"}";
         return Err(text.to_owned());
     }
-    let wanted: Wanted =
+    let body: StateBody =
         serde_json::from_slice(body).map_err(|wrong| format!("the body is wrong: {wrong}"))?;
-    Ok(wanted.state)
+    Ok(body.state)
 }

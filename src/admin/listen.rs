@@ -1,5 +1,5 @@
-//! Connections to the admin interface: few at a time, none for long, and none that is silent while
-//! another one waits for its place.
+//! Limits on connections to the admin interface: their number, their age, and their silence while
+//! others wait for a permit.
 
 use axum::serve::Listener;
 use std::{
@@ -20,10 +20,10 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// How often it is looked for a connection to close while a new one waits.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// The interval at which a connection is evicted while a new one waits.
+const EVICT_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How much of the admin interface its clients can take up.
+/// The limits on connections to the admin interface.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     /// How many connections are served at once.
@@ -40,69 +40,69 @@ impl Default for Limits {
     }
 }
 
-/// A listener that keeps to its limits.
+/// A listener that enforces the limits.
 #[derive(Debug)]
-pub(super) struct Guarded<L> {
+pub(super) struct LimitedListener<L> {
     listener: L,
     free: Arc<Semaphore>,
-    open: Arc<Open>,
+    open: Arc<OpenConnections>,
     limits: Limits,
-    /// Is cancelled once another process accepts here, and this one is to leave it to that.
+    /// Cancelled once another process accepts here and this one must stop.
     replaced: CancellationToken,
 }
 
-impl<L> Guarded<L> {
+impl<L> LimitedListener<L> {
     pub(super) fn new(listener: L, limits: Limits, replaced: CancellationToken) -> Self {
         let free = Arc::new(Semaphore::new(limits.connections));
         Self { listener, free, open: Arc::default(), limits, replaced }
     }
 }
 
-/// A place for a connection that was accepted. Where there is none the oldest connection that has
-/// not sent its request is closed; where all have, the oldest that has had its time for one.
-async fn place(
+/// Acquires the permit of an accepted connection. If there is none, closes the oldest connection
+/// that has not sent its request, or else the oldest one of at least this age.
+async fn acquire_permit(
     free: Arc<Semaphore>,
-    open: Arc<Open>,
+    open: Arc<OpenConnections>,
     age: Duration,
 ) -> Option<OwnedSemaphorePermit> {
-    if let Ok(place) = Arc::clone(&free).try_acquire_owned() {
-        return Some(place);
+    if let Ok(permit) = Arc::clone(&free).try_acquire_owned() {
+        return Some(permit);
     }
     loop {
         open.close_one(age);
-        if let Ok(place) = timeout(LOOK_EVERY, Arc::clone(&free).acquire_owned()).await {
-            // The semaphore is never closed, so this always is a place.
-            return place.ok();
+        if let Ok(permit) = timeout(EVICT_INTERVAL, Arc::clone(&free).acquire_owned()).await {
+            // The semaphore is never closed, so this is always a permit.
+            return permit.ok();
         }
     }
 }
 
-impl<L: Listener> Listener for Guarded<L>
+impl<L: Listener> Listener for LimitedListener<L>
 where
     L::Io: Unpin,
 {
-    type Io = Mortal<L::Io>;
+    type Io = LimitedConnection<L::Io>;
     type Addr = L::Addr;
 
-    async fn accept(&mut self) -> (Mortal<L::Io>, L::Addr) {
+    async fn accept(&mut self) -> (LimitedConnection<L::Io>, L::Addr) {
         let (stream, peer) = tokio::select! {
             biased;
             () = self.replaced.cancelled() => std::future::pending().await,
             accepted = self.listener.accept() => accepted,
         };
         let (free, open) = (Arc::clone(&self.free), Arc::clone(&self.open));
-        let place = place(free, open, self.limits.request).await;
+        let permit = acquire_permit(free, open, self.limits.request).await;
         let connection = self.open.add();
-        let mortal = Mortal {
+        let limited = LimitedConnection {
             stream,
             end: Box::pin(sleep_until(connection.since + self.limits.request)),
             closed: Box::pin(connection.close.clone().cancelled_owned()),
             connection,
             open: Arc::clone(&self.open),
             lifetime: self.limits.lifetime,
-            _place: place,
+            _permit: permit,
         };
-        (mortal, peer)
+        (limited, peer)
     }
 
     fn local_addr(&self) -> io::Result<L::Addr> {
@@ -110,20 +110,20 @@ where
     }
 }
 
-/// The connections that are open, the oldest first.
+/// The open connections, the oldest first.
 #[derive(Debug, Default)]
-struct Open(Mutex<VecDeque<Arc<Connection>>>);
+struct OpenConnections(Mutex<VecDeque<Arc<Connection>>>);
 
-/// A connection, as its listener knows it.
+/// The listener's record of a connection.
 #[derive(Debug)]
 struct Connection {
     since: Instant,
-    /// It is being answered: its whole request has come.
-    answered: AtomicBool,
+    /// The whole request has arrived, and the response is being written.
+    responding: AtomicBool,
     close: CancellationToken,
 }
 
-impl Open {
+impl OpenConnections {
     fn all(&self) -> MutexGuard<'_, VecDeque<Arc<Connection>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -131,7 +131,7 @@ impl Open {
     fn add(&self) -> Arc<Connection> {
         let connection = Arc::new(Connection {
             since: Instant::now(),
-            answered: AtomicBool::new(false),
+            responding: AtomicBool::new(false),
             close: CancellationToken::new(),
         });
         self.all().push_back(Arc::clone(&connection));
@@ -142,33 +142,34 @@ impl Open {
         self.all().retain(|other| !Arc::ptr_eq(other, connection));
     }
 
-    /// Closes the oldest connection without an answer, or the oldest of all if it is at least this old.
+    /// Closes the oldest connection that still sends its request, or the oldest of all if it has at
+    /// least this age.
     fn close_one(&self, age: Duration) {
         let all = self.all();
-        let silent = all.iter().find(|it| !it.answered.load(Relaxed));
-        let old = all.front().filter(|it| it.since.elapsed() >= age);
+        let silent = all.iter().find(|other| !other.responding.load(Relaxed));
+        let old = all.front().filter(|oldest| oldest.since.elapsed() >= age);
         if let Some(connection) = silent.or(old) {
             connection.close.cancel();
         }
     }
 }
 
-/// A connection that fails once its time is over, or its place is needed.
+/// A connection that fails once its time is over or it is evicted.
 #[derive(Debug)]
-pub(super) struct Mortal<S> {
+pub(super) struct LimitedConnection<S> {
     stream: S,
     end: Pin<Box<Sleep>>,
     closed: Pin<Box<WaitForCancellationFutureOwned>>,
     connection: Arc<Connection>,
-    open: Arc<Open>,
+    open: Arc<OpenConnections>,
     lifetime: Duration,
-    /// Given back after the stream is closed.
-    _place: Option<OwnedSemaphorePermit>,
+    /// Released after the stream is closed.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
-impl<S: Unpin> Mortal<S> {
-    /// The stream while it may live.
-    fn alive(&mut self, cx: &mut Context<'_>) -> io::Result<Pin<&mut S>> {
+impl<S: Unpin> LimitedConnection<S> {
+    /// The stream, or an error once the connection must end.
+    fn live_stream(&mut self, cx: &mut Context<'_>) -> io::Result<Pin<&mut S>> {
         let ended = self.end.as_mut().poll(cx).is_ready();
         if ended || self.closed.as_mut().poll(cx).is_ready() {
             return Err(io::ErrorKind::TimedOut.into());
@@ -177,37 +178,37 @@ impl<S: Unpin> Mortal<S> {
     }
 
     /// The stream to write a response to: the request has arrived, so the client gets more time.
-    fn answer(&mut self, cx: &mut Context<'_>) -> io::Result<Pin<&mut S>> {
-        if !self.connection.answered.swap(true, Relaxed) {
+    fn response_stream(&mut self, cx: &mut Context<'_>) -> io::Result<Pin<&mut S>> {
+        if !self.connection.responding.swap(true, Relaxed) {
             self.end.as_mut().reset(self.connection.since + self.lifetime);
         }
-        self.alive(cx)
+        self.live_stream(cx)
     }
 }
 
-impl<S> Drop for Mortal<S> {
+impl<S> Drop for LimitedConnection<S> {
     fn drop(&mut self) {
         self.open.remove(&self.connection);
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Mortal<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for LimitedConnection<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.alive(cx)?.poll_read(cx, buf)
+        self.live_stream(cx)?.poll_read(cx, buf)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Mortal<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for LimitedConnection<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.answer(cx)?.poll_write(cx, buf)
+        self.response_stream(cx)?.poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -215,7 +216,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Mortal<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.answer(cx)?.poll_write_vectored(cx, bufs)
+        self.response_stream(cx)?.poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -223,10 +224,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Mortal<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.alive(cx)?.poll_flush(cx)
+        self.live_stream(cx)?.poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.alive(cx)?.poll_shutdown(cx)
+        self.live_stream(cx)?.poll_shutdown(cx)
     }
 }

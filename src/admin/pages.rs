@@ -1,4 +1,4 @@
-//! The pages that are more than one value: the index, and tables that can be sorted and cut.
+//! The index page, and the tables that can be sorted and truncated.
 
 use super::{
     View, error,
@@ -13,19 +13,19 @@ use axum::{
 use serde::Deserialize;
 use tollgate_metrics::Times;
 
-/// The index, as it is where these rules hold.
+/// The index page of a socket with these access rules.
 pub(super) fn index(rules: &Rules) -> Html<String> {
-    let told = match &rules.control {
-        Control::Here(None) => String::new(),
-        Control::Here(Some(_)) => {
+    let note = match &rules.control {
+        Control::Allowed(None) => String::new(),
+        Control::Allowed(Some(_)) => {
             "Requests that change something need the token in <code>admin.token_file</code>.".into()
         }
-        Control::Elsewhere(why) => why.replace('&', "&amp;").replace('<', "&lt;"),
+        Control::ReadOnly(why) => why.replace('&', "&amp;").replace('<', "&lt;"),
     };
-    Html(include_str!("index.html").replace("<!-- control -->", &told))
+    Html(include_str!("index.html").replace("<!-- control -->", &note))
 }
 
-/// Which rows, and in which order: `?sort=p99&limit=10`.
+/// The order and number of rows: `?sort=p99&limit=10`.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TableQuery {
@@ -34,11 +34,11 @@ pub(super) struct TableQuery {
     limit: Option<usize>,
 }
 
-/// What rows are sorted by, the largest first.
+/// The sort key; rows with the largest value come first.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Sort {
-    /// The time that all operations took together.
+    /// The total time of all operations.
     #[default]
     Time,
     Count,
@@ -69,26 +69,26 @@ impl TableQuery {
     }
 }
 
-type Chosen = Result<Query<TableQuery>, QueryRejection>;
+type TableQueryResult = Result<Query<TableQuery>, QueryRejection>;
 
-pub(super) async fn operations(State(view): State<View>, choice: Chosen) -> Response {
-    let Query(choice) = match choice {
-        Ok(choice) => choice,
+pub(super) async fn operations(State(view): State<View>, query: TableQueryResult) -> Response {
+    let Query(query) = match query {
+        Ok(query) => query,
         Err(wrong) => return error(StatusCode::BAD_REQUEST, wrong.body_text()),
     };
     let mut rows = view.metrics.operations();
-    choice.apply(&mut rows, |row| {
+    query.apply(&mut rows, |row| {
         (row.times, row.count, row.errors, row.request_bytes + row.reply_bytes)
     });
     Json(rows).into_response()
 }
 
-pub(super) async fn callsites(State(view): State<View>, choice: Chosen) -> Response {
-    let Query(choice) = match choice {
-        Ok(choice) => choice,
+pub(super) async fn callsites(State(view): State<View>, query: TableQueryResult) -> Response {
+    let Query(query) = match query {
+        Ok(query) => query,
         Err(wrong) => return error(StatusCode::BAD_REQUEST, wrong.body_text()),
     };
     let mut rows = view.metrics.callsites();
-    choice.apply(&mut rows, |row| (row.times, row.count, 0, 0));
+    query.apply(&mut rows, |row| (row.times, row.count, 0, 0));
     Json(rows).into_response()
 }

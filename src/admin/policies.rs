@@ -1,4 +1,4 @@
-//! Policies: what is in force, and changing it while the proxy runs.
+//! `/policies` and `/faults`: shows the policies in force, and changes them while the proxy runs.
 
 use super::{View, error};
 use axum::{
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use std::time::Instant;
 use tollgate_metrics::Effects;
 
-/// Everything that is in force, in the order in which operations meet it.
+/// All policies and faults in force, in the order of evaluation.
 pub(super) async fn list(State(view): State<View>) -> Json<Value> {
     let now = Instant::now();
     let faults = view.policies.faults(now);
@@ -27,38 +27,37 @@ pub(super) async fn list(State(view): State<View>) -> Json<Value> {
     Json(faults.chain(policies).collect())
 }
 
-/// Changes a policy, or adds one, until the proxy ends or its config is read again.
+/// Changes a policy or adds one, until the proxy ends.
 pub(super) async fn change(
     State(view): State<View>,
     Path(name): Path<String>,
     body: Bytes,
 ) -> Response {
     let policies = view.policies.policies();
-    let Some(LivePolicy { current: known, .. }) =
-        policies.iter().find(|it| *it.current.name == *name)
+    let Some(LivePolicy { current, .. }) = policies.iter().find(|it| *it.current.name == *name)
     else {
         return add(&view, &name, &body);
     };
-    let rule = match config::change(known, &body, &view.scope) {
+    let rule = match config::change(current, &body, &view.scope) {
         Ok(rule) => rule,
-        Err(problems) => return wrong(&problems),
+        Err(problems) => return bad_request(&problems),
     };
     let Some(changed) = view.policies.change(&name, |_| rule) else {
         return error(StatusCode::NOT_FOUND, format!("the policy `{name}` is gone"));
     };
-    let (old, new) = (known.to_json(), changed.current.to_json());
+    let (old, new) = (current.to_json(), changed.current.to_json());
     tracing::warn!(policy = name, %old, %new, "a policy was changed by hand");
     let mut json = policy_json(&changed);
     json["was"] = old;
     Json(json).into_response()
 }
 
-/// Puts a policy before the others.
+/// Adds a policy before those of the config.
 fn add(view: &View, name: &str, body: &[u8]) -> Response {
     let rule = match config::addition(name, body, &view.scope) {
         Ok(Some(rule)) => rule,
         Ok(None) => return unknown(view, name),
-        Err(problems) => return wrong(&problems),
+        Err(problems) => return bad_request(&problems),
     };
     if view.policies.faults(Instant::now()).iter().any(|fault| *fault.rule.name == *name) {
         let text = format!("there is a fault `{name}`: give the policy another name");
@@ -80,16 +79,16 @@ fn add(view: &View, name: &str, body: &[u8]) -> Response {
 fn unknown(view: &View, name: &str) -> Response {
     let policies = view.policies.policies();
     let names: Vec<&str> = policies.iter().map(|policy| &*policy.current.name).collect();
-    let known = match names.as_slice() {
-        [] => "there is none at all".to_owned(),
+    let existing = match names.as_slice() {
+        [] => "there is no policy at all".to_owned(),
         names => format!("there is {}", names.join(", ")),
     };
     let hint = "to add one, write its `match` (`{}` for everything) and what it does";
-    let text = json!({ "error": values::hide(&format!("there is no policy `{name}`; {known}")), "hint": hint });
+    let text = json!({ "error": values::hide(&format!("there is no policy `{name}`; {existing}")), "hint": hint });
     (StatusCode::NOT_FOUND, Json(text)).into_response()
 }
 
-/// Takes a policy back that was added.
+/// Removes a policy that was added through the admin API.
 pub(super) async fn remove(State(view): State<View>, Path(name): Path<String>) -> Response {
     let policies = view.policies.policies();
     let Some(policy) = policies.iter().find(|it| *it.current.name == *name) else {
@@ -97,16 +96,18 @@ pub(super) async fn remove(State(view): State<View>, Path(name): Path<String>) -
     };
     if view.policies.remove(&name) {
         let old = policy.current.to_json();
-        tracing::warn!(policy = name, %old, "a policy was taken back");
+        tracing::warn!(policy = name, %old, "a policy was removed by hand");
         return StatusCode::NO_CONTENT.into_response();
     }
-    let text = format!("the policy `{name}` is the config's: PUT {{\"enabled\": false}} instead");
+    let text = format!(
+        "the policy `{name}` comes from the config and can't be removed: PUT {{\"enabled\": false}} instead"
+    );
     let mut reply = error(StatusCode::METHOD_NOT_ALLOWED, text);
     reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static("PUT"));
     reply
 }
 
-/// What runs: the plan, with the policies as they are now.
+/// The running configuration, with the policies in force now.
 pub(super) async fn config(State(view): State<View>) -> Json<Value> {
     let mut config = (view.config)();
     let policies = view.policies.policies();
@@ -116,19 +117,19 @@ pub(super) async fn config(State(view): State<View>) -> Json<Value> {
     Json(config)
 }
 
-/// The faults alone.
+/// The faults in force.
 pub(super) async fn faults(State(view): State<View>) -> Json<Value> {
     let now = Instant::now();
     Json(view.policies.faults(now).iter().map(|fault| fault_json(fault, now)).collect())
 }
 
-/// Puts a fault before all other policies, for some time.
+/// Adds a fault before all other policies, for a limited time.
 pub(super) async fn add_fault(State(view): State<View>, body: Bytes) -> Response {
     let policies = view.policies.policies();
     let taken = |name: &str| policies.iter().any(|policy| *policy.current.name == *name);
     let (rule, lasts) = match config::fault(&body, &view.scope, taken) {
         Ok(fault) => fault,
-        Err(problems) => return wrong(&problems),
+        Err(problems) => return bad_request(&problems),
     };
     let now = Instant::now();
     let rule = Rule { expires: now.checked_add(lasts), ..rule };
@@ -137,7 +138,12 @@ pub(super) async fn add_fault(State(view): State<View>, body: Bytes) -> Response
             format!("there are {MAX_FAULTS} faults already; DELETE one, or wait for its end");
         return error(StatusCode::CONFLICT, text);
     };
-    tracing::warn!(fault = fault.id, policy = &*fault.rule.name, ?lasts, "a fault begins");
+    tracing::warn!(
+        fault = fault.id,
+        policy = &*fault.rule.name,
+        ?lasts,
+        "a fault was added by hand"
+    );
     let mut reply = (StatusCode::CREATED, Json(fault_json(&fault, now))).into_response();
     if let Ok(place) = HeaderValue::from_str(&format!("/faults/{}", fault.id)) {
         reply.headers_mut().insert(header::LOCATION, place);
@@ -145,21 +151,21 @@ pub(super) async fn add_fault(State(view): State<View>, body: Bytes) -> Response
     reply
 }
 
-/// Takes a fault back.
+/// Removes a fault.
 pub(super) async fn remove_fault(State(view): State<View>, Path(id): Path<String>) -> Response {
     view.policies.expire(Instant::now());
     if view.policies.remove_fault(&id) {
-        tracing::warn!(fault = id, "a fault was taken back");
+        tracing::warn!(fault = id, "a fault was removed by hand");
         return StatusCode::NO_CONTENT.into_response();
     }
-    let text = format!("there is no fault `{id}`: it has ended, or was taken back");
+    let text = format!("there is no fault `{id}`: it has ended or was removed");
     error(StatusCode::NOT_FOUND, text)
 }
 
-/// What is wrong with a body, in the words of `tollgate check`.
-fn wrong(problems: &Diagnostics) -> Response {
-    let told = json!({ "error": problems.to_string(), "problems": problems.to_json() });
-    (StatusCode::BAD_REQUEST, Json(told)).into_response()
+/// The response to a wrong body, with the messages of `tollgate check`.
+fn bad_request(problems: &Diagnostics) -> Response {
+    let body = json!({ "error": problems.to_string(), "problems": problems.to_json() });
+    (StatusCode::BAD_REQUEST, Json(body)).into_response()
 }
 
 fn fault_json(fault: &LiveFault, now: Instant) -> Value {

@@ -1,4 +1,4 @@
-//! Open connections: which there are, and ending one.
+//! `/sessions`: lists open connections, and closes one.
 
 use super::{View, error};
 use crate::{
@@ -13,16 +13,16 @@ use axum::{
 };
 use serde_json::Value;
 
-/// The open connections.
+/// Lists the open connections.
 pub(super) async fn list(
     State(view): State<View>,
-    choice: Result<Query<SessionQuery>, QueryRejection>,
+    query: Result<Query<SessionQuery>, QueryRejection>,
 ) -> Response {
-    let Query(choice) = match choice {
-        Ok(choice) => choice,
+    let Query(query) = match query {
+        Ok(query) => query,
         Err(wrong) => return error(StatusCode::BAD_REQUEST, wrong.body_text()),
     };
-    match view.sessions.list(&choice).await {
+    match view.sessions.list(&query).await {
         Ok(sessions) => {
             Json(sessions.iter().map(SessionReport::to_json).collect::<Value>()).into_response()
         }
@@ -30,15 +30,15 @@ pub(super) async fn list(
     }
 }
 
-/// Ends one of them.
-pub(super) async fn end(State(view): State<View>, Path(id): Path<String>) -> Response {
-    let known = match id.parse() {
+/// Closes one of them.
+pub(super) async fn kill(State(view): State<View>, Path(id): Path<String>) -> Response {
+    let killed = match id.parse() {
         Ok(id) => view.sessions.kill(id).await,
         Err(_) => Ok(false),
     };
-    match known {
+    match killed {
         Ok(true) => {
-            tracing::warn!(session = id, "a session is ended by hand");
+            tracing::warn!(session = id, "a session was closed by hand");
             StatusCode::NO_CONTENT.into_response()
         }
         Ok(false) => error(StatusCode::NOT_FOUND, format!("there is no session `{id}`")),
@@ -47,5 +47,5 @@ pub(super) async fn end(State(view): State<View>, Path(id): Path<String>) -> Res
 }
 
 fn busy() -> Response {
-    error(StatusCode::SERVICE_UNAVAILABLE, "a worker is too busy to answer: ask again")
+    error(StatusCode::SERVICE_UNAVAILABLE, "a worker did not answer in time: try again")
 }

@@ -93,7 +93,7 @@ pub(super) fn open(plan: &AdminPlan, handover: &mut Sockets) -> anyhow::Result<O
             }
             let rules = Rules { hosts: hosts(), control: Control::Allowed(token) };
             others.push(AdminSocket { listener: AnyListener::Tcp(listener), rules });
-            elsewhere(&ControlAddress::Tcp(control))
+            changed_elsewhere(&ControlAddress::Tcp(control))
         }
         Some(at @ ControlAddress::Unix(file)) => {
             let (listener, removed) = open_unix(file, handover)
@@ -103,7 +103,7 @@ pub(super) fn open(plan: &AdminPlan, handover: &mut Sockets) -> anyhow::Result<O
             let rules = Rules { hosts: None, control: Control::Allowed(token) };
             others.push(AdminSocket { listener: AnyListener::Unix(listener), rules });
             path = Some(removed);
-            elsewhere(at)
+            changed_elsewhere(at)
         }
     };
     let rules = Rules { hosts: hosts(), control };
@@ -111,7 +111,7 @@ pub(super) fn open(plan: &AdminPlan, handover: &mut Sockets) -> anyhow::Result<O
     Ok(OpenedSockets { address, sockets: std::iter::once(first).chain(others).collect(), path })
 }
 
-fn read_only_because_of(control: &ControlAddress) -> Control {
+fn changed_elsewhere(control: &ControlAddress) -> Control {
     Control::ReadOnly(format!("this address is read-only: changes are made at {control}"))
 }
 

@@ -57,7 +57,7 @@ fn opened(admin: &AdminPlan, limits: Limits) -> Fixture {
         }),
     };
     let server =
-        serve_within(admin, view, limits, &Threads::default().starter(), Sockets::default())
+        serve_with_limits(admin, view, limits, &Threads::default().starter(), Sockets::default())
             .unwrap();
     Fixture { server, metrics, ready, drains, cluster, policies }
 }

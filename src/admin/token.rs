@@ -1,22 +1,22 @@
-//! The token that a request needs to change something.
+//! The token that requests need to make changes.
 
 use anyhow::{Context as _, bail};
 use std::{hint::black_box, os::unix::fs::MetadataExt, path::Path};
 
 /// The longest file that is read, in bytes.
 const MAX_FILE: u64 = 64 << 10;
-/// How long a token is at least, in characters: a shorter one can be found by trying.
-const SHORTEST: usize = 16;
+/// The shortest token, in characters: a shorter one could be guessed.
+const MIN_LENGTH: usize = 16;
 
-/// A token. It is shown nowhere.
+/// A secret token; never printed.
 pub(super) struct Token(String);
 
 impl Token {
     /// Reads the first line of this file.
     ///
     /// # Errors
-    /// When it is no regular file, other users may write to it, or its first line is no token
-    /// (RFC 6750, section 2.1). The error has nothing of the file's content.
+    /// It is no regular file, other users may write to it, or its first line is no token (RFC 6750,
+    /// section 2.1). The error does not quote the file's content.
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
         let file = path.display();
         let read = values::open_regular(path).and_then(|open| {
@@ -39,17 +39,17 @@ impl Token {
         let text = str::from_utf8(&bytes).ok().and_then(|text| text.lines().next());
         let token = text.map_or("", str::trim);
         let belongs = |c: char| c.is_ascii_alphanumeric() || "-._~+/=".contains(c);
-        if token.len() < SHORTEST || !token.chars().all(belongs) {
+        if token.len() < MIN_LENGTH || !token.chars().all(belongs) {
             bail!(
-                "the first line of the token_file {file} is no token: write at least {SHORTEST} \
+                "the first line of the token_file {file} is no token: write at least {MIN_LENGTH} \
                  letters, digits and `-._~+/=`, such as `openssl rand -base64 24` prints"
             );
         }
         Ok(Self(token.to_owned()))
     }
 
-    /// Whether this value of a header `authorization` has the token. The time that this takes does
-    /// not depend on how much of it is right.
+    /// Whether this value of an `authorization` header has the token. The time that the comparison
+    /// takes does not depend on the position of a difference.
     pub(super) fn is_in(&self, authorization: &[u8]) -> bool {
         let (scheme, given) = authorization.split_at_checked(7).unwrap_or_default();
         let token = self.0.as_bytes();
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn an_invalid_token_file_is_rejected_without_quoting_it() {
-        for (text, mode, told) in [
+        for (text, mode, message) in [
             ("", 0o600, "is no token"),
             ("hunter2", 0o600, "is no token"),
             ("\n0123456789abcdef", 0o600, "is no token"),
@@ -106,10 +106,13 @@ mod tests {
             let (_directory, path) = file(text, mode);
             let Err(error) = Token::read(&path) else { panic!("{text}") };
             let error = format!("{error:#}");
-            assert!(error.contains(told) && !error.contains("hunter2"), "{error}");
+            assert!(error.contains(message) && !error.contains("hunter2"), "{error}");
         }
         let (directory, path) = file("0123456789abcdef", 0o604);
-        assert!(Token::read(&path).is_ok(), "other users may read it, which is told");
+        assert!(
+            Token::read(&path).is_ok(),
+            "a file that other users may read is accepted with a warning"
+        );
         let Err(error) = Token::read(directory.path()) else { panic!("a directory") };
         assert!(format!("{error:#}").contains("it is a directory"), "{error:#}");
     }

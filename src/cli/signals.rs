@@ -1,5 +1,4 @@
-//! Signals, each of which means something: none ends the process before it has drained, but for the
-//! second one that asks it to stop.
+//! Signal handling. No signal ends the process before it has drained, except a second stop signal.
 
 use super::on_this_thread;
 use crate::{own_log, proxy::Control};
@@ -12,15 +11,15 @@ use tokio::{
 };
 
 /// How long to wait for a starting proxy after a stop signal.
-const BEGIN: Duration = Duration::from_secs(1);
+const STARTUP_WAIT: Duration = Duration::from_secs(1);
 
 /// The error of a process that can't catch signals.
 const NO_SIGNALS: &str =
     "can't watch for signals: if descriptors ran out, raise their limit (ulimit -n, LimitNOFILE=)";
 
-/// What is said of a signal that other servers reload by.
+/// Logged for signals that make other servers reload.
 const NO_RELOAD: &str = "this version can't reload: restart to change the config. \
-                         SIGUSR1 opens logs anew, SIGTERM drains";
+                         SIGUSR1 reopens logs, SIGTERM drains";
 
 /// Catches signals from now on, and handles them once there is a proxy to drain.
 ///
@@ -35,7 +34,7 @@ pub(super) fn watch() -> anyhow::Result<oneshot::Sender<Control>> {
             let failed = signals.as_ref().err().map(io::Error::kind);
             let _ = caught.send(failed.map_or(Ok(()), Err));
             if let Ok(signals) = signals {
-                signals.obey(given).await;
+                signals.handle(given).await;
             }
         });
         if let Err(error) = watched {
@@ -48,7 +47,7 @@ pub(super) fn watch() -> anyhow::Result<oneshot::Sender<Control>> {
     Ok(control)
 }
 
-/// The signals that mean something.
+/// The signals that are handled.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -59,8 +58,8 @@ struct Signals {
     file_size: Signal,
 }
 
-/// What a signal asks for, and the signal's name.
-enum Asks {
+/// The action that a signal requests, with the signal's name.
+enum SignalAction {
     Stop(&'static str),
     Reload(&'static str),
     Reopen(&'static str),
@@ -80,31 +79,31 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> Asks {
+    async fn next(&mut self) -> SignalAction {
         tokio::select! {
-            _ = self.terminate.recv() => Asks::Stop("SIGTERM"),
-            _ = self.interrupt.recv() => Asks::Stop("SIGINT"),
-            _ = self.quit.recv() => Asks::Stop("SIGQUIT"),
-            _ = self.hang_up.recv() => Asks::Reload("SIGHUP"),
-            _ = self.user_1.recv() => Asks::Reopen("SIGUSR1"),
-            _ = self.user_2.recv() => Asks::Reload("SIGUSR2"),
+            _ = self.terminate.recv() => SignalAction::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => SignalAction::Stop("SIGINT"),
+            _ = self.quit.recv() => SignalAction::Stop("SIGQUIT"),
+            _ = self.hang_up.recv() => SignalAction::Reload("SIGHUP"),
+            _ = self.user_1.recv() => SignalAction::Reopen("SIGUSR1"),
+            _ = self.user_2.recv() => SignalAction::Reload("SIGUSR2"),
             // A log has reached a size limit of the process; the write reports it too.
-            _ = self.file_size.recv() => Asks::Nothing,
+            _ = self.file_size.recv() => SignalAction::Nothing,
         }
     }
 
-    async fn obey(mut self, given: oneshot::Receiver<Control>) {
+    async fn handle(mut self, given: oneshot::Receiver<Control>) {
         let mut given = pin!(given);
         let mut stopping = false;
         let control = loop {
-            let asks = tokio::select! {
+            let action = tokio::select! {
                 biased;
                 control = &mut given => break control,
-                asks = self.next() => asks,
+                action = self.next() => action,
             };
-            let Asks::Stop(signal) = asks else { continue };
-            // Who sees it ready may say so just before it is known here what there is to drain.
-            match timeout(BEGIN, &mut given).await {
+            let SignalAction::Stop(signal) = action else { continue };
+            // A client that sees the proxy ready may send a signal before the control arrives here.
+            match timeout(STARTUP_WAIT, &mut given).await {
                 Ok(Ok(control)) => {
                     control.drain();
                     stopping = true;
@@ -112,42 +111,45 @@ impl Signals {
                 }
                 Ok(none) => break none,
                 Err(_) => {
-                    tracing::warn!(signal, "leaving before all has begun");
-                    leave();
+                    tracing::warn!(signal, "stop signal during startup: the proxy exits");
+                    exit_now();
                 }
             }
         };
-        // It could not begin, and ends by itself.
+        // The startup failed, and the process ends by itself.
         let Ok(control) = control else { return };
         loop {
             match self.next().await {
-                Asks::Reopen(signal) => {
-                    tracing::info!(signal, "opening logs anew");
+                SignalAction::Reopen(signal) => {
+                    tracing::info!(signal, "reopening logs");
                     control.reopen_logs();
                 }
-                Asks::Reload(signal) => tracing::warn!(signal, "{NO_RELOAD}"),
-                Asks::Nothing => {}
-                Asks::Stop(signal) if !stopping => {
+                SignalAction::Reload(signal) => tracing::warn!(signal, "{NO_RELOAD}"),
+                SignalAction::Nothing => {}
+                SignalAction::Stop(signal) if !stopping => {
                     stopping = true;
                     if control.is_ready() {
                         control.drain();
                     } else {
-                        tracing::info!(signal, "draining already; the next signal cuts it short");
+                        tracing::info!(
+                            signal,
+                            "draining already; the next signal ends the process at once"
+                        );
                     }
                 }
-                Asks::Stop(signal) if control.end_wait() => {
+                SignalAction::Stop(signal) if control.skip_wait() => {
                     tracing::warn!(signal, "second signal: the drain begins now");
                 }
-                Asks::Stop(signal) => {
-                    tracing::warn!(signal, "second signal: leaving at once");
-                    leave();
+                SignalAction::Stop(signal) => {
+                    tracing::warn!(signal, "second signal: the proxy exits at once");
+                    exit_now();
                 }
             }
         }
     }
 }
 
-fn leave() -> ! {
+fn exit_now() -> ! {
     own_log::end();
     exit(0);
 }

@@ -18,19 +18,19 @@ use tokio::sync::mpsc::UnboundedSender;
 pub struct Control {
     inboxes: Arc<[UnboundedSender<Message>]>,
     plan: Arc<Plan>,
-    /// Those of log files.
+    /// The sinks of the log files.
     logs: Arc<[Sink]>,
-    /// What the next process may take.
+    /// The sockets that the next process may take over.
     offer: Arc<Offer>,
-    stage: Arc<Stage>,
+    drain: Arc<DrainState>,
 }
 
-/// How far a drain has come.
+/// The progress of a drain.
 #[derive(Default)]
-struct Stage {
-    asked: AtomicBool,
+struct DrainState {
+    requested: AtomicBool,
     begun: AtomicBool,
-    /// Ends the wait before the drain when it is dropped.
+    /// Dropped to end the wait before the drain.
     wait: Mutex<Option<Sender<()>>>,
 }
 
@@ -41,10 +41,10 @@ impl Control {
         logs: Vec<Sink>,
         offer: Arc<Offer>,
     ) -> Self {
-        Self { inboxes, plan, logs: logs.into(), offer, stage: Arc::default() }
+        Self { inboxes, plan, logs: logs.into(), offer, drain: Arc::default() }
     }
 
-    /// What runs.
+    /// The configuration.
     pub(super) fn plan(&self) -> &Plan {
         &self.plan
     }
@@ -57,44 +57,44 @@ impl Control {
     /// Reports not ready. After `drain.wait`, if set, stops accepting, lets operations finish, and closes
     /// idle connections. Repeated calls have no effect.
     pub fn drain(&self) {
-        if self.stage.asked.swap(true, SeqCst) {
+        if self.drain.requested.swap(true, SeqCst) {
             return;
         }
-        self.offer.give_way();
+        self.offer.set_unready();
         let Some(wait) = self.plan.drain_wait else { return self.begin() };
         tracing::info!(
             ?wait,
-            "not ready any more, and still accepting: the drain begins after drain.wait"
+            "reports not ready and still accepts connections: the drain begins after drain.wait"
         );
         let (end, ended) = channel::<()>();
         *self.wait() = Some(end);
         let control = self.clone();
-        let waits = thread::Builder::new().name("drain-wait".into()).spawn(move || {
-            // Nothing is sent: this ends in time, or when the other end is dropped.
+        let spawned = thread::Builder::new().name("drain-wait".into()).spawn(move || {
+            // Nothing is sent: this returns after `wait`, or when the sender is dropped.
             let _ = ended.recv_timeout(wait);
             control.begin();
         });
-        if waits.is_err() {
+        if spawned.is_err() {
             self.begin();
         }
     }
 
-    /// Begins a drain that waits for `drain.wait`. Returns `false` if none waits.
-    pub fn end_wait(&self) -> bool {
-        // Held until the answer is known: dropping it begins the drain on another thread.
+    /// Begins the drain now if it waits for `drain.wait`. Returns `false` if none waits.
+    pub fn skip_wait(&self) -> bool {
+        // Held until the return value is known: dropping it begins the drain on another thread.
         let wait = self.wait().take();
-        wait.is_some() && !self.stage.begun.load(SeqCst)
+        wait.is_some() && !self.drain.begun.load(SeqCst)
     }
 
-    /// Drains without waiting first.
-    pub(super) fn drain_at_once(&self) {
-        self.stage.asked.store(true, SeqCst);
+    /// Drains without `drain.wait`.
+    pub(super) fn drain_now(&self) {
+        self.drain.requested.store(true, SeqCst);
         self.begin();
     }
 
     /// Whether the proxy reports ready.
     pub fn is_ready(&self) -> bool {
-        !self.stage.asked.load(SeqCst)
+        !self.drain.requested.load(SeqCst)
     }
 
     /// Reopens log files, for log rotation.
@@ -103,11 +103,11 @@ impl Control {
     }
 
     fn begin(&self) {
-        if self.stage.begun.swap(true, SeqCst) {
+        if self.drain.begun.swap(true, SeqCst) {
             return;
         }
         tracing::info!(timeout = ?self.plan.drain_timeout, "draining");
-        self.offer.leave();
+        self.offer.begin_drain();
         for inbox in self.inboxes.iter() {
             // A worker that has ended needs no message.
             let _ = inbox.send(Message::Drain(self.plan.drain_timeout));
@@ -115,6 +115,6 @@ impl Control {
     }
 
     fn wait(&self) -> std::sync::MutexGuard<'_, Option<Sender<()>>> {
-        self.stage.wait.lock().unwrap_or_else(PoisonError::into_inner)
+        self.drain.wait.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -155,6 +155,6 @@ fn a_cluster_s_task_that_panics_begins_again() {
     }
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
-    runtime.unwrap().block_on(again_and_again(cluster, fails_once));
+    runtime.unwrap().block_on(run_restarting(cluster, fails_once));
     assert!(TRIES.load(SeqCst));
 }
