@@ -168,7 +168,7 @@ impl Session for ClientSession {
     }
 
     fn max_chunk(&self, direction: Direction) -> usize {
-        self.permits.borrow().most(direction)
+        self.permits.borrow().max_chunk(direction)
     }
 
     fn record_passed(
@@ -179,7 +179,7 @@ impl Session for ClientSession {
         slot: Option<u32>,
     ) -> Option<Instant> {
         let gate = self.listener().gate();
-        self.permits.borrow().passed(direction, bytes, now, |policy, first| match slot {
+        self.permits.borrow().record(direction, bytes, now, |policy, first| match slot {
             Some(slot) => gate.record_throttled(policy, slot),
             None if first => policy.count_throttled(),
             None => {}
@@ -199,7 +199,7 @@ impl Session for ClientSession {
     }
 
     fn reject_unreadable(&self) -> Option<Rejection> {
-        self.listener().gate().refuse_unreadable()
+        self.listener().gate().reject_unreadable()
     }
 
     fn count_violation(&self, violation: Violation) {

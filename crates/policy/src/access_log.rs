@@ -14,26 +14,26 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// Attributes that a line carries whatever the protocol…
+/// Attributes in the lines of every protocol…
 const ALWAYS: [&str; 3] = ["peer", "endpoint", "cluster"];
-/// …and those that it carries of any protocol that has them.
+/// …and in those of every protocol that has them.
 const IF_PROTOCOL_HAS: [&str; 5] = ["app", "user", "comment", "callsite", "trace_id"];
 
 /// Attributes that are numbers.
 const NUMBERS: [&str; 2] = ["queue_ms", "connect_ms"];
 
-/// The most bytes that a text of a line may have, before it is escaped. Clients choose most of
-/// them, and repeating a long header costs an HTTP/2 client a few bytes.
+/// The longest text in a line, in bytes before escaping. Clients choose most texts, and an HTTP/2
+/// client can repeat a long header with a few bytes.
 const MAX_TEXT: usize = 256;
-/// The same for attributes that show a query, which its protocol may have cut already.
+/// The same for attributes that show a query, which the protocol may have truncated already.
 const MAX_QUERY_TEXT: usize = 1024;
-/// The end of a text that was cut.
+/// The end of a truncated text.
 const ELLIPSIS: &str = "…";
 
-/// How long a line may wait for others before it is written.
+/// How long a line may be buffered before it is written.
 const FLUSH_DELAY: Duration = Duration::from_millis(20);
 
-/// How many bytes of lines are gathered before they are written.
+/// How many bytes are buffered before they are written.
 const FLUSH_BYTES: usize = 16 * 1024;
 
 /// Where and which operations are logged.
@@ -56,10 +56,10 @@ pub struct AccessLog {
 }
 
 impl AccessLog {
-    /// Logs the operations of a listener, if there is a log.
-    pub fn new(from: &PolicyEnv) -> Option<Self> {
-        let (plan, lines) = (from.access_log.clone()?, Rc::clone(from.lines.as_ref()?));
-        Some(Self { plan, listener: Arc::clone(&from.listener), lines })
+    /// The log of a listener; `None` if no access log is configured.
+    pub fn new(env: &PolicyEnv) -> Option<Self> {
+        let (plan, lines) = (env.access_log.clone()?, Rc::clone(env.lines.as_ref()?));
+        Some(Self { plan, listener: Arc::clone(&env.listener), lines })
     }
 }
 
@@ -83,16 +83,16 @@ impl WorkerPolicy for AccessLog {
         let shared = IF_PROTOCOL_HAS.iter().filter(|name| protocol.attributes.contains(name));
         let short = ALWAYS.iter().chain(shared).chain(protocol.logged);
         let queries = slow.iter().chain(values);
-        let logged = |most| {
+        let logged = |max_bytes| {
             move |name: &&'static str| {
                 let number = NUMBERS.contains(name);
                 let key = field_prefix(name, if number { "" } else { "\"" });
-                LoggedAttribute { name, key, number, most }
+                LoggedAttribute { name, key, number, max_bytes }
             }
         };
         let attributes =
             short.map(logged(MAX_TEXT)).chain(queries.map(logged(MAX_QUERY_TEXT))).collect();
-        // What a request carried and what a reply says was done with it are the same things.
+        // One field: items of the request and of the reply are the same things.
         let items = protocol.items.map(|_| field_prefix(protocol.item_name, ""));
         let lines = Rc::clone(&self.lines);
         Some(Box::new(AccessLogSeries { head, slower_than, items, attributes, lines }))
@@ -104,29 +104,29 @@ struct AccessLogSeries {
     /// The fields that are the same in every line.
     head: Vec<u8>,
     slower_than: Option<Duration>,
-    /// The key under which a line has the number of items of an operation, if it has items.
+    /// The beginning of the field with the number of items, for protocols with items.
     items: Option<Box<[u8]>>,
-    /// Those that a line carries, in their order.
+    /// The attributes of a line, in order.
     attributes: Box<[LoggedAttribute]>,
     lines: Rc<LineBuffer>,
 }
 
-/// An attribute that lines carry.
+/// An attribute in log lines.
 struct LoggedAttribute {
     name: &'static str,
-    /// How its field begins.
+    /// The beginning of its field, up to the value.
     key: Box<[u8]>,
     number: bool,
-    /// The most bytes of it that are shown.
-    most: usize,
+    /// The longest value that is not truncated, in bytes.
+    max_bytes: usize,
 }
 
 impl SeriesPolicy for AccessLogSeries {
     fn settle(&self, done: &Settled<'_>, _: u64) {
         let took = done.took();
-        // A requested wait is not slow. With `0s` every operation is logged.
-        let waited = |limit: Duration| done.awaits && !limit.is_zero();
-        if self.slower_than.is_some_and(|limit| took < limit || waited(limit)) {
+        // A long poll is never slow. With `0s` every operation is logged.
+        let is_wait = |limit: Duration| done.long_poll && !limit.is_zero();
+        if self.slower_than.is_some_and(|limit| took < limit || is_wait(limit)) {
             return;
         }
         self.lines.write(|out, time| self.line(out, time, done, took));
@@ -149,7 +149,7 @@ impl AccessLogSeries {
             write_policies(
                 out,
                 key,
-                done.policy_effects.iter().filter(|touch| touch.dry_run == dry),
+                done.policy_effects.iter().filter(|effect| effect.dry_run == dry),
             );
         }
         write_millis(out, br#","duration_ms":"#, took);
@@ -164,30 +164,30 @@ impl AccessLogSeries {
         if let Some(shape) = how.shape {
             write_text(out, br#","shape":""#, shape);
         }
-        for LoggedAttribute { name, key, number, most } in &self.attributes {
+        for LoggedAttribute { name, key, number, max_bytes } in &self.attributes {
             let Some(value) = done.attribute(name) else { continue };
             if *number {
                 out.extend_from_slice(key);
                 out.extend_from_slice(value.as_bytes());
             } else {
-                write_text(out, key, &truncate(&value, *most));
+                write_text(out, key, &truncate(&value, *max_bytes));
             }
         }
         out.extend_from_slice(b"}\n");
     }
 }
 
-/// How a field begins, up to its value; with the quote of a text, which keys of texts have.
+/// The beginning of a field, up to its value; `quote` is the opening quote of a text, or empty.
 fn field_prefix(name: &str, quote: &str) -> Box<[u8]> {
     format!(",\"{name}\":{quote}").into_bytes().into()
 }
 
-/// A text of at most `most` bytes. One that is longer is cut between two characters, and shows it.
-fn truncate(value: &str, most: usize) -> Cow<'_, str> {
-    if value.len() <= most {
+/// Truncates a text to `max_bytes`, between two characters; a truncated text ends in `…`.
+fn truncate(value: &str, max_bytes: usize) -> Cow<'_, str> {
+    if value.len() <= max_bytes {
         return Cow::Borrowed(value);
     }
-    let room = most.saturating_sub(ELLIPSIS.len());
+    let room = max_bytes.saturating_sub(ELLIPSIS.len());
     let end = (0..=room).rev().find(|at| value.is_char_boundary(*at)).unwrap_or(0);
     Cow::Owned([value.get(..end).unwrap_or_default(), ELLIPSIS].concat())
 }
@@ -195,7 +195,7 @@ fn truncate(value: &str, most: usize) -> Cow<'_, str> {
 fn write_text(out: &mut Vec<u8>, key: &[u8], value: &str) {
     out.reserve(key.len() + value.len() + 1);
     out.extend_from_slice(key);
-    // Nearly every value stands for itself. Looking at all of it is faster than to stop early.
+    // Few values need escapes. A check of all bytes is faster than one that stops early.
     let needs_escape = |b: u8| !matches!(b, b' '..=b'~') | (b == b'"') | (b == b'\\');
     if !value.bytes().fold(false, |any, b| any | needs_escape(b)) {
         out.extend_from_slice(value.as_bytes());
@@ -231,18 +231,18 @@ fn write_number(out: &mut Vec<u8>, key: &[u8], value: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
-/// To the microsecond, rounded.
+/// Writes milliseconds, rounded to the microsecond.
 fn write_millis(out: &mut Vec<u8>, key: &[u8], value: Duration) {
     let micros = u64::try_from((value.as_nanos() + 500) / 1000).unwrap_or(u64::MAX);
     write_number(out, key, micros / 1000);
-    // A 1 before them keeps the zeros.
+    // The leading 1 keeps the zeros.
     let mut digits = itoa::Buffer::new();
     let part = digits.format(1000 + micros % 1000).as_bytes();
     out.push(b'.');
     out.extend_from_slice(part.get(1..).unwrap_or_default());
 }
 
-/// A worker's lines, gathered before they go to the file's thread.
+/// A worker's lines, buffered before they go to the file's thread.
 pub struct LineBuffer {
     sink: Sink,
     buffer: RefCell<Vec<u8>>,
@@ -251,7 +251,7 @@ pub struct LineBuffer {
     clock: RefCell<LinePrefix>,
 }
 
-/// How a line begins, which many lines of one millisecond do.
+/// The beginning of a line, with the time; cached for a millisecond.
 #[derive(Default)]
 struct LinePrefix {
     millis: u128,
@@ -273,7 +273,7 @@ impl LinePrefix {
 }
 
 impl LineBuffer {
-    /// Lines for `sink`.
+    /// An empty buffer whose lines go to `sink`.
     pub fn new(sink: Sink) -> Rc<Self> {
         Rc::new(Self {
             sink,
@@ -302,7 +302,7 @@ impl LineBuffer {
         }
     }
 
-    /// Hands over what was gathered.
+    /// Sends the buffered lines to the file's thread.
     pub fn flush(&self) {
         let buffer = std::mem::take(&mut *self.buffer.borrow_mut());
         if !buffer.is_empty() {

@@ -17,52 +17,53 @@ use tollgate_metrics::{EffectCounts, Metrics, table as names};
 /// Stands for a part of a name that could not be read; see [`Operation::resource`].
 const UNREAD: char = '?';
 
-/// The policies of a listener, in the order in which operations pass them: what counts and logs
-/// comes first, so that it also sees what others reject, and then the configured policies.
+/// The policies of a listener, in the order of evaluation: metrics and access log first, so that they
+/// also see rejections, then the configured policies, then the circuit breaker.
 ///
-/// A policy of `known` whose rule has not changed is kept, with its state.
+/// A policy of `previous` whose rule has not changed is kept, with its state.
 pub(crate) fn active_policies(
     rules: &[Arc<Rule>],
-    known: &[Rc<ActivePolicy>],
-    from: &PolicyEnv,
+    previous: &[Rc<ActivePolicy>],
+    env: &PolicyEnv,
 ) -> Vec<Rc<ActivePolicy>> {
-    let stats: Option<Box<dyn WorkerPolicy>> = Some(Box::new(Stats::new(from)));
-    let log = AccessLog::new(from).map(|log| Box::new(log) as Box<dyn WorkerPolicy>);
-    let before = [stats, log].into_iter().flatten().map(|it| Rc::new(ActivePolicy::built_in(it)));
+    let stats: Option<Box<dyn WorkerPolicy>> = Some(Box::new(Stats::new(env)));
+    let log = AccessLog::new(env).map(|log| Box::new(log) as Box<dyn WorkerPolicy>);
+    let observers =
+        [stats, log].into_iter().flatten().map(|policy| Rc::new(ActivePolicy::built_in(policy)));
     let configured = rules.iter().filter(|rule| rule.enabled).map(|rule| {
-        let same = known.iter().find(|entry| entry.is_for(rule));
-        same.map_or_else(|| Rc::new(ActivePolicy::configured(rule, from)), Rc::clone)
+        let same = previous.iter().find(|policy| policy.is_for(rule));
+        same.map_or_else(|| Rc::new(ActivePolicy::configured(rule, env)), Rc::clone)
     });
-    let breaker = BreakerPolicy::new(from).map(|breaker| {
-        Rc::new(ActivePolicy::built_in_named(breaker::NAME, Box::new(breaker), from))
+    let breaker = BreakerPolicy::new(env).map(|breaker| {
+        Rc::new(ActivePolicy::built_in_named(breaker::NAME, Box::new(breaker), env))
     });
-    before.chain(configured).chain(breaker).collect()
+    observers.chain(configured).chain(breaker).collect()
 }
 
-/// A policy in its place among a listener's.
+/// A policy in force on one listener and worker.
 pub struct ActivePolicy {
     /// The policy.
     pub policy: Box<dyn WorkerPolicy>,
     /// Its configuration; `None` for a built-in policy.
     pub rule: Option<Arc<Rule>>,
     name: Option<Arc<str>>,
-    /// What the listener's clients speak.
+    /// The name of the listener's protocol.
     protocol: &'static str,
-    /// What it decides by beside what it matches (see [`PolicyConfig::depends_on`]).
-    decides_by: Box<[Box<str>]>,
+    /// The attributes that its decision depends on (see [`PolicyConfig::depends_on`]).
+    depends_on: Box<[Box<str>]>,
     counts: Option<EffectCounters>,
 }
 
-/// Counts what a policy does to operations of one listener.
+/// Counts a policy's effects on operations of one listener.
 struct EffectCounters {
     metrics: Metrics,
     listener: Arc<str>,
-    /// The policy's own counts, beside those of its name.
-    did: Option<Arc<EffectCounts>>,
+    /// The rule's own counts, besides the metrics of its name.
+    rule_counts: Option<Arc<EffectCounts>>,
     handles: RefCell<Vec<(PolicyOutcome, [Counter; 2])>>,
 }
 
-/// What a policy did, or would have done.
+/// An effect that is counted; `Would…` in a dry run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PolicyOutcome {
     Refused(RejectReason),
@@ -79,7 +80,7 @@ impl ActivePolicy {
             rule: None,
             name: None,
             protocol: "",
-            decides_by: Box::default(),
+            depends_on: Box::default(),
             counts: None,
         }
     }
@@ -88,48 +89,49 @@ impl ActivePolicy {
     pub(crate) fn built_in_named(
         name: &str,
         policy: Box<dyn WorkerPolicy>,
-        from: &PolicyEnv,
+        env: &PolicyEnv,
     ) -> Self {
         Self {
             name: Some(name.into()),
-            protocol: from.protocol.name,
-            counts: Some(EffectCounters::new(from, None)),
+            protocol: env.protocol.name,
+            counts: Some(EffectCounters::new(env, None)),
             ..Self::built_in(policy)
         }
     }
 
     /// A configured policy.
-    pub fn configured(rule: &Arc<Rule>, from: &PolicyEnv) -> Self {
+    pub fn configured(rule: &Arc<Rule>, env: &PolicyEnv) -> Self {
         Self {
-            policy: rule.config.worker_policy(rule, from),
+            policy: rule.config.worker_policy(rule, env),
             name: Some(Arc::clone(&rule.name)),
             rule: Some(Arc::clone(rule)),
-            protocol: from.protocol.name,
-            decides_by: rule.config.depends_on().iter().map(|name| (**name).into()).collect(),
-            counts: Some(EffectCounters::new(from, Some(&rule.counts))),
+            protocol: env.protocol.name,
+            depends_on: rule.config.depends_on().iter().map(|name| (**name).into()).collect(),
+            counts: Some(EffectCounters::new(env, Some(&rule.counts))),
         }
     }
 
     /// Whether it fails closed on this listener.
     pub fn fails_closed(&self, listener: &str) -> bool {
-        let guards = |rule: &Arc<Rule>| {
+        let fails_closed = |rule: &Arc<Rule>| {
             let kind = rule.config.fails_closed() && !rule.is_for_connections() && !rule.dry_run;
             kind && rule.matching.may_apply(listener, self.protocol)
         };
-        self.rule.as_ref().is_some_and(guards)
+        self.rule.as_ref().is_some_and(fails_closed)
     }
 
-    /// Whether operations that cost the service nothing pass it: they pass a limit, unless its match
-    /// names operations.
-    pub(crate) fn skips_light(&self) -> bool {
-        let spares =
-            |rule: &Arc<Rule>| rule.config.skips_light() && !rule.matching.names_operations();
-        self.rule.as_ref().is_some_and(spares)
+    /// Whether it does not apply to operations with `limit_exempt`: the policy is a limit whose match
+    /// does not name operations.
+    pub(crate) fn skips_limit_exempt(&self) -> bool {
+        let skips = |rule: &Arc<Rule>| {
+            rule.config.skips_limit_exempt() && !rule.matching.names_operations()
+        };
+        self.rule.as_ref().is_some_and(skips)
     }
 
-    /// Whether it was built from this rule.
+    /// Whether it was built env this rule.
     pub(crate) fn is_for(&self, rule: &Arc<Rule>) -> bool {
-        self.rule.as_ref().is_some_and(|own| Arc::ptr_eq(own, rule))
+        self.rule.as_ref().is_some_and(|built_from| Arc::ptr_eq(built_from, rule))
     }
 
     /// Its name in logs and metrics, if it has one.
@@ -148,7 +150,7 @@ impl ActivePolicy {
             None => Applicability::Always,
             Some(rule) if rule.is_for_connections() => Applicability::Never,
             Some(rule) => match rule.matching.applies(listener, key) {
-                // It may end while operations of the series go on.
+                // It may expire during the life of the series.
                 Applicability::Always if rule.expires.is_some() => {
                     Applicability::PerOperation(ResidualMatch::default())
                 }
@@ -171,23 +173,21 @@ impl ActivePolicy {
         }
     }
 
-    /// Whether it is evaluated when it is unknown if it applies. A policy that fails closed
-    /// something out is: what is not known can't be let past it.
+    /// Whether it is evaluated when it is unknown if it applies. Policies that fail closed are.
     pub(crate) fn applies_in_doubt(&self) -> bool {
         self.rule.as_ref().is_some_and(|rule| rule.config.fails_closed())
     }
 
-    /// Whether what it decides about an operation that it applies to depends on something that
-    /// stands further on in the request.
+    /// Whether its decision depends on an attribute in the unread rest of the request.
     pub(crate) fn depends_on_unread(&self, operation: &Operation<'_>) -> bool {
-        self.decides_by.iter().any(|name| match &**name {
+        self.depends_on.iter().any(|name| match &**name {
             "operation" => operation.name.starts_with(UNREAD),
             "resource" => operation.resource.starts_with(UNREAD),
             name => operation.attribute(name) == AttributeValue::Unread,
         })
     }
 
-    /// The key of its match whose value is not known of an operation.
+    /// The key of its match for which the operation's value is not known.
     pub(crate) fn key_in_doubt(&self, listener: &str, operation: &Operation<'_>) -> Option<String> {
         let known = KnownFields::of(listener, operation);
         self.rule.as_ref().and_then(|rule| rule.matching.key_in_doubt(&known, operation))
@@ -207,12 +207,12 @@ impl ActivePolicy {
         })
     }
 
-    /// Counts what was decided.
+    /// Counts the effect of a decision.
     pub fn count(&self, decision: &Decision) {
         let effect = match (decision, self.is_dry()) {
-            (Decision::Reject(no), false) => PolicyOutcome::Refused(no.reason),
-            (Decision::Reject(no), true) => PolicyOutcome::WouldRefuse(no.reason),
-            (Decision::Modify(terms), _) if terms.is_timeout_only() => return,
+            (Decision::Reject(rejection), false) => PolicyOutcome::Refused(rejection.reason),
+            (Decision::Reject(rejection), true) => PolicyOutcome::WouldRefuse(rejection.reason),
+            (Decision::Modify(effects), _) if effects.is_timeout_only() => return,
             (Decision::Modify(_), false) => PolicyOutcome::Modified,
             (Decision::Modify(_), true) => PolicyOutcome::WouldModify,
             (Decision::Admit | Decision::Pending(_), _) => return,
@@ -220,7 +220,7 @@ impl ActivePolicy {
         self.count_effect(effect);
     }
 
-    /// Counts that it slowed something down.
+    /// Counts that it throttled an operation or a connection.
     pub fn count_throttled(&self) {
         self.count_effect(if self.is_dry() {
             PolicyOutcome::WouldModify
@@ -230,15 +230,15 @@ impl ActivePolicy {
     }
 
     /// The rejection, attributed to this policy.
-    pub fn attribute(&self, no: Rejection) -> Rejection {
-        Rejection { policy: self.name.clone(), ..no }
+    pub fn attribute(&self, rejection: Rejection) -> Rejection {
+        Rejection { policy: self.name.clone(), ..rejection }
     }
 
     /// Counts a connection that was rejected, or would have been.
-    pub(crate) fn count_rejection(&self, no: &Rejection) {
+    pub(crate) fn count_rejection(&self, rejection: &Rejection) {
         self.count_effect(match self.is_dry() {
-            true => PolicyOutcome::WouldRefuse(no.reason),
-            false => PolicyOutcome::Refused(no.reason),
+            true => PolicyOutcome::WouldRefuse(rejection.reason),
+            false => PolicyOutcome::Refused(rejection.reason),
         });
     }
 
@@ -250,14 +250,14 @@ impl ActivePolicy {
 }
 
 impl EffectCounters {
-    fn new(from: &PolicyEnv, did: Option<&Arc<EffectCounts>>) -> Self {
-        let (metrics, listener) = (from.metrics.clone(), Arc::clone(&from.listener));
-        Self { metrics, listener, did: did.cloned(), handles: RefCell::default() }
+    fn new(env: &PolicyEnv, rule_counts: Option<&Arc<EffectCounts>>) -> Self {
+        let (metrics, listener) = (env.metrics.clone(), Arc::clone(&env.listener));
+        Self { metrics, listener, rule_counts: rule_counts.cloned(), handles: RefCell::default() }
     }
 
     fn count(&self, policy: &str, effect: PolicyOutcome) {
         let mut handles = self.handles.borrow_mut();
-        if let Some((_, counters)) = handles.iter().find(|(known, _)| *known == effect) {
+        if let Some((_, counters)) = handles.iter().find(|(counted, _)| *counted == effect) {
             return counters.iter().for_each(|counter| counter.increment(1));
         }
         let (name, reason) = match effect {
@@ -268,13 +268,14 @@ impl EffectCounters {
         };
         let mut labels = vec![("listener", &*self.listener), ("policy", policy)];
         labels.extend(reason.map(|reason| ("reason", reason.as_str())));
-        let own = self.did.as_ref().map_or_else(Counter::noop, |did| match effect {
-            PolicyOutcome::Refused(_) => did.refused(),
-            PolicyOutcome::WouldRefuse(_) => did.would_refuse(),
-            PolicyOutcome::Modified => did.modified(),
-            PolicyOutcome::WouldModify => did.would_modify(),
-        });
-        let counters = [self.metrics.counter(name, &labels), own];
+        let rule_counter =
+            self.rule_counts.as_ref().map_or_else(Counter::noop, |counts| match effect {
+                PolicyOutcome::Refused(_) => counts.refused(),
+                PolicyOutcome::WouldRefuse(_) => counts.would_refuse(),
+                PolicyOutcome::Modified => counts.modified(),
+                PolicyOutcome::WouldModify => counts.would_modify(),
+            });
+        let counters = [self.metrics.counter(name, &labels), rule_counter];
         counters.iter().for_each(|counter| counter.increment(1));
         handles.push((effect, counters));
     }

@@ -61,7 +61,7 @@ impl SeriesPolicy for Rc<BreakerState> {
     }
 
     fn settle(&self, done: &Settled<'_>, _: u64) {
-        if !done.awaits {
+        if !done.long_poll {
             self.permits.borrow_mut().pop();
         }
     }

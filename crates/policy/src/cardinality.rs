@@ -1,37 +1,37 @@
-//! The bound on names that have metrics of their own.
+//! A limit on the number of distinct names in metrics.
 
 use foldhash::HashSet;
 use std::sync::{PoisonError, RwLock};
 
-/// The names that have series of their own in a listener, over all workers: a bounded set.
+/// A listener's bounded set of names with series of their own, shared by all workers.
 ///
-/// Locked at the first sight of a name only, or past the bound.
+/// Locked only for new names, and when the set is full.
 pub struct CardinalityLimit {
-    known: RwLock<HashSet<Vec<Box<str>>>>,
-    most: usize,
-    dropped: metrics::Counter,
+    admitted: RwLock<HashSet<Vec<Box<str>>>>,
+    max: usize,
+    capped: metrics::Counter,
 }
 
 impl CardinalityLimit {
-    /// Admits up to `most` names; `capped` counts how often a further one was not admitted.
-    pub fn new(most: usize, capped: metrics::Counter) -> Self {
-        Self { known: RwLock::default(), most, dropped: capped }
+    /// Admits up to `max` names; `capped` counts how often a further name was not admitted.
+    pub fn new(max: usize, capped: metrics::Counter) -> Self {
+        Self { admitted: RwLock::default(), max, capped }
     }
 
     /// Whether these names may have series of their own; the rest share `other`.
     pub fn admits(&self, names: &[&str]) -> bool {
         let names: Vec<Box<str>> = names.iter().map(|name| Box::from(*name)).collect();
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        if known.contains(&names) {
+        let admitted = self.admitted.read().unwrap_or_else(PoisonError::into_inner);
+        if admitted.contains(&names) {
             return true;
         }
-        let full = known.len() >= self.most;
-        drop(known);
+        let full = admitted.len() >= self.max;
+        drop(admitted);
         if full {
-            self.dropped.increment(1);
+            self.capped.increment(1);
             return false;
         }
-        self.known.write().unwrap_or_else(PoisonError::into_inner).insert(names);
+        self.admitted.write().unwrap_or_else(PoisonError::into_inner).insert(names);
         true
     }
 }

@@ -1,4 +1,4 @@
-//! The gate of one listener on one worker: every policy in order, and the tickets it gave out.
+//! The gate of one listener on one worker: evaluates the policies in order, and issues tickets.
 
 mod connect;
 mod in_flight;
@@ -19,7 +19,7 @@ use std::{cell::Cell, cell::RefCell, rc::Rc, sync::Arc, thread, time::Instant};
 
 pub use connect::{ConnectVerdict, ConnectionPermits};
 
-/// Every policy of a listener.
+/// The policies of a listener, on one worker.
 #[derive(Clone)]
 pub struct Gate {
     inner: Rc<GateInner>,
@@ -29,26 +29,26 @@ struct GateInner {
     series: SeriesTable,
     in_flight: RefCell<InFlightSlab>,
     active: metrics::Gauge,
-    /// Where changed policies come from; `None` where they never change.
+    /// The source of changed policies; `None` if they never change.
     updates: Option<PolicyUpdates>,
 }
 
 /// The source of changed policies.
 struct PolicyUpdates {
     live: Arc<Live>,
-    from: PolicyEnv,
+    env: PolicyEnv,
     generation: Cell<u64>,
 }
 
 impl Gate {
-    /// A gate of these policies. `active` follows the number of operations under way.
+    /// A gate of these policies. `active` counts the operations in flight.
     pub fn new(
         policies: Vec<Box<dyn WorkerPolicy>>,
-        census: Arc<CardinalityLimit>,
+        cardinality: Arc<CardinalityLimit>,
         active: metrics::Gauge,
     ) -> Self {
         let entries = policies.into_iter().map(|policy| Rc::new(ActivePolicy::built_in(policy)));
-        let series = SeriesTable::new("", entries.collect(), census);
+        let series = SeriesTable::new("", entries.collect(), cardinality);
         Self {
             inner: Rc::new(GateInner {
                 series,
@@ -59,17 +59,17 @@ impl Gate {
         }
     }
 
-    /// The gate of a listener: the policies that are always there, and those that are in force.
+    /// The gate of a listener: the built-in policies, and the configured ones in force.
     pub fn live(
         live: Arc<Live>,
-        from: PolicyEnv,
-        census: Arc<CardinalityLimit>,
+        env: PolicyEnv,
+        cardinality: Arc<CardinalityLimit>,
         active: metrics::Gauge,
     ) -> Self {
         let generation = Cell::new(live.generation());
-        let entries = crate::active::active_policies(&live.rules(), &[], &from);
-        let series = SeriesTable::new(&from.listener, entries, census);
-        let updates = Some(PolicyUpdates { live, from, generation });
+        let entries = crate::active::active_policies(&live.rules(), &[], &env);
+        let series = SeriesTable::new(&env.listener, entries, cardinality);
+        let updates = Some(PolicyUpdates { live, env, generation });
         Self {
             inner: Rc::new(GateInner { series, in_flight: RefCell::default(), active, updates }),
         }
@@ -82,21 +82,22 @@ impl Gate {
         self.inner.failing_closed().is_some()
     }
 
-    /// The name and the resource of the operation that is kept in this place, if one is.
+    /// The name and the resource of the operation in this slot, if there is one.
     pub fn operation(&self, slot: u32) -> Option<(Box<str>, Box<str>)> {
         let in_flight = self.inner.in_flight.borrow();
         let key = &in_flight.get(slot)?.series.key;
         Some((key.name.as_ref().into(), key.resource.as_ref().into()))
     }
 
-    /// Refuses, in the name of the first policy that guards, what can't be read.
-    pub fn refuse_unreadable(&self) -> Option<Rejection> {
+    /// The rejection of a request that can't be read, by the first policy that fails closed. `None` if
+    /// none does.
+    pub fn reject_unreadable(&self) -> Option<Rejection> {
         let failing_closed = self.inner.failing_closed()?;
         let name = failing_closed.name()?;
-        let words = format!("this can't be read, and so it is not let past the policy `{name}`");
-        let no = Rejection::new(operation::RejectReason::Denied, words);
-        failing_closed.count_rejection(&no);
-        Some(failing_closed.attribute(no))
+        let message = format!("this can't be read, and so it is not let past the policy `{name}`");
+        let rejection = Rejection::new(operation::RejectReason::Denied, message);
+        failing_closed.count_rejection(&rejection);
+        Some(failing_closed.attribute(rejection))
     }
 }
 
@@ -108,22 +109,22 @@ impl operation::Gate for Gate {
         if operation.partial && series.policies.iter().any(|it| it.needs_more(operation, now)) {
             return Verdict::NeedMore;
         }
-        let held = inner.in_flight.borrow_mut().prepare(series, operation, now);
-        inner.evaluate(held, operation, now)
+        let entry = inner.in_flight.borrow_mut().prepare(series, operation, now);
+        inner.evaluate(entry, operation, now)
     }
 
     fn resume(
         &self,
         ticket: Ticket,
-        answer: Decision,
+        decision: Decision,
         operation: &Operation<'_>,
         now: Instant,
     ) -> Verdict {
         let inner = &self.inner;
         let slot = ticket.into_slot();
-        let held = inner.in_flight.borrow_mut().remove(slot);
+        let entry = inner.in_flight.borrow_mut().remove(slot);
         // An operation stays in the slab until its ticket comes back, so it is always found.
-        let Some(mut held) = held else {
+        let Some(mut entry) = entry else {
             return Verdict::Reject(Rejection::new(
                 operation::RejectReason::Overloaded,
                 "the operation that this ticket belongs to is gone",
@@ -131,13 +132,15 @@ impl operation::Gate for Gate {
         };
         inner.active.decrement(1.0);
         inner.in_flight.borrow_mut().free_slot(slot);
-        let series = Rc::clone(&held.series);
-        let asked = held.states.len().saturating_sub(1);
-        let Some(applied) = series.policies.get(asked) else { return inner.go(held, operation) };
-        match apply_decision(&mut held, applied, answer) {
-            DecisionResult::Continue => inner.evaluate(held, operation, now),
-            DecisionResult::Wait(answer) => inner.wait(held, operation, answer),
-            DecisionResult::Reject(no) => inner.refuse(held, operation, no, now),
+        let series = Rc::clone(&entry.series);
+        let last_evaluated = entry.states.len().saturating_sub(1);
+        let Some(bound) = series.policies.get(last_evaluated) else {
+            return inner.forward(entry, operation);
+        };
+        match apply_decision(&mut entry, bound, decision) {
+            DecisionResult::Continue => inner.evaluate(entry, operation, now),
+            DecisionResult::Wait(decision) => inner.wait(entry, operation, decision),
+            DecisionResult::Reject(rejection) => inner.reject(entry, operation, rejection, now),
         }
     }
 
@@ -152,24 +155,24 @@ impl GateInner {
     fn observe_rejected(&self, operation: &Operation<'_>, began: Instant, how: &Settlement<'_>) {
         self.refresh();
         let series = self.series.find(operation);
-        let mut held = self.in_flight.borrow_mut().prepare(Rc::clone(&series), operation, began);
-        for applied in &series.policies {
+        let mut entry = self.in_flight.borrow_mut().prepare(Rc::clone(&series), operation, began);
+        for bound in &series.policies {
             let mut state = 0;
-            let hears = applied.active.name().is_none();
-            if hears {
-                applied.policy.admit(operation, began, &mut state);
+            let is_built_in = bound.active.name().is_none();
+            if is_built_in {
+                bound.policy.admit(operation, began, &mut state);
             }
-            held.states.push(hears.then_some(state));
+            entry.states.push(is_built_in.then_some(state));
         }
-        held.policy_effects.extend(
+        entry.policy_effects.extend(
             how.policy.map(|policy| PolicyEffect { policy: policy.into(), dry_run: false }),
         );
-        held.settle(&series, operation.head, how);
-        self.in_flight.borrow_mut().recycle(held);
+        entry.settle(&series, operation.head, how);
+        self.in_flight.borrow_mut().recycle(entry);
     }
 }
 
-/// What one policy's decision means.
+/// How the evaluation continues after one policy's decision.
 enum DecisionResult {
     Continue,
     Wait(DecisionFuture),
@@ -177,53 +180,50 @@ enum DecisionResult {
 }
 
 /// Applies the decision of the policy that was evaluated last.
-fn apply_decision(
-    held: &mut InFlight,
-    applied: &BoundPolicy,
-    decision: Decision,
-) -> DecisionResult {
-    let active = &applied.active;
+fn apply_decision(entry: &mut InFlight, bound: &BoundPolicy, decision: Decision) -> DecisionResult {
+    let active = &bound.active;
     active.count(&decision);
-    let touches = match &decision {
+    let has_effect = match &decision {
         Decision::Reject(_) => true,
         // A time limit has an effect only once it has expired.
-        Decision::Modify(terms) => !terms.is_timeout_only(),
+        Decision::Modify(effects) => !effects.is_timeout_only(),
         Decision::Admit | Decision::Pending(_) => false,
     };
-    if let Some(name) = active.name().filter(|_| touches) {
-        held.policy_effects
+    if let Some(name) = active.name().filter(|_| has_effect) {
+        entry
+            .policy_effects
             .push(PolicyEffect { policy: Arc::clone(name), dry_run: active.is_dry() });
     }
     match decision {
         Decision::Admit => {}
         Decision::Modify(_) if active.is_dry() => {}
-        Decision::Modify(terms) => {
-            held.modifications.push((Rc::clone(active), Rc::clone(&terms)));
-            match &mut held.terms {
-                Some(all) => Rc::make_mut(all).merge(&terms),
-                none => *none = Some(terms),
+        Decision::Modify(effects) => {
+            entry.modifications.push((Rc::clone(active), Rc::clone(&effects)));
+            match &mut entry.effects {
+                Some(all) => Rc::make_mut(all).merge(&effects),
+                none => *none = Some(effects),
             }
         }
-        Decision::Reject(no) => {
-            held.clear_last_state();
+        Decision::Reject(rejection) => {
+            entry.clear_last_state();
             if !active.is_dry() {
-                return DecisionResult::Reject(active.attribute(no));
+                return DecisionResult::Reject(active.attribute(rejection));
             }
         }
-        Decision::Pending(answer) if active.is_dry() => {
+        Decision::Pending(decision) if active.is_dry() => {
             let active = Rc::clone(active);
             // A dry run only counts, so the operation does not wait for it.
-            tokio::task::spawn_local(async move { active.count(&answer.await) });
+            tokio::task::spawn_local(async move { active.count(&decision.await) });
         }
-        Decision::Pending(answer) => return DecisionResult::Wait(answer),
+        Decision::Pending(decision) => return DecisionResult::Wait(decision),
     }
     DecisionResult::Continue
 }
 
 impl BoundPolicy {
-    /// Whether it decides about an operation. In doubt it is `No`, unless the policy applies in doubt.
+    /// Whether the policy applies to an operation. In doubt, `No` unless the policy fails closed.
     fn applies(&self, operation: &Operation<'_>, now: Instant) -> Truth {
-        if self.skips_light && operation.limit_exempt {
+        if self.skips_limit_exempt && operation.limit_exempt {
             return Truth::No;
         }
         let Some(rest) = &self.residual else { return Truth::Yes };
@@ -233,7 +233,7 @@ impl BoundPolicy {
         }
     }
 
-    /// Whether it can decide about an operation only when more of the request is read.
+    /// Whether the policy must read more of the request to decide.
     fn needs_more(&self, operation: &Operation<'_>, now: Instant) -> bool {
         let rest = self.residual.as_ref();
         match rest.map_or(Truth::Yes, |rest| self.active.applies_to(rest, operation, now)) {
@@ -253,7 +253,7 @@ impl GateInner {
             let entries = crate::active::active_policies(
                 &updates.live.rules(),
                 &self.series.policies(),
-                &updates.from,
+                &updates.env,
             );
             self.series.replace(entries);
             self.in_flight.borrow_mut().clear_spare();
@@ -270,86 +270,89 @@ impl GateInner {
     /// Evaluates the policies that remain, in order.
     fn evaluate(
         self: &Rc<Self>,
-        mut held: Box<InFlight>,
+        mut entry: Box<InFlight>,
         operation: &Operation<'_>,
         now: Instant,
     ) -> Verdict {
-        let series = Rc::clone(&held.series);
-        while let Some(applied) = series.policies.get(held.states.len()) {
-            let applies = applied.applies(operation, now);
+        let series = Rc::clone(&entry.series);
+        while let Some(bound) = series.policies.get(entry.states.len()) {
+            let applies = bound.applies(operation, now);
             if applies == Truth::No {
-                held.states.push(None);
+                entry.states.push(None);
                 continue;
             }
             let mut state = 0;
-            let mut decision = applied.policy.admit(operation, now, &mut state);
-            if let (true, Decision::Reject(no)) = (applies.is_in_doubt(), &mut decision) {
-                let key = applied.active.key_in_doubt(self.series.listener(), operation);
-                *no = no.clone().with_unknown_attribute(key.as_deref().unwrap_or("request"));
+            let mut decision = bound.policy.admit(operation, now, &mut state);
+            if let (true, Decision::Reject(rejection)) = (applies.is_in_doubt(), &mut decision) {
+                let key = bound.active.key_in_doubt(self.series.listener(), operation);
+                let unknown = key.as_deref().unwrap_or("request");
+                *rejection = rejection.clone().with_unknown_attribute(unknown);
             }
-            held.states.push(Some(state));
+            entry.states.push(Some(state));
             if matches!(decision, Decision::Admit) {
                 continue;
             }
-            match apply_decision(&mut held, applied, decision) {
+            match apply_decision(&mut entry, bound, decision) {
                 DecisionResult::Continue => {}
-                DecisionResult::Wait(answer) => return self.wait(held, operation, answer),
-                DecisionResult::Reject(no) => return self.refuse(held, operation, no, now),
+                DecisionResult::Wait(decision) => return self.wait(entry, operation, decision),
+                DecisionResult::Reject(rejection) => {
+                    return self.reject(entry, operation, rejection, now);
+                }
             }
         }
-        self.go(held, operation)
+        self.forward(entry, operation)
     }
 
-    fn go(self: &Rc<Self>, mut held: Box<InFlight>, operation: &Operation<'_>) -> Verdict {
-        let terms = held.terms.take();
-        Verdict::Admit(self.ticket(held, operation, terms))
+    fn forward(self: &Rc<Self>, mut entry: Box<InFlight>, operation: &Operation<'_>) -> Verdict {
+        let effects = entry.effects.take();
+        Verdict::Admit(self.ticket(entry, operation, effects))
     }
 
     fn wait(
         self: &Rc<Self>,
-        held: Box<InFlight>,
+        entry: Box<InFlight>,
         operation: &Operation<'_>,
-        answer: DecisionFuture,
+        decision: DecisionFuture,
     ) -> Verdict {
         Verdict::Pending(PendingOperation {
-            ticket: self.ticket(held, operation, None),
-            decision: answer,
+            ticket: self.ticket(entry, operation, None),
+            decision: decision,
         })
     }
 
     fn ticket(
         self: &Rc<Self>,
-        held: Box<InFlight>,
+        entry: Box<InFlight>,
         operation: &Operation<'_>,
-        terms: Option<Rc<Effects>>,
+        effects: Option<Rc<Effects>>,
     ) -> Ticket {
         self.active.increment(1.0);
-        let slot = self.in_flight.borrow_mut().take(held, operation);
-        Ticket::new(Rc::clone(self) as Rc<dyn SettleSink>, slot, terms)
+        let slot = self.in_flight.borrow_mut().insert(entry, operation);
+        Ticket::new(Rc::clone(self) as Rc<dyn SettleSink>, slot, effects)
     }
 
-    /// Settles a rejected operation with the policies that admitted it: they count it, log it
-    /// and give back what they took for it.
-    fn refuse(
+    /// Settles a rejected operation with the policies that admitted it: they count it, log it and
+    /// release what they reserved for it.
+    fn reject(
         &self,
-        held: Box<InFlight>,
+        entry: Box<InFlight>,
         operation: &Operation<'_>,
-        no: Rejection,
+        rejection: Rejection,
         now: Instant,
     ) -> Verdict {
         let mut how = Settlement::new(Outcome::Rejected, now);
-        how.reason = Some(no.reason.into());
+        how.reason = Some(rejection.reason.into());
         how.attributes = operation.attributes;
-        operation.attributes.on_rejected(&no);
-        held.settle(&held.series, operation.head, &how);
-        self.in_flight.borrow_mut().recycle(held);
-        Verdict::Reject(no)
+        operation.attributes.on_rejected(&rejection);
+        entry.settle(&entry.series, operation.head, &how);
+        self.in_flight.borrow_mut().recycle(entry);
+        Verdict::Reject(rejection)
     }
 }
 
 impl SettleSink for GateInner {
     fn settle(&self, slot: u32, how: &Settlement<'_>) {
-        // Tickets are dropped where something panicked. A second panic just then would end the process.
+        // A panic drops tickets. A second panic during that unwinding would abort the process.
         match thread::panicking() {
             true => drop(tells_itself(|| self.settle_now(slot, how))),
             false => self.settle_now(slot, how),
@@ -358,11 +361,11 @@ impl SettleSink for GateInner {
 
     fn add_bytes(&self, slot: u32, bytes: [u64; 2]) {
         let in_flight = self.in_flight.borrow();
-        let Some(held) = in_flight.get(slot) else { return };
-        let admitted = held.series.policies.iter().zip(&held.states);
+        let Some(entry) = in_flight.get(slot) else { return };
+        let admitted = entry.series.policies.iter().zip(&entry.states);
         admitted
             .filter(|(_, state)| state.is_some())
-            .for_each(|(applied, _)| applied.policy.record_bytes(bytes));
+            .for_each(|(bound, _)| bound.policy.record_bytes(bytes));
     }
 
     fn abandon(&self, slot: u32) {
@@ -372,54 +375,54 @@ impl SettleSink for GateInner {
 
 impl GateInner {
     fn settle_now(&self, slot: u32, how: &Settlement<'_>) {
-        let Some(mut held) = self.in_flight.borrow_mut().remove(slot) else { return };
+        let Some(mut entry) = self.in_flight.borrow_mut().remove(slot) else { return };
         self.active.decrement(1.0);
         if let Some(policy) = how.policy {
-            held.policy_effects.push(PolicyEffect { policy: policy.into(), dry_run: false });
+            entry.policy_effects.push(PolicyEffect { policy: policy.into(), dry_run: false });
         }
         let mut counted_as = match how.names {
-            Some(named) => self.series.renamed(&held.series, named),
-            None => Rc::clone(&held.series),
+            Some(named) => self.series.renamed(&entry.series, named),
+            None => Rc::clone(&entry.series),
         };
         if how.confirmed && how.outcome == Outcome::Ok {
             counted_as = self.series.confirm(&counted_as);
         }
         if how.names.is_some() {
-            self.series.cache_unread(&held.series, &counted_as);
+            self.series.cache_unread(&entry.series, &counted_as);
         }
-        held.settle(&counted_as, &held.front, how);
-        let current = self.series.is_current(&held.series);
+        entry.settle(&counted_as, &entry.front, how);
+        let current = self.series.is_current(&entry.series);
         let mut in_flight = self.in_flight.borrow_mut();
         in_flight.free_slot(slot);
         if current {
-            in_flight.recycle(held);
+            in_flight.recycle(entry);
         }
     }
 }
 
 impl InFlight {
-    /// Settles with the policies that admitted the operation. `counted_as` is the series that it counts as,
-    /// of which more may be known now than of the one that it was admitted as.
+    /// Settles with the policies that admitted the operation. `counted_as` is the series of its final
+    /// name and resource, which may differ from the series at admission.
     fn settle(&self, counted_as: &Series, front: &[u8], how: &Settlement<'_>) {
         let done = Settled {
             key: &counted_as.key,
             front,
             began: self.began,
-            awaits: self.awaits,
-            callsite: self.callsite,
+            long_poll: self.long_poll,
+            may_have_callsite: self.may_have_callsite,
             policy_effects: &self.policy_effects,
             how,
         };
         let admitted = self.series.policies.iter().zip(&self.states).enumerate();
-        for (at, (applied, state)) in admitted {
+        for (at, (bound, state)) in admitted {
             let Some(state) = state else { continue };
-            // What counts and logs applies to all series. What was configured ends with what it
-            // noted of the series that it admitted.
-            let same = |it: &&BoundPolicy| {
-                it.active.rule.is_none() && Rc::ptr_eq(&it.active, &applied.active)
+            // Built-in policies settle with the final series. A configured policy settles with the
+            // series that it admitted, which has its state.
+            let same = |other: &&BoundPolicy| {
+                other.active.rule.is_none() && Rc::ptr_eq(&other.active, &bound.active)
             };
-            let applied = counted_as.policies.get(at).filter(same).unwrap_or(applied);
-            applied.policy.settle(&done, *state);
+            let bound = counted_as.policies.get(at).filter(same).unwrap_or(bound);
+            bound.policy.settle(&done, *state);
         }
     }
 }

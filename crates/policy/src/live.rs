@@ -1,4 +1,4 @@
-//! The configured policies that are in force now. They may change while the proxy runs.
+//! The configured policies in force, which may change while the proxy runs.
 
 use super::rule::Rule;
 use arc_swap::ArcSwap;
@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-/// How many faults there may be at once.
+/// The maximum number of faults at once.
 pub const MAX_FAULTS: usize = 100;
 
 /// The configured policies that are in force, in order, shared by all workers: faults added
@@ -20,7 +20,7 @@ pub const MAX_FAULTS: usize = 100;
 pub struct Live {
     rules: ArcSwap<Vec<Arc<Rule>>>,
     generation: AtomicU64,
-    /// What they are made of. Workers never look at it.
+    /// The parts from which `rules` is rebuilt; workers never lock it.
     state: Mutex<LiveState>,
     hook: ChangeHook,
 }
@@ -31,7 +31,7 @@ struct ChangeHook(OnceLock<Box<dyn Fn() + Send + Sync>>);
 
 impl fmt::Debug for ChangeHook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Nudge")
+        f.write_str("ChangeHook")
     }
 }
 
@@ -39,62 +39,63 @@ impl fmt::Debug for ChangeHook {
 struct LiveState {
     faults: Vec<LiveFault>,
     policies: Vec<LivePolicy>,
-    /// How many faults there were in all.
+    /// The id of the last fault; ids are never reused.
     last_id: u64,
 }
 
 /// A fault added through the admin API.
 #[derive(Clone, Debug)]
 pub struct LiveFault {
-    /// The id that removes it. Ids are never used twice.
+    /// The id by which it is removed; never reused.
     pub id: String,
     /// The policy.
     pub rule: Arc<Rule>,
 }
 
-/// How many policies may be added to those of the config.
+/// The maximum number of policies added to those of the config.
 pub const MAX_ADDED: usize = 100;
 
-/// A policy, and what became of it.
+/// A policy as configured and as changed since.
 #[derive(Clone, Debug)]
 pub struct LivePolicy {
-    /// As the config has it; `None` if it was added since.
+    /// As in the config; `None` if it was added through the admin API.
     pub configured: Option<Arc<Rule>>,
-    /// As it is now.
+    /// As in force now.
     pub current: Arc<Rule>,
 }
 
 impl LivePolicy {
-    /// Whether it is not as the config has it.
+    /// Whether it differs from the config.
     pub fn is_changed(&self) -> bool {
         self.configured.as_ref().is_none_or(|configured| !Arc::ptr_eq(configured, &self.current))
     }
 
-    /// Whether the config does not have it at all.
+    /// Whether it was added through the admin API.
     pub(crate) fn is_added(&self) -> bool {
         self.configured.is_none()
     }
 }
 
 impl Live {
-    /// These to begin with.
+    /// Starts with the policies of the config.
     pub fn new(rules: Vec<Arc<Rule>>) -> Arc<Self> {
         let live = Self::default();
         live.replace(rules);
         Arc::new(live)
     }
 
-    /// Has `nudge` called with each change, so that open connections take it up at once.
+    /// Sets a hook that is called after each change, so that open connections apply it at once. Only the
+    /// first call has an effect.
     pub fn on_change(&self, hook: impl Fn() + Send + Sync + 'static) {
         let _ = self.hook.0.set(Box::new(hook));
     }
 
-    /// Grows with each change.
+    /// Incremented with each change.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Those in force.
+    /// The policies in force, in the order of evaluation.
     pub fn rules(&self) -> Arc<Vec<Arc<Rule>>> {
         self.rules.load_full()
     }
@@ -112,16 +113,16 @@ impl Live {
         self.publish(&state);
     }
 
-    /// The policies, in order: those that were added, the latest first, and those of the config.
+    /// The policies without faults, in order: added ones, the latest first, then those of the config.
     pub fn policies(&self) -> Vec<LivePolicy> {
         self.state().policies.clone()
     }
 
-    /// Replaces the policy of this name, and returns the new one; `None` if there is no such
-    /// policy. A policy that is again as in the config counts as the config's.
+    /// Replaces the policy with this name, and returns the new one; `None` if there is no such policy. A
+    /// change back to the configured settings restores the configured rule.
     pub fn change(&self, name: &str, change: impl FnOnce(&Rule) -> Rule) -> Option<LivePolicy> {
         let mut state = self.state();
-        let policy = state.policies.iter_mut().find(|it| *it.current.name == *name)?;
+        let policy = state.policies.iter_mut().find(|policy| *policy.current.name == *name)?;
         let changed = change(&policy.current);
         policy.current = match &policy.configured {
             Some(configured) if configured.is_equivalent(&changed) => Arc::clone(configured),
@@ -132,10 +133,10 @@ impl Live {
         Some(policy)
     }
 
-    /// Puts a policy before all others, behind faults alone; `None` if as many were added as may be.
+    /// Adds a policy before all others except faults; `None` if [`MAX_ADDED`] is reached.
     pub fn add(&self, rule: Rule) -> Option<LivePolicy> {
         let mut state = self.state();
-        if state.policies.iter().filter(|it| it.is_added()).count() >= MAX_ADDED {
+        if state.policies.iter().filter(|policy| policy.is_added()).count() >= MAX_ADDED {
             return None;
         }
         let policy = LivePolicy { configured: None, current: Arc::new(rule) };
@@ -144,11 +145,11 @@ impl Live {
         Some(policy)
     }
 
-    /// Removes a policy that was added. Returns whether there was one.
+    /// Removes an added policy. Returns whether there was one with this name.
     pub fn remove(&self, name: &str) -> bool {
         let mut state = self.state();
         let before = state.policies.len();
-        state.policies.retain(|it| !it.is_added() || *it.current.name != *name);
+        state.policies.retain(|policy| !policy.is_added() || *policy.current.name != *name);
         let removed = state.policies.len() < before;
         if removed {
             self.publish(&state);
@@ -162,7 +163,7 @@ impl Live {
         self.state().faults.clone()
     }
 
-    /// Puts a fault before everything else; `None` if there are as many as there may be.
+    /// Adds a fault before everything else; `None` if [`MAX_FAULTS`] is reached.
     pub fn add_fault(&self, rule: Rule, now: Instant) -> Option<LiveFault> {
         self.expire(now);
         let mut state = self.state();
@@ -176,13 +177,12 @@ impl Live {
         Some(fault)
     }
 
-    /// Removes a fault. Returns whether there was one.
+    /// Removes a fault. Returns whether there was one with this id.
     pub fn remove_fault(&self, id: &str) -> bool {
         self.keep_faults(|fault| fault.id != id)
     }
 
-    /// Drops faults that have ended. They do not apply any longer, but workers read the clock for
-    /// as long as they are listed.
+    /// Removes expired faults. They have no effect, but workers read the clock while they are listed.
     pub fn expire(&self, now: Instant) {
         self.keep_faults(|fault| !fault.rule.is_expired(now));
     }
@@ -202,10 +202,11 @@ impl Live {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has workers take it up, all at once, each at its next operation.
+    /// Publishes the policies. Each worker applies them at its next operation.
     fn publish(&self, state: &LiveState) {
         let faults = state.faults.iter().map(|fault| &fault.rule);
-        let rules = faults.chain(state.policies.iter().map(|it| &it.current)).cloned().collect();
+        let rules =
+            faults.chain(state.policies.iter().map(|policy| &policy.current)).cloned().collect();
         self.rules.store(Arc::new(rules));
         self.generation.fetch_add(1, Ordering::Release);
         if let Some(hook) = self.hook.0.get() {

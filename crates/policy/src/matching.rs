@@ -1,5 +1,5 @@
-//! What a policy applies to: globs over an operation's words and attributes, resolved once for
-//! each series where that is possible.
+//! The conditions under which a policy applies: globs over an operation's fields and attributes. Those
+//! that are the same for all operations of a series are evaluated once for the series.
 
 mod explain;
 mod glob;
@@ -27,32 +27,32 @@ pub use {
 };
 pub use {residual::ResidualMatch, truth::Truth};
 
-/// What a policy applies to: every key must match, by one of its globs.
+/// The conditions of a policy: every key must match by one of its globs, and `not` must not match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Match {
-    /// What is the same for all operations of a series.
-    fixed: Vec<SeriesMatcher>,
-    /// What is evaluated for each operation, the cheapest first.
-    varying: Vec<OperationMatcher>,
-    /// And not all of this.
+    /// Conditions that are the same for all operations of a series.
+    series_matchers: Vec<SeriesMatcher>,
+    /// Conditions that are evaluated for each operation, the cheapest first.
+    operation_matchers: Vec<OperationMatcher>,
+    /// Must not match as a whole.
     not: Option<Box<Match>>,
 }
 
 /// Whether a policy applies to the operations of a series.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Applicability {
-    /// To none.
+    /// To no operation.
     Never,
-    /// To all.
+    /// To all operations.
     Always,
-    /// To some: it is evaluated for each ([`Match::matches`]).
+    /// To some: [`Match::matches`] must be called for each operation.
     PerOperation(ResidualMatch),
 }
 
-/// A key that is the same for all operations of a series.
+/// A condition on a field that is the same for all operations of a series.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct SeriesMatcher {
-    word: SeriesField,
+    field: SeriesField,
     globs: Vec<Glob>,
 }
 
@@ -64,14 +64,14 @@ enum SeriesField {
     Resource,
 }
 
-/// A key that is evaluated for each operation.
+/// A condition that is evaluated for each operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum OperationMatcher {
     Peer(Vec<PeerMatcher>),
     Attribute { name: Box<str>, globs: Vec<Glob> },
 }
 
-/// What is known of what is to be matched; a word that is `None` may be anything.
+/// The known fields of an operation or connection; a field that is `None` may have any value.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct KnownFields<'a> {
     /// The listener's name.
@@ -82,12 +82,12 @@ pub struct KnownFields<'a> {
     pub operation: Option<&'a str>,
     /// The operation's resource.
     pub resource: Option<&'a str>,
-    /// The protocol's operations may be about other resources, too.
+    /// There may be other resources (see [`Operation::may_have_other_resources`]).
     pub others: bool,
 }
 
 impl<'a> KnownFields<'a> {
-    /// All that is known of an operation that came in by this listener.
+    /// The fields of an operation on this listener.
     pub fn of(listener: &'a str, operation: &Operation<'a>) -> Self {
         Self {
             listener: Some(listener),
@@ -113,35 +113,38 @@ struct MatchInput<'a> {
 }
 
 impl Match {
-    /// Adds a key, which must match one of these globs; what is wrong with them comes with the
-    /// place of the glob among them.
+    /// Adds a condition: the value of `key` must match one of these globs. Errors have the index of the
+    /// wrong glob.
     pub fn add(&mut self, key: &str, globs: &[&str]) -> Result<(), Vec<(usize, Diagnostic)>> {
-        let plain = || globs.iter().map(|text| Glob::new(text)).collect();
-        if let Some(word) = SeriesField::ALL.into_iter().find(|word| word.key() == key) {
-            self.fixed.push(SeriesMatcher { word, globs: plain() });
+        let compile = || globs.iter().map(|text| Glob::new(text)).collect();
+        if let Some(field) = SeriesField::ALL.into_iter().find(|field| field.key() == key) {
+            self.series_matchers.push(SeriesMatcher { field, globs: compile() });
             return Ok(());
         }
-        let varying = if key == "peer" {
+        let matcher = if key == "peer" {
             let parsed = globs.iter().map(|text| PeerMatcher::parse(text)).enumerate();
             let (good, bad): (Vec<_>, Vec<_>) = parsed.partition(|(_, peers)| peers.is_ok());
             if !bad.is_empty() {
-                return Err(bad.into_iter().filter_map(|(i, it)| Some((i, it.err()?))).collect());
+                return Err(bad
+                    .into_iter()
+                    .filter_map(|(i, peers)| Some((i, peers.err()?)))
+                    .collect());
             }
             OperationMatcher::Peer(good.into_iter().filter_map(|(_, peers)| peers.ok()).collect())
         } else {
-            OperationMatcher::Attribute { name: key.into(), globs: plain() }
+            OperationMatcher::Attribute { name: key.into(), globs: compile() }
         };
-        self.varying.push(varying);
-        self.varying.sort_by_key(OperationMatcher::cost);
+        self.operation_matchers.push(matcher);
+        self.operation_matchers.sort_by_key(OperationMatcher::cost);
         Ok(())
     }
 
-    /// Excludes what another match applies to.
+    /// Excludes the operations that another match applies to.
     pub fn exclude(&mut self, not: Match) {
         self.not = Some(Box::new(not));
     }
 
-    /// Whether it applies to the operations of a series that came in by this listener.
+    /// Whether it applies to the operations of a series on this listener.
     pub fn applies(&self, listener: &str, key: &SeriesKey) -> Applicability {
         self.resolve(&KnownFields {
             listener: Some(listener),
@@ -152,40 +155,47 @@ impl Match {
         })
     }
 
-    /// Whether it applies to this operation, of a series to whose operations it may.
-    pub fn matches(&self, rest: &ResidualMatch, operation: &Operation<'_>) -> Truth {
-        self.matches_levels(&rest.levels, &MatchInput::of(operation), Negation::default())
+    /// Whether it applies to this operation. `residual` is from [`Applicability::PerOperation`] of its
+    /// series.
+    pub fn matches(&self, residual: &ResidualMatch, operation: &Operation<'_>) -> Truth {
+        self.matches_levels(&residual.levels, &MatchInput::of(operation), Negation::default())
     }
 
-    /// Whether it can apply to anything that comes in by this listener.
+    /// Whether it can apply to any operation or connection of this listener.
     pub fn may_apply(&self, listener: &str, protocol: &str) -> bool {
         let (listener, protocol) = (Some(listener), Some(protocol));
         self.resolve(&KnownFields { listener, protocol, ..KnownFields::default() })
             != Applicability::Never
     }
 
-    /// Whether it says by name which operations it is for.
+    /// Whether it has the key `operation`.
     pub(crate) fn names_operations(&self) -> bool {
-        self.fixed.iter().any(|fixed| fixed.word == SeriesField::Operation)
+        self.series_matchers.iter().any(|matcher| matcher.field == SeriesField::Operation)
     }
 
-    /// Whether it says by name which operations it is for, and this one is not among them.
+    /// Whether its key `operation` does not match this name.
     pub fn excludes_by_name(&self, operation: &str) -> bool {
-        let word = glob::KnownText::Whole(operation);
-        let named = self.fixed.iter().filter(|fixed| fixed.word == SeriesField::Operation);
-        named
+        let name = glob::KnownText::Whole(operation);
+        let by_name =
+            self.series_matchers.iter().filter(|matcher| matcher.field == SeriesField::Operation);
+        by_name
             .into_iter()
-            .any(|fixed| any(&fixed.globs, |glob| glob.matches_known(word)) == Truth::No)
+            .any(|matcher| any(&matcher.globs, |glob| glob.matches_known(name)) == Truth::No)
     }
 
     /// Whether all its keys are known when a connection is accepted: listener, protocol, peer.
     pub fn is_known_at_connect(&self) -> bool {
-        self.fixed.iter().all(|it| matches!(it.word, SeriesField::Listener | SeriesField::Protocol))
-            && self.varying.iter().all(|it| matches!(it, OperationMatcher::Peer(_)))
+        self.series_matchers
+            .iter()
+            .all(|matcher| matches!(matcher.field, SeriesField::Listener | SeriesField::Protocol))
+            && self
+                .operation_matchers
+                .iter()
+                .all(|matcher| matches!(matcher, OperationMatcher::Peer(_)))
             && self.not.as_ref().is_none_or(|not| not.is_known_at_connect())
     }
 
-    /// Whether it applies to a connection, as far as that is known.
+    /// Whether it applies to a connection, of which only listener, protocol and address are known.
     pub fn matches_connection(
         &self,
         listener: &str,
@@ -196,28 +206,31 @@ impl Match {
         match self.resolve(&KnownFields { listener, protocol, ..KnownFields::default() }) {
             Applicability::Never => false,
             Applicability::Always => true,
-            Applicability::PerOperation(rest) => {
+            Applicability::PerOperation(residual) => {
                 let attributes = &AddressOnly(link.peer.ip());
                 let (front, callsite, partial, others) = (b"", false, false, false);
                 let input = MatchInput { attributes, front, callsite, partial, others };
-                self.matches_levels(&rest.levels, &input, Negation::default()) == Truth::Yes
+                self.matches_levels(&residual.levels, &input, Negation::default()) == Truth::Yes
             }
         }
     }
 
-    /// The attributes that whatever it applies to must have.
+    /// The attributes on which it has conditions, without those inside `not`.
     pub fn attributes(&self) -> impl Iterator<Item = &str> {
-        self.varying.iter().map(OperationMatcher::key)
+        self.operation_matchers.iter().map(OperationMatcher::key)
     }
 
-    /// As a config would have it.
+    /// As in a config.
     pub fn to_json(&self) -> Value {
-        let fixed = self.fixed.iter().map(|it| (it.word.key(), texts(&it.globs, Glob::text)));
-        let varying = self.varying.iter().map(|it| match it {
-            OperationMatcher::Peer(peers) => (it.key(), texts(peers, PeerMatcher::text)),
-            OperationMatcher::Attribute { globs, .. } => (it.key(), texts(globs, Glob::text)),
+        let series = self
+            .series_matchers
+            .iter()
+            .map(|matcher| (matcher.field.key(), texts(&matcher.globs, Glob::text)));
+        let operation = self.operation_matchers.iter().map(|matcher| match matcher {
+            OperationMatcher::Peer(peers) => (matcher.key(), texts(peers, PeerMatcher::text)),
+            OperationMatcher::Attribute { globs, .. } => (matcher.key(), texts(globs, Glob::text)),
         });
-        let keys = fixed.chain(varying).map(|(key, texts)| (key.to_owned(), texts));
+        let keys = series.chain(operation).map(|(key, texts)| (key.to_owned(), texts));
         let mut json: Map<String, Value> = keys.collect();
         if let Some(not) = &self.not {
             json.insert("not".to_owned(), not.to_json());
@@ -262,24 +275,24 @@ impl SeriesField {
 }
 
 impl SeriesMatcher {
-    /// Whether it matches, as far as that is known.
+    /// Whether one of the globs matches; `Unknown` if the field's value is not known.
     fn matches(&self, known: &KnownFields<'_>) -> Truth {
-        let Some(word) = self.word.of(known) else { return Truth::Unknown };
-        let word = match self.word {
-            SeriesField::Resource => glob::KnownText::resource(word),
-            SeriesField::Operation => glob::KnownText::name(word),
-            SeriesField::Listener | SeriesField::Protocol => glob::KnownText::Whole(word),
+        let Some(value) = self.field.of(known) else { return Truth::Unknown };
+        let value = match self.field {
+            SeriesField::Resource => glob::KnownText::resource(value),
+            SeriesField::Operation => glob::KnownText::name(value),
+            SeriesField::Listener | SeriesField::Protocol => glob::KnownText::Whole(value),
         };
-        any(&self.globs, |glob| glob.matches_known(word))
+        any(&self.globs, |glob| glob.matches_known(value))
     }
 }
 
-/// Whether one of these holds.
+/// Whether `holds` is true for one of these.
 fn any<T>(items: &[T], holds: impl Fn(&T) -> Truth) -> Truth {
     items.iter().fold(Truth::No, |truth, item| truth.or(holds(item)))
 }
 
-/// Whether all of these hold.
+/// Whether `holds` is true for all of these.
 fn all<T>(items: &[T], holds: impl Fn(&T) -> Truth) -> Truth {
     items.iter().fold(Truth::Yes, |truth, item| truth.and(holds(item)))
 }
@@ -292,11 +305,11 @@ impl OperationMatcher {
         }
     }
 
-    /// How much time its value takes to find, as a rank.
+    /// The rank of the time that it takes to read the value.
     fn cost(&self) -> u8 {
         match self.key() {
             "peer" => 0,
-            // What is known of the connection.
+            // Attributes of the connection.
             "local" | "endpoint" | "cluster" | "app" | "user" | "driver" | "sni" => 1,
             // Most operations are known to have none.
             "callsite" => 2,
@@ -304,18 +317,18 @@ impl OperationMatcher {
         }
     }
 
-    /// Whether it matches. An absent value matches nothing.
+    /// Whether it matches. An absent attribute matches no glob.
     fn matches(&self, input: &MatchInput<'_>, negation: Negation) -> Truth {
         match self {
             OperationMatcher::Peer(peers) => {
                 let peer = input.attributes.peer();
-                peer.is_some_and(|peer| peers.iter().any(|some| some.contain(peer))).into()
+                peer.is_some_and(|peer| peers.iter().any(|matcher| matcher.contains(peer))).into()
             }
             OperationMatcher::Attribute { name, globs } => {
-                negation.fact_matches(input.get(name), |value| match &**name {
-                    // Its values are resources, and a `?` in one stands for what is not known.
+                negation.attribute_matches(input.get(name), |value| match &**name {
+                    // Its values are resources, in which `?` means a part that is not known.
                     OTHER_RESOURCES => residual::matches_resource(globs, value, input.partial),
-                    _ => globs.iter().any(|it| it.matches(value)).into(),
+                    _ => globs.iter().any(|glob| glob.matches(value)).into(),
                 })
             }
         }
@@ -340,13 +353,13 @@ impl<'a> MatchInput<'a> {
             return AttributeValue::Absent;
         }
         match self.attributes.get(self.front, name) {
-            fact if self.partial => fact,
-            fact => fact.at_request_end(),
+            value if self.partial => value,
+            value => value.at_request_end(),
         }
     }
 }
 
-/// A client of which only the address is known.
+/// The attributes of a new connection: only the client's address is known.
 struct AddressOnly(IpAddr);
 
 impl Attributes for AddressOnly {

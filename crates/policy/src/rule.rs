@@ -14,11 +14,11 @@ use tollgate_metrics::EffectCounts;
 pub struct Rule {
     /// Its name in logs and metrics.
     pub name: Arc<str>,
-    /// It is switched on.
+    /// Whether it is in force.
     pub enabled: bool,
-    /// It only counts and logs what it would do.
+    /// It only counts and logs the effects that it would have.
     pub dry_run: bool,
-    /// When it ends by itself.
+    /// When it expires, if it does.
     pub expires: Option<Instant>,
     /// What it applies to.
     pub matching: Arc<Match>,
@@ -40,7 +40,7 @@ impl Rule {
         }
     }
 
-    /// Whether another one is the same but for its place in memory, and shares its state.
+    /// Whether another rule has the same settings, and shares its state.
     pub(crate) fn is_equivalent(&self, other: &Rule) -> bool {
         self.name == other.name
             && (self.enabled, self.dry_run) == (other.enabled, other.dry_run)
@@ -49,7 +49,7 @@ impl Rule {
             && self.has_same_action(other)
     }
 
-    /// As a config would have it, with all that can be left out.
+    /// As in a config, including default values.
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::json!({
             "name": &*self.name,
@@ -60,18 +60,18 @@ impl Rule {
         })
     }
 
-    /// The same as a replacement for `known`, of which a part was changed. Its action keeps its
-    /// state unless the action was changed; what lasts for some time begins when it is switched on.
-    pub fn replacing(self, known: &Rule, now: Instant) -> Self {
-        let did = Arc::clone(&known.counts);
-        if !self.has_same_action(known) {
-            return Self { counts: did, ..self };
+    /// This rule as the replacement of `previous`. The action keeps its state unless its settings were
+    /// changed. If the rule has a lifetime, it begins when the rule is enabled.
+    pub fn replacing(self, previous: &Rule, now: Instant) -> Self {
+        let counts = Arc::clone(&previous.counts);
+        if !self.has_same_action(previous) {
+            return Self { counts, ..self };
         }
-        let action = Arc::clone(&known.config);
-        let begins = self.enabled && !known.enabled;
-        let ends = || action.lifetime().and_then(|lasts| now.checked_add(lasts));
-        let expires = if begins { ends() } else { known.expires };
-        Self { counts: did, expires, config: action, ..self }
+        let action = Arc::clone(&previous.config);
+        let begins = self.enabled && !previous.enabled;
+        let ends = || action.lifetime().and_then(|lifetime| now.checked_add(lifetime));
+        let expires = if begins { ends() } else { previous.expires };
+        Self { counts, expires, config: action, ..self }
     }
 
     /// Whether both have the same kind, with the same settings.
@@ -80,19 +80,19 @@ impl Rule {
         kind == other.config.kind() && self.source.has_same_value(kind, &other.source)
     }
 
-    /// Whether it has ended by itself.
+    /// Whether it has expired.
     pub fn is_expired(&self, now: Instant) -> bool {
         self.expires.is_some_and(|end| end <= now)
     }
 }
 
-/// What a configured policy does. State that workers share belongs here: it lives until the policy
-/// is changed.
+/// The action of a configured policy. State that workers share belongs here: it lives until the
+/// policy's settings change.
 pub trait PolicyConfig: fmt::Debug + Send + Sync {
-    /// The key that it is written under: `rate_limit`.
+    /// Its key in the config: `rate_limit`.
     fn kind(&self) -> &'static str;
 
-    /// What it decides about.
+    /// Whether it decides about connections or operations.
     fn stage(&self) -> Stage;
 
     /// Whether it fails closed: a request that can't be read is then rejected.
@@ -100,13 +100,13 @@ pub trait PolicyConfig: fmt::Debug + Send + Sync {
         true
     }
 
-    /// Whether operations that cost the service nothing pass it (see
-    /// [`Operation::limit_exempt`]), unless `match` names operations.
-    fn skips_light(&self) -> bool {
+    /// Whether it does not apply to operations that cost the service nothing (see
+    /// [`operation::Operation::limit_exempt`]), unless `match` names operations.
+    fn skips_limit_exempt(&self) -> bool {
         false
     }
 
-    /// For how long it lasts from when it was switched on, if that is limited.
+    /// How long it is in force after it was enabled, if limited.
     fn lifetime(&self) -> Option<Duration> {
         None
     }
@@ -123,8 +123,8 @@ pub trait PolicyConfig: fmt::Debug + Send + Sync {
         None
     }
 
-    /// The words and attributes of an operation that it decides by, beside what it matches, as
-    /// the parts of a limit's key. A request is held until they are known.
+    /// The attributes that its decision depends on besides `match`, such as the parts of a limit's key.
+    /// A request is held until they are known.
     fn depends_on(&self) -> Vec<Cow<'_, str>> {
         self.required_attribute().into_iter().map(Cow::Borrowed).collect()
     }
@@ -154,10 +154,10 @@ pub trait PolicyConfig: fmt::Debug + Send + Sync {
 /// What a policy decides about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Connections, as they come.
+    /// New connections.
     Connection,
     /// Operations.
     Operation,
-    /// Connections where what it matches is known by then, otherwise operations.
+    /// Connections if its `match` can be evaluated for them, otherwise operations.
     Either,
 }

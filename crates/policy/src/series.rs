@@ -14,16 +14,16 @@ use std::{
     sync::Arc,
 };
 
-/// How many resources a name has at most when one more is kept that is not wholly known.
-const MOST_UNREAD: usize = 1000;
+/// A series with a partly unknown resource is cached only if its name has fewer resources than this.
+const MAX_RESOURCES_WITH_UNREAD: usize = 1000;
 
 /// A series, with the policies that apply to it.
 pub struct Series {
-    /// What it is called.
+    /// Its name and resource.
     pub key: SeriesKey,
     /// The policies that apply, in order.
     pub policies: Vec<BoundPolicy>,
-    /// Which set of policies these are of.
+    /// The generation of these policies.
     generation: u64,
 }
 
@@ -34,13 +34,13 @@ pub struct BoundPolicy {
     /// The part of the match that is evaluated for each operation; `None` if the policy applies to
     /// all.
     pub residual: Option<ResidualMatch>,
-    /// Whether what costs the service nothing passes it.
-    pub skips_light: bool,
+    /// Whether it does not apply to operations with `limit_exempt`.
+    pub skips_limit_exempt: bool,
     /// The policy for this series.
     pub policy: Box<dyn SeriesPolicy>,
 }
 
-/// The series of one name, by resource.
+/// The series of one operation name, by resource.
 type Resources = HashMap<Box<str>, Rc<Series>>;
 
 /// One worker's series of one listener.
@@ -56,14 +56,14 @@ impl SeriesTable {
     /// An empty table for these policies of a listener.
     pub(crate) fn new(
         listener: &str,
-        entries: Vec<Rc<ActivePolicy>>,
-        census: Arc<CardinalityLimit>,
+        policies: Vec<Rc<ActivePolicy>>,
+        cardinality: Arc<CardinalityLimit>,
     ) -> Self {
         Self {
             listener: listener.into(),
-            policies: RefCell::new(entries.into()),
+            policies: RefCell::new(policies.into()),
             generation: Cell::new(0),
-            cardinality: census,
+            cardinality,
             names: RefCell::default(),
         }
     }
@@ -78,39 +78,38 @@ impl SeriesTable {
         Rc::clone(&self.policies.borrow())
     }
 
-    /// Puts other policies in their place. Operations under way end with those that they had.
-    pub(crate) fn replace(&self, entries: Vec<Rc<ActivePolicy>>) {
-        *self.policies.borrow_mut() = entries.into();
+    /// Replaces the policies. Operations in flight settle with those that admitted them.
+    pub(crate) fn replace(&self, policies: Vec<Rc<ActivePolicy>>) {
+        *self.policies.borrow_mut() = policies.into();
         self.generation.set(self.generation.get() + 1);
         self.names.borrow_mut().clear();
     }
 
-    /// Whether a series has the policies that are in force.
+    /// Whether a series has the policies in force.
     pub(crate) fn is_current(&self, series: &Series) -> bool {
         series.generation == self.generation.get()
     }
 
-    /// The series of this name and resource. One that the service has not confirmed yet is made
-    /// for this operation only.
+    /// The series of an operation. A series that the service has not confirmed is built for this
+    /// operation only, and not cached.
     pub(crate) fn find(&self, operation: &Operation<'_>) -> Rc<Series> {
         let Operation { protocol, name, resource, .. } = *operation;
         if let Some(series) = self.cached(name, resource) {
             return series;
         }
-        // Without a resource there is nothing that a client could have invented.
-        let proven = resource.is_empty() || operation.known_names;
-        let key =
-            SeriesKey { protocol, name: name.into(), resource: resource.into(), confirmed: proven };
-        if proven { self.cache(key) } else { self.bind(key) }
+        // Without a resource there is no name that a client could have invented.
+        let confirmed = resource.is_empty() || operation.known_names;
+        let key = SeriesKey { protocol, name: name.into(), resource: resource.into(), confirmed };
+        if confirmed { self.cache(key) } else { self.bind(key) }
     }
 
-    /// The series of an operation of this one, of which more is known by now.
+    /// The series for the final name and resource of an operation that was admitted as `series`.
     pub(crate) fn renamed(
         &self,
         series: &Rc<Series>,
         OperationNames { name, resource }: OperationNames<'_>,
     ) -> Rc<Series> {
-        // What was noted of an operation fits the policies that it passed, and no others.
+        // The operation's state belongs to the policies that admitted it, and to no others.
         if !self.is_current(series) {
             return Rc::clone(series);
         }
@@ -121,16 +120,17 @@ impl SeriesTable {
         })
     }
 
-    /// Keeps the series of operations whose names were not wholly known, as long as they are known
-    /// to become one that the service has confirmed: binding it for each of them costs far more.
-    pub(crate) fn cache_unread(&self, unread: &Rc<Series>, told: &Series) {
-        let SeriesKey { name, resource, confirmed: proven, .. } = &unread.key;
-        if !told.key.confirmed || *proven || !self.is_current(unread) {
+    /// Caches the series of operations with a partly unknown name or resource, if an operation of it
+    /// turned out to belong to a confirmed series, `final_series`: to build it again for each operation
+    /// costs far more.
+    pub(crate) fn cache_unread(&self, unread: &Rc<Series>, final_series: &Series) {
+        let SeriesKey { name, resource, confirmed, .. } = &unread.key;
+        if !final_series.key.confirmed || *confirmed || !self.is_current(unread) {
             return;
         }
         let mut names = self.names.borrow_mut();
         let resources = names.entry(name.clone()).or_default();
-        if resources.len() < MOST_UNREAD {
+        if resources.len() < MAX_RESOURCES_WITH_UNREAD {
             resources.entry(resource.clone()).or_insert_with(|| Rc::clone(unread));
         }
     }
@@ -140,11 +140,11 @@ impl SeriesTable {
         names.get(name).and_then(|resources| resources.get(resource)).map(Rc::clone)
     }
 
-    /// The service has confirmed this one: it counts by its own name from here on, if there
-    /// is room.
+    /// Records that the service has confirmed the resource. Returns the series with metrics of its own,
+    /// or `series` if the cardinality limit is reached.
     pub(crate) fn confirm(&self, series: &Rc<Series>) -> Rc<Series> {
         let SeriesKey { name, resource, .. } = &series.key;
-        // What was noted of an operation fits the policies that it passed, and no others.
+        // The operation's state belongs to the policies that admitted it, and to no others.
         if !self.is_current(series)
             || series.key.confirmed
             || !self.cardinality.admits(&[name, resource])
@@ -162,23 +162,18 @@ impl SeriesTable {
     }
 
     fn bind(&self, key: SeriesKey) -> Rc<Series> {
-        let entries = self.policies();
-        let apply = |entry: &Rc<ActivePolicy>| {
-            let applies = entry.applies(&self.listener, &key);
-            let bound = (applies != Applicability::Never).then(|| entry.policy.bind(&key))??;
-            let varies = match applies {
+        let policies = self.policies();
+        let bind = |active: &Rc<ActivePolicy>| {
+            let applies = active.applies(&self.listener, &key);
+            let policy = (applies != Applicability::Never).then(|| active.policy.bind(&key))??;
+            let residual = match applies {
                 Applicability::PerOperation(rest) => Some(rest),
                 Applicability::Always | Applicability::Never => None,
             };
-            let spares_light = entry.skips_light();
-            Some(BoundPolicy {
-                active: Rc::clone(entry),
-                residual: varies,
-                skips_light: spares_light,
-                policy: bound,
-            })
+            let skips_limit_exempt = active.skips_limit_exempt();
+            Some(BoundPolicy { active: Rc::clone(active), residual, skips_limit_exempt, policy })
         };
-        let bound = entries.iter().filter_map(apply).collect();
-        Rc::new(Series { key, policies: bound, generation: self.generation.get() })
+        let policies = policies.iter().filter_map(bind).collect();
+        Rc::new(Series { key, policies, generation: self.generation.get() })
     }
 }

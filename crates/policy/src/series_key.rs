@@ -1,17 +1,17 @@
-//! What names a series.
+//! The key of a series.
 
 use operation::Protocol;
 
-/// What names a series within a listener.
+/// The key of a series within a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeriesKey {
     /// The listener's protocol.
     pub protocol: &'static Protocol,
     /// The operation's name.
     pub name: Box<str>,
-    /// What it is about.
+    /// The operation's target.
     pub resource: Box<str>,
-    /// Whether the service has confirmed that the resource exists. Names come from clients:
-    /// until then they make no metric of their own, and are counted as `other`.
+    /// Whether the service has confirmed that the resource exists. Clients
+    /// choose names: until then they are counted as `other`.
     pub confirmed: bool,
 }

@@ -146,7 +146,7 @@ impl SeriesPolicy for Rc<SeriesMetrics> {
         self.bytes[0].increment(how.request_bytes.saturating_sub(requested));
         self.bytes[1].increment(how.reply_bytes.saturating_sub(replied));
         let seconds = done.took().as_secs_f64();
-        if !done.awaits {
+        if !done.long_poll {
             self.duration.record(seconds);
         }
         if let Some([sent, answered]) = &self.items {
@@ -159,7 +159,7 @@ impl SeriesPolicy for Rc<SeriesMetrics> {
         if let Some(shape) = how.shape {
             self.count_shape(shape);
         }
-        if done.callsite
+        if done.may_have_callsite
             && done.key.confirmed
             && let Some(callsite) = done.attribute("callsite")
         {

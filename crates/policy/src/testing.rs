@@ -170,9 +170,10 @@ pub(crate) fn ask(bound: &dyn SeriesPolicy, client: &TestClient, now: Instant) -
 pub(crate) fn settle(bound: &dyn SeriesPolicy, memo: u64, how: &Settlement<'_>) {
     let (name, resource) = ("find".into(), "shop.orders".into());
     let key = &SeriesKey { protocol: TOY, name, resource, confirmed: true };
-    let (front, began, awaits, callsite, touched) = (&b""[..], how.now, false, false, &[][..]);
+    let (front, began, long_poll, may_have_callsite, policy_effects) =
+        (&b""[..], how.now, false, false, &[][..]);
     bound.settle(
-        &Settled { key, front, began, awaits, callsite, policy_effects: touched, how },
+        &Settled { key, front, began, long_poll, may_have_callsite, policy_effects, how },
         memo,
     );
 }

@@ -66,7 +66,7 @@ pub enum ConnectDecision {
     Reject(Rejection),
 }
 
-/// What a policy holds for a connection; dropped when the connection ends.
+/// A policy's grant to a connection; dropped when the connection ends.
 pub trait ConnectionPermit {
     /// The most bytes that should pass in this direction at once.
     fn max_chunk(&self, _direction: Direction) -> usize {
@@ -85,12 +85,12 @@ pub struct Settled<'a> {
     pub key: &'a SeriesKey,
     /// The first bytes of its request, as far as they were kept.
     pub front: &'a [u8],
-    /// When its first byte was seen.
+    /// When its first byte was read.
     pub began: Instant,
     /// Its duration is not latency: see [`Operation::long_poll`].
-    pub awaits: bool,
+    pub long_poll: bool,
     /// It may have a call site: see [`Operation::may_have_callsite`].
-    pub callsite: bool,
+    pub may_have_callsite: bool,
     /// The policies that had an effect on it, in order.
     pub policy_effects: &'a [PolicyEffect],
     /// How it ended.

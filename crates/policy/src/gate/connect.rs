@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What was decided about a connection.
+/// The gate's decision about a connection.
 #[derive(Debug)]
 pub enum ConnectVerdict {
     /// Accept the connection after this delay, with these permits.
@@ -19,11 +19,11 @@ pub enum ConnectVerdict {
     Reject(Rejection),
 }
 
-/// What policies hold for one connection.
+/// The permits that policies granted to one connection.
 #[derive(Default)]
 pub struct ConnectionPermits(Option<Box<[HeldPermit]>>);
 
-/// A permit, and the policy that gave it.
+/// A permit, and the policy that granted it.
 pub(super) struct HeldPermit {
     pub(super) active: Rc<ActivePolicy>,
     permit: Box<dyn ConnectionPermit>,
@@ -38,27 +38,30 @@ impl HeldPermit {
 }
 
 impl ConnectionPermits {
-    /// The most bytes that should pass this way in one go.
-    pub fn most(&self, way: Direction) -> usize {
-        self.iter().map(|held_permit| held_permit.permit.max_chunk(way)).min().unwrap_or(usize::MAX)
+    /// The most bytes that should pass in this direction at once.
+    pub fn max_chunk(&self, direction: Direction) -> usize {
+        self.iter()
+            .map(|held_permit| held_permit.permit.max_chunk(direction))
+            .min()
+            .unwrap_or(usize::MAX)
     }
 
     /// Records bytes that passed in this direction. Returns the earliest time at which further
-    /// bytes should pass. Calls `slows` with the policy, and whether it is the first time for this
-    /// connection.
-    pub fn passed(
+    /// bytes should pass. Calls `throttled` with each policy that delays them, and whether it is the
+    /// first time for this connection.
+    pub fn record(
         &self,
-        way: Direction,
+        direction: Direction,
         bytes: usize,
         now: Instant,
         throttled: impl Fn(&ActivePolicy, bool),
     ) -> Option<Instant> {
-        let passed = |held_permit: &HeldPermit| {
-            let until = held_permit.permit.record(way, bytes, now)?;
+        let record = |held_permit: &HeldPermit| {
+            let until = held_permit.permit.record(direction, bytes, now)?;
             throttled(&held_permit.active, !held_permit.throttled.replace(true));
             Some(until)
         };
-        self.iter().filter_map(passed).max()
+        self.iter().filter_map(record).max()
     }
 
     pub(super) fn of(held_permits: Vec<HeldPermit>) -> Self {
@@ -87,7 +90,7 @@ impl fmt::Debug for ConnectionPermits {
 }
 
 impl Gate {
-    /// Asks every policy that decides about connections.
+    /// Evaluates every policy that decides about connections.
     pub fn connect(&self, link: &ConnectionInfo, now: Instant) -> ConnectVerdict {
         self.inner.refresh();
         let (mut delay, mut permits) = (Duration::ZERO, Vec::new());
@@ -102,10 +105,10 @@ impl Gate {
                 }
                 ConnectDecision::Delay(_) if active.is_dry() => {}
                 ConnectDecision::Delay(more) => delay += more,
-                ConnectDecision::Reject(no) => {
-                    active.count_rejection(&no);
+                ConnectDecision::Reject(rejection) => {
+                    active.count_rejection(&rejection);
                     if !active.is_dry() {
-                        return ConnectVerdict::Reject(active.attribute(no));
+                        return ConnectVerdict::Reject(active.attribute(rejection));
                     }
                 }
             }

@@ -186,7 +186,7 @@ impl PolicyConfig for ConcurrencyLimit {
         Stage::Operation
     }
 
-    fn skips_light(&self) -> bool {
+    fn skips_limit_exempt(&self) -> bool {
         true
     }
 

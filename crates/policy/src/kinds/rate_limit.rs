@@ -209,7 +209,7 @@ impl PolicyConfig for RateLimit {
         }
     }
 
-    fn skips_light(&self) -> bool {
+    fn skips_limit_exempt(&self) -> bool {
         true
     }
 

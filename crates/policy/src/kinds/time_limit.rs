@@ -131,7 +131,7 @@ impl SeriesPolicy for WorkerTimeLimit {
         let timed_out = match self.dry_run {
             true => {
                 let began = done.how.first_byte.unwrap_or(done.how.now);
-                !done.awaits && began.saturating_duration_since(done.began) > self.after
+                !done.long_poll && began.saturating_duration_since(done.began) > self.after
             }
             // With several limits it was the strictest.
             false => self.terms.reply_timeout.as_ref().is_some_and(own),

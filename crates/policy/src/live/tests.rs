@@ -1,4 +1,4 @@
-//! What is in force, and in which order, after it was changed.
+//! The policies in force and their order after changes.
 
 use super::*;
 use crate::{Rule, testing};
@@ -29,7 +29,7 @@ fn faults_come_before_policies_and_the_latest_first() {
     assert!(live.remove_fault(&first.id) && !live.remove_fault(&first.id));
     assert_eq!(names(&live), ["second", "one", "two"]);
     let third = live.add_fault(fault(None), now).unwrap();
-    assert!(third.id != first.id && third.id != second.id, "nobody takes back what is another's");
+    assert!(third.id != first.id && third.id != second.id, "ids are never reused");
     live.replace(rules(&["three"]));
     assert_eq!(names(&live), ["fault", "second", "three"]);
 }
@@ -74,13 +74,13 @@ fn the_number_of_faults_is_bounded() {
 }
 
 #[test]
-fn a_policy_that_is_switched_keeps_what_it_remembers() {
+fn a_policy_that_is_disabled_and_enabled_keeps_its_state() {
     let live = Live::new(rules(&["one", "two"]));
     let before = live.rules();
     let off = live.change("two", |rule| Rule { enabled: false, ..rule.clone() }).unwrap();
     assert!(off.is_changed() && !live.policies()[0].is_changed());
     let after = live.rules();
-    assert!(Arc::ptr_eq(&before[0], &after[0]), "its neighbour is the same");
+    assert!(Arc::ptr_eq(&before[0], &after[0]), "the other policy is the same");
     assert!(Arc::ptr_eq(&before[1].config, &after[1].config) && !after[1].enabled);
     let on = live.change("two", |rule| Rule { enabled: true, ..rule.clone() }).unwrap();
     assert!(!on.is_changed());

@@ -11,7 +11,7 @@ use operation::{AttributeValue, Operation};
 pub struct Mismatch {
     /// The key.
     pub key: String,
-    /// What was found there, and what must be.
+    /// The value found, and the values that match.
     pub why: String,
 }
 
@@ -22,11 +22,11 @@ pub enum Explanation {
     Applies,
     /// It does not, because of this key.
     No(Mismatch),
-    /// It may, since the value of this key is not known.
+    /// It may apply: the value of this key is not known.
     InDoubt(Mismatch),
 }
 
-/// A key of a match but `not`.
+/// A condition of a match, of either kind.
 #[derive(Clone, Copy)]
 enum MatcherRef<'m> {
     SeriesMatcher(&'m SeriesMatcher),
@@ -34,7 +34,7 @@ enum MatcherRef<'m> {
 }
 
 impl Match {
-    /// Whether it applies to an operation, and the first key by which it does not, or may not.
+    /// Whether it applies to an operation, and the first key that does not match or is in doubt.
     pub fn explain(&self, known: &KnownFields<'_>, operation: &Operation<'_>) -> Explanation {
         self.explain_at(known, &MatchInput::of(operation), Negation::default())
     }
@@ -46,16 +46,18 @@ impl Match {
         negation: Negation,
     ) -> Explanation {
         let mut doubt = None;
-        let fixed = self.fixed.iter().map(MatcherRef::SeriesMatcher);
-        for part in fixed.chain(self.varying.iter().map(MatcherRef::OperationMatcher)) {
-            let truth = match part {
-                MatcherRef::SeriesMatcher(fixed) if fixed.word == SeriesField::Resource => {
-                    self.any_resource_matches(fixed.matches(known), input, negation)
+        let series = self.series_matchers.iter().map(MatcherRef::SeriesMatcher);
+        for matcher_ref in
+            series.chain(self.operation_matchers.iter().map(MatcherRef::OperationMatcher))
+        {
+            let truth = match matcher_ref {
+                MatcherRef::SeriesMatcher(matcher) if matcher.field == SeriesField::Resource => {
+                    self.any_resource_matches(matcher.matches(known), input, negation)
                 }
-                MatcherRef::SeriesMatcher(fixed) => fixed.matches(known),
-                MatcherRef::OperationMatcher(varying) => varying.matches(input, negation),
+                MatcherRef::SeriesMatcher(matcher) => matcher.matches(known),
+                MatcherRef::OperationMatcher(matcher) => matcher.matches(input, negation),
             };
-            let mismatch = || part.mismatch(known, input, truth);
+            let mismatch = || matcher_ref.mismatch(known, input, truth);
             match truth {
                 Truth::Yes => {}
                 Truth::No => return Explanation::No(mismatch()),
@@ -75,7 +77,7 @@ impl Match {
         doubt.map_or(Explanation::Applies, Explanation::InDoubt)
     }
 
-    /// The first key whose value is not known, of an operation to which it may apply.
+    /// The first key in doubt, for an operation to which the match may apply.
     pub(crate) fn key_in_doubt(
         &self,
         known: &KnownFields<'_>,
@@ -89,20 +91,20 @@ impl Match {
 }
 
 impl MatcherRef<'_> {
-    /// Why it does not match, or may not: `truth` is whether it does.
+    /// Why the condition does not match, or is in doubt; `truth` is its result.
     fn mismatch(self, known: &KnownFields<'_>, input: &MatchInput<'_>, truth: Truth) -> Mismatch {
         match self {
-            MatcherRef::SeriesMatcher(SeriesMatcher { word, globs }) => {
-                let others = match word {
+            MatcherRef::SeriesMatcher(SeriesMatcher { field, globs }) => {
+                let others = match field {
                     SeriesField::Resource if input.others => input.get(OTHER_RESOURCES),
                     _ => AttributeValue::Absent,
                 };
-                let own = word.of(known).map(str::to_owned);
+                let own = field.of(known).map(str::to_owned);
                 let found = match (own, others.text()) {
                     (Some(own), Some(others)) => Some(format!("{own}, {others}")),
                     (own, others) => own.or(others.map(Into::into)),
                 };
-                Mismatch::new(word.key(), &texts(globs, Glob::text), found.as_deref(), truth)
+                Mismatch::new(field.key(), &texts(globs, Glob::text), found.as_deref(), truth)
             }
             MatcherRef::OperationMatcher(OperationMatcher::Peer(peers)) => {
                 let peer = input.attributes.peer().map(|peer| peer.to_string());

@@ -1,24 +1,24 @@
-//! Globs: `*` is any run of characters, also none; `?` is one; all else is itself.
+//! Globs: `*` matches any characters, or none; `?` matches one; every other character matches itself.
 
 use super::truth::Truth;
 use values::glob_matches;
 
-/// A pattern for words. Case matters, and a dot is a character like any other.
+/// A pattern for texts. It is case-sensitive, and dots are not special.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Glob {
     text: Box<str>,
-    /// It matches just what it says.
-    plain: bool,
+    /// It has no wildcards.
+    is_literal: bool,
 }
 
-/// A word of which a part may not be known: `?` stands for that part.
+/// A text of which a part may not be known: `?` in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KnownText<'a> {
     /// All of it is known.
     Whole(&'a str),
-    /// Only its end is: `.orders` of `?.orders`, and nothing of `?`.
+    /// Only its end is known: `.orders` of `?.orders`, and nothing of `?`.
     End(&'a str),
-    /// Only its front is: `shop.` of `shop.?`.
+    /// Only its front is known: `shop.` of `shop.?`.
     Front(&'a str),
 }
 
@@ -42,37 +42,37 @@ impl<'a> KnownText<'a> {
 
 impl Glob {
     pub(super) fn new(text: &str) -> Self {
-        Self { text: text.into(), plain: !is_glob(text) }
+        Self { text: text.into(), is_literal: !is_glob(text) }
     }
 
-    /// As it is written.
+    /// The pattern.
     pub(super) fn text(&self) -> &str {
         &self.text
     }
 
-    /// Whether it matches a word.
-    pub(super) fn matches(&self, word: &str) -> bool {
-        if self.plain { *self.text == *word } else { glob_matches(&self.text, word) }
+    /// Whether it matches a text.
+    pub(super) fn matches(&self, text: &str) -> bool {
+        if self.is_literal { *self.text == *text } else { glob_matches(&self.text, text) }
     }
 
-    /// Whether it matches a word, as far as that is known.
-    pub(super) fn matches_known(&self, word: KnownText<'_>) -> Truth {
-        let rests = || self.text.char_indices().filter_map(|(at, _)| self.text.get(at..));
-        let fronts = || {
+    /// Whether it matches a text; `Unknown` if that depends on the unknown part.
+    pub(super) fn matches_known(&self, text: KnownText<'_>) -> Truth {
+        let suffixes = || self.text.char_indices().filter_map(|(at, _)| self.text.get(at..));
+        let prefixes = || {
             let ends = self.text.char_indices().map(|(at, c)| at + c.len_utf8());
             ends.filter_map(|at| self.text.get(..at))
         };
-        let (possible, certain) = match word {
-            KnownText::Whole(word) => return self.matches(word).into(),
-            // Its front fits something, whatever that is; so some rest of it has to fit the end.
-            // And only a `*` takes whatever is before the end.
+        let (possible, certain) = match text {
+            KnownText::Whole(text) => return self.matches(text).into(),
+            // The unknown front may match any front of the pattern, so a match is possible if some
+            // rest of the pattern matches the end. It is certain only if a `*` covers the front.
             KnownText::End(end) => (
-                end.is_empty() || rests().any(|rest| glob_matches(rest, end)),
+                end.is_empty() || suffixes().any(|rest| glob_matches(rest, end)),
                 self.text.chars().take_while(|c| is_wild(*c)).any(|c| c == '*')
                     && glob_matches(&self.text, end),
             ),
             KnownText::Front(front) => (
-                fronts().any(|part| glob_matches(part, front)),
+                prefixes().any(|part| glob_matches(part, front)),
                 self.text.chars().rev().take_while(|c| is_wild(*c)).any(|c| c == '*')
                     && glob_matches(&self.text, front),
             ),
@@ -85,7 +85,7 @@ impl Glob {
     }
 }
 
-/// Whether this is more than itself.
+/// Whether a text contains wildcards.
 pub fn is_glob(text: &str) -> bool {
     text.contains(is_wild)
 }

@@ -1,4 +1,4 @@
-//! Which clients: an address, a network, or a glob over addresses.
+//! The key `peer`: an address, a network, or a glob over addresses.
 
 use super::glob::{Glob, is_glob};
 use std::{
@@ -7,19 +7,19 @@ use std::{
 };
 use values::Diagnostic;
 
-/// Some clients, by their addresses.
+/// A set of client addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PeerMatcher {
-    /// As it is written.
+    /// As in the config.
     text: Box<str>,
     pattern: PeerPattern,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum PeerPattern {
-    /// Those whose first bits are these.
+    /// Addresses that share this many leading bits.
     Network(IpAddr, u8),
-    /// Those whose addresses look so.
+    /// Addresses whose text matches.
     Glob(Glob),
 }
 
@@ -40,25 +40,26 @@ impl PeerMatcher {
         Ok(Self { text: text.into(), pattern })
     }
 
-    /// As it is written.
+    /// As in the config.
     pub(super) fn text(&self) -> &str {
         &self.text
     }
 
-    /// Whether a client is one of them.
-    pub(super) fn contain(&self, peer: IpAddr) -> bool {
+    /// Whether an address is in the set.
+    pub(super) fn contains(&self, peer: IpAddr) -> bool {
         // A dual-stack socket reports IPv4 addresses as IPv6 ones.
         let peer = peer.to_canonical();
         match &self.pattern {
             PeerPattern::Network(first, bits) => {
-                let same = first.is_ipv4() == peer.is_ipv4();
-                same && masked(peer, *bits) == masked(*first, *bits)
+                let same_family = first.is_ipv4() == peer.is_ipv4();
+                same_family && masked(peer, *bits) == masked(*first, *bits)
             }
             PeerPattern::Glob(glob) => {
                 let mut text = Cursor::new([0; 64]);
                 let written = write!(text, "{peer}").is_ok();
                 let end = usize::try_from(text.position()).unwrap_or(0);
-                let text = text.get_ref().get(..end).and_then(|it| std::str::from_utf8(it).ok());
+                let text =
+                    text.get_ref().get(..end).and_then(|bytes| std::str::from_utf8(bytes).ok());
                 written && text.is_some_and(|text| glob.matches(text))
             }
         }
@@ -91,7 +92,7 @@ fn bits_of(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
-/// An address with all but its first bits cleared.
+/// The address with all but its first `bits` bits cleared.
 fn masked(address: IpAddr, bits: u8) -> IpAddr {
     match address {
         IpAddr::V4(v4) => {

@@ -1,4 +1,4 @@
-//! How a match is written: keys, each with a glob or a list of them, and `not`.
+//! The setting `match`: keys, each with a glob or a list of globs, and `not`.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -11,9 +11,9 @@ pub(crate) type Globs = OneOrMore<Spanned<String>>;
 /// The setting `match`.
 #[derive(Clone, Debug)]
 pub struct MatchSetting {
-    /// Each key and its globs.
+    /// The keys and their globs.
     pub keys: Vec<(Spanned<String>, Spanned<Globs>)>,
-    /// What it must not be.
+    /// The excluded operations.
     pub not: Option<Box<Spanned<MatchSetting>>>,
 }
 
@@ -33,25 +33,25 @@ impl<'de> Visitor<'de> for MatchVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<MatchSetting, A::Error> {
-        let mut written = MatchSetting { keys: Vec::new(), not: None };
+        let mut setting = MatchSetting { keys: Vec::new(), not: None };
         while let Some(key) = map.next_key::<Spanned<String>>()? {
             if key.value.as_deref() == Some("not") {
-                written.not = Some(Box::new(map.next_value()?));
+                setting.not = Some(Box::new(map.next_value()?));
             } else {
-                written.keys.push((key, map.next_value()?));
+                setting.keys.push((key, map.next_value()?));
             }
         }
-        Ok(written)
+        Ok(setting)
     }
 }
 
-/// The schema of globs: YAML may read one as a number or a boolean.
+/// The schema of globs: YAML may parse one as a number or a boolean.
 fn globs() -> Schema {
     let text = json_schema!({ "type": ["string", "number", "boolean"] });
     json_schema!({ "anyOf": [text, { "type": "array", "items": text, "minItems": 1 }] })
 }
 
-/// The keys that are there whatever the protocol, and what each of them means.
+/// The keys of every protocol, and their descriptions.
 const COMMON: [(&str, &str); 5] = [
     ("listener", "The listener's name."),
     ("protocol", "What the listener's clients speak."),

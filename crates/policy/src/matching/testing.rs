@@ -1,5 +1,5 @@
-//! Opens matches to the fuzz target that compares them with its own reading of the rules; nothing
-//! else outside of this crate needs them.
+//! Access to matches for the fuzz target that compares them with a reference implementation; no other
+//! crate needs it.
 
 use super::{Explanation, KnownFields, Match, Truth};
 use operation::Operation;
@@ -13,13 +13,13 @@ pub fn made(keys: &[(&str, Vec<&str>)]) -> Option<Match> {
     Some(made)
 }
 
-/// Excludes what another match applies to.
+/// Excludes the operations that another match applies to.
 pub fn exclude(from: &mut Match, not: Match) {
     from.exclude(not);
 }
 
-/// What is explained of an operation that came in by this listener: whether the match applies
-/// ([`Truth::Unknown`] where that is in doubt), and the key that decides.
+/// Explains an operation on this listener: whether the match applies ([`Truth::Unknown`] if in doubt),
+/// and the key that decides.
 pub fn explained(
     made: &Match,
     listener: &str,

@@ -174,7 +174,7 @@ fn a_match_reads_the_cheapest_attributes_first() {
 #[test]
 fn peers_are_addresses_networks_or_globs() {
     let holds = |peers: &str, address: &str| {
-        PeerMatcher::parse(peers).unwrap().contain(address.parse().unwrap())
+        PeerMatcher::parse(peers).unwrap().contains(address.parse().unwrap())
     };
     for (peers, address) in [
         ("10.0.0.7", "10.0.0.7"),

@@ -1,26 +1,26 @@
-//! Whether something matches, as far as that is known.
+//! A truth value with two kinds of doubt.
 
-/// Whether something matches, as far as that is known. Ordered so that the smaller of two is what
-/// both together are.
+/// Whether a condition holds, if that is known. Ordered so that the smaller of two values is their
+/// conjunction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Truth {
-    /// It does not.
+    /// The condition does not hold.
     No,
     /// It depends on an attribute in a part of the request that is not read yet.
     Unread,
     /// It depends on an attribute that can't be known.
     Unknown,
-    /// It does.
+    /// The condition holds.
     Yes,
 }
 
 impl Truth {
-    /// Whether both match.
+    /// Whether both hold.
     pub(super) fn and(self, other: Truth) -> Truth {
         self.min(other)
     }
 
-    /// Whether one of the two matches.
+    /// Whether at least one of the two holds.
     pub(super) fn or(self, other: Truth) -> Truth {
         self.not().and(other.not()).not()
     }
@@ -34,7 +34,7 @@ impl Truth {
         }
     }
 
-    /// Whether it is neither yes nor no.
+    /// Whether it is neither `Yes` nor `No`.
     pub fn is_in_doubt(self) -> bool {
         matches!(self, Truth::Unread | Truth::Unknown)
     }
@@ -55,7 +55,7 @@ mod tests {
         assert_eq!([Yes.and(Unknown), Yes.and(Unread), No.and(Unread)], [Unknown, Unread, No]);
         assert_eq!([Yes.or(Unread), No.or(Unknown), No.or(No)], [Yes, Unknown, No]);
         assert_eq!([Yes.not(), No.not(), Unread.not()], [No, Yes, Unread]);
-        // More of the request may still make a no of it.
+        // More of the request may still decide.
         assert_eq!([Unknown.and(Unread), Unknown.or(Unread)], [Unread, Unread]);
     }
 }

@@ -33,7 +33,7 @@ impl PolicyConfig for Act {
         "act"
     }
 
-    fn skips_light(&self) -> bool {
+    fn skips_limit_exempt(&self) -> bool {
         true
     }
 
@@ -227,7 +227,7 @@ fn a_connection_permit_is_enforced_unless_in_dry_run() {
         let ConnectVerdict::Accept(delay, permits) = gate.connect(&link, Instant::now()) else {
             panic!("it was turned away");
         };
-        assert_eq!((delay, permits.most(Direction::Up)), (Duration::ZERO, most));
+        assert_eq!((delay, permits.max_chunk(Direction::Up)), (Duration::ZERO, most));
         assert!(!permits.is_empty());
     }
 }

@@ -101,7 +101,7 @@ impl SeriesPolicy for RateLimitSeries {
 
     fn settle(&self, done: &Settled<'_>, memo: u64) {
         let amount = self.own.plan.unit.paid_after(done.how);
-        if amount > 0 && !done.awaits {
+        if amount > 0 && !done.long_poll {
             self.own.limiter.charge(memo, amount, done.how.now);
         }
     }

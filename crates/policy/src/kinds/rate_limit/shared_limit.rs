@@ -119,7 +119,7 @@ impl SeriesPolicy for SharedLimitSeries {
 
     fn settle(&self, done: &Settled<'_>, memo: u64) {
         let rest = self.own.plan.unit.paid_after(done.how).saturating_sub(1);
-        if rest > 0 && !done.awaits {
+        if rest > 0 && !done.long_poll {
             let attribute = |name: &str| self.attribute(name, done.how.attributes, done.front);
             self.own.client.spend(memo, &attribute, rest, done.how.now);
         }

@@ -2,13 +2,12 @@
 //!
 //! A bucket is one number, the time at which it is full again (GCRA's *theoretical arrival time*).
 //! While that time is in the future its key stays, so a flood of other keys can't evict a key that
-//! is over its limit. Once it is past, evicting the key changes nothing, and its place is free. A
-//! key that finds no free place shares the *overflow* bucket with all others like it.
+//! is over its limit. Once it is past, evicting the key changes nothing, and its slot is free. All
+//! keys that find no free slot share the *overflow* bucket.
 //!
-//! A key may be in either of two sets of places. A place's time only ever grows, also when the
-//! place goes to another key; so a thread that read a key and a time, and then exchanges exactly
-//! this time, changes the bucket that it meant. Between a key's last moment and its successor's
-//! first the time reads [`CLAIMED`].
+//! A key may be in either of two sets of slots. A slot's time only grows, also when the slot passes to
+//! another key; so a thread that has read a key and a time, and then exchanges exactly this time,
+//! changes the bucket that it meant. While a slot passes to another key its time is [`CLAIMED`].
 
 use governor::nanos::Nanos;
 use std::{
@@ -19,20 +18,20 @@ use std::{
     },
 };
 
-/// How many places a set has: their keys fill a cache line.
-const PLACES: usize = 8;
+/// The number of slots in a set: their keys fill a cache line.
+const SLOTS: usize = 8;
 
-/// The time of a place that is on its way from one key to another.
+/// The time of a slot that is passing from one key to another.
 const CLAIMED: u64 = u64::MAX;
 
-/// The latest time there is.
+/// The latest time that a slot may have.
 const LATEST: u64 = CLAIMED - 1;
 
-/// How often a claimed place is read again. The claiming thread has two stores left to do; if it
-/// takes longer it was descheduled, and the reader does not wait for it.
-const PATIENCE: u32 = 1000;
+/// How often a claimed slot is read again. The claiming thread has two stores left to do; if it takes
+/// longer it was descheduled, and the reader does not wait for it.
+const MAX_SPINS: u32 = 1000;
 
-/// Arrival times by key, in nanoseconds. A key that is not there has the time 0.
+/// Arrival times by key, in nanoseconds. A key without a slot has the time 0.
 #[derive(Debug)]
 pub(super) struct ArrivalTable {
     sets: Box<[Set]>,
@@ -42,20 +41,20 @@ pub(super) struct ArrivalTable {
 #[derive(Debug, Default)]
 #[repr(align(64))]
 struct Set {
-    keys: [AtomicU64; PLACES],
-    times: [AtomicU64; PLACES],
+    keys: [AtomicU64; SLOTS],
+    times: [AtomicU64; SLOTS],
 }
 
-/// Where a key is, or may be put.
+/// The slot of a key, or a slot that it can take.
 enum Lookup<'a> {
-    /// This is its place.
-    Own(TableSlot<'a>),
-    /// This place's bucket is full, so it may be taken over.
+    /// The key's slot.
+    Found(TableSlot<'a>),
+    /// A slot whose bucket is full, so that it can be taken over.
     Free(TableSlot<'a>),
     /// A slot here is being taken over by another thread.
     Busy,
-    /// There is no room.
-    Crowded,
+    /// Both sets are full.
+    Full,
 }
 
 struct TableSlot<'a> {
@@ -71,40 +70,41 @@ pub(super) struct Updated<T> {
 }
 
 impl ArrivalTable {
-    /// Room for `most` keys, and half as many again, so that no set fills up before the table.
-    pub(super) fn new(most: usize) -> Self {
-        let sets = (most + most / 2).div_ceil(PLACES).max(1);
+    /// A table for `max_keys` keys, with half as many slots again, so that no set fills up before the
+    /// table.
+    pub(super) fn new(max_keys: usize) -> Self {
+        let sets = (max_keys + max_keys / 2).div_ceil(SLOTS).max(1);
         let sets = std::iter::repeat_with(Set::default).take(sets).collect();
         Self { sets, overflow: AtomicU64::new(0) }
     }
 
-    /// Changes a bucket's time to what `change` makes of it, unless that fails. It may be asked
-    /// several times, and never answers an earlier time than it is given.
+    /// Replaces a bucket's time with the result of `change`, unless that fails. `change` may be called
+    /// several times, and must not return an earlier time than its argument.
     pub(super) fn update<T, E>(
         &self,
         key: u64,
         now: u64,
         change: impl Fn(u64) -> Result<(T, Nanos), E>,
     ) -> Updated<Result<T, E>> {
-        let change = |time| change(time).map(|(told, next)| (told, next.as_u64().min(LATEST)));
-        let mut patience = PATIENCE;
+        let change = |time| change(time).map(|(value, next)| (value, next.as_u64().min(LATEST)));
+        let mut spins = MAX_SPINS;
         loop {
-            let (place, own) = match self.spot(key, now) {
-                Lookup::Own(place) => (place, true),
-                Lookup::Free(place) => (place, false),
-                Lookup::Busy if patience > 0 => {
-                    patience -= 1;
+            let (slot, is_own) = match self.lookup(key, now) {
+                Lookup::Found(slot) => (slot, true),
+                Lookup::Free(slot) => (slot, false),
+                Lookup::Busy if spins > 0 => {
+                    spins -= 1;
                     hint::spin_loop();
                     continue;
                 }
-                Lookup::Busy | Lookup::Crowded => {
+                Lookup::Busy | Lookup::Full => {
                     return Updated { result: exchange(&self.overflow, change), overflow: true };
                 }
             };
-            let result = match change(if own { place.seen } else { 0 }) {
+            let result = match change(if is_own { slot.seen } else { 0 }) {
                 Err(error) => Err(error),
-                Ok((told, next)) if own && place.set(next) => Ok(told),
-                Ok((told, next)) if !own && place.take_over(key, next) => Ok(told),
+                Ok((value, next)) if is_own && slot.set(next) => Ok(value),
+                Ok((value, next)) if !is_own && slot.take_over(key, next) => Ok(value),
                 Ok(_) => continue,
             };
             return Updated { result, overflow: false };
@@ -113,18 +113,18 @@ impl ArrivalTable {
 
     /// A bucket's time.
     pub(super) fn time(&self, key: u64, now: u64) -> u64 {
-        match self.spot(key, now) {
-            Lookup::Own(place) => place.seen,
+        match self.lookup(key, now) {
+            Lookup::Found(slot) => slot.seen,
             Lookup::Free(_) => 0,
-            Lookup::Busy | Lookup::Crowded => self.overflow.load(Acquire),
+            Lookup::Busy | Lookup::Full => self.overflow.load(Acquire),
         }
     }
 
-    fn spot(&self, key: u64, now: u64) -> Lookup<'_> {
+    fn lookup(&self, key: u64, now: u64) -> Lookup<'_> {
         let sets = self.sets_of(key);
         for set in sets {
-            for (place, time) in set.keys.iter().zip(&set.times) {
-                if place.load(Acquire) != key {
+            for (slot, time) in set.keys.iter().zip(&set.times) {
+                if slot.load(Acquire) != key {
                     continue;
                 }
                 let seen = time.load(Acquire);
@@ -132,18 +132,18 @@ impl ArrivalTable {
                     return Lookup::Busy;
                 }
                 // The time is this key's only if the key is still there after it was read.
-                if place.load(Acquire) == key {
-                    return Lookup::Own(TableSlot { key: place, time, seen });
+                if slot.load(Acquire) == key {
+                    return Lookup::Found(TableSlot { key: slot, time, seen });
                 }
             }
         }
-        // The emptier set is the better one: so even a table that is nearly full has room.
-        let (mut most, mut best) = (0, Lookup::Crowded);
+        // The set with more free slots is better: so even a nearly full table has free slots.
+        let (mut most_free, mut best) = (0, Lookup::Full);
         for set in sets {
             let (mut count, mut first) = (0, None);
             for (key, time) in set.keys.iter().zip(&set.times) {
                 match time.load(Acquire) {
-                    // Perhaps it is for this very key.
+                    // It may be claimed for this very key.
                     CLAIMED => return Lookup::Busy,
                     seen if seen <= now => {
                         count += 1;
@@ -152,8 +152,8 @@ impl ArrivalTable {
                     _ => {}
                 }
             }
-            if let Some(place) = first.filter(|_| count > most) {
-                (most, best) = (count, Lookup::Free(place));
+            if let Some(slot) = first.filter(|_| count > most_free) {
+                (most_free, best) = (count, Lookup::Free(slot));
             }
         }
         best
@@ -171,12 +171,12 @@ impl ArrivalTable {
 }
 
 impl TableSlot<'_> {
-    /// Changes the time of the key that is here.
+    /// Sets the key's time. Returns `false` if the slot has changed.
     fn set(&self, next: u64) -> bool {
         self.time.compare_exchange(self.seen, next, AcqRel, Relaxed).is_ok()
     }
 
-    /// Puts another key here.
+    /// Replaces the key. Returns `false` if the slot has changed.
     fn take_over(&self, key: u64, next: u64) -> bool {
         if self.time.compare_exchange(self.seen, CLAIMED, AcqRel, Relaxed).is_err() {
             return false;
@@ -190,9 +190,9 @@ impl TableSlot<'_> {
 fn exchange<T, E>(time: &AtomicU64, change: impl Fn(u64) -> Result<(T, u64), E>) -> Result<T, E> {
     let mut seen = time.load(Acquire);
     loop {
-        let (told, next) = change(seen)?;
+        let (value, next) = change(seen)?;
         match time.compare_exchange_weak(seen, next, AcqRel, Acquire) {
-            Ok(_) => return Ok(told),
+            Ok(_) => return Ok(value),
             Err(other) => seen = other,
         }
     }
