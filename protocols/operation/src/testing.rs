@@ -8,8 +8,8 @@
 //! }
 //! ```
 //!
-//! [`Fixture`] is one recorded connection. [`Run`] plays the relay's part: it feeds a codec slices
-//! and writes down all that the codec says. [`fuzz`] drives it with what a fuzzer comes up with.
+//! [`Fixture`] is one recorded connection. [`CodecRun`] takes the relay's place: it feeds slices to a codec
+//! and records its results. [`fuzz`] drives it with a fuzzer's input.
 
 mod cuts;
 mod expectations;
@@ -23,8 +23,8 @@ mod run;
 mod stream;
 
 pub use fixture::{Expected, Fixture, Side, Turn, load};
-pub use run::{Asked, Run};
-pub use stream::{HOLD, Message, Stream};
+pub use run::{CodecRun, FoundRequest};
+pub use stream::{MAX_HOLD, Message, Stream};
 
 use crate::Codec;
 use std::{
@@ -33,65 +33,64 @@ use std::{
     sync::Arc,
 };
 
-/// What a codec must never get wrong.
+/// A rule that every codec must keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ConformanceRule {
     /// The operations of a recording are found, named and settled as expected.
-    Marks,
-    /// Where the bytes happen to be cut changes nothing.
-    Cuts,
-    /// `Hold(n)` asks for more than there is, and for at most [`HOLD`].
+    Operations,
+    /// The slices in which bytes arrive change nothing.
+    Slices,
+    /// `Hold(n)` asks for more than there is, and for at most [`MAX_HOLD`].
     Hold,
-    /// Every answer but `Hold` gets on, and the bytes of a `Swap` are here.
+    /// Every result except `Hold` makes progress, and the bytes of a `Swap` are in the buffer.
     Progress,
-    /// A request is marked on the first bytes of its message.
-    First,
-    /// A request whose mark says that it has no call site has none.
+    /// A request is marked with the first bytes of its message.
+    MarkPosition,
+    /// A request without `may_have_callsite` has no call site.
     Callsite,
-    /// A request that is read again, with more of its bytes, has the same tag each time, and in the
-    /// end the name and resource that it has when all its bytes are here at once.
+    /// A request that is read again with more bytes keeps its tag, and ends with the name and resource
+    /// that it has when all bytes arrive at once.
     Reread,
-    /// Whatever the bytes, the codec does not panic.
+    /// The codec does not panic on any bytes.
     Panic,
-    /// A refused request never leaves the other operations, or its own reply, out of step.
-    Refusal,
-    /// The late reply to an abandoned request is dropped, and everything else passes byte for
-    /// byte.
-    Late,
+    /// After a rejected request, every reply is still attributed to its request.
+    Rejection,
+    /// The late reply to an abandoned request is dropped, and everything else passes unchanged.
+    LateReply,
 }
 
 /// A rule that a codec broke.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Breach {
-    /// Which rule.
+pub struct RuleBreach {
+    /// The rule.
     pub rule: ConformanceRule,
-    /// Where and how, with what it takes to do it again.
+    /// Where and how, with the details that reproduce it.
     pub detail: String,
 }
 
-impl Breach {
+impl RuleBreach {
     pub(crate) fn new(rule: ConformanceRule, detail: impl Into<String>) -> Self {
         Self { rule, detail: detail.into() }
     }
 
-    /// The same, said of a place.
+    /// Adds a place to the detail.
     fn at(self, place: impl fmt::Display) -> Self {
         Self { detail: format!("{place}: {}", self.detail), ..self }
     }
 }
 
-impl fmt::Display for Breach {
+impl fmt::Display for RuleBreach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}: {}", self.rule, self.detail)
     }
 }
 
-impl std::error::Error for Breach {}
+impl std::error::Error for RuleBreach {}
 
-/// Holds a codec to every [`Rule`], and panics with the first one that it breaks.
+/// Checks a codec against every [`ConformanceRule`]; panics with the first one that it breaks.
 ///
-/// `shared` makes what connections share afresh for each run, so that each failure can be seen
-/// again by itself.
+/// `shared` creates the state that connections share anew for each run, so that each failure can be
+/// reproduced alone.
 #[allow(clippy::panic, reason = "this is the verdict of a test")]
 pub fn conforms<C: Codec>(shared: impl Fn() -> Arc<C::Shared>, fixtures: &[Fixture]) {
     if let Err(breach) = check::<C>(shared, fixtures) {
@@ -99,16 +98,16 @@ pub fn conforms<C: Codec>(shared: impl Fn() -> Arc<C::Shared>, fixtures: &[Fixtu
     }
 }
 
-/// Holds a codec to every [`Rule`], and returns the first one that it breaks.
+/// Checks a codec against every [`ConformanceRule`]; returns the first one that it breaks.
 pub fn check<C: Codec>(
     shared: impl Fn() -> Arc<C::Shared>,
     fixtures: &[Fixture],
-) -> Result<(), Breach> {
+) -> Result<(), RuleBreach> {
     if fixtures.is_empty() {
-        return Err(Breach::new(ConformanceRule::Marks, "there is not one fixture to try it with"));
+        return Err(RuleBreach::new(ConformanceRule::Operations, "there is no fixture"));
     }
     for fixture in fixtures {
-        unpanicking(|| examine::<C>(&shared, fixture)).map_err(|b| b.at(&fixture.name))?;
+        catch_panic(|| examine::<C>(&shared, fixture)).map_err(|b| b.at(&fixture.name))?;
     }
     mutations::survives::<C>(&shared, fixtures)
 }
@@ -116,7 +115,7 @@ pub fn check<C: Codec>(
 fn examine<C: Codec>(
     shared: &impl Fn() -> Arc<C::Shared>,
     fixture: &Fixture,
-) -> Result<(), Breach> {
+) -> Result<(), RuleBreach> {
     let whole = expectations::met::<C>(shared, fixture)?;
     cuts::harmless::<C>(shared, fixture, &whole)?;
     reread::reads_the_same_again::<C>(shared, fixture, &whole)?;
@@ -124,8 +123,8 @@ fn examine<C: Codec>(
     late::late_reply_is_dropped::<C>(shared, fixture, &whole)
 }
 
-/// Turns a panic into a breach. What the panic said stands in the test's output.
-fn unpanicking(run: impl FnOnce() -> Result<(), Breach>) -> Result<(), Breach> {
+/// Converts a panic into a breach. The panic's message is in the test's output.
+fn catch_panic(run: impl FnOnce() -> Result<(), RuleBreach>) -> Result<(), RuleBreach> {
     catch_unwind(AssertUnwindSafe(run))
-        .unwrap_or_else(|_| Err(Breach::new(ConformanceRule::Panic, "the codec panicked")))
+        .unwrap_or_else(|_| Err(RuleBreach::new(ConformanceRule::Panic, "the codec panicked")))
 }

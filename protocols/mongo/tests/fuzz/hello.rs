@@ -7,7 +7,7 @@ pub(crate) mod compose;
 use bson::{RawDocument, RawDocumentBuf, raw::RawBsonRef};
 use compose::{compose, finished};
 use mongo::{Mongo, MongoListener, Settings};
-use operation::testing::{Run, Side};
+use operation::testing::{CodecRun, Side};
 use std::{collections::BTreeMap, sync::Arc};
 
 const OP_REPLY: i32 = 1;
@@ -15,7 +15,7 @@ const OP_QUERY: i32 = 2004;
 const OP_COMPRESSED: i32 = 2012;
 const OP_MSG: i32 = 2013;
 const HEADER: usize = 16;
-/// The address at which a [`Run`]'s client reached the listener.
+/// The address at which a [`CodecRun`]'s client reached the listener.
 const LOCAL: &str = "127.0.0.1:27018";
 /// Documents nested deeper are not compared.
 const DEEPEST: usize = 50;
@@ -175,7 +175,7 @@ fn settings(which: u8) -> Settings {
 
 /// What is forwarded of this message, which arrives in slices of `slice` bytes.
 fn passed(settings: &Settings, how: u8, wire: &[u8], slice: usize) -> Vec<u8> {
-    let mut run = Run::<Mongo>::new(&Arc::new(MongoListener::new(settings.clone())));
+    let mut run = CodecRun::<Mongo>::new(&Arc::new(MongoListener::new(settings.clone())));
     let offers = compose(&[0x00, 0x13, 3, 7, 8, 9]);
     let offers = message(OP_MSG, &[&[0; 5], &offers[..]].concat());
     run.feed(Side::Client, &offers).expect("no rule is broken");

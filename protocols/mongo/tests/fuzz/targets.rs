@@ -4,7 +4,7 @@
 use mongo::{Mongo, MongoListener};
 use operation::{
     Reply, Tag,
-    testing::{Asked, Breach, Fixture, Run, Side, fuzz},
+    testing::{CodecRun, Fixture, FoundRequest, RuleBreach, Side, fuzz},
 };
 use std::sync::{Arc, OnceLock};
 
@@ -88,18 +88,18 @@ pub(crate) fn said(recording: &Fixture, side: Side) -> Vec<u8> {
     turns.flat_map(|turn| turn.bytes.iter().copied()).collect()
 }
 
-fn unbroken(verdict: Result<(), Breach>) {
+fn unbroken(verdict: Result<(), RuleBreach>) {
     if let Err(breach) = verdict {
         panic!("{breach}");
     }
 }
 
 /// The requests that a codec can read in these bytes, and whether it lost the framing.
-fn ask(request: &[u8]) -> (Vec<Asked>, bool) {
-    let mut run = Run::<Mongo>::new(&Arc::new(MongoListener::default()));
+fn ask(request: &[u8]) -> (Vec<FoundRequest>, bool) {
+    let mut run = CodecRun::<Mongo>::new(&Arc::new(MongoListener::default()));
     run.feed(Side::Client, &offers()).expect("no rule is broken");
     run.feed(Side::Client, request).expect("no rule is broken");
-    let mut asked = run.asked()[1..].to_vec();
+    let mut asked = run.requests()[1..].to_vec();
     // Which rule an unreadable message breaks may differ.
     asked.retain(|asked| asked.request.violation.is_none());
     (asked, run.lost().is_some())
@@ -108,10 +108,10 @@ fn ask(request: &[u8]) -> (Vec<Asked>, bool) {
 /// What a codec reads from a reply to these requests, `None` where it can't be read, and whether
 /// it lost the framing.
 fn tell(requests: &[u8], reply: &[u8]) -> (Vec<(Tag, Option<Reply>)>, bool) {
-    let mut run = Run::<Mongo>::new(&Arc::new(MongoListener::default())).without_attributes();
+    let mut run = CodecRun::<Mongo>::new(&Arc::new(MongoListener::default())).without_attributes();
     run.feed(Side::Client, requests).expect("no rule is broken");
     run.feed(Side::Upstream, reply).expect("no rule is broken");
-    let replies = run.asked().iter().filter_map(|asked| asked.reply).chain(run.stray().to_vec());
+    let replies = run.requests().iter().filter_map(|asked| asked.reply).chain(run.stray().to_vec());
     let told = replies.map(|reply| match reply.violation {
         // As above: broken is broken.
         Some(_) => (reply.tag, None),

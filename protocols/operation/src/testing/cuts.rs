@@ -1,33 +1,33 @@
-//! Where the bytes happen to be cut changes nothing.
+//! The slices in which bytes arrive change nothing.
 
-use super::{Asked, Breach, ConformanceRule, Fixture, Run, Side, Stream};
+use super::{CodecRun, ConformanceRule, Fixture, FoundRequest, RuleBreach, Side, Stream};
 use crate::{Codec, Reply};
 use std::sync::Arc;
 
-/// Every place up to here is cut at, in bytes from the front of what a side says at once.
+/// A turn is cut at every place up to here, in bytes from its beginning.
 const CLOSELY: usize = 4 * 1024;
-/// Past that, every `STRIDE`th place.
+/// Beyond that, at every `STRIDE`th place.
 const STRIDE: usize = 97;
-/// And every place this close to its end.
+/// And at every place this close to its end.
 const ENDS: usize = 64;
-/// Slices to play a recording in; 1 is one byte at a time.
+/// The sizes of slices, in bytes.
 const SLICES: [usize; 8] = [1, 2, 3, 5, 16, 61, 1021, 4096];
 
 pub(super) fn harmless<C: Codec>(
     shared: &impl Fn() -> Arc<C::Shared>,
     fixture: &Fixture,
-    whole: &Run<C>,
-) -> Result<(), Breach> {
+    whole: &CodecRun<C>,
+) -> Result<(), RuleBreach> {
     for slice in SLICES {
         let place = format!("in slices of {slice}");
-        let run = Run::<C>::new(&shared()).play(fixture, slice).map_err(|b| b.at(&place))?;
+        let run = CodecRun::<C>::new(&shared()).play(fixture, slice).map_err(|b| b.at(&place))?;
         same(whole, &run).map_err(|b| b.at(place))?;
     }
-    let run = Run::<C>::new(&shared()).eager().play(fixture, 1);
+    let run = CodecRun::<C>::new(&shared()).eager().play(fixture, 1);
     run.and_then(|run| same(whole, &run)).map_err(|b| b.at("asked again with each byte"))?;
 
-    let whole = &Run::<C>::new(&shared()).without_attributes().play(fixture, usize::MAX)?;
-    // All turns are cut at once: if no cut changes anything, the ones before change nothing here.
+    let whole = &CodecRun::<C>::new(&shared()).without_attributes().play(fixture, usize::MAX)?;
+    // All turns are cut in one run: if no cut changes anything, earlier cuts change nothing here.
     let longest = fixture.turns.iter().map(|turn| turn.bytes.len()).max().unwrap_or_default();
     let spread = (CLOSELY..longest).step_by(STRIDE);
     for place in (1..longest.min(CLOSELY)).chain(spread) {
@@ -43,28 +43,28 @@ pub(super) fn harmless<C: Codec>(
     Ok(())
 }
 
-/// As [`same`], for bytes that may be broken.
-pub(super) fn agree<C: Codec>(whole: &Run<C>, cut: &Run<C>) -> Result<(), Breach> {
+/// As [`same`], for bytes that may violate the protocol.
+pub(super) fn agree<C: Codec>(whole: &CodecRun<C>, cut: &CodecRun<C>) -> Result<(), RuleBreach> {
     if whole.lost().is_some() && cut.lost().is_some() {
-        // Both see that the framing is lost, though one may have let more through before.
+        // Both lost the framing, though one may have passed more bytes before.
         return Ok(());
     }
     same(whole, cut)
 }
 
-/// Says in what two runs over the same bytes differ.
-pub(super) fn same<C: Codec>(whole: &Run<C>, cut: &Run<C>) -> Result<(), Breach> {
-    let breach = |detail: String| Err(Breach::new(ConformanceRule::Cuts, detail));
+/// Fails with the first difference between two runs over the same bytes.
+pub(super) fn same<C: Codec>(whole: &CodecRun<C>, cut: &CodecRun<C>) -> Result<(), RuleBreach> {
+    let breach = |detail: String| Err(RuleBreach::new(ConformanceRule::Slices, detail));
     if whole.lost() != cut.lost() {
         return breach(format!("it was {:?} and is {:?}", whole.lost(), cut.lost()));
     }
-    for (place, (a, b)) in whole.asked().iter().zip(cut.asked()).enumerate() {
-        if !a.alike(b) {
+    for (place, (a, b)) in whole.requests().iter().zip(cut.requests()).enumerate() {
+        if !a.is_equal(b) {
             return breach(format!("request {place} was {a:?} and is {b:?}"));
         }
     }
-    if whole.asked().len() != cut.asked().len() {
-        let (a, b) = (whole.asked().len(), cut.asked().len());
+    if whole.requests().len() != cut.requests().len() {
+        let (a, b) = (whole.requests().len(), cut.requests().len());
         return breach(format!("{a} requests were found, and now {b}"));
     }
     let (a, b) = (whole.stray(), cut.stray());
@@ -72,7 +72,7 @@ pub(super) fn same<C: Codec>(whole: &Run<C>, cut: &Run<C>) -> Result<(), Breach>
         return breach(format!("replies that settle nothing were {a:?} and are {b:?}"));
     }
     if whole.closed() != cut.closed() {
-        return breach("whether a refusal has words changes".into());
+        return breach("whether a rejection has an error reply changes".into());
     }
     let sides = [
         ("client", whole.from_client(), cut.from_client()),
@@ -89,16 +89,16 @@ pub(super) fn same<C: Codec>(whole: &Run<C>, cut: &Run<C>) -> Result<(), Breach>
     Ok(())
 }
 
-/// Whether two replies report the same. A broken one counts as broken, and that is all: how much of
-/// it could be read before, and which rule it broke first, may depend on how it came.
+/// Whether two replies are the same. Two with a violation need the same tag and outcome only: how much
+/// was read before the violation, and which one came first, may depend on the slices.
 fn are_equal_replies(a: &Reply, b: &Reply) -> bool {
     let broken = a.violation.is_some() && b.violation.is_some();
     a == b || broken && (a.tag, a.outcome) == (b.tag, b.outcome)
 }
 
-impl Asked {
-    /// Whether two requests, and what became of them, are the same; see [`are_equal_replies`].
-    fn alike(&self, other: &Self) -> bool {
+impl FoundRequest {
+    /// Whether two requests and their results are the same; see [`are_equal_replies`].
+    fn is_equal(&self, other: &Self) -> bool {
         let replies = match (&self.reply, &other.reply) {
             (Some(a), Some(b)) => are_equal_replies(a, b),
             (a, b) => a.is_none() && b.is_none(),
@@ -125,8 +125,8 @@ fn cut<C: Codec>(
     shared: &Arc<C::Shared>,
     fixture: &Fixture,
     place: impl Fn(usize) -> usize,
-) -> Result<Run<C>, Breach> {
-    let mut run = Run::new(shared).without_attributes();
+) -> Result<CodecRun<C>, RuleBreach> {
+    let mut run = CodecRun::new(shared).without_attributes();
     run.feed(Side::Client, &[])?;
     for turn in &fixture.turns {
         let (before, after) = turn.bytes.split_at(place(turn.bytes.len()).min(turn.bytes.len()));

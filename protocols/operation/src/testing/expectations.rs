@@ -1,50 +1,50 @@
 //! The operations of a recording are found, named and settled as expected.
 
-use super::{Asked, Breach, ConformanceRule, Expected, Fixture, Run, Side};
+use super::{CodecRun, ConformanceRule, Expected, Fixture, FoundRequest, RuleBreach, Side};
 use crate::Codec;
 use std::sync::Arc;
 
-/// Plays the recording as it was, and with everything of either side at once.
+/// Plays the recording turn by turn, and then with all bytes of each side at once.
 pub(super) fn met<C: Codec>(
     shared: &impl Fn() -> Arc<C::Shared>,
     fixture: &Fixture,
-) -> Result<Run<C>, Breach> {
-    let whole = Run::<C>::new(&shared()).play(fixture, usize::MAX)?;
+) -> Result<CodecRun<C>, RuleBreach> {
+    let whole = CodecRun::<C>::new(&shared()).play(fixture, usize::MAX)?;
     marks(&whole, fixture, true)?;
 
     let at_once = Fixture::new("")
-        .client(&said(fixture, Side::Client))
-        .upstream(&said(fixture, Side::Upstream));
-    let piled = Run::<C>::new(&shared()).play(&at_once, usize::MAX)?;
-    // What a codec learns from a reply it may not know yet: whether a request awaits, say.
+        .client(&bytes_from(fixture, Side::Client))
+        .upstream(&bytes_from(fixture, Side::Upstream));
+    let piled = CodecRun::<C>::new(&shared()).play(&at_once, usize::MAX)?;
+    // The codec may not know yet what it learns from replies, such as whether a request is a long poll.
     marks(&piled, fixture, false).map_err(|b| b.at("with all requests ahead of all replies"))?;
     Ok(whole)
 }
 
-/// All that one side said.
-pub(super) fn said(fixture: &Fixture, side: Side) -> Vec<u8> {
+/// All bytes from one side.
+pub(super) fn bytes_from(fixture: &Fixture, side: Side) -> Vec<u8> {
     let turns = fixture.turns.iter().filter(|turn| turn.from == side);
     turns.flat_map(|turn| turn.bytes.iter().copied()).collect()
 }
 
-fn marks<C: Codec>(run: &Run<C>, fixture: &Fixture, in_turn: bool) -> Result<(), Breach> {
-    let breach = |detail: String| Err(Breach::new(ConformanceRule::Marks, detail));
+fn marks<C: Codec>(run: &CodecRun<C>, fixture: &Fixture, in_turn: bool) -> Result<(), RuleBreach> {
+    let breach = |detail: String| Err(RuleBreach::new(ConformanceRule::Operations, detail));
     if let Some(violation) = run.lost() {
         return breach(format!("can't be read: {violation}"));
     }
-    for (place, asked) in run.asked().iter().enumerate() {
+    for (place, asked) in run.requests().iter().enumerate() {
         let Some(expected) = fixture.expect.get(place) else {
             return breach(format!("request {place} is one too many: {asked:?}"));
         };
-        if let Some(fact) = differs(asked, expected, in_turn) {
-            return breach(format!("request {place}, {expected:?}: {fact} in {asked:?}"));
+        if let Some(difference) = differs(asked, expected, in_turn) {
+            return breach(format!("request {place}, {expected:?}: {difference} in {asked:?}"));
         }
     }
-    if let Some(missing) = fixture.expect.get(run.asked().len()) {
-        return breach(format!("request {} was not found: {missing:?}", run.asked().len()));
+    if let Some(missing) = fixture.expect.get(run.requests().len()) {
+        return breach(format!("request {} was not found: {missing:?}", run.requests().len()));
     }
     if let Some(reply) = run.stray().first() {
-        return breach(format!("a reply answers nothing that was asked: {reply:?}"));
+        return breach(format!("a reply belongs to no request: {reply:?}"));
     }
     for (side, stream) in [("client", run.from_client()), ("upstream", run.from_upstream())] {
         if stream.held() > 0 {
@@ -54,18 +54,21 @@ fn marks<C: Codec>(run: &Run<C>, fixture: &Fixture, in_turn: bool) -> Result<(),
     Ok(())
 }
 
-/// The fact in which a request is not as it should be.
-fn differs(asked: &Asked, expected: &Expected, in_turn: bool) -> Option<&'static str> {
+/// The first difference between a request and the expected one.
+fn differs(asked: &FoundRequest, expected: &Expected, in_turn: bool) -> Option<&'static str> {
     let reply = asked.reply;
     let code = reply.and_then(|reply| reply.code);
     let violation = asked.request.violation.or(reply.and_then(|reply| reply.violation));
-    let facts = [
+    let checks = [
         ("the name differs", asked.name == expected.name),
         ("the resource differs", asked.resource == expected.resource),
         ("whether a reply is due differs", asked.request.tag.is_some() == expected.tagged),
         ("the outcome differs", reply.map(|reply| reply.outcome) == expected.outcome),
         ("it is no violation", violation.is_none()),
-        ("whether it awaits differs", !in_turn || asked.request.long_poll == expected.awaits),
+        (
+            "whether it is a long poll differs",
+            !in_turn || asked.request.long_poll == expected.long_poll,
+        ),
         ("the code differs", expected.code.is_none() || code == expected.code.as_deref()),
         ("the items sent differ", expected.sent.is_none() || asked.sent == expected.sent),
         (
@@ -73,5 +76,5 @@ fn differs(asked: &Asked, expected: &Expected, in_turn: bool) -> Option<&'static
             expected.items.is_none() || reply.map(|reply| reply.items) == expected.items,
         ),
     ];
-    facts.into_iter().find(|(_, holds)| !holds).map(|(fact, _)| fact)
+    checks.into_iter().find(|(_, holds)| !holds).map(|(difference, _)| difference)
 }

@@ -1,23 +1,23 @@
-//! Recorded connections, and the text they are kept in.
+//! Recorded connections, and their text format.
 
 use crate::Outcome;
 use std::{fs, path::Path};
 
-/// One end of a connection, from where the proxy stands.
+/// A side of the proxied connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// The side that connected.
+    /// The client.
     Client,
-    /// The service that was connected to.
+    /// The service.
     Upstream,
 }
 
-/// What one side said before the other spoke again.
+/// The bytes that one side sent before the other side sent more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turn {
-    /// Who said it.
+    /// The sender.
     pub from: Side,
-    /// The bytes, as they were on the wire.
+    /// The bytes on the wire.
     pub bytes: Vec<u8>,
 }
 
@@ -26,24 +26,24 @@ pub struct Turn {
 pub struct Expected {
     /// The operation's name.
     pub name: String,
-    /// What it is about.
+    /// The operation's target.
     pub resource: String,
-    /// Whether a reply is due.
+    /// Whether it gets a reply.
     pub tagged: bool,
-    /// How it ends; `None` if the recording stops before that, or no reply is due.
+    /// How it ends; `None` if the recording stops before that, or it gets no reply.
     pub outcome: Option<Outcome>,
-    /// Whether the service may take its time.
-    pub awaits: bool,
-    /// The error's name, if this fixture says.
+    /// See [`crate::Operation::long_poll`].
+    pub long_poll: bool,
+    /// The error's name; `None` to leave it unchecked.
     pub code: Option<String>,
-    /// How many items the request carries, if this fixture says.
+    /// The number of items in the request; `None` to leave it unchecked.
     pub sent: Option<u64>,
-    /// How many items its replies carry, if this fixture says.
+    /// The number of items in its replies; `None` to leave it unchecked.
     pub items: Option<u64>,
 }
 
 impl Expected {
-    /// An operation that gets a reply and ends like this.
+    /// An operation that gets a reply with this outcome.
     pub fn settled(name: &str, resource: &str, outcome: Outcome) -> Self {
         Self { outcome: Some(outcome), ..Self::open(name, resource) }
     }
@@ -77,7 +77,7 @@ impl Expected {
         let number = |text: &str| text.parse().map_err(|_| format!("no number: {text}"));
         for word in words {
             match word.split_once('=') {
-                None if word == "awaits" => expected.awaits = true,
+                None if word == "awaits" => expected.long_poll = true,
                 Some(("code", code)) => expected.code = Some(code.into()),
                 Some(("sent", count)) => expected.sent = Some(number(count)?),
                 Some(("items", count)) => expected.items = Some(number(count)?),
@@ -91,37 +91,37 @@ impl Expected {
 /// One recorded connection, and the operations in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fixture {
-    /// What it is called when something fails.
+    /// Its name in failures.
     pub name: String,
-    /// What both sides said, in the order in which they said it.
+    /// The bytes of both sides, in order.
     pub turns: Vec<Turn>,
     /// The operations, in the order of their requests.
     pub expect: Vec<Expected>,
 }
 
 impl Fixture {
-    /// A recording with nothing in it yet.
+    /// An empty recording.
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), ..Self::default() }
     }
 
-    /// The client says this next.
+    /// Adds bytes from the client.
     pub fn client(self, bytes: &[u8]) -> Self {
-        self.said(Side::Client, bytes)
+        self.add(Side::Client, bytes)
     }
 
-    /// The upstream says this next.
+    /// Adds bytes from the upstream.
     pub fn upstream(self, bytes: &[u8]) -> Self {
-        self.said(Side::Upstream, bytes)
+        self.add(Side::Upstream, bytes)
     }
 
-    /// The next request should be read like this.
+    /// Adds the expectation for the next request.
     pub fn expects(mut self, expected: Expected) -> Self {
         self.expect.push(expected);
         self
     }
 
-    /// How many bytes both sides said.
+    /// The number of bytes from both sides.
     pub fn len(&self) -> usize {
         self.turns.iter().map(|turn| turn.bytes.len()).sum()
     }
@@ -131,15 +131,15 @@ impl Fixture {
         self.len() == 0
     }
 
-    /// Reads a recording from text, of which each line is one of
+    /// Parses a recording. Each line is one of
     ///
-    /// - `# …`, a comment, or nothing at all
-    /// - `> HEX`, what the client said, and `< HEX`, what the upstream said, in order
+    /// - `# …`, a comment, or empty
+    /// - `> HEX`, bytes from the client, and `< HEX`, bytes from the upstream, in order
     /// - `expect: NAME RESOURCE END [awaits] [code=NAME] [sent=N] [items=N]` for each request in
-    ///   turn. `RESOURCE` is `-` where there is none; `END` is an outcome, or `open` if the
-    ///   recording stops before it, or `silent` if no reply is due.
+    ///   turn. `RESOURCE` is `-` if there is none; `END` is an outcome, or `open` if the recording stops
+    ///   before it, or `silent` if the request gets no reply.
     ///
-    /// The error says which line can't be read, and why.
+    /// The error names the line and the reason.
     pub fn parse(name: &str, text: &str) -> Result<Self, String> {
         let mut fixture = Self::new(name);
         for (index, line) in text.lines().enumerate() {
@@ -161,7 +161,7 @@ impl Fixture {
         Ok(fixture)
     }
 
-    fn said(mut self, from: Side, bytes: &[u8]) -> Self {
+    fn add(mut self, from: Side, bytes: &[u8]) -> Self {
         match self.turns.last_mut() {
             Some(turn) if turn.from == from => turn.bytes.extend_from_slice(bytes),
             _ => self.turns.push(Turn { from, bytes: bytes.to_vec() }),
@@ -170,7 +170,7 @@ impl Fixture {
     }
 }
 
-/// Reads every `.hex` file of a directory, by name. The error says which file, and why.
+/// Parses every `.hex` file of a directory, in the order of names. The error names the file.
 pub fn load(directory: impl AsRef<Path>) -> Result<Vec<Fixture>, String> {
     let directory = directory.as_ref();
     let unreadable = |error| format!("{}: {error}", directory.display());

@@ -1,24 +1,24 @@
 //! The reply to an abandoned request is dropped; every other reply passes.
 
-use super::{Breach, ConformanceRule, Fixture, Run, Side, refusals};
+use super::{CodecRun, ConformanceRule, Fixture, RuleBreach, Side, refusals};
 use crate::Codec;
 use std::{ops::Range, sync::Arc};
 
 /// A request is abandoned before each of this many bytes of its reply.
 const FRONT: usize = 32;
-/// A late reply is cut at each of its first `CLOSELY` bytes, then at every `STRIDE`th.
+/// A late reply is cut at each of its first `CLOSELY` bytes, then at every `STRIDE`th byte.
 const CLOSELY: usize = 32;
 const STRIDE: usize = 1009;
 /// Sizes of the slices that it comes in, in bytes.
 const SLICES: [usize; 4] = [1, 7, 61, usize::MAX];
 
-/// Gives up each request of the recording at every moment until its reply begins, and then all
-/// of them as soon as they have gone on.
+/// Gives up each request of the recording at every moment until its reply begins, and then all of them
+/// as soon as they are forwarded.
 pub(super) fn late_reply_is_dropped<C: Codec>(
     shared: &impl Fn() -> Arc<C::Shared>,
     fixture: &Fixture,
-    whole: &Run<C>,
-) -> Result<(), Breach> {
+    whole: &CodecRun<C>,
+) -> Result<(), RuleBreach> {
     let replies = replies(whole);
     let scene = Scene { shared, fixture, whole, replies: &replies };
     for (place, reply) in replies.iter().enumerate() {
@@ -47,14 +47,14 @@ pub(super) fn late_reply_is_dropped<C: Codec>(
 
 /// The range of each request's reply in what the upstream sent. Bytes before the end of a reply
 /// belong to it: replies are not interleaved.
-fn replies<C: Codec>(whole: &Run<C>) -> Vec<Option<Range<usize>>> {
-    let mut replies = vec![None; whole.asked().len()];
+fn replies<C: Codec>(whole: &CodecRun<C>) -> Vec<Option<Range<usize>>> {
+    let mut replies = vec![None; whole.requests().len()];
     let messages = whole.from_upstream().messages();
     let mut start = 0;
     for (at, message) in messages.iter().enumerate() {
         let Some(place) = message.operation else { continue };
         let over = !messages[at + 1..].iter().any(|later| later.operation == Some(place));
-        if over && whole.asked()[place].reply.is_some() {
+        if over && whole.requests()[place].reply.is_some() {
             replies[place] = Some(start..message.came);
             start = message.came;
         }
@@ -62,25 +62,25 @@ fn replies<C: Codec>(whole: &Run<C>) -> Vec<Option<Range<usize>>> {
     replies
 }
 
-/// A recording, and how it went when nothing was late.
+/// A recording, and its run without late replies.
 struct Scene<'a, C, S> {
     shared: &'a S,
     fixture: &'a Fixture,
-    whole: &'a Run<C>,
+    whole: &'a CodecRun<C>,
     replies: &'a [Option<Range<usize>>],
 }
 
 impl<C: Codec, S: Fn() -> Arc<C::Shared>> Scene<'_, C, S> {
     /// Plays the recording, and gives up each request for which `given_up` returns `true` at a
-    /// number of bytes from the upstream. `splits` says where the upstream's bytes are cut. Then
-    /// reads what the client got as the client would.
+    /// number of bytes from the upstream. `splits` returns whether the upstream's bytes are cut at a
+    /// place. Then reads what the client received with another codec.
     fn play(
         &self,
         given_up: impl Fn(usize, usize) -> bool,
         splits: impl Fn(usize) -> bool,
-    ) -> Result<(), Breach> {
-        let mut run = Run::<C>::new(&(self.shared)()).without_attributes();
-        let mut reader = Run::<C>::new(&(self.shared)()).without_attributes();
+    ) -> Result<(), RuleBreach> {
+        let mut run = CodecRun::<C>::new(&(self.shared)()).without_attributes();
+        let mut reader = CodecRun::<C>::new(&(self.shared)()).without_attributes();
         run.feed(Side::Client, &[])?;
         reader.feed(Side::Client, &[])?;
         let mut tried = vec![false; self.replies.len()];
@@ -93,7 +93,7 @@ impl<C: Codec, S: Fn() -> Arc<C::Shared>> Scene<'_, C, S> {
             }
             let mut rest = &turn.bytes[..];
             while !rest.is_empty() {
-                for place in 0..run.asked().len().min(tried.len()) {
+                for place in 0..run.requests().len().min(tried.len()) {
                     let due = self.replies[place].is_some() && !tried[place];
                     if due && given_up(place, came) {
                         tried[place] = true;
@@ -109,22 +109,22 @@ impl<C: Codec, S: Fn() -> Arc<C::Shared>> Scene<'_, C, S> {
             read = out.len();
         }
         self.only_late_replies_are_missing(&run)?;
-        refusals::settled(&run, &reader, self.whole, |place| run.asked()[place].refused)
-            .map_err(|b| Breach { rule: ConformanceRule::Late, ..b })
+        refusals::settled(&run, &reader, self.whole, |place| run.requests()[place].refused)
+            .map_err(|b| RuleBreach { rule: ConformanceRule::LateReply, ..b })
     }
 
-    /// What went on is all that there was, but for the late replies and what was said for them.
-    fn only_late_replies_are_missing(&self, run: &Run<C>) -> Result<(), Breach> {
-        let breach = |detail: String| Err(Breach::new(ConformanceRule::Late, detail));
+    /// Checks that everything was forwarded except the late replies, which have errors in their place.
+    fn only_late_replies_are_missing(&self, run: &CodecRun<C>) -> Result<(), RuleBreach> {
+        let breach = |detail: String| Err(RuleBreach::new(ConformanceRule::LateReply, detail));
         if run.from_client().out() != self.whole.from_client().out() {
-            return breach("what goes on to the upstream changes".into());
+            return breach("what is forwarded to the upstream changes".into());
         }
         let (was, mut start) = (self.whole.from_upstream(), Default::default());
         let mut expected = Vec::new();
         for message in was.messages() {
             let (came, went) = std::mem::replace(&mut start, (message.came, message.went));
             let late = |(place, reply): (usize, &Option<Range<usize>>)| {
-                run.asked().get(place).is_some_and(|asked| asked.refused)
+                run.requests().get(place).is_some_and(|asked| asked.refused)
                     && reply.as_ref().is_some_and(|reply| reply.contains(&came))
             };
             if !self.replies.iter().enumerate().any(late) {

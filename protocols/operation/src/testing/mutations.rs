@@ -1,19 +1,19 @@
-//! Whatever the bytes: no panic, no endless loop, nothing kept, and cuts change nothing.
+//! Broken bytes cause no panic, no endless loop and no endless buffering, and slices change nothing.
 
-use super::{Breach, Fixture, Run, Side, cuts, unpanicking};
+use super::{CodecRun, Fixture, RuleBreach, Side, catch_panic, cuts};
 use crate::{Codec, RejectReason};
 use std::sync::Arc;
 
-/// How many broken recordings a codec is given, unless the environment's `CODEC_MUTATIONS` says.
+/// The number of broken recordings; the environment variable `CODEC_MUTATIONS` overrides it.
 const MUTATIONS: u64 = 6_000;
-/// Numbers that length fields are often wrong about.
+/// Values that often break the reading of length fields.
 const LENGTHS: [u32; 12] =
     [0, 1, 4, 5, 15, 16, 17, 0xffff, 16 << 20, 48_000_001, 0x7fff_ffff, 0xffff_ffff];
 
 pub(super) fn survives<C: Codec>(
     shared: &impl Fn() -> Arc<C::Shared>,
     fixtures: &[Fixture],
-) -> Result<(), Breach> {
+) -> Result<(), RuleBreach> {
     let wanted = std::env::var("CODEC_MUTATIONS").ok().and_then(|number| number.parse().ok());
     for seed in 0..wanted.unwrap_or(MUTATIONS) {
         let mut random = Random(seed);
@@ -24,7 +24,7 @@ pub(super) fn survives<C: Codec>(
                 random.mutate(&mut turn.bytes);
             }
         }
-        unpanicking(|| survive::<C>(shared, &broken, &mut random))
+        catch_panic(|| survive::<C>(shared, &broken, &mut random))
             .map_err(|b| b.at(format!("{} mutated with seed {seed}", fixture.name)))?;
     }
     Ok(())
@@ -34,15 +34,15 @@ fn survive<C: Codec>(
     shared: &impl Fn() -> Arc<C::Shared>,
     broken: &Fixture,
     random: &mut Random,
-) -> Result<(), Breach> {
+) -> Result<(), RuleBreach> {
     let refusals = random.below(4) == 0;
     let refusing = move |place: usize| {
         (refusals && place % 3 == 1).then_some(RejectReason::ALL[place % RejectReason::ALL.len()])
     };
     let late = random.below(4) == 0;
     let giving_up = move |place: usize| late && place % 3 != 1;
-    // Eager, so that what is wrong with a message that never comes whole is seen in both.
-    let run = || Run::<C>::new(&shared()).eager().refusing(refusing).giving_up(giving_up);
+    // Eager, so that both runs see a violation in a message that never completes.
+    let run = || CodecRun::<C>::new(&shared()).eager().rejecting(refusing).giving_up(giving_up);
     let whole = run().play(broken, usize::MAX)?;
     let mut cut = run();
     cut.feed(Side::Client, &[])?;
@@ -57,7 +57,7 @@ fn survive<C: Codec>(
     cuts::agree(&whole, &cut)
 }
 
-/// A small generator of numbers (splitmix64), so that a seed says it all.
+/// A small random number generator (splitmix64), reproducible from a seed.
 struct Random(u64);
 
 impl Random {

@@ -1,44 +1,44 @@
-//! A refused request never leaves the other operations, or its own reply, out of step.
+//! After a rejected request, every reply is still attributed to its request.
 
-use super::{Breach, ConformanceRule, Fixture, Run, Side, Turn, expectations};
+use super::{CodecRun, ConformanceRule, Fixture, RuleBreach, Side, Turn, expectations};
 use crate::{Codec, Outcome, RejectReason};
 use std::sync::Arc;
 
-/// Refuses each request of the recording in turn, and then all of them.
+/// Rejects each request of the recording in turn, and then all of them.
 pub(super) fn keep_step<C: Codec>(
     shared: &impl Fn() -> Arc<C::Shared>,
     fixture: &Fixture,
-    whole: &Run<C>,
-) -> Result<(), Breach> {
-    for place in 0..whole.asked().len() {
+    whole: &CodecRun<C>,
+) -> Result<(), RuleBreach> {
+    for place in 0..whole.requests().len() {
         let refused = move |other| other == place;
         refuse::<C>(shared, fixture, whole, refused)
-            .map_err(|b| b.at(format!("request {place} refused")))?;
+            .map_err(|b| b.at(format!("request {place} rejected")))?;
     }
-    refuse::<C>(shared, fixture, whole, |_| true).map_err(|b| b.at("all requests refused"))
+    refuse::<C>(shared, fixture, whole, |_| true).map_err(|b| b.at("all requests rejected"))
 }
 
-/// Plays the recording with some requests refused, then reads what the client got as the client
-/// would: it has asked everything, and every reply must be there and make sense.
+/// Plays the recording with some requests rejected, then reads what the client received with another
+/// codec that saw all requests: every reply must be there and be readable.
 fn refuse<C: Codec>(
     shared: &impl Fn() -> Arc<C::Shared>,
     fixture: &Fixture,
-    whole: &Run<C>,
+    whole: &CodecRun<C>,
     refused: impl Fn(usize) -> bool + Copy + 'static,
-) -> Result<(), Breach> {
+) -> Result<(), RuleBreach> {
     let reason = move |place: usize| {
         let reason = RejectReason::ALL[place % RejectReason::ALL.len()];
         refused(place).then_some(reason)
     };
-    let mut run = Run::<C>::new(&shared()).refusing(reason);
-    let mut reader = Run::<C>::new(&shared());
+    let mut run = CodecRun::<C>::new(&shared()).rejecting(reason);
+    let mut reader = CodecRun::<C>::new(&shared());
     run.feed(Side::Client, &[])?;
     reader.feed(Side::Client, &[])?;
     let mut read = 0;
     for turn in without_replies(fixture, whole, refused) {
         run.feed(turn.from, &turn.bytes)?;
         if run.closed() {
-            // Nothing but closing is left, so there is no step to keep.
+            // The connection must be closed, so there are no further replies.
             return Ok(());
         }
         if turn.from == Side::Client {
@@ -52,13 +52,13 @@ fn refuse<C: Codec>(
     settled(&run, &reader, whole, refused)
 }
 
-/// The turns of a recording as they would have been, had the upstream never seen some requests.
+/// The turns of a recording without the upstream's replies to some requests.
 fn without_replies<C: Codec>(
     fixture: &Fixture,
-    whole: &Run<C>,
+    whole: &CodecRun<C>,
     refused: impl Fn(usize) -> bool,
 ) -> Vec<Turn> {
-    let mut keep = vec![true; expectations::said(fixture, Side::Upstream).len()];
+    let mut keep = vec![true; expectations::bytes_from(fixture, Side::Upstream).len()];
     let mut start = 0;
     for message in whole.from_upstream().messages() {
         if message.operation.is_some_and(&refused) {
@@ -74,12 +74,12 @@ fn without_replies<C: Codec>(
     turns
 }
 
-/// What the upstream saw is every message but the refused ones, as it was.
+/// Checks that the upstream received every message except the rejected ones, unchanged.
 fn gone_on<C: Codec>(
-    run: &Run<C>,
-    whole: &Run<C>,
+    run: &CodecRun<C>,
+    whole: &CodecRun<C>,
     refused: impl Fn(usize) -> bool,
-) -> Result<(), Breach> {
+) -> Result<(), RuleBreach> {
     let (sent, mut start) = (whole.from_client(), 0);
     let mut expected = Vec::new();
     for message in sent.messages() {
@@ -92,49 +92,51 @@ fn gone_on<C: Codec>(
     let seen = run.from_client().out();
     if seen != expected && unended == 0 {
         let detail = format!("the upstream sees {} bytes, not {}", seen.len(), expected.len());
-        return Err(Breach::new(ConformanceRule::Refusal, detail));
+        return Err(RuleBreach::new(ConformanceRule::Rejection, detail));
     }
     Ok(())
 }
 
-/// Whether every request ended as before, and each refused one with a no, for the proxy and for
-/// its client.
+/// Checks that every request ended as before, and each rejected one with an error, for the proxy and
+/// for its client.
 pub(super) fn settled<C: Codec>(
-    run: &Run<C>,
-    reader: &Run<C>,
-    whole: &Run<C>,
+    run: &CodecRun<C>,
+    reader: &CodecRun<C>,
+    whole: &CodecRun<C>,
     refused: impl Fn(usize) -> bool,
-) -> Result<(), Breach> {
-    let breach = |detail: String| Err(Breach::new(ConformanceRule::Refusal, detail));
+) -> Result<(), RuleBreach> {
+    let breach = |detail: String| Err(RuleBreach::new(ConformanceRule::Rejection, detail));
     if let Some(lost) = run.lost().or(reader.lost()) {
         return breach(format!("what follows can't be read: {lost}"));
     }
-    if run.asked().len() != whole.asked().len() || reader.asked().len() != whole.asked().len() {
+    if run.requests().len() != whole.requests().len()
+        || reader.requests().len() != whole.requests().len()
+    {
         return breach("other requests are found".into());
     }
     if let Some(reply) = run.stray().iter().chain(reader.stray()).next() {
-        return breach(format!("a reply answers nothing that was asked: {reply:?}"));
+        return breach(format!("a reply belongs to no request: {reply:?}"));
     }
     let upstream = reader.from_upstream();
     if upstream.held() > 0 || upstream.at_boundary() != whole.from_upstream().at_boundary() {
-        return breach("the client is left in the midst of a reply".into());
+        return breach("the client is left within a reply".into());
     }
-    // Where an older reply never comes in the recording, a refusal behind it never has its turn.
-    let waits = whole.asked().iter().position(|a| a.request.tag.is_some() && a.reply.is_none());
-    for (place, was) in whole.asked().iter().enumerate() {
+    // If an older reply never comes in the recording, an error behind it is never sent.
+    let waits = whole.requests().iter().position(|a| a.request.tag.is_some() && a.reply.is_none());
+    for (place, was) in whole.requests().iter().enumerate() {
         let was_outcome = was.reply.map(|reply| reply.outcome);
-        let proxied = run.asked()[place].reply.map(|reply| reply.outcome);
-        let read = reader.asked()[place].reply.map(|reply| reply.outcome);
+        let proxied = run.requests()[place].reply.map(|reply| reply.outcome);
+        let read = reader.requests()[place].reply.map(|reply| reply.outcome);
         if !refused(place) {
             if proxied != was_outcome || read != was_outcome {
                 let detail = format!("request {place} was {was_outcome:?} and is {proxied:?}");
                 return breach(format!("{detail}, {read:?} to its client"));
             }
         } else if was.request.tag.is_some() {
-            let no = matches!(read, Some(Outcome::Rejected | Outcome::Failed));
+            let is_error = matches!(read, Some(Outcome::Rejected | Outcome::Failed));
             let too_early = read.is_none() && waits.is_some_and(|older| older < place);
-            if !no && !too_early {
-                return breach(format!("the refusal of request {place} reads as {read:?}"));
+            if !is_error && !too_early {
+                return breach(format!("the error for request {place} reads as {read:?}"));
             }
         }
     }

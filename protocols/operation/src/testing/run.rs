@@ -1,70 +1,70 @@
-//! A codec fed by hand, with everything that it says written down.
+//! Drives a codec without I/O, and records its results.
 
-use super::{Breach, ConformanceRule, Fixture, Side, Stream};
+use super::{ConformanceRule, Fixture, RuleBreach, Side, Stream};
 use crate::{
     Codec, ConnectionInfo, Next, RejectReason, RejectionRef, Reply, Request, Tag, Violation,
 };
 use bytes::BytesMut;
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
 
-/// Attributes that are asked for beside those that the protocol logs.
+/// Attributes that are read besides those that the protocol logs.
 const COMMON: [&str; 6] = ["app", "user", "comment", "callsite", "trace_id", "no_such_attribute"];
 
 /// A request that a codec found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
-    /// The operation's name, as it is known when its request has passed.
+pub struct FoundRequest {
+    /// The operation's name, as known after its request has passed.
     pub name: String,
-    /// What it is about, likewise.
+    /// The operation's target, as known then.
     pub resource: String,
-    /// The mark itself.
+    /// The codec's mark.
     pub request: Request,
-    /// How many items it carried; `None` until it has ended.
+    /// The number of its items; `None` until it has ended.
     pub sent: Option<u64>,
-    /// The attributes it was found to have.
+    /// The attributes that the codec returned.
     pub attributes: Vec<(&'static str, String)>,
-    /// How it ended.
+    /// The last reply.
     pub reply: Option<Reply>,
-    /// Whether the proxy answered: it was refused, or given up.
+    /// Whether the proxy replied: it was rejected, or given up.
     pub refused: bool,
 }
 
-/// A codec at work on one connection, in the relay's place.
+/// Drives a codec on one connection, in the relay's place.
 ///
-/// As in a relay, nothing is asked of a codec that has lost the framing, a refused message is
-/// dropped as it comes, and a refusal is spoken between replies, when its turn has come.
-pub struct Run<C> {
+/// As in a relay, a codec that has lost the framing is not called again, a rejected message is dropped
+/// as it arrives, and its error is sent between replies, after those of older requests.
+pub struct CodecRun<C> {
     codec: C,
     client: Stream,
     upstream: Stream,
-    asked: Vec<Asked>,
-    /// Operations whose reply is due, oldest first: tag, place in `asked`, and the refusal if
-    /// the proxy is to answer.
+    requests: Vec<FoundRequest>,
+    /// Operations that wait for a reply, oldest first: tag, index in `requests`, and the reason if the
+    /// proxy rejects it.
     open: VecDeque<(Tag, usize, Option<RejectReason>)>,
     /// The operation of the message that the client is sending.
     sending: Option<usize>,
-    /// The operation that the reply under way settled.
+    /// The operation that the current reply settled.
     settled: Option<usize>,
-    /// How many requests were given up.
+    /// The number of requests that were given up.
     given_up: usize,
-    /// What is to be sent instead of their replies, once the reply under way has ended.
-    unsaid: BytesMut,
-    /// Replies that settled nothing.
+    /// Errors to send once the current reply has ended.
+    pending_errors: BytesMut,
+    /// Replies that settled no request.
     stray: Vec<Reply>,
     lost: Option<Violation>,
     closed: bool,
     eager: bool,
     rereads: bool,
-    /// The request that is read again: its tag, and how many bytes were here then.
+    /// The request that is read again: its tag, and the number of buffered bytes then.
     reread: Option<(Option<Tag>, usize)>,
-    curious: bool,
+    reads_attributes: bool,
     refuse: Box<dyn Fn(usize) -> Option<RejectReason>>,
     give_up: Box<dyn Fn(usize) -> bool>,
-    /// Answers the codec may still give before it must be going round in circles.
+    /// The number of calls left before the codec counts as stuck.
     steps: usize,
 }
 
-impl<C: Codec> Run<C> {
+impl<C: Codec> CodecRun<C> {
     /// A new connection.
     pub fn new(shared: &Arc<C::Shared>) -> Self {
         let link = ConnectionInfo {
@@ -75,58 +75,58 @@ impl<C: Codec> Run<C> {
             codec: C::new(shared, link),
             client: Stream::default(),
             upstream: Stream::default(),
-            asked: Vec::new(),
+            requests: Vec::new(),
             open: VecDeque::new(),
             sending: None,
             settled: None,
             given_up: 0,
-            unsaid: BytesMut::new(),
+            pending_errors: BytesMut::new(),
             stray: Vec::new(),
             lost: None,
             closed: false,
             eager: false,
             rereads: false,
             reread: None,
-            curious: true,
+            reads_attributes: true,
             refuse: Box::new(|_| None),
             give_up: Box::new(|_| false),
             steps: 0,
         }
     }
 
-    /// Asks the codec again with every byte, though it said how many it needs.
+    /// Calls the codec with every byte, although it returned how many it needs.
     pub fn eager(mut self) -> Self {
         self.eager = true;
         self
     }
 
-    /// Reads every request to its end before it goes on, as for a policy that needs that.
+    /// Reads every request to its end before it is forwarded, as for a policy that needs that.
     pub fn rereading(mut self) -> Self {
         self.rereads = true;
         self
     }
 
-    /// Asks for no attributes, which takes most of the time.
+    /// Reads no attributes, which takes most of the time.
     pub fn without_attributes(mut self) -> Self {
-        self.curious = false;
+        self.reads_attributes = false;
         self
     }
 
-    /// Refuses the requests for whose place (the first is 0) `which` gives a reason.
-    pub fn refusing(mut self, which: impl Fn(usize) -> Option<RejectReason> + 'static) -> Self {
+    /// Rejects the requests for whose index `which` returns a reason.
+    pub fn rejecting(mut self, which: impl Fn(usize) -> Option<RejectReason> + 'static) -> Self {
         self.refuse = Box::new(which);
         self
     }
 
-    /// Gives up the requests at these places (the first is 0) as soon as they have gone on.
+    /// Gives up the requests with these indices as soon as they are forwarded.
     pub fn giving_up(mut self, which: impl Fn(usize) -> bool + 'static) -> Self {
         self.give_up = Box::new(which);
         self
     }
 
-    /// Gives up the request at this place, if it still waits for its reply and the codec can.
-    /// Returns whether it did.
-    pub fn give_up(&mut self, place: usize) -> Result<bool, Breach> {
+    /// Gives up the request with this index, if it still waits for its reply and the codec can. Returns
+    /// whether it did.
+    pub fn give_up(&mut self, place: usize) -> Result<bool, RuleBreach> {
         let waits = |(_, other, refusal): &(Tag, usize, Option<RejectReason>)| {
             *other == place && refusal.is_none()
         };
@@ -139,20 +139,21 @@ impl<C: Codec> Run<C> {
         let why = RejectionRef::new(RejectReason::TimedOut, "the suite waits no longer");
         let gives_up = self.codec.give_up(tag, &why, &mut words);
         if gives_up == words.is_empty() {
-            let detail = "who gives up has words and says `true`, or has none and says `false`";
-            return Err(Breach::new(ConformanceRule::Late, detail));
+            let detail =
+                "give_up writes an error and returns `true`, or writes none and returns `false`";
+            return Err(RuleBreach::new(ConformanceRule::LateReply, detail));
         }
         if gives_up {
             self.open.remove(at);
             self.given_up += 1;
-            self.asked[place].refused = true;
-            self.say(&words);
+            self.requests[place].refused = true;
+            self.send_error(&words);
         }
         Ok(gives_up)
     }
 
     /// Plays a whole recording, each turn in slices of at most `slice` bytes.
-    pub fn play(mut self, fixture: &Fixture, slice: usize) -> Result<Self, Breach> {
+    pub fn play(mut self, fixture: &Fixture, slice: usize) -> Result<Self, RuleBreach> {
         self.feed(Side::Client, &[])?;
         for turn in &fixture.turns {
             for bytes in turn.bytes.chunks(slice.max(1)) {
@@ -162,24 +163,24 @@ impl<C: Codec> Run<C> {
         Ok(self)
     }
 
-    /// Some bytes arrive.
-    pub fn feed(&mut self, from: Side, bytes: &[u8]) -> Result<(), Breach> {
+    /// Feeds bytes from one side.
+    pub fn feed(&mut self, from: Side, bytes: &[u8]) -> Result<(), RuleBreach> {
         self.stream(from).arrive(bytes);
         self.steps += 4 * bytes.len() + 16;
         loop {
             if self.stream(from).advance() {
                 self.end(from)?;
             }
-            self.speak()?;
+            self.send_rejections()?;
             let eager = self.eager;
-            if self.lost.is_some() || self.closed || !self.stream(from).asks(eager) {
+            if self.lost.is_some() || self.closed || !self.stream(from).is_codec_due(eager) {
                 return Ok(());
             }
-            let stuck = "never stops answering, and gets nowhere";
+            let stuck = "never stops returning results without progress";
             self.steps = self
                 .steps
                 .checked_sub(1)
-                .ok_or_else(|| Breach::new(ConformanceRule::Progress, stuck))?;
+                .ok_or_else(|| RuleBreach::new(ConformanceRule::Progress, stuck))?;
             let more = match from {
                 Side::Client => self.request()?,
                 Side::Upstream => self.reply()?,
@@ -191,21 +192,21 @@ impl<C: Codec> Run<C> {
     }
 
     /// The requests found so far.
-    pub fn asked(&self) -> &[Asked] {
-        &self.asked
+    pub fn requests(&self) -> &[FoundRequest] {
+        &self.requests
     }
 
-    /// Replies that answered no request that was open.
+    /// Replies that belong to no request in flight.
     pub fn stray(&self) -> &[Reply] {
         &self.stray
     }
 
-    /// What the codec said when it could not read on.
+    /// The violation with which the codec lost the framing.
     pub fn lost(&self) -> Option<Violation> {
         self.lost
     }
 
-    /// Whether a refusal had no words, so that only closing was left.
+    /// Whether a rejection had no error reply, so that the connection must be closed.
     pub fn closed(&self) -> bool {
         self.closed
     }
@@ -227,7 +228,7 @@ impl<C: Codec> Run<C> {
         }
     }
 
-    fn request(&mut self) -> Result<bool, Breach> {
+    fn request(&mut self) -> Result<bool, RuleBreach> {
         let next = match self.codec.request(self.client.here()) {
             Ok(next) => next,
             Err(violation) => {
@@ -235,14 +236,14 @@ impl<C: Codec> Run<C> {
                 return Ok(false);
             }
         };
-        self.client.permits(&next)?;
+        self.client.check(&next)?;
         if let Next::Drop { .. } = next {
-            return Err(Breach::new(ConformanceRule::Late, "drops what a client says"));
+            return Err(RuleBreach::new(ConformanceRule::LateReply, "drops what a client says"));
         }
         if let Next::Violates(violation) = next {
-            let Some(asked) = self.sending.and_then(|place| self.asked.get_mut(place)) else {
-                return Err(Breach::new(
-                    ConformanceRule::First,
+            let Some(asked) = self.sending.and_then(|place| self.requests.get_mut(place)) else {
+                return Err(RuleBreach::new(
+                    ConformanceRule::MarkPosition,
                     "breaks a request that has not begun",
                 ));
             };
@@ -253,9 +254,9 @@ impl<C: Codec> Run<C> {
         let mark = mark(&next);
         if let Some(request) = mark {
             if !self.client.at_boundary() {
-                return Err(Breach::new(
-                    ConformanceRule::First,
-                    "marks a request in the midst of a message",
+                return Err(RuleBreach::new(
+                    ConformanceRule::MarkPosition,
+                    "marks a request within a message",
                 ));
             }
             if self.reads_again(request)? {
@@ -264,21 +265,21 @@ impl<C: Codec> Run<C> {
             self.begin(request)?;
         }
         if self.sending.is_some() && ends(&next) {
-            let (sent, learned) = (self.codec.request_items(), self.codec.late_details());
-            if let Some(asked) = self.asked.last_mut() {
+            let (sent, details) = (self.codec.request_items(), self.codec.late_details());
+            if let Some(asked) = self.requests.last_mut() {
                 asked.sent = Some(sent);
-                if let Some(learned) = learned {
-                    (asked.name, asked.resource) = (learned.name.into(), learned.resource.into());
+                if let Some(details) = details {
+                    (asked.name, asked.resource) = (details.name.into(), details.resource.into());
                 }
             }
         }
-        Ok(self.client.follow(next))
+        Ok(self.client.apply(next))
     }
 
-    /// Whether a request does not go on yet, since more of it is to be read.
-    fn reads_again(&mut self, request: Request) -> Result<bool, Breach> {
+    /// Whether a request is held because more of it must be read.
+    fn reads_again(&mut self, request: Request) -> Result<bool, RuleBreach> {
         let here = self.client.here().len();
-        let breach = |detail: String| Err(Breach::new(ConformanceRule::Reread, detail));
+        let breach = |detail: String| Err(RuleBreach::new(ConformanceRule::Reread, detail));
         if let Some((tag, _)) = self.reread.filter(|(tag, _)| *tag != request.tag) {
             return breach(format!("a request that had the tag {tag:?} has {:?} now", request.tag));
         }
@@ -295,8 +296,8 @@ impl<C: Codec> Run<C> {
         Ok(true)
     }
 
-    /// Names a request and puts it in line.
-    fn begin(&mut self, request: Request) -> Result<(), Breach> {
+    /// Records a request, and queues it for its reply.
+    fn begin(&mut self, request: Request) -> Result<(), RuleBreach> {
         let front = self.client.here();
         let named = self.codec.names(front);
         let (name, resource) = (named.name.to_owned(), named.resource.to_owned());
@@ -305,33 +306,41 @@ impl<C: Codec> Run<C> {
         let attributes: Vec<_> = COMMON
             .iter()
             .chain(logged.into_iter().flatten())
-            .filter(|_| self.curious)
+            .filter(|_| self.reads_attributes)
             .filter_map(|name| {
                 Some((*name, self.codec.attribute(front, name).text()?.into_owned()))
             })
             .collect();
-        // Of a message that can't be read nothing is promised.
-        let denied = !request.may_have_callsite && request.violation.is_none();
-        if denied && attributes.iter().any(|(name, _)| *name == "callsite") {
-            return Err(Breach::new(
+        // A message with a violation need not have correct flags.
+        let has_none = !request.may_have_callsite && request.violation.is_none();
+        if has_none && attributes.iter().any(|(name, _)| *name == "callsite") {
+            return Err(RuleBreach::new(
                 ConformanceRule::Callsite,
-                "a request has a call site that it denies",
+                "a request without may_have_callsite has a call site",
             ));
         }
-        let place = self.asked.len();
+        let place = self.requests.len();
         let reason = (self.refuse)(place);
         if reason.is_some() {
-            self.client.refuse();
+            self.client.discard();
         }
         self.sending = Some(place);
         self.open.extend(request.tag.map(|tag| (tag, place, reason)));
         let refused = reason.is_some();
         let (sent, reply) = (None, None);
-        self.asked.push(Asked { name, resource, request, sent, attributes, reply, refused });
+        self.requests.push(FoundRequest {
+            name,
+            resource,
+            request,
+            sent,
+            attributes,
+            reply,
+            refused,
+        });
         Ok(())
     }
 
-    fn reply(&mut self) -> Result<bool, Breach> {
+    fn reply(&mut self) -> Result<bool, RuleBreach> {
         let next = match self.codec.reply(self.upstream.here()) {
             Ok(next) => next,
             Err(violation) => {
@@ -339,17 +348,17 @@ impl<C: Codec> Run<C> {
                 return Ok(false);
             }
         };
-        self.upstream.permits(&next)?;
+        self.upstream.check(&next)?;
         if let (Next::Drop { .. }, 0) = (&next, self.given_up) {
-            return Err(Breach::new(
-                ConformanceRule::Late,
+            return Err(RuleBreach::new(
+                ConformanceRule::LateReply,
                 "drops a reply, and no request was given up",
             ));
         }
         if let Next::Violates(_) = next {
-            return Err(Breach::new(
-                ConformanceRule::First,
-                "breaks a reply, and replies are never held back",
+            return Err(RuleBreach::new(
+                ConformanceRule::MarkPosition,
+                "returns Violates for a reply, and replies are never held",
             ));
         }
         if let Some(reply) = mark(&next) {
@@ -359,16 +368,16 @@ impl<C: Codec> Run<C> {
             match self.open.iter().position(waits).and_then(|at| self.open.remove(at)) {
                 Some((_, place, _)) => {
                     self.settled = Some(place);
-                    self.asked[place].reply = Some(reply);
+                    self.requests[place].reply = Some(reply);
                 }
                 None => self.stray.push(reply),
             }
         }
-        Ok(self.upstream.follow(next))
+        Ok(self.upstream.apply(next))
     }
 
     /// A message has ended.
-    fn end(&mut self, from: Side) -> Result<(), Breach> {
+    fn end(&mut self, from: Side) -> Result<(), RuleBreach> {
         let operation = match (from, self.settled.take()) {
             (Side::Client, settled) => {
                 self.settled = settled;
@@ -379,8 +388,8 @@ impl<C: Codec> Run<C> {
             (Side::Upstream, settled) => settled,
         };
         self.stream(from).end(operation);
-        if from == Side::Upstream && !self.unsaid.is_empty() {
-            let words = self.unsaid.split();
+        if from == Side::Upstream && !self.pending_errors.is_empty() {
+            let words = self.pending_errors.split();
             self.upstream.inject(&words);
         }
         match operation {
@@ -391,17 +400,17 @@ impl<C: Codec> Run<C> {
         }
     }
 
-    /// Says something to the client, when no reply is under way any more.
-    fn say(&mut self, words: &[u8]) {
+    /// Sends an error to the client, after the current reply.
+    fn send_error(&mut self, words: &[u8]) {
         if self.upstream.at_boundary() {
             self.upstream.inject(words);
         } else {
-            self.unsaid.extend_from_slice(words);
+            self.pending_errors.extend_from_slice(words);
         }
     }
 
-    /// Speaks the refusals whose turn it is.
-    fn speak(&mut self) -> Result<(), Breach> {
+    /// Sends the errors whose older requests all have their replies.
+    fn send_rejections(&mut self) -> Result<(), RuleBreach> {
         while self.upstream.at_boundary() && !self.closed && self.lost.is_none() {
             let Some((tag, _, Some(reason))) = self.open.front().copied() else { break };
             self.open.pop_front();
@@ -409,8 +418,9 @@ impl<C: Codec> Run<C> {
             let why = RejectionRef::new(reason, "the suite says no");
             self.closed = !self.codec.reject(tag, &why, &mut words);
             if self.closed != words.is_empty() {
-                let detail = "a refusal has words and says `true`, or has none and says `false`";
-                return Err(Breach::new(ConformanceRule::Refusal, detail));
+                let detail =
+                    "reject writes an error and returns `true`, or writes none and returns `false`";
+                return Err(RuleBreach::new(ConformanceRule::Rejection, detail));
             }
             self.upstream.inject(&words);
         }

@@ -1,21 +1,21 @@
-//! One direction of a connection: what is here, what is let through, where messages end.
+//! One direction of a connection: the buffered bytes, the forwarded bytes, and the ends of messages.
 
-use super::{Breach, ConformanceRule};
+use super::{ConformanceRule, RuleBreach};
 use crate::Next;
 use bytes::{Buf, BytesMut};
 use std::ops::Range;
 
-/// The most that a codec may ever ask to be kept, in bytes.
-pub const HOLD: usize = 128 * 1024;
+/// The most bytes that a codec may ask to hold.
+pub const MAX_HOLD: usize = 128 * 1024;
 
 /// A message that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// Where it ends, counted in bytes that came.
+    /// Its end, in bytes received.
     pub came: usize,
-    /// Where it ends, counted in bytes that went on.
+    /// Its end, in bytes forwarded.
     pub went: usize,
-    /// The operation it belongs to, by the place of its request; `None` if unknown.
+    /// The index of its request; `None` if unknown.
     pub operation: Option<usize>,
     /// Whether its bytes were replaced.
     pub swapped: bool,
@@ -24,32 +24,32 @@ pub struct Message {
 /// One direction of a connection.
 #[derive(Clone, Debug, Default)]
 pub struct Stream {
-    /// Bytes that are here and not yet let through.
+    /// Bytes received and not yet forwarded.
     here: BytesMut,
-    /// Bytes to let through before the codec is asked again.
+    /// The number of bytes to forward before the codec is called again.
     left: u64,
-    /// Whether the message ends with these.
+    /// Whether the message ends with them.
     ends: bool,
-    /// Whether a message is under way.
+    /// Whether a message has begun and not ended.
     inside: bool,
-    /// Bytes that must be here before the codec has something to say.
+    /// The number of buffered bytes that the codec waits for.
     wanted: usize,
-    /// Whether the bytes of this message go nowhere, because it was refused.
+    /// Whether the bytes of this message are discarded, because it was rejected.
     dropping: bool,
-    /// How many bytes have been let through, dropped or swapped.
+    /// The number of bytes forwarded, dropped or swapped.
     came: usize,
-    /// Whether part of the message under way was swapped.
+    /// Whether a part of the current message was swapped.
     swapped: bool,
-    /// What went on.
+    /// The forwarded bytes.
     out: Vec<u8>,
-    /// Where in it is what the proxy said itself.
+    /// The ranges of `out` with the proxy's own messages.
     injected: Vec<Range<usize>>,
     /// The messages that have ended.
     messages: Vec<Message>,
 }
 
 impl Stream {
-    /// Everything that went on so far.
+    /// All bytes forwarded so far.
     pub fn out(&self) -> &[u8] {
         &self.out
     }
@@ -64,7 +64,7 @@ impl Stream {
         !self.inside
     }
 
-    /// How many bytes wait for more of their kind.
+    /// The number of bytes held.
     pub fn held(&self) -> usize {
         self.here.len()
     }
@@ -77,13 +77,13 @@ impl Stream {
         self.here.extend_from_slice(bytes);
     }
 
-    /// Adds bytes of the proxy's own to what goes on.
+    /// Sends bytes of the proxy's own.
     pub(super) fn inject(&mut self, bytes: &[u8]) {
         self.injected.push(self.out.len()..self.out.len() + bytes.len());
         self.out.extend_from_slice(bytes);
     }
 
-    /// What went on, without what the proxy said itself.
+    /// The forwarded bytes without the proxy's own.
     pub(super) fn not_injected(&self) -> Vec<u8> {
         let mut out = self.out.clone();
         for own in self.injected.iter().rev() {
@@ -92,10 +92,10 @@ impl Stream {
         out
     }
 
-    /// Lets through what may go. `true` if a message ended with it.
+    /// Forwards the bytes that the codec has passed. Returns whether a message ended with them.
     pub(super) fn advance(&mut self) -> bool {
         let len = self.left.min(self.here.len() as u64);
-        // A `u64::MAX` means for ever, and so never grows less.
+        // `u64::MAX` means the whole rest of the stream, and is never reduced.
         self.left -= if self.left == u64::MAX { 0 } else { len };
         let len = usize::try_from(len).unwrap_or(self.here.len());
         if !self.dropping {
@@ -106,13 +106,13 @@ impl Stream {
         self.left == 0 && std::mem::take(&mut self.ends)
     }
 
-    /// Whether the codec should be asked: it has let nothing through that is still to come, and
-    /// what it held for is here. An `eager` relay asks again with each byte.
-    pub(super) fn asks(&self, eager: bool) -> bool {
+    /// Whether to call the codec: all passed bytes are forwarded, and the bytes that it waits for are
+    /// here. An `eager` run calls it with each byte.
+    pub(super) fn is_codec_due(&self, eager: bool) -> bool {
         self.left == 0 && (eager || self.here.len() >= self.wanted)
     }
 
-    /// Notes that the message under way has ended.
+    /// Records the end of the current message.
     pub(super) fn end(&mut self, operation: Option<usize>) {
         self.inside = false;
         self.dropping = false;
@@ -121,44 +121,44 @@ impl Stream {
         self.messages.push(Message { came, went, operation, swapped });
     }
 
-    /// Whether the message under way goes nowhere.
+    /// Whether the current message is discarded.
     pub(super) fn drops(&self) -> bool {
         self.dropping
     }
 
-    /// Drops the message under way instead of letting it through.
-    pub(super) fn refuse(&mut self) {
+    /// Discards the current message instead of forwarding it.
+    pub(super) fn discard(&mut self) {
         self.dropping = true;
     }
 
-    /// Asks the codec again when `wanted` bytes are here.
+    /// Calls the codec again when `wanted` bytes are here.
     pub(super) fn wait_for(&mut self, wanted: usize) {
         self.wanted = wanted;
     }
 
-    /// Checks what a codec said of the bytes that are here.
-    pub(super) fn permits<M>(&self, next: &Next<M>) -> Result<(), Breach> {
+    /// Checks a codec's result for the buffered bytes.
+    pub(super) fn check<M>(&self, next: &Next<M>) -> Result<(), RuleBreach> {
         let here = self.here.len();
         match next {
-            Next::Hold(n) if *n <= here => Err(Breach::new(
+            Next::Hold(n) if *n <= here => Err(RuleBreach::new(
                 ConformanceRule::Hold,
                 format!("holds for {n} bytes at byte {} though {here} are here", self.came),
             )),
-            Next::Hold(n) if *n > HOLD => Err(Breach::new(
+            Next::Hold(n) if *n > MAX_HOLD => Err(RuleBreach::new(
                 ConformanceRule::Hold,
-                format!("holds for {n} bytes at byte {}, and {HOLD} is the most", self.came),
+                format!("holds for {n} bytes at byte {}, and {MAX_HOLD} is the most", self.came),
             )),
             Next::Pass { len: 0, mark: None, ends: false } | Next::Drop { len: 0, ends: false } => {
-                Err(Breach::new(
+                Err(RuleBreach::new(
                     ConformanceRule::Progress,
-                    format!("lets nothing through at byte {} and says nothing", self.came),
+                    format!("passes nothing at byte {} and marks nothing", self.came),
                 ))
             }
-            Next::Swap { len, .. } if *len > here => Err(Breach::new(
+            Next::Swap { len, .. } if *len > here => Err(RuleBreach::new(
                 ConformanceRule::Progress,
                 format!("swaps {len} bytes at byte {} of which {here} are here", self.came),
             )),
-            Next::Swap { len: 0, .. } => Err(Breach::new(
+            Next::Swap { len: 0, .. } => Err(RuleBreach::new(
                 ConformanceRule::Progress,
                 format!("swaps nothing at byte {}", self.came),
             )),
@@ -166,8 +166,8 @@ impl Stream {
         }
     }
 
-    /// Does what a codec said. `false` if it wants more bytes first.
-    pub(super) fn follow<M>(&mut self, next: Next<M>) -> bool {
+    /// Applies a codec's result. Returns `false` if it needs more bytes first.
+    pub(super) fn apply<M>(&mut self, next: Next<M>) -> bool {
         self.wanted = 0;
         match next {
             Next::Hold(n) => {
@@ -178,7 +178,7 @@ impl Stream {
             Next::Pass { len, ends, .. } => {
                 self.left = len;
                 self.ends = ends;
-                // A message that is passed in no bytes at all has not begun.
+                // A message of which no byte has passed has not begun.
                 self.inside |= len > 0 || ends;
             }
             Next::Drop { len, ends } => {

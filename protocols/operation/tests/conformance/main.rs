@@ -5,7 +5,7 @@ mod toy;
 
 use operation::{
     Outcome,
-    testing::{Breach, ConformanceRule, Expected, Fixture, Run, Side, check, conforms},
+    testing::{CodecRun, ConformanceRule, Expected, Fixture, RuleBreach, Side, check, conforms},
 };
 use std::sync::Arc;
 use toy::{Flaw, Toy, message};
@@ -46,7 +46,7 @@ fn fixtures() -> Vec<Fixture> {
     ]
 }
 
-fn verdict(flaw: Option<Flaw>) -> Result<(), Breach> {
+fn verdict(flaw: Option<Flaw>) -> Result<(), RuleBreach> {
     check::<Toy>(|| Arc::new(flaw), &fixtures())
 }
 
@@ -58,42 +58,46 @@ fn a_sound_codec_conforms() {
 #[test]
 fn every_flaw_is_caught_for_its_own_reason() {
     let cases = [
-        (Flaw::NamesTheWrongThing, ConformanceRule::Marks, "the name differs"),
-        (Flaw::MissesAnOutcome, ConformanceRule::Marks, "the outcome differs"),
-        (Flaw::MissesRequestsAfterTheFirst, ConformanceRule::Marks, "was not found"),
-        (Flaw::MiscountsItems, ConformanceRule::Marks, "the items sent differ"),
-        (Flaw::AnswersTheSameRequestAgain, ConformanceRule::Marks, "the outcome differs"),
-        (Flaw::AnswersNobody, ConformanceRule::Marks, "answers nothing"),
-        (Flaw::NamesWhatIsHereAlready, ConformanceRule::Cuts, "request 0"),
-        (Flaw::CountsWhatIsHereAlready, ConformanceRule::Cuts, "sent: Some"),
-        (Flaw::ReadsAttributesPastTheMessage, ConformanceRule::Cuts, "attributes: [(\"last\""),
+        (Flaw::NamesTheWrongThing, ConformanceRule::Operations, "the name differs"),
+        (Flaw::MissesAnOutcome, ConformanceRule::Operations, "the outcome differs"),
+        (Flaw::MissesRequestsAfterTheFirst, ConformanceRule::Operations, "was not found"),
+        (Flaw::MiscountsItems, ConformanceRule::Operations, "the items sent differ"),
+        (Flaw::AnswersTheSameRequestAgain, ConformanceRule::Operations, "the outcome differs"),
+        (Flaw::AnswersNobody, ConformanceRule::Operations, "belongs to no request"),
+        (Flaw::NamesWhatIsHereAlready, ConformanceRule::Slices, "request 0"),
+        (Flaw::CountsWhatIsHereAlready, ConformanceRule::Slices, "sent: Some"),
+        (Flaw::ReadsAttributesPastTheMessage, ConformanceRule::Slices, "attributes: [(\"last\""),
         (Flaw::HoldsForNothing, ConformanceRule::Hold, "are here"),
         (Flaw::HoldsForWhatIsClaimed, ConformanceRule::Hold, "is the most"),
-        (Flaw::PassesNothing, ConformanceRule::Progress, "lets nothing through"),
+        (Flaw::PassesNothing, ConformanceRule::Progress, "passes nothing"),
         (Flaw::SwapsWhatIsNotHere, ConformanceRule::Progress, "swaps 16 bytes"),
-        (Flaw::GoesRoundInCircles, ConformanceRule::Progress, "gets nowhere"),
-        (Flaw::MarksInTheMidst, ConformanceRule::First, "in the midst"),
-        (Flaw::DeniesItsCallsite, ConformanceRule::Callsite, "that it denies"),
+        (Flaw::GoesRoundInCircles, ConformanceRule::Progress, "without progress"),
+        (Flaw::MarksInTheMidst, ConformanceRule::MarkPosition, "within a message"),
+        (Flaw::DeniesItsCallsite, ConformanceRule::Callsite, "without may_have_callsite"),
         (Flaw::RereadsUnderAnotherTag, ConformanceRule::Reread, "that had the tag"),
         (Flaw::RereadsNoMore, ConformanceRule::Reread, "wants 68 bytes"),
         (Flaw::NamesWhatWasReread, ConformanceRule::Reread, "name: \"half\""),
         (Flaw::TrustsTheText, ConformanceRule::Panic, "mutated with seed"),
-        (Flaw::StillExpectsARefusedReply, ConformanceRule::Refusal, "request 0 refused"),
-        (Flaw::RefusesWithAYes, ConformanceRule::Refusal, "reads as Some(Ok)"),
-        (Flaw::RefusesWithoutWords, ConformanceRule::Refusal, "a refusal has words"),
-        (Flaw::RefusesWithHalfAMessage, ConformanceRule::Refusal, "request 0 refused"),
-        (Flaw::RefusesTooLong, ConformanceRule::Refusal, "request 0 refused"),
-        (Flaw::LetsLateRepliesThrough, ConformanceRule::Late, "the client sees"),
+        (Flaw::StillExpectsARefusedReply, ConformanceRule::Rejection, "request 0 rejected"),
+        (Flaw::RefusesWithAYes, ConformanceRule::Rejection, "reads as Some(Ok)"),
+        (Flaw::RefusesWithoutWords, ConformanceRule::Rejection, "reject writes an error"),
+        (Flaw::RefusesWithHalfAMessage, ConformanceRule::Rejection, "request 0 rejected"),
+        (Flaw::RefusesTooLong, ConformanceRule::Rejection, "request 0 rejected"),
+        (Flaw::LetsLateRepliesThrough, ConformanceRule::LateReply, "the client sees"),
         (
             Flaw::DropsOnlyTheFirstOfALateReply,
-            ConformanceRule::Late,
+            ConformanceRule::LateReply,
             "several at once: request 0 given up",
         ),
-        (Flaw::DropsWhatComesNext, ConformanceRule::Late, "the client sees"),
-        (Flaw::GivesUpWhatHasBegun, ConformanceRule::Late, "several at once: request 0 given up"),
-        (Flaw::GivesUpWithoutWords, ConformanceRule::Late, "who gives up has words"),
-        (Flaw::ForgetsTheLateReply, ConformanceRule::Late, "the client sees"),
-        (Flaw::DropsWithoutNeed, ConformanceRule::Late, "no request was given up"),
+        (Flaw::DropsWhatComesNext, ConformanceRule::LateReply, "the client sees"),
+        (
+            Flaw::GivesUpWhatHasBegun,
+            ConformanceRule::LateReply,
+            "several at once: request 0 given up",
+        ),
+        (Flaw::GivesUpWithoutWords, ConformanceRule::LateReply, "give_up writes an error"),
+        (Flaw::ForgetsTheLateReply, ConformanceRule::LateReply, "the client sees"),
+        (Flaw::DropsWithoutNeed, ConformanceRule::LateReply, "no request was given up"),
     ];
     for (flaw, rule, word) in cases {
         let breach = verdict(Some(flaw)).expect_err(&format!("{flaw:?} gets away"));
@@ -103,7 +107,7 @@ fn every_flaw_is_caught_for_its_own_reason() {
 }
 
 #[test]
-#[should_panic(expected = "toy breaks a rule. Marks: one after the other: request 0")]
+#[should_panic(expected = "toy breaks a rule. Operations: one after the other: request 0")]
 fn conforms_panics_with_the_rule_and_the_place() {
     conforms::<Toy>(|| Arc::new(Some(Flaw::NamesTheWrongThing)), &fixtures());
 }
@@ -111,24 +115,24 @@ fn conforms_panics_with_the_rule_and_the_place() {
 #[test]
 fn a_codec_is_not_sound_for_want_of_fixtures() {
     let breach = check::<Toy>(Arc::default, &[]).unwrap_err();
-    assert_eq!(breach.rule, ConformanceRule::Marks);
+    assert_eq!(breach.rule, ConformanceRule::Operations);
 }
 
 #[test]
 fn nothing_is_asked_once_framing_is_lost() {
-    let mut run = Run::<Toy>::new(&Arc::default());
+    let mut run = CodecRun::<Toy>::new(&Arc::default());
     run.feed(Side::Client, &[0xff; 4]).unwrap();
     run.feed(Side::Client, &message("get a.b")).unwrap();
     run.feed(Side::Upstream, &message("ok")).unwrap();
     assert!(run.lost().is_some());
-    assert!(run.asked().is_empty() && run.stray().is_empty());
+    assert!(run.requests().is_empty() && run.stray().is_empty());
     assert!(run.from_upstream().out().is_empty());
 }
 
 #[test]
 fn a_rejected_message_is_dropped_and_its_error_sent_in_turn() {
     let refuse = |place| (place == 1).then_some(operation::RejectReason::Denied);
-    let mut run = Run::<Toy>::new(&Arc::default()).refusing(refuse);
+    let mut run = CodecRun::<Toy>::new(&Arc::default()).rejecting(refuse);
     run.feed(Side::Client, &[message("get a.b"), message("get c.d")].concat()).unwrap();
     assert_eq!(run.from_client().out(), message("get a.b"));
     assert!(run.from_upstream().out().is_empty());
@@ -139,7 +143,7 @@ fn a_rejected_message_is_dropped_and_its_error_sent_in_turn() {
 
 #[test]
 fn a_late_reply_is_dropped_and_its_error_sent_in_turn() {
-    let mut run = Run::<Toy>::new(&Arc::default());
+    let mut run = CodecRun::<Toy>::new(&Arc::default());
     run.feed(Side::Client, &[message("get a.b"), message("get c.d")].concat()).unwrap();
     assert_eq!(run.give_up(1), Ok(false), "replies keep order");
     assert_eq!(run.give_up(0), Ok(true));
@@ -157,12 +161,12 @@ fn a_late_reply_is_dropped_and_its_error_sent_in_turn() {
     run.feed(Side::Client, &message("get e.f")).unwrap();
     run.feed(Side::Upstream, &message("ok")).unwrap();
     assert_eq!(run.from_upstream().out(), [no.clone(), no, message("ok")].concat());
-    assert!(run.asked()[0].reply.is_none() && run.asked()[2].reply.is_some());
+    assert!(run.requests()[0].reply.is_none() && run.requests()[2].reply.is_some());
 }
 
 #[test]
 fn requests_can_be_given_up_as_soon_as_they_have_gone_on() {
-    let mut run = Run::<Toy>::new(&Arc::default()).giving_up(|place| place == 0);
+    let mut run = CodecRun::<Toy>::new(&Arc::default()).giving_up(|place| place == 0);
     run.feed(Side::Client, &message("get a.b")[..6]).unwrap();
     assert!(run.from_upstream().out().is_empty());
     run.feed(Side::Client, &message("get a.b")[6..]).unwrap();
@@ -176,7 +180,7 @@ fn a_fixture_is_read_from_text() {
                 expect: put! - silent\nexpect: get c.d open\n> 0aff\n>00\n< 7F\n";
     let fixture = Fixture::parse("f", text).unwrap();
     let first = Expected {
-        awaits: true,
+        long_poll: true,
         code: Some("Gone".into()),
         sent: Some(1),
         items: Some(2),
