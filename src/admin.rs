@@ -13,6 +13,7 @@ mod tests;
 mod token;
 
 use crate::{
+    certificates::Certificates,
     handover::{Offer, Sockets},
     threads::Starter,
     worker::Sessions,
@@ -67,6 +68,8 @@ pub struct View {
     pub listeners: JsonSource,
     /// For `/clusters`, which also ejects, drains and restores endpoints.
     pub clusters: Arc<dyn Fn() -> Vec<Arc<Cluster>> + Send + Sync>,
+    /// For `/tls`.
+    pub certificates: Certificates,
     /// The policies in force, which `/policies` and `/faults` show and change.
     pub policies: Arc<Live>,
     /// The names that a changed policy may refer to.
@@ -210,6 +213,7 @@ fn router(view: View, rules: Arc<Rules>) -> Router {
         .route("/listeners", get(async |State(view): State<View>| Json((view.listeners)())))
         .route("/clusters", get(clusters::list))
         .route("/clusters/{cluster}/endpoints/{endpoint}", post(clusters::set_state))
+        .route("/tls", get(async |State(view): State<View>| Json(view.certificates.report())))
         .route("/operations", get(pages::operations))
         .route("/callsites", get(pages::callsites))
         .route("/config", get(policies::config))

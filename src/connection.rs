@@ -3,15 +3,21 @@
 mod client_session;
 mod connections;
 mod first_byte;
+mod handshake;
+mod preface_attributes;
+mod proxy_header;
 pub mod session_info;
 
 use crate::listener::{ConnectionSlot, Upstreams, WorkerListener};
 pub use client_session::ClientSession;
 use config::plan::UpstreamConnectMode;
 pub use connections::Connections;
+use handshake::handshake;
+use net::Stream;
 use operation::{Close, ConnectionInfo, RejectMode, Rejection, RejectionRef};
 use policy::gate::ConnectVerdict;
 use process::panics::{Panic, caught};
+use proxy_header::read_proxy_header;
 use session::linger;
 use std::{io, net::SocketAddr, pin::Pin, rc::Rc, time::Instant};
 use tokio::net::TcpStream;
@@ -89,22 +95,30 @@ pub async fn serve(connections: Rc<Connections>, listener: Rc<WorkerListener>, a
     drop(slot);
 }
 
-/// Connects the upstream. Returns the future that serves the connection.
+/// Completes what comes before the protocol, and connects the upstream. Returns the future that serves
+/// the connection.
 async fn open(
     connections: &Rc<Connections>,
     listener: &Rc<WorkerListener>,
-    mut client: TcpStream,
+    socket: TcpStream,
     peer: SocketAddr,
     at: Instant,
 ) -> Result<Serving, Close> {
-    let address = client.local_addr().map_err(|error| {
+    let address = socket.local_addr().map_err(|error| {
         // The client went away between accept and here.
         tracing::debug!(listener = &*listener.plan().name, %peer, %error, "connection lost");
         Close::ClientReset
     })?;
+    let header = read_proxy_header(connections, listener, &socket, peer).await?;
+    let sender = unmapped(peer);
+    // The client that a load balancer speaks for, and the address that this client reached.
+    let ends = header.as_ref().and_then(|header| header.addresses);
+    let (peer, address) = ends.unwrap_or((peer, address));
     let link = ConnectionInfo { peer: unmapped(peer), local: unmapped(address) };
     let session = Rc::new(ClientSession::new(connections, listener, link, at));
-    let protocol = &listener.plan().protocol;
+    if let Some(header) = header {
+        session.set_proxy_header(header, sender);
+    }
     match listener.gate().connect(&link, Instant::now()) {
         ConnectVerdict::Accept(delay, permits) => {
             session.set_permits(permits);
@@ -115,30 +129,56 @@ async fn open(
                 }
             }
         }
-        ConnectVerdict::Reject(rejection) => match listener.upstreams() {
-            Upstreams::Server(server) if rejection.mode == RejectMode::Reply => {
-                return Ok(Rc::clone(server).reject(session, client, rejection));
-            }
-            _ => {
-                return Err(reject_client(
-                    connections,
-                    listener,
-                    &session,
-                    &mut client,
-                    &rejection,
-                )
-                .await);
-            }
-        },
+        ConnectVerdict::Reject(rejection) => {
+            return reject(connections, listener, session, socket, rejection).await;
+        }
     }
+    let (client, tls) = handshake(connections, listener, socket, link.peer).await?;
+    session.set_tls(tls);
+    connect(connections, listener, session, client).await
+}
+
+/// Rejects a client that a policy does not admit. Returns the future that does it, where that is an
+/// answer to a request.
+async fn reject(
+    connections: &Connections,
+    listener: &WorkerListener,
+    session: Rc<ClientSession>,
+    socket: TcpStream,
+    rejection: Rejection,
+) -> Result<Serving, Close> {
+    let mut client = Stream::from(socket);
+    if listener.plan().tls.is_some() {
+        // A handshake costs more than the rejection saves; drivers understand a close before it.
+        if rejection.mode == RejectMode::Reset {
+            client.reset_on_drop();
+        }
+        return Err(rejection.reason.close());
+    }
+    match listener.upstreams() {
+        Upstreams::Server(server) if rejection.mode == RejectMode::Reply => {
+            Ok(Rc::clone(server).reject(session, client, rejection))
+        }
+        _ => Err(reject_client(connections, listener, &session, &mut client, &rejection).await),
+    }
+}
+
+/// Connects the upstream. Returns the future that serves the connection.
+async fn connect(
+    connections: &Rc<Connections>,
+    listener: &Rc<WorkerListener>,
+    session: Rc<ClientSession>,
+    mut client: Stream,
+) -> Result<Serving, Close> {
+    let protocol = &listener.plan().protocol;
     let preconnects = match listener.upstreams() {
         Upstreams::Cluster(preconnects) => preconnects,
         Upstreams::Server(server) => return Ok(Rc::clone(server).serve(session, client)),
     };
     if listener.plan().upstream_connect_mode != Some(UpstreamConnectMode::Immediate) {
-        first_byte::wait_for_first_byte(&client, &*session).await?;
+        first_byte::wait_for_first_byte(&mut client, &*session).await?;
     }
-    let connecting = preconnects.connect(session.hash(preconnects.cluster()));
+    let connecting = preconnects.connect(session.connect_options(preconnects.cluster()));
     let upstream = tokio::select! {
         upstream = connecting => upstream,
         // No operation depends on an upstream connection that is still being opened.
@@ -168,15 +208,14 @@ async fn reject_client(
     connections: &Connections,
     listener: &WorkerListener,
     session: &ClientSession,
-    client: &mut TcpStream,
+    client: &mut Stream,
     rejection: &Rejection,
 ) -> Close {
     let end = (rejection.reason.close(), rejection.mode);
     let reject = async {
         listener.plan().protocol.reject(session, client, end, &rejection.as_ref()).await;
         match rejection.mode {
-            // This fails if the client has already gone.
-            RejectMode::Reset => drop(client.set_zero_linger()),
+            RejectMode::Reset => client.reset_on_drop(),
             RejectMode::Reply | RejectMode::Close => linger(client).await,
         }
     };

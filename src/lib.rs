@@ -7,6 +7,7 @@
 //! - `admin`: the admin interface; `top`: the live table; `demo`: the demonstration.
 
 pub mod admin;
+pub mod certificates;
 pub mod cli;
 pub mod connection;
 pub mod demo;

@@ -5,12 +5,14 @@
 //! (`SO_REUSEPORT`) one worker could get most of them.
 
 mod budget;
+mod handshakes;
 mod socket;
 
 pub use budget::ConnectionBudget;
 use cluster::{ConnectError, PreconnectPool};
 use config::plan::ListenerPlan;
 use foldhash::HashMap;
+pub use handshakes::Handshakes;
 use metrics::{Counter, Gauge};
 use operation::{Close, RejectReason, Violation};
 use policy::gate::Gate;
@@ -207,6 +209,7 @@ pub struct WorkerListener {
     closed: RefCell<HashMap<Close, Counter>>,
     violations: RefCell<HashMap<Violation, Counter>>,
     overloaded: OnceCell<Counter>,
+    handshakes: Handshakes,
 }
 
 impl WorkerListener {
@@ -227,6 +230,7 @@ impl WorkerListener {
             closed: RefCell::default(),
             violations: RefCell::default(),
             overloaded: OnceCell::new(),
+            handshakes: Handshakes::new(&listener.plan.name, &metrics),
             gate,
             upstreams: upstreams.into(),
             metrics,
@@ -252,6 +256,11 @@ impl WorkerListener {
     /// Where its operations go.
     pub fn upstreams(&self) -> &Upstreams {
         &self.upstreams
+    }
+
+    /// Its TLS handshakes.
+    pub fn handshakes(&self) -> &Handshakes {
+        &self.handshakes
     }
 
     /// Counts a new connection.

@@ -1,9 +1,12 @@
 //! A whole running proxy, built from a plan.
 
 mod control;
+mod discovery;
 
 use crate::{
-    admin, handover,
+    admin,
+    certificates::Certificates,
+    handover,
     listener::{self, ConnectionBudget, ListenSocket, Listener, Upstreams, WorkerListener},
     own_log,
     threads::{Started, Threads},
@@ -16,12 +19,13 @@ use config::{
     plan::{AdminPlan, ListenerPlan, Plan},
 };
 pub use control::Control;
+use discovery::start_discovery;
 use policy::gate::Gate;
 use policy::series::CardinalityLimit;
 use policy::{Live, PolicyEnv, access_log::LineBuffer};
 use process::{
     log_file::{self, Log, Sink},
-    panics::{self, Panic, caught},
+    panics,
 };
 use protocols::Pools;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -35,11 +39,7 @@ use std::{
     thread::JoinHandle,
     time::{Duration, Instant},
 };
-use tokio::{
-    runtime::LocalRuntime,
-    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
-    task::spawn_local,
-};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 use tollgate_metrics as metrics;
 use tollgate_metrics::{Metrics, table as names};
@@ -50,9 +50,6 @@ const NO_RUNTIME: &str =
 
 /// The fewest free descriptors with which the proxy starts.
 const MIN_FREE_DESCRIPTORS: usize = 16;
-
-/// The delay before a cluster's task is restarted after a panic.
-const RESTART_DELAY: Duration = Duration::from_secs(1);
 
 /// How much longer than `drain_timeout` workers may take to end after one of them has failed.
 const EXIT_GRACE: Duration = Duration::from_secs(5);
@@ -107,7 +104,9 @@ impl Proxy {
         let clusters = make_clusters(&plan, &metrics, sink(&events));
         let (threads, stop_background) = (Threads::default(), CancellationToken::new());
         let all_clusters = clusters.values().cloned().collect();
-        let background = start_discovery(all_clusters, stop_background.clone(), &threads)?;
+        let certificates = Certificates::of(&plan, &metrics);
+        let background =
+            start_discovery(all_clusters, certificates, stop_background.clone(), &threads)?;
         let cardinality_limits =
             plan.listeners.iter().map(|listener| cardinality_limits(&plan, &metrics, listener));
         let shared = Arc::new(SharedState {
@@ -389,55 +388,6 @@ fn gate(
     Gate::live(Arc::clone(&shared.live), env, Arc::clone(series), active)
 }
 
-/// Starts the thread that resolves the names of all clusters and checks their endpoints. Returns after
-/// the first look-up.
-fn start_discovery(
-    clusters: Vec<Arc<Cluster>>,
-    stop: CancellationToken,
-    threads: &Threads,
-) -> anyhow::Result<JoinHandle<()>> {
-    let run = move |started: Started| {
-        let runtime = LocalRuntime::new().context(NO_RUNTIME)?;
-        runtime.block_on(async {
-            for cluster in &clusters {
-                cluster.resolve().await;
-            }
-            started.report();
-            for cluster in clusters {
-                spawn_local(run_restarting(Arc::clone(&cluster), Cluster::warm_up));
-                spawn_local(run_restarting(Arc::clone(&cluster), Cluster::check_health));
-                spawn_local(run_restarting(Arc::clone(&cluster), Cluster::sweep));
-                spawn_local(run_restarting(cluster, Cluster::discover));
-            }
-            stop.cancelled().await;
-        });
-        // A read from a file system that hangs must not block the exit.
-        runtime.shutdown_background();
-        Ok(())
-    };
-    let thread = threads.starter().start("discovery", run);
-    let thread = thread.context("can't start the discovery thread")?;
-    // The first look-up precedes the first connection; if it fails, the proxy starts all the same.
-    threads.wait_started(1)?;
-    Ok(thread)
-}
-
-/// Runs a cluster's task, and restarts it after a panic: an endpoint's reply must not end it.
-async fn run_restarting<F>(cluster: Arc<Cluster>, task: fn(Arc<Cluster>) -> F)
-where
-    F: Future<Output = ()>,
-{
-    while let Err(Panic { message, place }) = caught(Box::pin(task(Arc::clone(&cluster)))).await {
-        tracing::error!(
-            cluster = &**cluster.name(),
-            place,
-            message,
-            "a panic ended a task of this cluster, which is a bug in Tollgate: it is restarted"
-        );
-        tokio::time::sleep(RESTART_DELAY).await;
-    }
-}
-
 fn open_admin(
     plan: &AdminPlan,
     shared: &Arc<SharedState>,
@@ -453,6 +403,7 @@ fn open_admin(
         ready: Arc::new(move || ready.is_ready()),
         listeners: Arc::new(move || for_listeners.listeners.iter().map(|l| l.report()).collect()),
         clusters: Arc::new(move || for_clusters.clusters.values().cloned().collect()),
+        certificates: Certificates::of(&shared.plan, &shared.metrics),
         policies: Arc::clone(&shared.live),
         scope: Scope::of(&shared.plan),
         sessions: Sessions::new(control.inboxes()),

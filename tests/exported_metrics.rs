@@ -14,6 +14,7 @@ use std::{
     process::Command,
 };
 use support::{
+    certificates::Certificates,
     client::RawClient,
     ends::{End, Upstream},
     eventually,
@@ -63,7 +64,8 @@ impl Servers {
     }
 
     /// The proxy's config. `endpoints.yaml` in this directory lists the endpoints of `many`.
-    fn config(&self, directory: &Path) -> String {
+    fn config(&self, directory: &Path, certificates: &Certificates) -> String {
+        let pair = certificates.pair("server");
         let [file, events] = ["endpoints.yaml", "events.log"].map(|name| directory.join(name));
         let (file, events) = (file.display(), events.display());
         let (wire, db) = (self.wire.address(), self.db.address());
@@ -86,6 +88,12 @@ listeners:
     max_held_bytes: 1KiB
   web: {{ address: "127.0.0.1:0", protocol: http, cluster: web }}
   rpc: {{ address: "127.0.0.1:0", protocol: grpc, cluster: rpc }}
+  safe:
+    address: "127.0.0.1:0"
+    protocol: tcp
+    cluster: gone
+    upstream_connect_mode: on_client_data
+    tls: {{ certificates: {pair} }}
 clusters:
   wire:
     endpoints: ["{wire}"]
@@ -223,6 +231,13 @@ fn drive_tcp(tollgate: &Tollgate, server: &Upstream) -> [End; 3] {
     [first, served, second]
 }
 
+/// TLS: a handshake, and a renewed certificate.
+fn drive_tls(tollgate: &Tollgate, certificates: &Certificates) {
+    let mut stream = certificates.connect(tollgate.listener("safe"), "localhost", None);
+    stream.conn.complete_io(&mut stream.sock).unwrap();
+    certificates.issue("server", &["localhost"]);
+}
+
 #[test]
 fn a_proxy_that_serves_every_protocol_exports_every_metric() {
     let directory = tempfile::tempdir().unwrap();
@@ -232,10 +247,14 @@ fn a_proxy_that_serves_every_protocol_exports_every_metric() {
     });
     std::fs::write(directory.path().join("endpoints.yaml"), endpoints).unwrap();
     let servers = Servers::start();
-    let tollgate = Tollgate::start_as(without_disk(), "", &servers.config(directory.path()));
+    let certificates = Certificates::new();
+    certificates.issue("server", &["localhost"]);
+    let config = servers.config(directory.path(), &certificates);
+    let tollgate = Tollgate::start_as(without_disk(), "", &config);
     drive_mongo(&tollgate);
     drive_http(&tollgate);
     drive_grpc(&tollgate);
+    drive_tls(&tollgate, &certificates);
     let _held = drive_tcp(&tollgate, &servers.wire);
 
     let stays_at_zero = |row: &Metric| AT_ZERO.iter().any(|(name, _)| *name == row.name);

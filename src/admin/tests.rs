@@ -1,7 +1,7 @@
 //! The admin interface as its clients see it: HTTP over a plain socket.
 
 use super::{listen::Limits, *};
-use crate::threads::Threads;
+use crate::{certificates::Certificates, threads::Threads};
 use cluster::{CloseRequest, ClusterPlan, EndpointPlan, Exclusion};
 use std::{
     io::{Read, Write},
@@ -49,6 +49,7 @@ fn opened(admin: &AdminPlan, limits: Limits) -> Fixture {
         ready: Arc::new(move || is_ready.load(SeqCst)),
         listeners: Arc::new(|| json!([{ "name": "orders-db" }])),
         clusters: Arc::new(move || clusters.clone()),
+        certificates: Certificates::of(&plan, &metrics),
         policies: Arc::clone(&policies),
         scope: Scope::of(&plan),
         sessions: crate::worker::Sessions::default(),

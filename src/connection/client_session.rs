@@ -1,23 +1,29 @@
 //! What the proxy knows about one client's connection: the [`Session`] that serves it.
 
-use super::{connections::Connections, session_info::SessionInfo};
+use super::{
+    connections::Connections,
+    preface_attributes::{outgoing_header, preface_attribute},
+    session_info::SessionInfo,
+};
 use crate::listener::{Upstreams, WorkerListener};
-use cluster::{Cluster, Endpoint};
+use cluster::{Cluster, ConnectOptions, Endpoint};
 use config::plan::{ListenerPlan, OnViolation};
 use operation::{
-    ConnectionInfo, Decision, Direction, Gate, Operation, Rejection, Revision, Settlement, Ticket,
-    Verdict, Violation,
+    AttributeValue, ConnectionInfo, Decision, Direction, Gate, Operation, Rejection, Revision,
+    Settlement, Ticket, Verdict, Violation,
 };
 use policy::gate::ConnectionPermits;
+use proxy_protocol::Header;
 use session::{HeldBytesBudget, Phase, Session, Timeouts};
 use std::{
-    borrow::Cow,
     cell::{Cell, RefCell},
+    net::SocketAddr,
     rc::Rc,
     sync::Arc,
     task::Waker,
     time::Instant,
 };
+use tls::TlsInfo;
 
 /// One client's connection, with its listener's gate.
 pub struct ClientSession {
@@ -64,10 +70,27 @@ impl ClientSession {
         let _ = self.info.endpoint.set(Arc::clone(endpoint.name()));
     }
 
-    /// The hash of the client's address without its port, if the cluster balances by a hash. The
-    /// port differs with each connection.
-    pub(super) fn hash(&self, cluster: &Cluster) -> Option<u64> {
-        cluster.hash_client(self.info.link.peer.ip())
+    /// Sets what the TLS handshake has led to.
+    pub fn set_tls(&self, tls: Option<TlsInfo>) {
+        if let Some(tls) = tls {
+            // It is set once.
+            let _ = self.info.tls.set(tls);
+        }
+    }
+
+    /// Sets what a load balancer has said of the client, and its own address.
+    pub fn set_proxy_header(&self, header: Header, sender: SocketAddr) {
+        // It is set once.
+        let _ = self.info.proxy.set((header, sender));
+    }
+
+    /// How to connect to this cluster for the client: by the hash of its key, if the cluster picks by
+    /// one, and with a PROXY header, if endpoints expect one.
+    pub(super) fn connect_options(&self, cluster: &Cluster) -> ConnectOptions {
+        // The address without the port, which differs with each connection.
+        let hash = cluster.hash_client(self.info.link.peer.ip());
+        let header = cluster.proxy_protocol().map(|version| outgoing_header(&self.info, version));
+        ConnectOptions { header, ..hash.into() }
     }
 
     fn listener(&self) -> &WorkerListener {
@@ -117,14 +140,22 @@ impl Session for ClientSession {
         &self.plan().timeouts
     }
 
-    fn attribute(&self, name: &str) -> Option<Cow<'_, str>> {
+    fn attribute(&self, name: &str) -> AttributeValue<'_> {
         match name {
-            "peer" => Some(self.info.link.peer.to_string().into()),
-            "local" => Some(self.info.link.local.to_string().into()),
-            "endpoint" => self.endpoint().map(Cow::from),
-            "cluster" => self.plan().cluster.as_deref().map(Cow::from),
-            _ => None,
+            "peer" => self.info.link.peer.to_string().into(),
+            "local" => self.info.link.local.to_string().into(),
+            "endpoint" => self.endpoint().into(),
+            "cluster" => self.plan().cluster.as_deref().into(),
+            _ => preface_attribute(&self.info, name),
         }
+    }
+
+    fn has_preface(&self) -> bool {
+        self.info.tls.get().is_some() || self.info.proxy.get().is_some()
+    }
+
+    fn is_encrypted(&self) -> bool {
+        self.info.tls.get().is_some()
     }
 
     fn phase(&self) -> Phase {

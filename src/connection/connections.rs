@@ -10,12 +10,17 @@ use std::{
     task::Waker,
     time::Instant,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
+
+/// The most TLS handshakes under way on a worker: each keeps its core busy for up to half a millisecond.
+const MAX_HANDSHAKES: usize = 64;
 
 /// The open connections of one worker, and what they share.
 pub struct Connections {
     /// Buffers, lent to connections while they process bytes.
     pub buffers: Rc<Buffers>,
+    /// Bounds the TLS handshakes under way.
+    pub handshakes: Semaphore,
     phase: Cell<Phase>,
     /// Open connections, to be woken when the phase changes.
     open: RefCell<Slab<Registered>>,
@@ -34,6 +39,7 @@ impl Default for Connections {
     fn default() -> Self {
         Self {
             buffers: Rc::default(),
+            handshakes: Semaphore::new(MAX_HANDSHAKES),
             phase: Cell::new(Phase::Running),
             open: RefCell::default(),
             closing: Notify::new(),

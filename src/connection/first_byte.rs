@@ -1,5 +1,6 @@
 //! Waits for a client's first byte, before an upstream connection is opened.
 
+use net::Stream;
 use operation::Close;
 use session::{Phase, Session, Timeouts};
 use socket2::SockRef;
@@ -18,7 +19,7 @@ use tokio::{io::Interest, net::TcpStream, time::sleep};
 /// Why the connection is to be closed: the client has gone, the time is over, or the worker
 /// drains.
 pub(super) async fn wait_for_first_byte(
-    client: &TcpStream,
+    client: &mut Stream,
     session: &dyn Session,
 ) -> Result<(), Close> {
     let (patience, late) = soonest_timeout(session.timeouts());
@@ -30,9 +31,9 @@ pub(super) async fn wait_for_first_byte(
     };
     tokio::select! {
         biased;
-        heard = readable(client) => heard,
+        heard = first_byte(client) => heard,
         // Bytes may have arrived that the runtime has not noticed yet.
-        close = closing(session) => match peek(client) {
+        close = closing(session) => match peek(client.tcp()) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Err(close),
             peeked => classify(&peeked),
         },
@@ -49,6 +50,14 @@ fn soonest_timeout(timeouts: &Timeouts) -> (Option<Duration>, Close) {
     ];
     let limits = limits.into_iter().filter(|(limit, _)| limit.is_some());
     limits.min_by_key(|(limit, _)| *limit).unwrap_or((None, Close::FirstByteTimeout))
+}
+
+/// Waits until there is a byte of the connection's own.
+async fn first_byte(client: &mut Stream) -> Result<(), Close> {
+    if let Some(socket) = client.plain() {
+        return readable(socket).await;
+    }
+    classify(&poll_fn(|cx| client.poll_peek(cx)).await)
 }
 
 /// Waits until the socket is readable, and distinguishes bytes from the end of the stream.

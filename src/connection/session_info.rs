@@ -2,6 +2,7 @@
 
 use crate::listener::WorkerListener;
 use operation::{ConnectionInfo, Direction};
+use proxy_protocol::Header;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{
@@ -14,13 +15,14 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use tls::TlsInfo;
 
 /// The number of the next connection, over all listeners and workers.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// Live data of a connection, shared on one worker by the connection and the admin queries.
 pub struct SessionInfo {
-    id: u64,
+    pub(super) id: u64,
     /// The connection's two ends on the client's side.
     pub link: ConnectionInfo,
     /// When the connection was accepted.
@@ -28,6 +30,10 @@ pub struct SessionInfo {
     listener: Rc<WorkerListener>,
     /// The endpoint, once connected.
     pub endpoint: OnceCell<Arc<str>>,
+    /// What the TLS handshake has led to, if the connection is encrypted.
+    pub tls: OnceCell<TlsInfo>,
+    /// What a load balancer has said of the client, and its own address.
+    pub proxy: OnceCell<(Header, SocketAddr)>,
     /// Bytes read, by direction.
     bytes: [Cell<u64>; 2],
     /// Time of the last read.
@@ -46,6 +52,8 @@ impl SessionInfo {
             accepted,
             listener: Rc::clone(listener),
             endpoint: OnceCell::new(),
+            tls: OnceCell::new(),
+            proxy: OnceCell::new(),
             bytes: Default::default(),
             last_read: Cell::new(accepted),
             operation: Cell::default(),

@@ -1,4 +1,4 @@
-use super::*;
+use super::{discovery::run_restarting, *};
 use cluster::{ClusterPlan, EndpointPlan, HealthCheckPlan};
 use config::plan::ListenerPlan;
 use policy::access_log::AccessLogPlan;

@@ -4,7 +4,16 @@ use super::walk::{names, production_sources, read, root, shown};
 use std::collections::BTreeSet;
 
 /// Keys whose names other parts of the config have too.
-const SHARED: [&str; 5] = ["address", "protocol", "cluster", "max_connections", "tcp_user_timeout"];
+const SHARED: [&str; 7] = [
+    "address",
+    "protocol",
+    "cluster",
+    "max_connections",
+    "tcp_user_timeout",
+    // The crates that their settings lie in.
+    "tls",
+    "proxy_protocol",
+];
 
 /// The code between the file and the plan. A key's use is a fourth place.
 const CONFIG: [&str; 2] = ["crates/config", "crates/session"];

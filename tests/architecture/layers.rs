@@ -25,11 +25,14 @@ const ALSO_NAMED: [(&str, &str); 2] =
 const SCHEMES: &str = "crates/values/src/address.rs";
 
 /// The crates of the workspace, lowest first: a crate depends only on crates before it.
-const CRATES: [&str; 16] = [
+const CRATES: [&str; 19] = [
     "operation",
     "values",
     "tollgate-metrics",
     "process",
+    "proxy-protocol",
+    "tls",
+    "net",
     "cluster",
     "policy",
     "session",
@@ -45,7 +48,8 @@ const CRATES: [&str; 16] = [
 ];
 
 /// The modules of `src/`, lowest first: a module uses only modules before it.
-const MODULES: [&str; 11] = [
+const MODULES: [&str; 12] = [
+    "certificates",
     "handover",
     "threads",
     "listener",

@@ -3,6 +3,9 @@
 //! `UPDATE_DOCS=1 cargo test --test docs` rewrites what is generated.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "this is all test, helpers too")]
 
+#[path = "../support/mod.rs"]
+mod support;
+
 mod access_log;
 mod admin;
 mod alerts;

@@ -1,6 +1,6 @@
 //! What the guides show works, and their links lead somewhere.
 
-use crate::{blocks, path, read};
+use crate::{blocks, path, read, support::certificates::Certificates};
 
 /// Every page: those at the top of the repository, and those in `docs/`.
 fn pages() -> Vec<String> {
@@ -35,9 +35,16 @@ clusters:
 
 #[test]
 fn every_config_in_a_guide_is_right() {
+    let certificates = Certificates::new();
+    for name in ["tls", "clients"] {
+        certificates.issue(name, &["db.example.net"]);
+    }
     // The examples of docs/configuration.md have a test of their own.
     for page in pages().iter().filter(|page| *page != "docs/configuration.md") {
         for (at, config) in blocks(&read(page), "yaml").into_iter().enumerate() {
+            // The files that examples name are made here.
+            let folder = format!("{}/", certificates.directory().display());
+            let config = config.replace("/etc/tollgate/", &folder);
             let whole = match config.starts_with("policies:") {
                 true => format!("{BESIDE}{config}"),
                 false => config,

@@ -240,7 +240,8 @@ impl Tollgate {
             .unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
 
-    fn json(&self, path: &str) -> Value {
+    /// What a path of the admin interface returns.
+    pub fn json(&self, path: &str) -> Value {
         let (status, body) = self.get(path);
         assert_eq!(status, 200, "GET {path}: {body}");
         serde_json::from_str(&body).expect("JSON")

@@ -1,5 +1,6 @@
 //! Connects to a cluster: picks, dials, and on failure tries another endpoint.
 
+mod establish;
 mod race;
 
 use super::{
@@ -8,6 +9,8 @@ use super::{
     endpoint::ConnectFailure,
 };
 use crate::plan::ClusterPlan;
+pub(crate) use establish::establish;
+use net::Stream;
 use rustix::io::Errno;
 use socket2::{SockRef, TcpKeepalive};
 use std::{
@@ -16,6 +19,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use tls::HandshakeFailure;
 use tokio::{
     net::{TcpSocket, TcpStream},
     time,
@@ -30,7 +34,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct UpstreamConnection {
     /// The socket.
-    pub stream: TcpStream,
+    pub stream: Stream,
     /// Counts the connection as active at its endpoint; drop it with the connection.
     pub lease: Lease,
     /// How long it waited for the circuit breaker.
@@ -46,6 +50,8 @@ pub struct ConnectOptions {
     pub preferred: Option<Arc<Endpoint>>,
     /// Endpoints that have failed; they are tried last.
     pub tried: Vec<Arc<Endpoint>>,
+    /// The PROXY protocol header that is sent first, if the cluster has one.
+    pub header: Option<Vec<u8>>,
 }
 
 /// Options that leave the choice of the endpoint to load balancing.
@@ -201,13 +207,14 @@ impl Cluster {
     pub(super) async fn connect_with(
         self: &Arc<Self>,
         options: impl Into<ConnectOptions>,
-        ready: impl Fn(&Arc<Endpoint>) -> Option<TcpStream>,
+        ready: impl Fn(&Arc<Endpoint>) -> Option<Stream>,
         dial: impl AsyncFn(SocketAddr) -> io::Result<TcpStream>,
     ) -> Result<UpstreamConnection, ConnectError> {
         let mut opening = OpeningConnection::new(&self.breaker);
         let (mut permit, mut deadline) = (None, None);
         let mut attempts: Vec<FailedAttempt> = Vec::new();
-        let ConnectOptions { hash, preferred: first, mut tried } = options.into();
+        let ConnectOptions { hash, preferred: first, mut tried, header } = options.into();
+        let header = header.as_deref();
         let first = first.as_ref();
         let mut rounds = 0;
         let mut queued = Duration::ZERO;
@@ -239,7 +246,7 @@ impl Cluster {
             };
             let connected = match ready(lease.endpoint()) {
                 Some(stream) => Ok(UpstreamConnection { stream, lease, queued }),
-                None => self.dial_racing(lease, &tried, &dial).await,
+                None => self.dial_racing(lease, &tried, header, &dial).await,
             };
             match connected {
                 Ok(mut upstream) => {
@@ -335,10 +342,18 @@ fn retry_pause(round: u32, share: f64) -> Duration {
 fn classify(error: &io::Error) -> ConnectFailure {
     match error.kind() {
         _ if is_local(error) => ConnectFailure::Local,
+        _ if tls_failure(error).is_some() => {
+            ConnectFailure::Tls(tls_failure(error).map_or("internal", HandshakeFailure::reason))
+        }
         io::ErrorKind::ConnectionRefused => ConnectFailure::Refused,
         io::ErrorKind::TimedOut => ConnectFailure::Timeout,
         _ => ConnectFailure::Error,
     }
+}
+
+/// The failure of a TLS handshake, if it is one.
+fn tls_failure(error: &io::Error) -> Option<&HandshakeFailure> {
+    error.get_ref()?.downcast_ref()
 }
 
 /// Whether an attempt failed because this machine lacks a resource: ports, descriptors, memory.

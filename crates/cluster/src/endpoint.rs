@@ -214,6 +214,7 @@ impl Endpoint {
             ConnectFailure::Refused => used.refused.increment(1),
             ConnectFailure::Timeout => used.timeout.increment(1),
             ConnectFailure::Error => used.error.increment(1),
+            ConnectFailure::Tls(reason) => self.metrics.record_tls_failure(reason),
             // The endpoint is not to blame.
             ConnectFailure::Local => return used.local.increment(1),
         }
@@ -272,6 +273,8 @@ pub(super) enum ConnectFailure {
     Refused,
     Timeout,
     Error,
+    /// The TLS handshake, with its reason.
+    Tls(&'static str),
     /// This machine lacks a resource.
     Local,
 }

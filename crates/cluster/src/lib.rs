@@ -123,6 +123,11 @@ impl Cluster {
         Arc::new(cluster)
     }
 
+    /// The version of the PROXY protocol header that connections begin with, if they do.
+    pub fn proxy_protocol(&self) -> Option<proxy_protocol::Version> {
+        self.plan.proxy_protocol
+    }
+
     /// Its name in logs and metrics.
     pub fn name(&self) -> &Arc<str> {
         &self.plan.name

@@ -6,12 +6,14 @@ pub use detection::{
     FailurePercentagePlan, HealthCheckPlan, InitialHealth, OutlierPlan, ProbeConfig, RateDetector,
     SessionFailures, SuccessRatePlan,
 };
+use proxy_protocol::Version;
 use serde::{Serialize, Serializer};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
+use tls::ClientTls;
 use values::{Keyword, Target, shown};
 
 /// A named set of endpoints. It is serialized as in a config, without features that are off.
@@ -48,7 +50,13 @@ pub struct ClusterPlan {
     pub outlier_detection: Option<OutlierPlan>,
     /// Limits on what is in flight.
     pub circuit_breaker: BreakerPlan,
-    /// How long one attempt to connect may take.
+    /// The version of the PROXY protocol header that connections begin with; `None`: no header.
+    #[serde(serialize_with = "shown", skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<Version>,
+    /// How connections are encrypted; `None`: not at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Arc<ClientTls>>,
+    /// How long one attempt to connect may take, TLS included.
     #[serde(serialize_with = "shown")]
     pub connect_timeout: Duration,
     /// How many endpoints are tried, one after the other, before the connection fails. At least 1.
@@ -119,6 +127,8 @@ impl ClusterPlan {
             health_check: None,
             outlier_detection: None,
             circuit_breaker: BreakerPlan::default(),
+            proxy_protocol: None,
+            tls: None,
             connect_timeout: Duration::from_secs(1),
             connect_attempts: 3,
             spare_connections: 0,

@@ -7,7 +7,7 @@
 
 use super::{Cluster, ConnectError, ConnectOptions, Endpoint, UpstreamConnection, connect::dial};
 use foldhash::HashMap;
-use rustix::net::{RecvFlags, recv};
+use net::Stream;
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
@@ -48,7 +48,7 @@ pub struct PreconnectPool {
 struct EndpointPreconnects {
     endpoint: Arc<Endpoint>,
     /// The oldest first, each with its creation time.
-    ready: VecDeque<(TcpStream, Instant)>,
+    ready: VecDeque<(Stream, Instant)>,
     dialing: usize,
     /// Consecutive failed dials, and the time of the next one.
     failures: u32,
@@ -109,15 +109,15 @@ impl PreconnectPool {
     }
 
     /// A live socket for this endpoint.
-    fn take(&self, endpoint: &Arc<Endpoint>) -> Option<TcpStream> {
+    fn take(&self, endpoint: &Arc<Endpoint>) -> Option<Stream> {
         let mut entries = self.by_endpoint.borrow_mut();
         let entry = entries.get_mut(&endpoint.address())?;
         if !Arc::ptr_eq(&entry.endpoint, endpoint) {
             return None;
         }
         self.changed.notify_one();
-        while let Some((stream, since)) = entry.ready.pop_front() {
-            if since.elapsed() < MAX_AGE && is_alive(&stream) {
+        while let Some((mut stream, since)) = entry.ready.pop_front() {
+            if since.elapsed() < MAX_AGE && stream.is_alive() {
                 return Some(stream);
             }
         }
@@ -134,7 +134,7 @@ impl PreconnectPool {
             for endpoint in self.missing(MAX_DIALS - dials.len()) {
                 let (pool, dial) = (Rc::clone(&self), Rc::clone(&dial));
                 dials.spawn_local(async move {
-                    let result = pool.cluster.dial_with_timeout(endpoint.address(), &*dial).await;
+                    let result = pool.cluster.dial_with_timeout(&endpoint, None, &*dial).await;
                     pool.cluster.record_dial(&endpoint, &result);
                     pool.dial_ended(&endpoint, result.ok());
                 });
@@ -174,7 +174,7 @@ impl PreconnectPool {
     }
 
     /// Records the end of a dial.
-    fn dial_ended(&self, endpoint: &Arc<Endpoint>, stream: Option<TcpStream>) {
+    fn dial_ended(&self, endpoint: &Arc<Endpoint>, stream: Option<Stream>) {
         let mut entries = self.by_endpoint.borrow_mut();
         let entry = entries.get_mut(&endpoint.address());
         let Some(entry) = entry.filter(|entry| Arc::ptr_eq(&entry.endpoint, endpoint)) else {
@@ -208,15 +208,6 @@ impl EndpointPreconnects {
             failures: 0,
             next_dial: now,
         }
-    }
-}
-
-/// Whether the connection is still open. Bytes that the service has sent stay in the socket, for
-/// the client.
-fn is_alive(stream: &TcpStream) -> bool {
-    match recv(stream, &mut [0u8; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
-        Ok((read, _)) => read > 0,
-        Err(error) => error == rustix::io::Errno::WOULDBLOCK,
     }
 }
 

@@ -122,7 +122,7 @@ async fn localhost_is_found_and_connected_to() {
     assert!(cluster.pick(PickOptions::default()).is_none());
     cluster.resolve().await;
     let upstream = cluster.connect(None).await.unwrap();
-    assert_eq!(upstream.stream.peer_addr().unwrap(), address);
+    assert_eq!(upstream.stream.tcp().peer_addr().unwrap(), address);
     assert_eq!(**upstream.lease.endpoint().name(), *format!("localhost:{}", address.port()));
     assert_eq!(cluster.report()["dns"], json!({ "last_ok_seconds_ago": 0, "last_error": null }));
 }

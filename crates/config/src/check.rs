@@ -9,8 +9,10 @@ mod health;
 mod listener;
 mod matching;
 mod policies;
+mod proxy_protocol;
 mod reserved;
 mod rest;
+mod tls;
 
 use super::{
     file::{AccessLog, ClusterConfig, EndpointConfig, EventLog, File, Listener},
@@ -23,7 +25,7 @@ pub(crate) use endpoints::{Listed, endpoints};
 use health::slow_start;
 pub(crate) use policies::Policies;
 use policy::access_log::AccessLogPlan;
-use protocols::{Pooling, ProtocolSettings, UncheckedProbe};
+use protocols::{Pooling, ProtocolConfig, ProtocolSettings, UncheckedProbe};
 use std::{
     collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration,
 };
@@ -39,9 +41,18 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Makes a plan. If the report has diagnostics, the plan must not run.
 pub(crate) fn check(file: File, tree: &Node, report: &mut Report) -> Option<Plan> {
     let zone = given(&file.zone).map(|zone| zone.0);
-    let cluster_probes = cluster_probes(file.listeners.as_ref());
-    Check { tree, report, taken: Vec::new(), zone, cluster_probes, poolings: BTreeMap::new() }
-        .file(file)
+    let cluster_protocols = cluster_protocols(file.listeners.as_ref());
+    let cluster_probes = cluster_probes(&cluster_protocols);
+    Check {
+        tree,
+        report,
+        taken: Vec::new(),
+        zone,
+        cluster_probes,
+        cluster_protocols,
+        poolings: BTreeMap::new(),
+    }
+    .file(file)
 }
 
 struct Check<'a> {
@@ -53,6 +64,8 @@ struct Check<'a> {
     zone: Option<Arc<str>>,
     /// The probes of each cluster by the protocols of its listeners.
     cluster_probes: BTreeMap<String, Vec<Arc<dyn UncheckedProbe>>>,
+    /// What the listeners of each cluster speak.
+    cluster_protocols: BTreeMap<String, Vec<ProtocolConfig>>,
     /// How connections to clusters are kept.
     poolings: BTreeMap<Arc<str>, Pooling>,
 }
@@ -192,24 +205,37 @@ fn scope(listeners: Option<&Spanned<NamedMap<Listener>>>) -> Scope {
     Scope::new(scopes.collect())
 }
 
-/// The probes of each cluster by the protocols of its listeners, one per protocol.
-fn cluster_probes(
+/// What the listeners of each cluster speak.
+fn cluster_protocols(
     listeners: Option<&Spanned<NamedMap<Listener>>>,
-) -> BTreeMap<String, Vec<Arc<dyn UncheckedProbe>>> {
-    let mut cluster_probes: BTreeMap<String, Vec<Arc<dyn UncheckedProbe>>> = BTreeMap::new();
+) -> BTreeMap<String, Vec<ProtocolConfig>> {
+    let mut cluster_protocols: BTreeMap<_, Vec<_>> = BTreeMap::new();
     let entries = listeners.and_then(|it| it.value.as_ref()).map(|NamedMap(entries)| entries);
     for listener in entries.into_iter().flatten().filter_map(|(_, it)| it.value.as_ref()) {
-        let protocol = listener.protocol.as_ref().and_then(|it| it.value.as_deref());
+        let protocol = listener.protocol.as_ref().and_then(|it| it.value.as_ref());
         let Some(protocol) = protocol else { continue };
         let cluster = listener.cluster.as_ref().and_then(|it| it.value.clone());
         let named = protocol.clusters().into_iter().map(|(_, name)| name);
         for cluster in cluster.into_iter().chain(named) {
-            let probes = cluster_probes.entry(cluster).or_default();
-            let probe = protocol.fallback_probe();
+            cluster_protocols.entry(cluster).or_default().push(protocol.clone());
+        }
+    }
+    cluster_protocols
+}
+
+/// The probes of each cluster by the protocols of its listeners, one per protocol.
+fn cluster_probes(
+    cluster_protocols: &BTreeMap<String, Vec<ProtocolConfig>>,
+) -> BTreeMap<String, Vec<Arc<dyn UncheckedProbe>>> {
+    let probes = |protocols: &Vec<ProtocolConfig>| {
+        let mut probes: Vec<Arc<dyn UncheckedProbe>> = Vec::new();
+        for probe in protocols.iter().map(|protocol| protocol.fallback_probe()) {
             if probes.iter().all(|known| known.name() != probe.name()) {
                 probes.push(probe);
             }
         }
-    }
-    cluster_probes
+        probes
+    };
+    let clusters = cluster_protocols.iter();
+    clusters.map(|(cluster, protocols)| (cluster.clone(), probes(protocols))).collect()
 }

@@ -83,6 +83,11 @@ pub(crate) struct Listener {
     /// The name of the cluster for its operations; with routes, for requests that no route matches.
     /// Required unless routes lead to clusters. Default: none.
     pub(crate) cluster: Option<Spanned<String>>,
+    /// From whom connections begin with a header of the PROXY protocol, versions 1 and 2, which says who
+    /// the client is. Default: from nobody, and no header is read.
+    pub(crate) proxy_protocol: Option<Spanned<proxy_protocol::ListenerSettings>>,
+    /// How its clients are encrypted. Default: not at all.
+    pub(crate) tls: Option<Spanned<tls::ListenerSettings>>,
     /// How long a connection may be idle, or `off`. Default: `1h`.
     pub(crate) idle_timeout: Opt<OrOff<Duration>>,
     /// How long a connection may be open, or `off`. Default: `off`.

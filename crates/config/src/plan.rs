@@ -5,11 +5,19 @@ mod admin;
 use super::show;
 pub use admin::{AdminPlan, ControlAddress};
 use cluster::ClusterPlan;
+use policy::matching::PeerMatcher;
 use policy::{Rule, access_log::AccessLogPlan};
 use protocols::{ListenerProtocol, Pooling};
 use serde::Serialize;
 use session::Timeouts;
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+use tls::ServerTls;
 use values::{Keyword, shown, shown_size};
 
 /// A whole proxy. It is serialized as in a config, with all defaults and without secrets.
@@ -68,6 +76,12 @@ pub struct ListenerPlan {
     /// the protocol selects all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<Arc<str>>,
+    /// How its clients are encrypted; `None`: not at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Arc<ServerTls>>,
+    /// From whom connections begin with a header of the PROXY protocol; `None`: from nobody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyProtocolPlan>,
     /// The most connections at a time.
     pub max_connections: usize,
     /// How many connections are reserved for it, at most `max_connections`; the sum over all
@@ -116,6 +130,8 @@ impl ListenerPlan {
             address,
             protocol,
             cluster: Some(cluster.into()),
+            tls: None,
+            proxy_protocol: None,
             max_connections: 10_000,
             reserved_connections: 0,
             upstream_connect_mode: Some(UpstreamConnectMode::Immediate),
@@ -132,6 +148,24 @@ impl ListenerPlan {
             max_held_bytes: 64 << 20,
             on_violation: OnViolation::Pass,
         }
+    }
+}
+
+/// From whom connections begin with a header of the PROXY protocol.
+#[derive(Debug, Serialize)]
+pub struct ProxyProtocolPlan {
+    /// The settings.
+    #[serde(flatten)]
+    pub settings: proxy_protocol::ListenerSettings,
+    /// Those who send it.
+    #[serde(skip)]
+    pub from: Vec<PeerMatcher>,
+}
+
+impl ProxyProtocolPlan {
+    /// Whether this peer sends a header.
+    pub fn expects(&self, peer: IpAddr) -> bool {
+        self.from.iter().any(|peers| peers.contains(peer))
     }
 }
 

@@ -9,6 +9,16 @@ pub const CONNECTIONS_TOTAL: &str = "tollgate_connections_total";
 pub const CONNECTIONS_ACTIVE: &str = "tollgate_connections_active";
 /// Client connections ended, by reason.
 pub const CONNECTION_CLOSE_TOTAL: &str = "tollgate_connection_close_total";
+/// TLS handshakes with clients, by result.
+pub const TLS_HANDSHAKES_TOTAL: &str = "tollgate_tls_handshakes_total";
+/// The duration of TLS handshakes with clients.
+pub const TLS_HANDSHAKE_SECONDS: &str = "tollgate_tls_handshake_seconds";
+/// Encrypted client connections, by version and cipher suite.
+pub const TLS_CONNECTIONS_TOTAL: &str = "tollgate_tls_connections_total";
+/// When a certificate expires.
+pub const TLS_CERTIFICATE_NOT_AFTER_SECONDS: &str = "tollgate_tls_certificate_not_after_seconds";
+/// Times that certificate files were read again because they had changed, by result.
+pub const TLS_RELOADS_TOTAL: &str = "tollgate_tls_reloads_total";
 /// Times that accepting stopped because descriptors ran out.
 pub const ACCEPT_PAUSED_TOTAL: &str = "tollgate_accept_paused_total";
 /// Requests that could not be held until policies knew enough to decide.
@@ -151,6 +161,31 @@ pub const TABLE: &[Metric] = &[
         "connections",
         &["listener", "reason"],
         "Client connections ended, by reason.",
+    ),
+    counter(
+        TLS_HANDSHAKES_TOTAL,
+        "handshakes",
+        &["listener", "result"],
+        "TLS handshakes with clients: `ok`, `resumed`, or why they failed.",
+    ),
+    histogram(TLS_HANDSHAKE_SECONDS, LISTENER, "The duration of TLS handshakes with clients."),
+    counter(
+        TLS_CONNECTIONS_TOTAL,
+        "connections",
+        &["listener", "version", "cipher"],
+        "Encrypted client connections, by TLS version and cipher suite.",
+    ),
+    gauge(
+        TLS_CERTIFICATE_NOT_AFTER_SECONDS,
+        "seconds since 1970",
+        &["certificate"],
+        "When a certificate that is in use expires; the label is its file.",
+    ),
+    counter(
+        TLS_RELOADS_TOTAL,
+        "reloads",
+        &["result"],
+        "Times that certificate files had changed and were read again: `ok` or `failed`.",
     ),
     counter(
         ACCEPT_PAUSED_TOTAL,

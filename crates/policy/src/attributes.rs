@@ -9,7 +9,32 @@ use std::{borrow::Cow, fmt, marker::PhantomData};
 use values::{Diagnostic, to_serde_error};
 
 /// Attributes of operations of every protocol.
-const COMMON: [&str; 4] = ["peer", "local", "endpoint", "cluster"];
+const COMMON: [&str; 24] = [
+    "peer",
+    "local",
+    "endpoint",
+    "cluster",
+    "via",
+    "sni",
+    "tls.version",
+    "tls.cipher",
+    "tls.alpn",
+    "tls.san",
+    "tls.dns",
+    "tls.uri",
+    "tls.email",
+    "tls.cn",
+    "tls.subject",
+    "tls.issuer",
+    "tls.serial",
+    "tls.fingerprint",
+    "proxy.authority",
+    "proxy.alpn",
+    "proxy.unique_id",
+    "proxy.vpce",
+    "proxy.link",
+    "proxy.ssl.cn",
+];
 
 /// Names of attributes in other software, and their names here.
 const ALIASES: [(&str, &str); 19] = [

@@ -15,7 +15,7 @@ mod truth;
 use crate::series::SeriesKey;
 use glob::Glob;
 use operation::{AttributeValue, Attributes, ConnectionInfo, OTHER_RESOURCES, Operation};
-use peers::PeerMatcher;
+pub use peers::PeerMatcher;
 use residual::Negation;
 use serde_json::{Map, Value};
 use std::net::IpAddr;

@@ -3,6 +3,7 @@
 use super::{DryRunReport, Pooling, Pools, ProbePlan, Server, Serving, UnfitCluster};
 use cluster::{PreconnectPool, UpstreamConnection};
 use erased_serde::Deserializer;
+use net::Stream;
 use operation::{AttributeValue, Close, Protocol, RejectMode, RejectionRef};
 use relay::Buffers;
 use schemars::{Schema, SchemaGenerator};
@@ -11,7 +12,6 @@ use session::Session;
 use std::{
     collections::BTreeMap, fmt::Debug, future::Future, net::IpAddr, pin::Pin, rc::Rc, sync::Arc,
 };
-use tokio::net::TcpStream;
 use values::{Diagnostic, Node};
 
 /// A schema with its name and a line about it.
@@ -115,6 +115,18 @@ pub trait ProtocolSettings: Debug + Send + Sync {
         Vec::new()
     }
 
+    /// The application protocols (ALPN) that are offered to the endpoints of a cluster, best first. None:
+    /// the protocol has no names in TLS.
+    fn upstream_alpn(&self, pooling: &Pooling) -> Vec<Vec<u8>> {
+        let _ = pooling;
+        Vec::new()
+    }
+
+    /// Whether a connection to an endpoint serves several clients.
+    fn shares_connections(&self) -> bool {
+        false
+    }
+
     /// The health check of a service that speaks this, unless another one is configured.
     fn fallback_probe(&self) -> Arc<dyn UncheckedProbe>;
 
@@ -173,6 +185,12 @@ pub trait ListenerProtocol: Debug + Send + Sync {
     /// Its settings in the shape of the config.
     fn to_json(&self) -> Value;
 
+    /// The application protocols (ALPN) that clients may agree upon, best first. None: the protocol has
+    /// no names in TLS.
+    fn alpn(&self) -> Vec<Vec<u8>> {
+        Vec::new()
+    }
+
     /// Whether the client always sends the first byte of a connection. If not, that depends on the
     /// service.
     fn client_speaks_first(&self) -> bool {
@@ -203,7 +221,7 @@ pub trait ListenerProtocol: Debug + Send + Sync {
         &self,
         session: Rc<dyn Session>,
         buffers: &Rc<Buffers>,
-        client: TcpStream,
+        client: Stream,
         upstream: UpstreamConnection,
     ) -> Serving;
 
@@ -211,7 +229,7 @@ pub trait ListenerProtocol: Debug + Send + Sync {
     fn reject<'a>(
         &'a self,
         session: &'a dyn Session,
-        client: &'a mut TcpStream,
+        client: &'a mut Stream,
         end: (Close, RejectMode),
         why: &'a RejectionRef<'a>,
     ) -> Pin<Box<dyn Future<Output = ()> + 'a>>;

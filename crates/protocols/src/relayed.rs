@@ -6,12 +6,12 @@ use super::{
     row::{ProtocolParts, below, to_json},
 };
 use cluster::UpstreamConnection;
+use net::Stream;
 use operation::{Close, Codec, Protocol, RejectMode, RejectionRef};
 use relay::{Buffers, relay};
 use serde_json::{Value, json};
 use session::Session;
 use std::{fmt, future::Future, pin::Pin, rc::Rc, sync::Arc};
-use tokio::net::TcpStream;
 use values::Diagnostic;
 
 /// What the registry needs of a protocol that has a codec.
@@ -95,7 +95,7 @@ impl<P: RelayedParts> ListenerProtocol for RelayedListener<P> {
         &self,
         session: Rc<dyn Session>,
         buffers: &Rc<Buffers>,
-        client: TcpStream,
+        client: Stream,
         upstream: UpstreamConnection,
     ) -> Serving {
         relay::<P::Codec>(&self.shared, session, buffers, client, upstream)
@@ -104,7 +104,7 @@ impl<P: RelayedParts> ListenerProtocol for RelayedListener<P> {
     fn reject<'a>(
         &'a self,
         session: &'a dyn Session,
-        client: &'a mut TcpStream,
+        client: &'a mut Stream,
         end: (Close, RejectMode),
         why: &'a RejectionRef<'a>,
     ) -> Pin<Box<dyn Future<Output = ()> + 'a>> {

@@ -6,12 +6,12 @@ use super::{
     row::{ProtocolParts, below, to_json},
 };
 use cluster::{PreconnectPool, UpstreamConnection};
+use net::Stream;
 use operation::{Close, Protocol, RejectMode, RejectionRef};
 use relay::Buffers;
 use serde_json::{Value, json};
 use session::Session;
 use std::{collections::BTreeMap, fmt, future::Future, pin::Pin, rc::Rc, sync::Arc};
-use tokio::net::TcpStream;
 pub use tollgate_http::{
     ClusterSettings as Pooling, Pools, Server, UnfitCluster, dry_run::DryRunReport,
 };
@@ -61,6 +61,12 @@ pub(super) trait TerminatedParts: ProtocolParts {
 #[derive(Debug)]
 pub(super) struct TerminatedSettings<P: ProtocolParts>(pub(super) P::Settings);
 
+/// HTTP/2 in TLS (RFC 9113, 3.2).
+const H2: &[u8] = b"h2";
+
+/// HTTP/1.1 in TLS (RFC 7301, 6).
+const HTTP_1_1: &[u8] = b"http/1.1";
+
 /// A listener.
 struct TerminatedListener<P: TerminatedParts> {
     settings: P::Settings,
@@ -99,6 +105,15 @@ impl<P: TerminatedParts> ProtocolSettings for TerminatedSettings<P> {
     ) -> Vec<UnfitCluster> {
         let unfit = P::unfit_clusters(&self.0, own, pooling).into_iter();
         unfit.map(|it| UnfitCluster { path: it.path.map(under::<P>), ..it }).collect()
+    }
+
+    fn shares_connections(&self) -> bool {
+        true
+    }
+
+    fn upstream_alpn(&self, pooling: &Pooling) -> Vec<Vec<u8>> {
+        let http2 = pooling.pool_plan(P::is_http2(&self.0)).http2;
+        vec![if http2 { H2.to_vec() } else { HTTP_1_1.to_vec() }]
     }
 
     fn fallback_probe(&self) -> Arc<dyn UncheckedProbe> {
@@ -143,6 +158,11 @@ impl<P: TerminatedParts> ListenerProtocol for TerminatedListener<P> {
         json!({ P::describe().name: to_json(&self.settings) })
     }
 
+    /// Clients of HTTP/1.1 may speak to gRPC services too, by transcoding.
+    fn alpn(&self) -> Vec<Vec<u8>> {
+        vec![H2.to_vec(), HTTP_1_1.to_vec()]
+    }
+
     fn dry_run(&self, request: &DryRequest<'_>) -> Option<Result<DryRunReport, String>> {
         let mut asked = dry_run::DryRequest {
             method: request.method.to_owned(),
@@ -177,7 +197,7 @@ impl<P: TerminatedParts> ListenerProtocol for TerminatedListener<P> {
         &self,
         _: Rc<dyn Session>,
         _: &Rc<Buffers>,
-        _: TcpStream,
+        _: Stream,
         _: UpstreamConnection,
     ) -> Serving {
         Box::pin(std::future::ready(Close::NoEndpoint))
@@ -187,7 +207,7 @@ impl<P: TerminatedParts> ListenerProtocol for TerminatedListener<P> {
     fn reject<'a>(
         &'a self,
         _: &'a dyn Session,
-        _: &'a mut TcpStream,
+        _: &'a mut Stream,
         _: (Close, RejectMode),
         _: &'a RejectionRef<'a>,
     ) -> Pin<Box<dyn Future<Output = ()> + 'a>> {

@@ -4,13 +4,14 @@ use super::{
     buffers::{Buffers, LARGEST_CLASS},
     splice::{MIN_SPLICE, Pipe},
 };
+use net::Stream;
 use std::{
     io,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Instant,
 };
-use tokio::{io::AsyncWrite, net::TcpStream};
+use tokio::io::AsyncWrite;
 use tokio_util::io::poll_read_buf;
 
 /// The most that a codec may hold back, in bytes: more than any codec needs to name a request. What
@@ -28,6 +29,10 @@ pub(super) struct Flow {
     start: usize,
     ready: usize,
     pipe: Option<Box<Pipe>>,
+    /// Bytes go through this process: one of the ends is encrypted.
+    copies: bool,
+    /// The writing side has bytes that its socket has not taken.
+    unflushed: bool,
     /// Bytes that are to be passed, or dropped, and have not been read yet.
     pass: u64,
     /// Whether the current message ends with `pass`.
@@ -58,6 +63,22 @@ pub(super) struct Advance {
 }
 
 impl Flow {
+    /// A flow without any bytes; `copies` if one of its ends is encrypted.
+    pub(super) fn new(copies: bool) -> Self {
+        Self { copies, ..Self::default() }
+    }
+
+    /// Flushes what the writing side has accepted.
+    pub(super) fn poll_flush_socket(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut Stream,
+    ) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(to).poll_flush(cx);
+        self.unflushed = flushed.is_pending();
+        flushed
+    }
+
     /// Bytes that the codec has not judged.
     pub(super) fn unread(&self) -> &[u8] {
         self.buffer.get(self.start + self.ready..).unwrap_or_default()
@@ -65,7 +86,7 @@ impl Flow {
 
     /// Whether bytes wait to be written.
     pub(super) fn is_ready(&self) -> bool {
-        self.ready > 0 || self.pipe.as_ref().is_some_and(|pipe| pipe.is_ready())
+        self.ready > 0 || self.unflushed || self.pipe.as_ref().is_some_and(|pipe| pipe.is_ready())
     }
 
     /// Passes the next `len` bytes, or drops them while `dropping`.
@@ -124,11 +145,11 @@ impl Flow {
     pub(super) fn poll_flush(
         &mut self,
         cx: &mut Context<'_>,
-        to: &mut TcpStream,
+        to: &mut Stream,
         progress: &mut bool,
     ) -> Poll<io::Result<()>> {
         if let Some(pipe) = &mut self.pipe {
-            ready!(pipe.poll_flush(cx, to, progress))?;
+            ready!(pipe.poll_flush(cx, to.tcp(), progress))?;
         }
         while self.ready > 0 {
             let bytes = &self.buffer[self.start..self.start + self.ready];
@@ -140,7 +161,7 @@ impl Flow {
             self.start += n;
             self.ready -= n;
         }
-        Poll::Ready(Ok(()))
+        self.poll_flush_socket(cx, to)
     }
 
     /// Reads once, into a buffer lent by the worker while bytes are buffered. `wanted` is how many
@@ -149,7 +170,7 @@ impl Flow {
     pub(super) fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut TcpStream,
+        from: &mut Stream,
         buffers: &Buffers,
         wanted: usize,
         room: usize,
@@ -160,7 +181,7 @@ impl Flow {
             ready!(from.poll_read_ready(cx))?;
             self.pipe = if room == usize::MAX { self.pipe_for_rest(buffers) } else { None };
             if let Some(pipe) = &mut self.pipe {
-                let polled = pipe.poll_fill(cx, from, self.pass);
+                let polled = pipe.poll_fill(cx, from.tcp(), self.pass);
                 if let Poll::Ready(Ok(n)) = polled {
                     self.size_class = buffers.next_class(self.size_class, n, usize::MAX);
                 } else {
@@ -191,13 +212,14 @@ impl Flow {
         } else {
             self.size_class > 0
         };
-        let long = bulk && self.pass >= MIN_SPLICE && !self.dropping;
+        let long = bulk && self.pass >= MIN_SPLICE && !self.dropping && !self.copies;
         if long { buffers.pipes.take() } else { None }
     }
 
     /// Drops all buffered bytes.
     pub(super) fn discard(&mut self, buffers: &Buffers) {
         self.pipe = None;
+        self.unflushed = false;
         self.buffer.clear();
         (self.start, self.ready) = (0, 0);
         self.stalled_since = None;
@@ -322,8 +344,9 @@ mod tests {
             let address = listener.local_addr().unwrap();
             let mut ends = Vec::new();
             for _ in 0..2 {
-                let there = TcpStream::connect(address).await.unwrap();
-                ends.extend([there, listener.accept().await.unwrap().0]);
+                let there = tokio::net::TcpStream::connect(address).await.unwrap();
+                let here = listener.accept().await.unwrap().0;
+                ends.extend([there, here].map(Stream::from));
             }
             let [mut sender, mut from, mut to, mut receiver] = <[_; 4]>::try_from(ends).unwrap();
             let (buffers, mut flow) = (Buffers::default(), Flow::default());

@@ -292,13 +292,13 @@ impl<'f, C: Codec> OperationAttributes<'f, C> {
 impl<C: Codec> Attributes for OperationAttributes<'_, C> {
     fn get<'a>(&'a self, front: &'a [u8], name: &str) -> AttributeValue<'a> {
         match self.session.attribute(name) {
-            Some(own) => AttributeValue::Known(own),
-            None => match (self.codec.attribute(front, name), self.learned) {
+            AttributeValue::Absent => match (self.codec.attribute(front, name), self.learned) {
                 (AttributeValue::Unread, Some(learned)) => {
                     self.codec.late_attribute(front, learned, name)
                 }
                 (fact, _) => fact,
             },
+            own => own,
         }
     }
 

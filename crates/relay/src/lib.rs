@@ -39,6 +39,7 @@ use deadlines::NEVER;
 use flow::Flow;
 use held_request::HeldRequest;
 use in_flight::{Completion, InFlightRequest, InFlightRequests, OperationAttributes};
+use net::Stream;
 use operation::{Close, Codec, Direction, EndReason, Outcome, Reply, Tag, Violation};
 use requests::PendingVerdict;
 use session::{Phase, Session};
@@ -51,7 +52,7 @@ use std::{
     task::{Context, Poll, ready},
     time::Instant,
 };
-use tokio::{net::TcpStream, time::Sleep};
+use tokio::time::Sleep;
 
 /// The state of one connection.
 struct Relay<C> {
@@ -61,8 +62,8 @@ struct Relay<C> {
     buffers: Rc<Buffers>,
     /// Counts the connection at its endpoint, until the server is done with.
     lease: Option<Lease>,
-    client: TcpStream,
-    server: TcpStream,
+    client: Stream,
+    server: Stream,
     /// From the client to the server.
     requests: Flow,
     /// From the server to the client.
@@ -140,12 +141,13 @@ pub fn relay<C: Codec>(
     shared: &Arc<C::Shared>,
     session: Rc<dyn Session>,
     buffers: &Rc<Buffers>,
-    client: TcpStream,
+    client: Stream,
     upstream: UpstreamConnection,
 ) -> Pin<Box<dyn Future<Output = Close>>> {
     let now = Instant::now();
     let UpstreamConnection { stream: server, lease, .. } = upstream;
     let limited = session.is_limited();
+    let copies = client.plain().is_none() || server.plain().is_none();
     let mut relay = Box::pin(Relay::<C> {
         codec: C::new(shared, session.info()),
         session,
@@ -153,8 +155,8 @@ pub fn relay<C: Codec>(
         lease: Some(lease),
         client,
         server,
-        requests: Flow::default(),
-        replies: Flow::default(),
+        requests: Flow::new(copies),
+        replies: Flow::new(copies),
         in_flight: InFlightRequests::default(),
         ending_reply: None,
         rejections: BytesMut::new(),

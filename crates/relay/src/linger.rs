@@ -3,11 +3,7 @@
 use super::Relay;
 use operation::{Close, Codec};
 use session::{LINGER_TIMEOUT, Phase, poll_discard};
-use socket2::SockRef;
-use std::{
-    net::Shutdown,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 
 impl<C: Codec> Relay<C> {
     /// Whether this close interrupts an operation, so that an orderly end could be mistaken for a
@@ -34,13 +30,12 @@ impl<C: Codec> Relay<C> {
     /// asked for or the close `cut` an operation short.
     pub(super) fn start_linger(&mut self, close: Close, cut: bool) -> bool {
         if cut {
-            // Either may be gone already.
-            let _ = (self.client.set_zero_linger(), self.server.set_zero_linger());
+            self.client.reset_on_drop();
+            self.server.reset_on_drop();
             return false;
         }
         if self.shaping.as_ref().is_some_and(|shaping| shaping.reset_client) {
-            // It may be gone already.
-            let _ = self.client.set_zero_linger();
+            self.client.reset_on_drop();
             return false;
         }
         let ours =
@@ -48,8 +43,8 @@ impl<C: Codec> Relay<C> {
         if ours {
             // The service need not wait for the client.
             self.lease = None;
-            let _ = SockRef::from(&self.server).shutdown(Shutdown::Both);
-            let _ = SockRef::from(&self.client).shutdown(Shutdown::Write);
+            self.server.close();
+            self.client.close_write();
             let until = self.now() + LINGER_TIMEOUT;
             self.shaping.get_or_insert_default().lingering = Some(close);
             self.timer.as_mut().reset(until.into());

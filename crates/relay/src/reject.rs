@@ -2,6 +2,7 @@
 
 use super::{flow::MAX_HOLD, in_flight::OperationAttributes};
 use bytes::BytesMut;
+use net::Stream;
 use operation::{
     Close, Codec, Next, Operation, RejectMode, RejectReason, RejectionRef, Request, Settlement,
     Violation,
@@ -13,7 +14,6 @@ use std::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
     time::timeout,
 };
 
@@ -30,7 +30,7 @@ const REJECT_TIMEOUT: Duration = Duration::from_secs(1);
 pub async fn reject<C: Codec>(
     shared: &Arc<C::Shared>,
     session: &dyn Session,
-    client: &mut TcpStream,
+    client: &mut Stream,
     end: (Close, RejectMode),
     why: &RejectionRef<'_>,
 ) {
@@ -70,7 +70,7 @@ pub async fn reject<C: Codec>(
 /// Reads until the codec can name the first request.
 async fn first_request<C: Codec>(
     codec: &mut C,
-    client: &mut TcpStream,
+    client: &mut Stream,
     asked: &mut BytesMut,
 ) -> Option<Request> {
     loop {

@@ -3,9 +3,7 @@
 use super::{MESSAGE_COST, Relay, Side, in_flight::Completion};
 use bytes::{Buf, BytesMut};
 use operation::{Close, Codec, Direction, Next, RejectReason, RejectionRef, Reply, Violation};
-use socket2::SockRef;
 use std::{
-    net::Shutdown,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -61,6 +59,10 @@ impl<C: Codec> Relay<C> {
             }
             let (buffers, room) = (&self.buffers, self.max_pass(Direction::Down));
             match ready!(self.replies.poll_fill(cx, &mut self.server, buffers, wanted, room)) {
+                // Only the end of a stream says whether it is complete.
+                Ok(0) if self.is_stream() && self.server.is_truncated() => {
+                    return Poll::Ready(Err(Close::UpstreamReset));
+                }
                 Ok(0) => {
                     self.replies.eof = true;
                     self.last_byte = self.now();
@@ -105,6 +107,8 @@ impl<C: Codec> Relay<C> {
             }
         }
         self.rejections = bytes::BytesMut::new();
+        // What the socket does not take now goes out before the next reply.
+        let _ = self.replies.poll_flush_socket(cx, &mut self.client);
         Poll::Ready(Ok(()))
     }
 
@@ -197,8 +201,8 @@ impl<C: Codec> Relay<C> {
         let mut words = BytesMut::new();
         let answered = codec.reject(tag, &why, &mut words);
         // Nothing was written before, so the socket has room.
-        let _ = client.try_write(&words);
-        let _ = SockRef::from(&*client).shutdown(Shutdown::Write);
+        client.write_now(&words);
+        client.close_write();
         answered
     }
 

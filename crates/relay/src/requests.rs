@@ -87,6 +87,10 @@ impl<C: Codec> Relay<C> {
             }
             let (buffers, room) = (&self.buffers, self.max_pass(Direction::Up));
             match ready!(self.requests.poll_fill(cx, &mut self.client, buffers, wanted, room)) {
+                // Only the end of a stream says whether it is complete.
+                Ok(0) if self.is_stream() && self.client.is_truncated() => {
+                    return Poll::Ready(Err(Close::ClientReset));
+                }
                 Ok(0) => {
                     self.requests.eof = true;
                     self.last_byte = self.now();

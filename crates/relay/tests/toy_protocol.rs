@@ -215,8 +215,9 @@ async fn serve(
     session: TestSession,
     buffers: Rc<Buffers>,
     preconnects: Rc<PreconnectPool>,
-    mut client: TcpStream,
+    client: TcpStream,
 ) {
+    let mut client = client.into();
     let shared = Arc::new(());
     match preconnects.connect(None).await {
         Ok(upstream) => {

@@ -18,8 +18,10 @@ pub use held_bytes::{HeldBytesBudget, HeldBytesLease};
 pub use linger::{LINGER_TIMEOUT, linger, poll_discard};
 pub use timeouts::Timeouts;
 
-use operation::{ConnectionInfo, Direction, Gate, Operation, Rejection, Revision, Violation};
-use std::{borrow::Cow, sync::Arc, task::Waker, time::Instant};
+use operation::{
+    AttributeValue, ConnectionInfo, Direction, Gate, Operation, Rejection, Revision, Violation,
+};
+use std::{sync::Arc, task::Waker, time::Instant};
 
 /// A client's connection: the gate, and what the proxy knows about the connection.
 pub trait Session: Gate {
@@ -32,8 +34,19 @@ pub trait Session: Gate {
     /// The listener's time limits.
     fn timeouts(&self) -> &Timeouts;
 
-    /// An attribute of the connection, such as `peer`; `None` if it has none of this name.
-    fn attribute(&self, name: &str) -> Option<Cow<'_, str>>;
+    /// An attribute of the connection, such as `peer`.
+    fn attribute(&self, name: &str) -> AttributeValue<'_>;
+
+    /// Whether the connection has attributes beyond those of every connection: of TLS, or of a PROXY
+    /// protocol header.
+    fn has_preface(&self) -> bool {
+        false
+    }
+
+    /// Whether the client's connection is encrypted.
+    fn is_encrypted(&self) -> bool {
+        false
+    }
 
     /// The phase of the worker that serves the connection.
     fn phase(&self) -> Phase;

@@ -1,5 +1,6 @@
 //! Lingering close: ends a client's connection so that the client gets the last message.
 
+use net::Stream;
 use std::{
     future::poll_fn,
     mem::MaybeUninit,
@@ -9,7 +10,6 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWriteExt, ReadBuf},
-    net::TcpStream,
     time::timeout,
 };
 
@@ -21,13 +21,13 @@ pub const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_READS_PER_POLL: usize = 16;
 
 /// Closes the write side, then reads and discards until the client closes or time is up.
-pub async fn linger(client: &mut TcpStream) {
+pub async fn linger(client: &mut Stream) {
     let _ = client.shutdown().await;
     let _ = timeout(LINGER_TIMEOUT, poll_fn(|cx| poll_discard(client, cx))).await;
 }
 
 /// Discards incoming bytes, a bounded number at once. Ready when the client has closed or failed.
-pub fn poll_discard(client: &mut TcpStream, cx: &mut Context<'_>) -> Poll<()> {
+pub fn poll_discard(client: &mut Stream, cx: &mut Context<'_>) -> Poll<()> {
     let mut space = [MaybeUninit::uninit(); 4096];
     for _ in 0..MAX_READS_PER_POLL {
         let mut ignored = ReadBuf::uninit(&mut space);

@@ -2,10 +2,10 @@
 
 use crate::{HeldBytesBudget, Phase, Session, Timeouts};
 use operation::{
-    ConnectionInfo, Decision, Direction, Gate, Operation, Rejection, Revision, Settlement, Ticket,
-    Verdict, Violation,
+    AttributeValue, ConnectionInfo, Decision, Direction, Gate, Operation, Rejection, Revision,
+    Settlement, Ticket, Verdict, Violation,
 };
-use std::{borrow::Cow, rc::Rc, sync::Arc, task::Waker, time::Instant};
+use std::{rc::Rc, sync::Arc, task::Waker, time::Instant};
 
 /// A session without limits, whose operations a gate decides on.
 pub struct TestSession {
@@ -62,8 +62,8 @@ impl Session for TestSession {
         &self.timeouts
     }
 
-    fn attribute(&self, _: &str) -> Option<Cow<'_, str>> {
-        None
+    fn attribute(&self, _: &str) -> AttributeValue<'_> {
+        AttributeValue::Absent
     }
 
     fn phase(&self) -> Phase {

@@ -2,7 +2,8 @@
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{
-    Deserialize, Deserializer, Error, IntoDeserializer, SeqAccess, Visitor, value::StrDeserializer,
+    Deserialize, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor,
+    value::{MapAccessDeserializer, StrDeserializer},
 };
 use std::{borrow::Cow, fmt, marker::PhantomData, ops::Deref};
 
@@ -48,6 +49,10 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrMoreVisitor<T> {
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<OneOrMore<T>, E> {
         self.visit_str(&number.to_string())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<OneOrMore<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(|one| OneOrMore(vec![one]))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<OneOrMore<T>, A::Error> {

@@ -75,7 +75,11 @@ impl AdmittedRequest {
             Action::Forward(targets) => targets,
             Action::Redirect(redirect) => {
                 let policy = &self.connection.server.plan.header_policy;
-                let scheme = header_policy::scheme(&self.head.headers, policy, false);
+                let scheme = header_policy::scheme(
+                    &self.head.headers,
+                    policy,
+                    self.connection.session.is_encrypted(),
+                );
                 let answer = redirect.answer(&self.head, &self.routed.captures, scheme);
                 return Ok(self.reply_locally(answer));
             }
@@ -233,7 +237,7 @@ impl AdmittedRequest {
             policy: &self.connection.server.plan.header_policy,
             peer: &self.connection.peer,
             authority: &self.authority,
-            encrypted: false,
+            encrypted: self.connection.session.is_encrypted(),
             forward_upgrade: upgrades,
         };
         let traced = header_policy::request(head, &context, &mut self.connection.rng.borrow_mut());

@@ -12,6 +12,7 @@ use crate::{
 };
 use cluster::Lease;
 use http::{HeaderMap, Version};
+use net::Stream;
 use operation::{Close, Rejection, Violation};
 use session::{Phase, Session};
 use slab::Slab;
@@ -22,7 +23,6 @@ use std::{
     task::{Context, Poll, Waker},
     time::Instant,
 };
-use tokio::net::TcpStream;
 
 /// A client's connection.
 pub(crate) struct ClientConnection {
@@ -69,7 +69,7 @@ pub(crate) enum TunnelUpstream {
     /// A connection whose HTTP ended with `101 Switching Protocols`.
     Switched(Box<H1Connection>),
     /// A connection without HTTP.
-    Connected(TcpStream, Rc<Lease>),
+    Connected(Stream, Rc<Lease>),
 }
 
 /// Polls whether the endpoint wants the connection of an operation closed.

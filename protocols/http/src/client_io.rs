@@ -7,6 +7,7 @@ mod informational;
 mod tests;
 
 pub(crate) use connection_state::ConnectionState;
+use net::Stream;
 
 use crate::{
     h1_validator::{H1Error, H1Validator, RequestLimits},
@@ -26,7 +27,6 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::{Sleep, sleep, sleep_until},
 };
 
@@ -65,7 +65,7 @@ enum RejectedPart {
 
 /// A client's connection.
 pub(crate) struct ClientIo {
-    stream: TcpStream,
+    stream: Stream,
     session: Rc<dyn Session>,
     state: Rc<ConnectionState>,
     /// `None` for HTTP/2, which has its own framing.
@@ -93,7 +93,7 @@ pub(crate) struct ClientIo {
 }
 
 impl ClientIo {
-    pub(crate) fn new(stream: TcpStream, session: Rc<dyn Session>, limits: RequestLimits) -> Self {
+    pub(crate) fn new(stream: Stream, session: Rc<dyn Session>, limits: RequestLimits) -> Self {
         Self {
             write_timeout: session.timeouts().write,
             stream,
@@ -150,7 +150,7 @@ impl ClientIo {
     }
 
     /// Returns the socket and all bytes that hyper has not consumed.
-    pub(crate) fn into_parts(self, mut unread: BytesMut) -> (TcpStream, Bytes) {
+    pub(crate) fn into_parts(self, mut unread: BytesMut) -> (Stream, Bytes) {
         unread.extend_from_slice(&self.validated);
         unread.extend_from_slice(&self.unvalidated);
         (self.stream, unread.freeze())
@@ -273,8 +273,7 @@ impl ClientIo {
         if self.validator.is_none() {
             return Poll::Pending;
         }
-        let mut byte = [0];
-        let error = match ready!(self.stream.poll_peek(cx, &mut ReadBuf::new(&mut byte))) {
+        let error = match ready!(self.stream.poll_peek(cx)) {
             Ok(1..) => return Poll::Pending,
             Ok(0) if self.state.response_due.get() && !self.state.allow_half_close.get() => {
                 self.state.client_left.set(true);

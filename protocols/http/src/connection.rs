@@ -18,6 +18,7 @@ use hyper::{
     service::Service,
 };
 use hyper_util::rt::TokioTimer;
+use net::Stream;
 use operation::{Close, Rejection, Violation};
 use session::{Phase, Session, Timeouts, linger};
 use std::{
@@ -28,10 +29,7 @@ use std::{
     task::{Context, Poll},
     time::{Duration, Instant},
 };
-use tokio::{
-    net::TcpStream,
-    time::{Sleep, sleep, timeout},
-};
+use tokio::time::{Sleep, sleep, timeout};
 
 /// HTTP/2 receive windows: of a stream and of a connection.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -109,7 +107,7 @@ impl Server {
     pub fn serve(
         self: Rc<Self>,
         session: Rc<dyn Session>,
-        client: TcpStream,
+        client: Stream,
     ) -> Pin<Box<dyn Future<Output = Close>>> {
         Box::pin(serve(self, session, client, None))
     }
@@ -118,7 +116,7 @@ impl Server {
     pub fn reject(
         self: Rc<Self>,
         session: Rc<dyn Session>,
-        client: TcpStream,
+        client: Stream,
         no: Rejection,
     ) -> Pin<Box<dyn Future<Output = Close>>> {
         Box::pin(async move {
@@ -133,7 +131,7 @@ impl Server {
 async fn serve(
     server: Rc<Server>,
     session: Rc<dyn Session>,
-    client: TcpStream,
+    client: Stream,
     rejection: Option<Rejection>,
 ) -> Close {
     let mut client_io = ClientIo::new(client, Rc::clone(&session), server.plan.limits());
@@ -197,10 +195,9 @@ async fn serve(
 }
 
 /// Ends the client's connection by a reset, or else with a lingering close.
-async fn close_client(client: &mut TcpStream, reset: bool) {
+async fn close_client(client: &mut Stream, reset: bool) {
     if reset {
-        // It may be closed already.
-        let _ = client.set_zero_linger();
+        client.reset_on_drop();
     } else {
         linger(client).await;
     }

@@ -76,8 +76,8 @@ pub(crate) async fn handle(
         }
     };
     let odd_names = connection.remove_lookalikes(&mut head.headers);
-    let (link, peer) = (connection.session.info(), Rc::clone(&connection.peer_text));
-    let attributes = Rc::new(RequestAttributes::new(link, peer, &head, authority.host()));
+    let (session, peer) = (&connection.session, Rc::clone(&connection.peer_text));
+    let attributes = Rc::new(RequestAttributes::new(session, peer, &head, authority.host()));
     let incoming = IncomingRequest {
         connection: &connection,
         attributes: &attributes,

@@ -111,7 +111,7 @@ impl Pool {
         if let Some(conn) = preferred.as_ref().and_then(|endpoint| self.take_idle(endpoint)) {
             return Ok(conn);
         }
-        let options = ConnectOptions { hash, preferred, tried: tried.to_vec() };
+        let options = ConnectOptions { hash, preferred, tried: tried.to_vec(), header: None };
         Box::pin(self.connect_or_wait(options, waits)).await
     }
 
@@ -123,7 +123,8 @@ impl Pool {
         waits: &Cell<WaitTimes>,
     ) -> Result<UpstreamConn, Unreachable> {
         self.close_endpoint_idle(&endpoint);
-        let options = ConnectOptions { hash, preferred: Some(endpoint), tried: Vec::new() };
+        let options =
+            ConnectOptions { hash, preferred: Some(endpoint), ..ConnectOptions::default() };
         Box::pin(self.connect_or_wait(options, waits)).await
     }
 

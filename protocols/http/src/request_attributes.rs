@@ -7,6 +7,7 @@ use crate::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version, header, request};
 use operation::{AttributeValue, Attributes, ConnectionInfo};
+use session::Session;
 use std::{
     borrow::Cow,
     cell::{Cell, OnceCell},
@@ -77,6 +78,8 @@ pub(crate) const LOGGED_WITH_VALUES: &[&str] = &["query", "raw_query"];
 /// The attributes of a request, kept until its operation settles.
 pub(crate) struct RequestAttributes {
     pub(crate) link: ConnectionInfo,
+    /// The session, if it has attributes of TLS or of a PROXY protocol header.
+    preface: Option<Rc<dyn Session>>,
     /// The client's address as text, made once per connection.
     pub(crate) peer_text: Rc<str>,
     pub(crate) uri: Uri,
@@ -169,13 +172,14 @@ impl RequestFlags {
 impl RequestAttributes {
     /// The attributes of a new request.
     pub(crate) fn new(
-        link: ConnectionInfo,
+        session: &Rc<dyn Session>,
         peer: Rc<str>,
         head: &request::Parts,
         host: &str,
     ) -> Self {
         Self {
-            link,
+            link: session.info(),
+            preface: session.has_preface().then(|| Rc::clone(session)),
             peer_text: peer,
             uri: head.uri.clone(),
             normal_path: OnceCell::new(),
@@ -262,7 +266,10 @@ impl RequestAttributes {
 
 impl Attributes for RequestAttributes {
     fn get<'a>(&'a self, _: &'a [u8], name: &str) -> AttributeValue<'a> {
-        self.find(name).into()
+        match (self.find(name), &self.preface) {
+            (None, Some(session)) => session.attribute(name),
+            (found, _) => found.into(),
+        }
     }
 
     fn peer(&self) -> Option<IpAddr> {
@@ -335,7 +342,7 @@ impl Attributes for AttributesWithHeaders<'_> {
             _ => match name.strip_prefix("header.") {
                 Some(name) if name.eq_ignore_ascii_case("host") => self.host(),
                 Some(name) => self.header(name),
-                None => self.attributes.find(name).into(),
+                None => self.attributes.get(b"", name),
             },
         }
     }

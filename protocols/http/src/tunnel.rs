@@ -21,9 +21,10 @@ use bytes::Bytes;
 use cluster::{ConnectOptions, UpstreamConnection};
 use copy::{IdleWatch, TunnelSide, copy};
 use http::{Response, StatusCode, Version, request};
+use net::Stream;
 use operation::{Close, Direction, Outcome, RejectReason, RejectionRef};
 use std::{cell::Cell, future::pending, rc::Rc, time::Instant};
-use tokio::{net::TcpStream, select, time::sleep_until};
+use tokio::{select, time::sleep_until};
 
 /// The upgrade that a request asks for, if its route allows it.
 pub(crate) fn allowed_upgrade(head: &request::Parts, route: &Route) -> Option<Upgrade> {
@@ -122,7 +123,7 @@ impl Tunnel {
     pub(crate) async fn run(
         self,
         connection: &ClientConnection,
-        (mut client, buffered): (TcpStream, Bytes),
+        (mut client, buffered): (Stream, Bytes),
         began: Instant,
     ) -> Close {
         let (mut service, service_buffered, lease) = match self.upstream {
@@ -163,7 +164,7 @@ impl Tunnel {
             }
         };
         let ((from_client, to_client), (from_service, to_service)) =
-            (client.split(), service.split());
+            (tokio::io::split(&mut client), tokio::io::split(&mut service));
         let near = TunnelSide { buffered, from: from_client, to: to_client };
         let far = TunnelSide { buffered: service_buffered, from: from_service, to: to_service };
         let close = select! {
@@ -176,8 +177,9 @@ impl Tunnel {
         };
         if !matches!(close, Close::Client | Close::Upstream) {
             // Only the two ends know whether the bytes so far are complete, and an orderly close
-            // would say so. Either socket may be closed already.
-            let _ = (client.set_zero_linger(), service.set_zero_linger());
+            // would say so.
+            client.reset_on_drop();
+            service.reset_on_drop();
         }
         operation.settle(&OperationEnd::new(close.outcome(true), close));
         close

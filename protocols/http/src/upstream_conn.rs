@@ -15,6 +15,7 @@ use hyper::{
     client::conn::{TrySendError, http1, http2},
 };
 use hyper_util::rt::TokioTimer;
+use net::Stream;
 use peer_settings::{PeerSettings, SettingsReader};
 use std::{
     cell::{Cell, RefCell},
@@ -25,10 +26,7 @@ use std::{
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
-use tokio::{
-    net::TcpStream,
-    task::{spawn_local, unconstrained},
-};
+use tokio::task::{spawn_local, unconstrained};
 use upstream_socket::UpstreamSocket;
 
 /// Most headers of a response.
@@ -80,7 +78,7 @@ pub(crate) struct H1Connection {
 
 impl H1Connection {
     pub(crate) async fn handshake(
-        stream: TcpStream,
+        stream: Stream,
         lease: Rc<Lease>,
         max_head: usize,
     ) -> hyper::Result<Box<Self>> {
@@ -148,7 +146,7 @@ impl H1Connection {
     }
 
     /// Returns the socket, which now carries another protocol.
-    pub(crate) fn into_parts(self) -> (TcpStream, bytes::Bytes, Rc<Lease>) {
+    pub(crate) fn into_parts(self) -> (Stream, bytes::Bytes, Rc<Lease>) {
         let parts = self.connection.into_parts();
         (parts.io.into_inner(), parts.read_buf, self.lease)
     }
@@ -173,7 +171,7 @@ pub(crate) struct H2Connection {
 
 impl H2Connection {
     pub(crate) async fn handshake(
-        stream: TcpStream,
+        stream: Stream,
         lease: Rc<Lease>,
         max_head: usize,
     ) -> hyper::Result<Rc<Self>> {

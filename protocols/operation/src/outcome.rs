@@ -185,13 +185,17 @@ pub enum Close {
     Injected,
     /// The connection reached its maximum number of requests.
     MaxRequests,
+    /// The TLS handshake with the client failed.
+    TlsHandshake,
+    /// A PROXY protocol header was expected, and what came is none or is not accepted.
+    ProxyHeader,
     /// Serving the connection panicked, which is a bug in the proxy.
     Panic,
 }
 
 impl Close {
     /// Every reason, for tests and tables.
-    pub const ALL: [Close; 31] = [
+    pub const ALL: [Close; 33] = [
         Close::Client,
         Close::Upstream,
         Close::ClientReset,
@@ -222,6 +226,8 @@ impl Close {
         Close::OperationTimeout,
         Close::Injected,
         Close::MaxRequests,
+        Close::TlsHandshake,
+        Close::ProxyHeader,
         Close::Panic,
     ];
 
@@ -258,6 +264,8 @@ impl Close {
             Close::OperationTimeout => "operation_timeout",
             Close::Injected => "injected",
             Close::MaxRequests => "max_requests",
+            Close::TlsHandshake => "tls_handshake",
+            Close::ProxyHeader => "proxy_header",
             Close::Panic => "panic",
         }
     }
@@ -288,6 +296,7 @@ impl Close {
             Close::EndpointUnhealthy | Close::OperationTimeout | Close::Injected => Outcome::Lost,
             Close::Overloaded | Close::ConnectionLimit => Outcome::Rejected,
             Close::RateLimited | Close::Denied => Outcome::Rejected,
+            Close::TlsHandshake | Close::ProxyHeader => Outcome::Cancelled,
         }
     }
 }

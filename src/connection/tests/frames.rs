@@ -182,6 +182,7 @@ pub(super) async fn relayed_at<C: Codec<Shared = ()>>(
     let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(front.local_addr().unwrap()).await.unwrap();
     let (accepted, peer) = front.accept().await.unwrap();
+    let accepted = accepted.into();
     let connected = worker_listener.upstreams().preconnects().connect(None).await.unwrap();
     let (server, _) = upstream.accept().await.unwrap();
     let link = ConnectionInfo { peer, local: front.local_addr().unwrap() };

@@ -1,8 +1,11 @@
 //! One attempt to connect: a dial, and if that is slow a race with an address of the other family
 //! for the same name (happy eyeballs, RFC 8305).
 
-use super::{super::balance, FailedAttempt, UpstreamConnection, classify, describe, is_local};
+use super::{
+    super::balance, FailedAttempt, UpstreamConnection, classify, describe, establish, is_local,
+};
 use crate::{Cluster, Endpoint, Lease, events::Event};
+use net::Stream;
 use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use tokio::{net::TcpStream, time};
 
@@ -16,16 +19,19 @@ impl Cluster {
         self: &Arc<Self>,
         lease: Lease,
         tried: &[Arc<Endpoint>],
+        header: Option<&[u8]>,
         dial: &impl AsyncFn(SocketAddr) -> io::Result<TcpStream>,
     ) -> Result<UpstreamConnection, Vec<FailedAttempt>> {
-        let mut first = pin!(self.dial_with_timeout(lease.endpoint().address(), dial));
+        let endpoint = Arc::clone(lease.endpoint());
+        let mut first = pin!(self.dial_with_timeout(&endpoint, header, dial));
         if let Ok(result) = time::timeout(HEAD_START, &mut first).await {
             return self.finish_dial(lease, result).map_err(|attempt| vec![attempt]);
         }
         let Some(other) = self.other_family(lease.endpoint(), tried) else {
             return self.finish_dial(lease, first.await).map_err(|attempt| vec![attempt]);
         };
-        let mut second = pin!(self.dial_with_timeout(other.endpoint().address(), dial));
+        let endpoint = Arc::clone(other.endpoint());
+        let mut second = pin!(self.dial_with_timeout(&endpoint, header, dial));
         let (failed, left) = tokio::select! {
             biased;
             result = &mut first => match self.finish_dial(lease, result) {
@@ -40,20 +46,26 @@ impl Cluster {
         left.map_err(|attempt| vec![failed, attempt])
     }
 
-    /// Dials for no longer than `connect_timeout`.
+    /// Dials, and sends what comes before the protocol, for no longer than
+    /// `connect_timeout`.
     pub(crate) async fn dial_with_timeout(
         &self,
-        address: SocketAddr,
+        endpoint: &Endpoint,
+        header: Option<&[u8]>,
         dial: &impl AsyncFn(SocketAddr) -> io::Result<TcpStream>,
-    ) -> io::Result<TcpStream> {
-        let dialed = time::timeout(self.plan.connect_timeout, dial(address)).await;
+    ) -> io::Result<Stream> {
+        let connect = async {
+            let socket = dial(endpoint.address()).await?;
+            establish(socket, endpoint.name(), header, self.plan.tls.as_deref()).await
+        };
+        let dialed = time::timeout(self.plan.connect_timeout, connect).await;
         dialed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
     fn finish_dial(
         &self,
         lease: Lease,
-        result: io::Result<TcpStream>,
+        result: io::Result<Stream>,
     ) -> Result<UpstreamConnection, FailedAttempt> {
         self.record_dial(lease.endpoint(), &result);
         match result {
@@ -64,7 +76,7 @@ impl Cluster {
 
     /// Records the result of a dial. Every completed dial is recorded here, including those for
     /// preconnected sockets; outlier detection sees connects only here.
-    pub(crate) fn record_dial(&self, endpoint: &Arc<Endpoint>, result: &io::Result<TcpStream>) {
+    pub(crate) fn record_dial(&self, endpoint: &Arc<Endpoint>, result: &io::Result<Stream>) {
         match result {
             Err(error) if is_local(error) => self.report_local_error(endpoint, error),
             _ => self.observe_connect(endpoint, result.is_ok()),

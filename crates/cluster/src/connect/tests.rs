@@ -35,7 +35,7 @@ async fn a_refused_attempt_goes_to_a_different_endpoint() {
     for _ in 0..10 {
         let upstream = cluster.connect(None).await.unwrap();
         assert_eq!(upstream.lease.endpoint().address(), open);
-        assert_eq!(upstream.stream.peer_addr().unwrap(), open);
+        assert_eq!(upstream.stream.tcp().peer_addr().unwrap(), open);
     }
     let connects = |address, result| {
         recorded.count(&format!("tollgate_upstream_connect_total(orders, {address}, {result})"))

@@ -164,9 +164,9 @@ async fn a_removed_address_is_not_picked_but_keeps_its_connections() {
 
     let (accepted, _) = listener.accept().await.unwrap();
     accepted.try_write(b"still here").unwrap();
-    upstream.stream.readable().await.unwrap();
+    upstream.stream.tcp().readable().await.unwrap();
     let mut bytes = [0; 10];
-    assert_eq!(upstream.stream.try_read(&mut bytes).unwrap(), 10);
+    assert_eq!(upstream.stream.tcp().try_read(&mut bytes).unwrap(), 10);
     assert_eq!(upstream.lease.endpoint().active_connections(), 1);
     let endpoint = Arc::clone(upstream.lease.endpoint());
     drop(upstream.lease);

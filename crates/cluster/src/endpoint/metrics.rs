@@ -124,6 +124,12 @@ impl EndpointMetrics {
         })
     }
 
+    /// Counts a connect whose TLS handshake failed.
+    pub(super) fn record_tls_failure(&self, reason: &str) {
+        let result = format!("tls_{reason}");
+        self.counter(names::UPSTREAM_CONNECT_TOTAL, "result", &result).increment(1);
+    }
+
     /// Counts a finished operation. One that the client cancelled is counted but not timed.
     pub(crate) fn record_operation(&self, outcome: Outcome, took: Duration) {
         let used = self.used();

@@ -1,9 +1,15 @@
 //! One health check: connect, send the probe, judge the answer.
 
-use crate::connect::{describe, is_local};
+use crate::{
+    connect::{describe, establish, is_local},
+    plan::ClusterPlan,
+};
 use bytes::BytesMut;
+use net::Stream;
 use operation::{Probe, ProbeResult};
-use std::{io, net::SocketAddr, time::Duration};
+use proxy_protocol::OutgoingHeader;
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use tls::ClientTls;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -31,8 +37,14 @@ pub(super) struct Checker {
     address: SocketAddr,
     timeout: Duration,
     reuse: bool,
+    /// The name of the endpoint.
+    endpoint: Arc<str>,
+    /// The PROXY protocol header of the proxy itself, if the cluster has one.
+    header: Option<Vec<u8>>,
+    /// The TLS of the cluster.
+    tls: Option<Arc<ClientTls>>,
     /// The connection of the last check, to be used again.
-    reusable: Option<TcpStream>,
+    reusable: Option<Stream>,
 }
 
 /// Why an exchange has no judgement.
@@ -51,7 +63,25 @@ impl From<io::Error> for ExchangeError {
 
 impl Checker {
     pub(super) fn new(address: SocketAddr, timeout: Duration, reuse: bool) -> Self {
-        Self { address, timeout, reuse, reusable: None }
+        Self {
+            address,
+            timeout,
+            reuse,
+            endpoint: Arc::default(),
+            header: None,
+            tls: None,
+            reusable: None,
+        }
+    }
+
+    /// The same with the PROXY header and the TLS of this cluster, for the endpoint of this name.
+    pub(super) fn prepared(self, plan: &ClusterPlan, endpoint: &Arc<str>) -> Self {
+        let header = plan.proxy_protocol.map(|version| {
+            let mut header = Vec::new();
+            OutgoingHeader::default().write(version, &mut header);
+            header
+        });
+        Self { endpoint: Arc::clone(endpoint), header, tls: plan.tls.clone(), ..self }
     }
 
     /// Checks once, with a probe from `new_probe`.
@@ -70,7 +100,7 @@ impl Checker {
 
     async fn attempt(
         &mut self,
-        kept: Option<TcpStream>,
+        kept: Option<Stream>,
         new_probe: impl Fn() -> Box<dyn Probe>,
     ) -> Result<String, ExchangeError> {
         if let Some(stream) = kept {
@@ -82,13 +112,15 @@ impl Checker {
         }
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
+        let (header, tls) = (self.header.as_deref(), self.tls.as_deref());
+        let stream = establish(stream, &self.endpoint, header, tls).await?;
         self.exchange(stream, new_probe()).await
     }
 
     /// Sends the probe, and reads until there is a judgement.
     async fn exchange(
         &mut self,
-        mut stream: TcpStream,
+        mut stream: Stream,
         mut probe: Box<dyn Probe>,
     ) -> Result<String, ExchangeError> {
         let mut bytes = BytesMut::new();
@@ -97,6 +129,7 @@ impl Checker {
             return Ok("connected".to_owned());
         }
         stream.write_all(&bytes).await?;
+        stream.flush().await?;
         bytes.clear();
         loop {
             if stream.read_buf(&mut bytes).await? == 0 {

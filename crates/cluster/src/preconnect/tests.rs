@@ -87,7 +87,7 @@ async fn a_client_gets_a_ready_socket_and_another_is_dialed() {
     assert_eq!((pool.ready(), dials.get()), (2, 3));
     // It works, and the pool returned the oldest.
     let mut accepted = service.accept();
-    upstream.stream.try_write(b"ping").unwrap();
+    upstream.stream.tcp().try_write(b"ping").unwrap();
     let mut bytes = [0; 4];
     accepted.read_exact(&mut bytes).unwrap();
     assert_eq!(&bytes, b"ping");
@@ -117,9 +117,9 @@ async fn first_bytes_of_the_service_are_kept_for_the_client() {
     service.accept().write_all(b"220 ready").unwrap();
     // The service closed after its greeting: the client sees the close too.
     let upstream = take(&pool).await.unwrap();
-    upstream.stream.readable().await.unwrap();
+    upstream.stream.tcp().readable().await.unwrap();
     let mut bytes = [0; 9];
-    assert_eq!(upstream.stream.try_read(&mut bytes).unwrap(), 9);
+    assert_eq!(upstream.stream.tcp().try_read(&mut bytes).unwrap(), 9);
     assert_eq!(&bytes, b"220 ready");
 }
 

@@ -35,6 +35,16 @@ impl Check<'_> {
         let keepalive = self.keepalive(cluster.keepalive);
         let health_check =
             cluster.health_check.and_then(|it| self.health_check(name, &pooling, it));
+        let tls = self.cluster_tls(name, &pooling, cluster.tls);
+        let proxy_protocol = self.outgoing_proxy_protocol(name, cluster.proxy_protocol);
+        let spare = cluster.spare_connections.as_ref();
+        let spare = spare.filter(|it| it.value.is_some_and(|number| number.get() > 0));
+        if let (Some(_), Some(spare)) = (proxy_protocol, spare) {
+            let message =
+                "a connection that begins with the client's header can't be opened in advance";
+            let hint = "leave out `spare_connections`, or `proxy_protocol`";
+            self.report.add(spare.at, message, hint);
+        }
         self.poolings.insert(name.into(), pooling);
         Some(ClusterPlan {
             endpoints_file: cluster
@@ -42,6 +52,8 @@ impl Check<'_> {
                 .and_then(|path| self.file_to_read(path))
                 .map(|path| EndpointsFile { path, read: read_endpoints }),
             zone: self.zone.clone(),
+            tls,
+            proxy_protocol,
             lb_policy,
             hash: cluster.hash.map_or_else(HashPlan::default, |hash| self.hash(hash, lb_policy)),
             panic: PanicPlan {

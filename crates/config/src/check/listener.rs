@@ -77,6 +77,8 @@ impl Check<'_> {
             cluster.as_ref()?;
         }
         let plan = ListenerPlan::new(name, address?, protocol?, "");
+        let proxy_protocol = self.proxy_protocol(name, listener.proxy_protocol.take());
+        let tls = self.listener_tls(name, &*plan.protocol, listener.tls.take());
         let plan = self.limits(plan, &listener);
         let upstream_connect_mode =
             self.connect_mode(&*plan.protocol, listener.upstream_connect_mode);
@@ -84,6 +86,8 @@ impl Check<'_> {
         Some(ListenerPlan {
             upstream_connect_mode,
             cluster: cluster.map(Into::into),
+            tls,
+            proxy_protocol,
             max_connections: number(listener.max_connections, max_connections),
             max_held_bytes: max_held_bytes.try_into().unwrap_or(usize::MAX),
             on_violation: or(listener.on_violation, plan.on_violation),

@@ -11,9 +11,8 @@ const MAX_DEPTH: usize = 12;
 /// Stands for a user-defined name.
 const NAME: &str = "NAME";
 
-/// Keys of other proxies for TLS, which is not supported.
-const TLS: [&str; 8] =
-    ["ca", "cert", "certificate", "certificates", "cert_file", "ssl", "tls", "tls_context"];
+/// Keys of other proxies for TLS.
+const TLS: [&str; 5] = ["cert", "cert_file", "ssl", "ssl_certificate", "tls_context"];
 
 /// A map of the config.
 struct SchemaPath {
@@ -33,8 +32,9 @@ static PLACES: LazyLock<Vec<SchemaPath>> = LazyLock::new(|| {
 /// one with a similar spelling.
 pub(super) fn unknown(key: &str, known: &[&str], near: Option<&str>) -> Diagnostic {
     if TLS.contains(&key) {
-        let message = format!("unknown key `{key}`: TLS is not in this version");
-        let hint = "let a proxy that ends TLS stand in front, and one that begins it behind";
+        let message = format!("unknown key `{key}`: everything about TLS is under `tls`");
+        let hint = "of a listener: `tls: { certificates: { chain: FILE, key: FILE } }`; of a cluster: \
+                    `tls: {}`";
         return Diagnostic::new(message, hint);
     }
     let have: Vec<&SchemaPath> = PLACES.iter().filter(|place| place.keys.contains(key)).collect();

@@ -26,6 +26,13 @@ pub(crate) struct ClusterConfig {
     /// Settings of HTTP to its endpoints. Default: see its keys.
     #[serde(rename = "http")]
     pub(crate) pooling: Option<Spanned<Pooling>>,
+    /// Begin each connection with a header of the PROXY protocol, which says who the client is: `v1` or
+    /// `v2`. Not for clusters that `http` and `grpc` listeners use: there a connection serves several
+    /// clients. Default: no header.
+    pub(crate) proxy_protocol: Opt<proxy_protocol::Version>,
+    /// How connections to its endpoints are encrypted; `{}` for every default: verified, by the host as
+    /// written, with the authorities of the system. Default: not at all.
+    pub(crate) tls: Option<Spanned<tls::ClusterSettings>>,
     /// How an endpoint is picked: `round_robin`, `least_request`, `random`, or always the same
     /// one for the same key by `ring_hash` or `maglev`. Default: `least_request`.
     pub(crate) lb_policy: Opt<LbPolicy>,

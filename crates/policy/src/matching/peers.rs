@@ -9,7 +9,7 @@ use values::Diagnostic;
 
 /// A set of client addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct PeerMatcher {
+pub struct PeerMatcher {
     /// As in the config.
     text: Box<str>,
     pattern: PeerPattern,
@@ -26,7 +26,11 @@ enum PeerPattern {
 const HINT: &str = "write an address, a network such as `10.0.0.0/8`, or a glob such as `10.0.*`";
 
 impl PeerMatcher {
-    pub(super) fn parse(text: &str) -> Result<Self, Diagnostic> {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Why the text is no address, network or glob.
+    pub fn parse(text: &str) -> Result<Self, Diagnostic> {
         let pattern = match text.split_once('/') {
             Some((address, bits)) => network(text, address, bits)?,
             None if is_glob(text) => PeerPattern::Glob(Glob::new(text)),
@@ -46,7 +50,7 @@ impl PeerMatcher {
     }
 
     /// Whether an address is in the set.
-    pub(super) fn contains(&self, peer: IpAddr) -> bool {
+    pub fn contains(&self, peer: IpAddr) -> bool {
         // A dual-stack socket reports IPv4 addresses as IPv6 ones.
         let peer = peer.to_canonical();
         match &self.pattern {

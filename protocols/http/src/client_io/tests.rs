@@ -42,7 +42,7 @@ async fn connected() -> (ClientIo, TcpStream) {
     let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
     let session = TestSession::new(Rc::new(Open), ConnectionInfo { peer: address, local: address });
     let limits = RequestLimits::default();
-    (ClientIo::new(accepted.unwrap().0, Rc::new(session), limits), client.unwrap())
+    (ClientIo::new(accepted.unwrap().0.into(), Rc::new(session), limits), client.unwrap())
 }
 
 async fn write(client_io: &mut ClientIo, bytes: &[u8]) {
@@ -59,7 +59,7 @@ async fn gone(client_io: &mut ClientIo) -> io::ErrorKind {
 async fn a_half_closed_client_that_stops_reading_is_gone() {
     let (mut client_io, mut client) = connected().await;
     client.shutdown().await.unwrap();
-    client_io.stream.readable().await.unwrap();
+    client_io.stream.tcp().readable().await.unwrap();
     for _ in 0..3 {
         assert!(time::timeout(Duration::from_secs(4), gone(&mut client_io)).await.is_err());
         write(&mut client_io, b"more of the answer").await;
@@ -82,7 +82,7 @@ async fn a_client_that_pipelined_a_request_is_not_gone() {
     let (mut client_io, mut client) = connected().await;
     client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
     client.shutdown().await.unwrap();
-    client_io.stream.readable().await.unwrap();
+    client_io.stream.tcp().readable().await.unwrap();
     assert!(time::timeout(Duration::from_secs(600), gone(&mut client_io)).await.is_err());
 }
 

@@ -98,6 +98,7 @@ async fn pump(
     };
     if !said.is_empty() {
         to.write_all(&said).await.map_err(untaken)?;
+        to.flush().await.map_err(untaken)?;
         passed(said.len()).await;
     }
     let mut chunk = vec![0; READ_SIZE];
@@ -112,6 +113,7 @@ async fn pump(
             return to.shutdown().await.map_err(untaken);
         }
         to.write_all(&chunk[..n]).await.map_err(untaken)?;
+        to.flush().await.map_err(untaken)?;
         passed(n).await;
     }
 }

@@ -6,6 +6,7 @@
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
+use net::Stream;
 use std::{
     cell::Cell,
     io,
@@ -14,7 +15,7 @@ use std::{
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::{io::AsyncRead, net::TcpStream, sync::Notify, time::timeout};
+use tokio::{io::AsyncRead, sync::Notify, time::timeout};
 
 /// The type of `SETTINGS` frames.
 const KIND: u8 = 4;
@@ -28,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A service's socket whose first frame is parsed.
 pub(super) struct SettingsReader {
-    io: TokioIo<TcpStream>,
+    io: TokioIo<Stream>,
     /// The first frame as far as it was received; `None` once it was parsed.
     first_frame: Option<Vec<u8>>,
     settings: Rc<PeerSettings>,
@@ -78,7 +79,7 @@ impl Drop for SettingsReader {
 
 impl SettingsReader {
     /// Stores the announced limit in `settings`.
-    pub(super) fn new(stream: TcpStream, peer_settings: &Rc<PeerSettings>) -> Self {
+    pub(super) fn new(stream: Stream, peer_settings: &Rc<PeerSettings>) -> Self {
         Self {
             io: TokioIo::new(stream),
             first_frame: Some(Vec::new()),

@@ -7,29 +7,29 @@
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
+use net::Stream;
 use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
 };
-use tokio::net::TcpStream;
 
 #[cfg(test)]
 mod tests;
 
 /// A service's socket.
 pub(super) struct UpstreamSocket {
-    io: TokioIo<TcpStream>,
+    io: TokioIo<Stream>,
     /// The service reads nothing more.
     write_closed: bool,
 }
 
 impl UpstreamSocket {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(stream: Stream) -> Self {
         Self { io: TokioIo::new(stream), write_closed: false }
     }
 
-    pub(super) fn into_inner(self) -> TcpStream {
+    pub(super) fn into_inner(self) -> Stream {
         self.io.into_inner()
     }
 

@@ -16,7 +16,7 @@ async fn connected() -> (UpstreamSocket, TcpStream) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
-    (UpstreamSocket::new(near.unwrap()), far.unwrap().0)
+    (UpstreamSocket::new(near.unwrap().into()), far.unwrap().0)
 }
 
 /// Writes until the socket's buffers are full.

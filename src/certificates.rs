@@ -1,0 +1,193 @@
+//! The certificates in use: read again when their files change, exported with their expiry, and
+//! listed for the admin interface.
+
+use config::plan::Plan;
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tls::{ClientTls, Identity, LoadError, ServerTls};
+use tokio::time::{self, Instant};
+use tollgate_metrics::{Metrics, table as names};
+
+/// How often the files are compared with what is in use. The content is compared, since links are
+/// swapped and clocks are set.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often a state that should not last is logged again.
+const REMIND: Duration = Duration::from_secs(60 * 60);
+
+/// From how long before its end on a certificate is logged about.
+const EXPIRES_SOON: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// The certificates of all listeners and clusters.
+#[derive(Clone)]
+pub struct Certificates {
+    listeners: Vec<(Arc<str>, Arc<ServerTls>)>,
+    clusters: Vec<(Arc<str>, Arc<ClientTls>)>,
+    metrics: Metrics,
+}
+
+/// What was logged last.
+#[derive(Default)]
+struct Logged {
+    /// The errors of files, by owner.
+    errors: BTreeMap<String, LoadError>,
+    reminded: Option<Instant>,
+}
+
+impl Certificates {
+    /// Those of a plan.
+    pub fn of(plan: &Plan, metrics: &Metrics) -> Self {
+        let listeners = plan.listeners.iter();
+        let clusters = plan.clusters.iter();
+        Self {
+            listeners: listeners
+                .filter_map(|it| Some((Arc::clone(&it.name), Arc::clone(it.tls.as_ref()?))))
+                .collect(),
+            clusters: clusters
+                .filter_map(|it| Some((Arc::clone(&it.name), Arc::clone(it.tls.as_ref()?))))
+                .collect(),
+            metrics: metrics.clone(),
+        }
+    }
+
+    /// Reads files again when they have changed, and logs what operators must know. Never ends.
+    pub async fn watch(self) {
+        if self.listeners.is_empty() && self.clusters.is_empty() {
+            return;
+        }
+        let mut logged = Logged::default();
+        self.export();
+        loop {
+            if logged.reminded.is_none_or(|last| last.elapsed() >= REMIND) {
+                logged.reminded = Some(Instant::now());
+                self.remind();
+            }
+            time::sleep(INTERVAL).await;
+            if self.reload(&mut logged) {
+                self.export();
+            }
+        }
+    }
+
+    /// Returns whether any file has changed.
+    fn reload(&self, logged: &mut Logged) -> bool {
+        let mut changed = false;
+        for (name, server) in &self.listeners {
+            changed |= self.reloaded("listener", name, server.reload(), logged);
+        }
+        for (name, client) in &self.clusters {
+            changed |= self.reloaded("cluster", name, client.reload(), logged);
+        }
+        changed
+    }
+
+    fn reloaded(
+        &self,
+        kind: &str,
+        name: &str,
+        result: Result<bool, LoadError>,
+        logged: &mut Logged,
+    ) -> bool {
+        let owner = format!("{kind} {name}");
+        let count = |result: &str| {
+            self.metrics.counter(names::TLS_RELOADS_TOTAL, &[("result", result)]).increment(1);
+        };
+        match result {
+            Ok(changed) => {
+                if logged.errors.remove(&owner).is_some() || changed {
+                    tracing::info!(owner, "certificate files are in use as they are now");
+                }
+                if changed {
+                    count("ok");
+                }
+                changed
+            }
+            Err(error) => {
+                // A pair is written in two steps, so the first look may fail and the next succeed.
+                if logged.errors.get(&owner) != Some(&error) {
+                    count("failed");
+                    tracing::error!(
+                        owner,
+                        %error,
+                        hint = error.hint,
+                        "changed certificate files can't be used: those from before stay in use"
+                    );
+                    logged.errors.insert(owner, error);
+                }
+                false
+            }
+        }
+    }
+
+    /// Logs certificates that end soon, and connections that anybody can read.
+    fn remind(&self) {
+        let now = SystemTime::now();
+        for (owner, identity) in self.identities() {
+            let (end, file) = (identity.info.expires(), identity.files.chain.display());
+            let end_text = humantime::format_rfc3339_seconds(end);
+            if end <= now {
+                tracing::error!(owner, %file, %end_text, "a certificate has expired: peers refuse it");
+            } else if end <= now + EXPIRES_SOON {
+                tracing::warn!(owner, %file, %end_text, "a certificate expires soon");
+            }
+        }
+        for (name, client) in &self.clusters {
+            if !client.plan().verify {
+                tracing::warn!(
+                    cluster = &**name,
+                    "the endpoints' certificates are not verified (`verify: false`): whoever is on \
+                     the way can read and change everything"
+                );
+            }
+        }
+    }
+
+    fn identities(&self) -> Vec<(String, Identity)> {
+        let of_listeners = self.listeners.iter().flat_map(|(name, server)| {
+            server.identities().into_iter().map(move |it| (format!("listener {name}"), it))
+        });
+        let of_clusters = self
+            .clusters
+            .iter()
+            .filter_map(|(name, client)| Some((format!("cluster {name}"), client.identity()?)));
+        of_listeners.chain(of_clusters).collect()
+    }
+
+    fn export(&self) {
+        for (_, identity) in self.identities() {
+            let file = identity.files.chain.display().to_string();
+            let labels = [("certificate", &*file)];
+            let gauge = self.metrics.gauge(names::TLS_CERTIFICATE_NOT_AFTER_SECONDS, &labels);
+            gauge.set(identity.info.not_after as f64);
+        }
+    }
+
+    /// Every certificate, for `/tls`.
+    pub fn report(&self) -> Value {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let time = |seconds: u64| {
+            humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
+        };
+        let all = self.identities().into_iter().map(|(owner, identity)| {
+            let (kind, name) = owner.split_once(' ').unwrap_or_default();
+            let info = &identity.info;
+            json!({
+                "used_by": { kind: name },
+                "file": identity.files.chain,
+                "names": info.names().collect::<Vec<_>>(),
+                "subject": info.subject,
+                "issuer": info.issuer,
+                "serial": info.serial,
+                "fingerprint": info.fingerprint,
+                "not_before": time(info.not_before),
+                "not_after": time(info.not_after),
+                "expires_in_seconds": info.not_after.saturating_sub(now),
+            })
+        });
+        json!({ "certificates": all.collect::<Vec<_>>() })
+    }
+}
