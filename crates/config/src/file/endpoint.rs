@@ -24,7 +24,7 @@ pub(crate) enum EndpointConfig {
 #[schemars(rename = "Endpoint")]
 #[schemars(extend("anyOf" = [{ "required": ["address"] }, { "required": ["srv"] }]))]
 pub(crate) struct EndpointKeys {
-    /// `host:port`; a name stands for all addresses that it has. Default: from `srv`.
+    /// `host:port`; all addresses of a name are used. Default: from `srv`.
     pub(crate) address: Opt<HostPort>,
     /// The name of an SRV record with hosts, ports, weights and priorities: `_db._tcp.example.net`,
     /// or the equivalent `db+srv://example.net`. Default: `address` is given.

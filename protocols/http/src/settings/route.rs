@@ -160,7 +160,7 @@ pub struct RedirectSettings {
     /// The port. Default: the scheme's own if `scheme` or `host` is given, or else the request's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<Text<InRange<1, 65_535>>>,
-    /// The whole path; `{name}` stands for a capture of the match. Default: the request's own.
+    /// The whole path; `{name}` is a capture of the match. Default: the request's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// Replaces the match's `path_prefix`. Default: the request's own.
@@ -300,7 +300,7 @@ pub struct RewriteSettings {
     /// Replaces the match's `path_prefix`. Default: nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
-    /// The whole path; `{name}` stands for a capture of `path_template` or `path_regex`. Default:
+    /// The whole path; `{name}` is a capture of `path_template` or `path_regex`. Default:
     /// nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
@@ -322,7 +322,7 @@ pub struct RewriteSettings {
 pub struct PatternRewrite {
     /// A regular expression; every match is replaced.
     pub pattern: String,
-    /// The replacement: `$1` or `${name}` stands for a group, `$$` for a dollar sign.
+    /// The replacement: `$1` or `${name}` is a group, `$$` for a dollar sign.
     pub substitution: String,
 }
 
