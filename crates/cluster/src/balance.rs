@@ -106,13 +106,13 @@ impl PickTable {
     /// The next endpoint; `None` if none is left, or if the plan prefers failing to panic.
     ///
     /// If all of a level's endpoints are excluded, the other levels are tried.
-    pub(super) fn pick(&self, ask: PickOptions<'_>, turns: &LbState) -> Option<&Arc<Endpoint>> {
-        let by = || ask.hash.filter(|_| self.by_key).unwrap_or_else(random::random);
+    pub(super) fn pick(&self, options: PickOptions<'_>, state: &LbState) -> Option<&Arc<Endpoint>> {
+        let by = || options.hash.filter(|_| self.by_key).unwrap_or_else(random::random);
         let mut levels = shares::in_order(&self.levels, by).peekable();
         if levels.peek()?.refuses {
             return None;
         }
-        levels.find_map(|level| level.pick(ask, turns))
+        levels.find_map(|level| level.pick(options, state))
     }
 
     /// Whether picks go to a level with too few usable endpoints.

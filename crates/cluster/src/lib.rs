@@ -144,8 +144,8 @@ impl Cluster {
     }
 
     /// The next endpoint; `None` if none is left.
-    pub fn pick(&self, ask: PickOptions<'_>) -> Option<Arc<Endpoint>> {
-        self.set.load().table.pick(ask, &self.lb_state).cloned()
+    pub fn pick(&self, options: PickOptions<'_>) -> Option<Arc<Endpoint>> {
+        self.set.load().table.pick(options, &self.lb_state).cloned()
     }
 
     /// Registers `notify`, which is called whenever connections should check the close request of

@@ -51,7 +51,7 @@ pub(crate) enum KeyPart {
 }
 
 impl KeyPart {
-    /// What a name in a config stands for.
+    /// The part with this name in the config.
     pub(crate) fn named(name: &str) -> Self {
         if let Some(prefix) = Prefix::of(name) {
             return KeyPart::Peer(prefix);

@@ -52,22 +52,22 @@ impl Level {
             Pool::new(plan, taken.map(warmth).collect())
         };
         let near = |c: &Candidate| plan.zone.is_some() && c.zone == plan.zone;
-        let [here, elsewhere] =
+        let [local, remote] =
             [true, false].map(|side| count(members.iter().filter(|c| near(c) == side)));
         let pools = if refuses {
             Vec::new()
-        } else if here.all == 0 || panics || plan.lb_policy.picks_by_key() {
+        } else if local.all == 0 || panics || plan.lb_policy.picks_by_key() {
             vec![(100, pool(&|_| true))]
         } else {
-            let shares = shares::by_health(&[here, elsewhere]);
+            let shares = shares::by_health(&[local, remote]);
             vec![(shares[0], pool(&near)), (shares[1], pool(&|c| !near(c)))]
         };
         Self { priority, count: count(members.iter()), panics, refuses, pools }
     }
 
     /// One of its endpoints that is not excluded.
-    pub(super) fn pick(&self, ask: PickOptions<'_>, turns: &LbState) -> Option<&Arc<Endpoint>> {
-        shares::in_order(&self.pools, random).find_map(|pool| pool.pick(ask, turns))
+    pub(super) fn pick(&self, options: PickOptions<'_>, state: &LbState) -> Option<&Arc<Endpoint>> {
+        shares::in_order(&self.pools, random).find_map(|pool| pool.pick(options, state))
     }
 }
 

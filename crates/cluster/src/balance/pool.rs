@@ -67,52 +67,52 @@ impl Pool {
 
     /// One endpoint that is not excluded. Examines a few dozen endpoints at most, and finds each in
     /// logarithmic time.
-    pub(super) fn pick(&self, ask: PickOptions<'_>, turns: &LbState) -> Option<&Arc<Endpoint>> {
+    pub(super) fn pick(&self, options: PickOptions<'_>, state: &LbState) -> Option<&Arc<Endpoint>> {
         if self.endpoints.is_empty() {
             return None;
         }
         let index = match &self.picker {
             // A retry takes no turn: otherwise a failing endpoint could be the first for every
             // client, and the one after it the second for all.
-            Picker::RoundRobin if ask.exclude.is_empty() => {
-                Some(self.weights.owner(self.weights.place_of_turn(turns.next())))
+            Picker::RoundRobin if options.exclude.is_empty() => {
+                Some(self.weights.owner(self.weights.place_of_turn(state.next())))
             }
-            Picker::LeastRequest => self.least_loaded_of_two(ask),
-            Picker::RoundRobin | Picker::Random => self.at_random(ask),
-            Picker::Hash { places, bound } => match ask.hash {
-                Some(key) => self.by_key(places, *bound, key, ask, turns),
-                None => self.at_random(ask),
+            Picker::LeastRequest => self.least_loaded_of_two(options),
+            Picker::RoundRobin | Picker::Random => self.at_random(options),
+            Picker::Hash { places, bound } => match options.hash {
+                Some(key) => self.by_key(places, *bound, key, options, state),
+                None => self.at_random(options),
             },
         };
         index.and_then(|index| self.endpoints.get(index))
     }
 
-    fn at_random(&self, ask: PickOptions<'_>) -> Option<usize> {
-        self.draw(ask, || below(self.weights.total()))
+    fn at_random(&self, options: PickOptions<'_>) -> Option<usize> {
+        self.draw(options, || below(self.weights.total()))
     }
 
     /// Draws owners until one is not excluded.
-    fn draw(&self, ask: PickOptions<'_>, place: impl Fn() -> u32) -> Option<usize> {
+    fn draw(&self, options: PickOptions<'_>, place: impl Fn() -> u32) -> Option<usize> {
         let mut owners = (0..MAX_DRAWS).map(|_| self.weights.owner(place()));
-        owners.find(|&index| self.is_allowed(index, ask)).or_else(|| {
+        owners.find(|&index| self.is_allowed(index, options)).or_else(|| {
             // Nearly all weight is excluded: the rest share equally.
-            self.in_order(below(self.endpoints.len() as u32) as usize, ask)
+            self.in_order(below(self.endpoints.len() as u32) as usize, options)
         })
     }
 
-    /// The first from `start` on that is not excluded. Only those in `ask.exclude` are, so this
+    /// The first from `start` on that is not excluded. Only those in `options.exclude` are, so this
     /// ends soon unless all are.
-    fn in_order(&self, start: usize, ask: PickOptions<'_>) -> Option<usize> {
+    fn in_order(&self, start: usize, options: PickOptions<'_>) -> Option<usize> {
         let count = self.endpoints.len();
-        let next = (0..count.min(ask.exclude.len() + 1)).map(|step| (start + step) % count);
-        next.into_iter().find(|&index| self.is_allowed(index, ask))
+        let next = (0..count.min(options.exclude.len() + 1)).map(|step| (start + step) % count);
+        next.into_iter().find(|&index| self.is_allowed(index, options))
     }
 
     /// Draws two by weight, and returns the one that another operation would load less for its
     /// weight. If both are idle it is the first, so that weights hold under little load.
-    fn least_loaded_of_two(&self, ask: PickOptions<'_>) -> Option<usize> {
-        let first = self.at_random(ask)?;
-        let Some(second) = self.other_than(first, ask) else { return Some(first) };
+    fn least_loaded_of_two(&self, options: PickOptions<'_>) -> Option<usize> {
+        let first = self.at_random(options)?;
+        let Some(second) = self.other_than(first, options) else { return Some(first) };
         let (a, b) = (self.endpoints[first].load() as u64, self.endpoints[second].load() as u64);
         // a / w(a) ≤ b / w(b), without division.
         let strain =
@@ -124,7 +124,7 @@ impl Pool {
     }
 
     /// One drawn by weight from all but `first`, whose share is skipped.
-    fn other_than(&self, first: usize, ask: PickOptions<'_>) -> Option<usize> {
+    fn other_than(&self, first: usize, options: PickOptions<'_>) -> Option<usize> {
         let (start, width) = (self.weights.start(first), self.weights.of(first));
         let others = self.weights.total() - width;
         if others == 0 {
@@ -134,7 +134,7 @@ impl Pool {
             before if before < start => before,
             behind => behind + width,
         };
-        self.draw(ask, place)
+        self.draw(options, place)
     }
 
     /// The key's own endpoint, or the key's next one that is not excluded; or another one if that
@@ -144,46 +144,46 @@ impl Pool {
         places: &HashTable,
         bound: Option<u32>,
         key: u64,
-        ask: PickOptions<'_>,
-        turns: &LbState,
+        options: PickOptions<'_>,
+        state: &LbState,
     ) -> Option<usize> {
         let owner = |nth| match places {
             HashTable::Ring(ring) => ring.owner(key, nth),
             HashTable::Maglev(table) => table.owner(key, nth),
         };
-        let own = (0..MAX_DRAWS).map(owner).find(|&index| self.is_allowed(index, ask));
-        let own = own.or_else(|| self.in_order(self.fallback_index(key), ask))?;
+        let own = (0..MAX_DRAWS).map(owner).find(|&index| self.is_allowed(index, options));
+        let picked = own.or_else(|| self.in_order(self.fallback_index(key), options))?;
         match bound {
-            None => Some(own),
-            Some(percent) => Some(self.bounded(own, percent, key, ask, turns)),
+            None => Some(picked),
+            Some(percent) => Some(self.bounded(picked, percent, key, options, state)),
         }
     }
 
-    /// `own`, or if that exceeds its bound (as in Envoy), one that does not.
+    /// `owner`, or if that exceeds its bound (as in Envoy), one that does not.
     ///
     /// The search starts at a place derived from the key, so that the overflow of one endpoint does
     /// not all go to the next (Chen et al. 2019). Envoy searches all endpoints; here the least
     /// loaded of some is good enough.
     fn bounded(
         &self,
-        own: usize,
+        owner: usize,
         percent: u32,
         key: u64,
-        ask: PickOptions<'_>,
-        turns: &LbState,
+        options: PickOptions<'_>,
+        state: &LbState,
     ) -> usize {
-        let slots = ((turns.load() as u64 + 1) * u64::from(percent)).div_ceil(100) as f64;
+        let slots = ((state.load() as u64 + 1) * u64::from(percent)).div_ceil(100) as f64;
         let strain = |index: usize| {
             let share = f64::from(self.weights.of(index)) / f64::from(self.weights.total());
             self.endpoints[index].load() as f64 / (slots * share).ceil().max(1.0)
         };
-        let (mut least, mut best) = (strain(own), own);
+        let (mut least, mut best) = (strain(owner), owner);
         let (count, start) = (self.endpoints.len(), self.fallback_index(key));
         for index in (0..count.min(MAX_DRAWS)).map(|step| (start + step) % count) {
             if least <= 1.0 {
                 break;
             }
-            if index != own && self.is_allowed(index, ask) && strain(index) < least {
+            if index != owner && self.is_allowed(index, options) && strain(index) < least {
                 (least, best) = (strain(index), index);
             }
         }
@@ -196,10 +196,10 @@ impl Pool {
     }
 
     /// Whether a candidate is not excluded.
-    fn is_allowed(&self, index: usize, ask: PickOptions<'_>) -> bool {
+    fn is_allowed(&self, index: usize, options: PickOptions<'_>) -> bool {
         #[cfg(test)]
         LOOKS.set(LOOKS.get() + 1);
-        !ask.exclude.iter().any(|except| Arc::ptr_eq(except, &self.endpoints[index]))
+        !options.exclude.iter().any(|except| Arc::ptr_eq(except, &self.endpoints[index]))
     }
 }
 

@@ -80,8 +80,9 @@ impl PolicyConfig for Deny {
     }
 
     fn worker_policy(&self, rule: &Rule, _: &PolicyEnv) -> Box<dyn WorkerPolicy> {
-        let said = self.message.as_deref().map(str::to_owned);
-        let message = said.unwrap_or_else(|| format!("the policy `{}` forbids this", rule.name));
+        let configured = self.message.as_deref().map(str::to_owned);
+        let message =
+            configured.unwrap_or_else(|| format!("the policy `{}` forbids this", rule.name));
         let manner = match self.over {
             DenyMode::Refuse => RejectMode::Reply,
             DenyMode::Close => RejectMode::Close,

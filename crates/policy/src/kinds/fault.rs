@@ -384,15 +384,15 @@ impl SeriesPolicy for WorkerFault {
             })),
             None => {
                 let (cut, pace, mut impairments) = (*cut, *pace, impairments.clone());
-                impairments.iter_mut().for_each(|way| way.seed = draw.to_bits());
-                let terms = Effects {
+                impairments.iter_mut().for_each(|impairment| impairment.seed = draw.to_bits());
+                let effects = Effects {
                     delay,
                     injected_close: cut,
                     bytes_per_second: pace,
                     impairments,
                     ..Effects::default()
                 };
-                Decision::Modify(Rc::new(terms))
+                Decision::Modify(Rc::new(effects))
             }
         }
     }

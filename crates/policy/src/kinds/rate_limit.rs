@@ -292,8 +292,8 @@ impl Plan {
     /// Credentials that the store gets hashed with a key that everybody knows, or as they are.
     fn hint(&self) -> Option<String> {
         let shared = self.shared.as_ref()?;
-        let told = shared_limit::store_attributes(self);
-        let credential = told.iter().find(|name| CREDENTIALS.contains(&&***name))?;
+        let names = shared_limit::store_attributes(self);
+        let credential = names.iter().find(|name| CREDENTIALS.contains(&&***name))?;
         let how = match (shared.shows(credential), shared.hashes_in_public()) {
             (true, _) => "as it is: leave it out of `plain`",
             (false, true) => {

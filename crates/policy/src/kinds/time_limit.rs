@@ -87,7 +87,7 @@ impl PolicyConfig for TimeLimit {
         let name = if rule.dry_run { names::DRY_RUN_REFUSALS_TOTAL } else { names::REFUSALS_TOTAL };
         let limit = ReplyTimeout { after, message: message.into(), policy: (&*rule.name).into() };
         Box::new(WorkerTimeLimit {
-            terms: Rc::new(Effects { reply_timeout: Some(limit), ..Effects::default() }),
+            effects: Rc::new(Effects { reply_timeout: Some(limit), ..Effects::default() }),
             after,
             dry_run: rule.dry_run,
             timed_out: from.metrics.counter(name, &labels),
@@ -105,7 +105,7 @@ impl PolicyConfig for TimeLimit {
 
 #[derive(Clone)]
 struct WorkerTimeLimit {
-    terms: Rc<Effects>,
+    effects: Rc<Effects>,
     after: Duration,
     /// Only count operations that exceed the limit.
     dry_run: bool,
@@ -123,7 +123,7 @@ impl SeriesPolicy for WorkerTimeLimit {
         if operation.long_poll {
             return Decision::Admit;
         }
-        Decision::Modify(Rc::clone(&self.terms))
+        Decision::Modify(Rc::clone(&self.effects))
     }
 
     fn settle(&self, done: &Settled<'_>, _: u64) {
@@ -134,7 +134,7 @@ impl SeriesPolicy for WorkerTimeLimit {
                 !done.long_poll && began.saturating_duration_since(done.began) > self.after
             }
             // With several limits it was the strictest.
-            false => self.terms.reply_timeout.as_ref().is_some_and(own),
+            false => self.effects.reply_timeout.as_ref().is_some_and(own),
         };
         if timed_out {
             self.timed_out.increment(1);

@@ -62,7 +62,7 @@ mod facts;
 mod globs;
 
 /// Whether a match applies to an operation that came in by the listener `db`.
-fn weighed(made: &Match, operation: &Operation<'_>) -> Truth {
+fn evaluate(made: &Match, operation: &Operation<'_>) -> Truth {
     match made.applies("db", &key(operation.name, operation.resource)) {
         Applicability::Never => Truth::No,
         Applicability::Always => Truth::Yes,
@@ -72,7 +72,7 @@ fn weighed(made: &Match, operation: &Operation<'_>) -> Truth {
 
 /// Whether a policy that guards applies to an operation: in doubt it does.
 fn applies(made: &Match, name: &str, resource: &str, facts: &Facts) -> bool {
-    weighed(made, &operation(name, resource, facts)) != Truth::No
+    evaluate(made, &operation(name, resource, facts)) != Truth::No
 }
 
 fn operation<'a>(name: &'a str, resource: &'a str, attributes: &'a Facts) -> Operation<'a> {
@@ -206,7 +206,7 @@ fn peers_are_addresses_networks_or_globs() {
     ] {
         assert!(!holds(peers, address), "{peers} {address}");
     }
-    for (wrong, told) in [
+    for (wrong, message) in [
         ("db-1", "`db-1` is no IP address"),
         ("10.0.0.7:80", "is no IP address"),
         ("10.0.0/8", "`10.0.0` is no IP address"),
@@ -220,7 +220,7 @@ fn peers_are_addresses_networks_or_globs() {
         ("", "is no IP address"),
     ] {
         let fault = PeerMatcher::parse(wrong).unwrap_err();
-        assert!(fault.message.contains(told), "{wrong}: {fault:?}");
+        assert!(fault.message.contains(message), "{wrong}: {fault:?}");
     }
     assert_eq!(
         PeerMatcher::parse("10.0.0.1/8").unwrap_err().hint,
@@ -259,16 +259,16 @@ fn the_mismatching_key_is_explained() {
     let mismatch = |made: Match, resource: &str| {
         let operation = operation("find", resource, &facts);
         let explained = made.explain(&KnownFields::of("db", &operation), &operation);
-        let (told, word) = match explained {
+        let (truth, text) = match explained {
             Explanation::Applies => (Truth::Yes, String::new()),
             Explanation::No(it) => (Truth::No, format!("{}: {}", it.key, it.why)),
             Explanation::InDoubt(it) => (Truth::Unknown, format!("{}, maybe: {}", it.key, it.why)),
         };
-        assert_eq!(told, weighed(&made, &operation));
-        word
+        assert_eq!(truth, evaluate(&made, &operation));
+        text
     };
     let made_of = |json: &Value| made(json);
-    for (json, resource, told) in [
+    for (json, resource, expected) in [
         (serde_json::json!({ "app": "reports", "resource": "shop.*" }), "shop.a", ""),
         (
             serde_json::json!({ "operation": ["get", "put"] }),
@@ -306,6 +306,6 @@ fn the_mismatching_key_is_explained() {
             "resource, maybe: `resource` is not known, and may be one of [\"shop.b\",\"audit.*\"]",
         ),
     ] {
-        assert_eq!(mismatch(made_of(&json), resource), told, "{json}");
+        assert_eq!(mismatch(made_of(&json), resource), expected, "{json}");
     }
 }

@@ -101,7 +101,7 @@ fn an_operation_settles_by_the_name_in_its_late_details() {
     ticket.settle(&how);
     let mut text = String::new();
     stage.metrics.render(&mut text);
-    let told = "tollgate_operations_total{listener=\"db\",protocol=\"toy\",operation=\"insert\",\
+    let line = "tollgate_operations_total{listener=\"db\",protocol=\"toy\",operation=\"insert\",\
                 resource=\"shop.orders\",outcome=\"ok\"} 1";
-    assert!(text.contains(told), "{text}");
+    assert!(text.contains(line), "{text}");
 }

@@ -45,7 +45,7 @@ struct SampleWindow {
     began: Instant,
     total: f64,
     count: u32,
-    /// The most that were under way.
+    /// The most operations in flight.
     busy: usize,
 }
 
@@ -81,7 +81,7 @@ impl Gradient {
             _ => 2.0 / (LONG_TERM_STEPS + 1.0),
         };
         self.long += (short - self.long) * weight;
-        // After a long time of trouble, what is normal is found again soon.
+        // After a long overload the normal latency is found again soon.
         if self.long / short > 2.0 {
             self.long *= 0.95;
         }

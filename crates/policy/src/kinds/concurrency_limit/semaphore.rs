@@ -1,4 +1,4 @@
-//! The operations under way that share a limit, on all workers, and those that wait for a place.
+//! The operations of all workers that share a limit: those in flight, and those that wait for a permit.
 //!
 //! The running and the waiting are counted in one number, so that an operation that ends sees
 //! those that wait, and the other way round. The lock is taken only if some wait.
@@ -23,7 +23,7 @@ const WAITING: u64 = 1 << 32;
 /// The operations that share a limit.
 #[derive(Debug)]
 pub(super) struct Semaphore {
-    /// How many are under way, and in the upper half how many wait.
+    /// The number in flight in the lower half, and the number that wait in the upper half.
     count: AtomicU64,
     limit: AtomicUsize,
     gradient: Option<Mutex<Gradient>>,

@@ -27,7 +27,7 @@ fn series(policy: &dyn WorkerPolicy) -> Box<dyn SeriesPolicy> {
 /// Asks `times` times; returns the states of the operations that were admitted.
 fn admitted(bound: &dyn SeriesPolicy, n: u32, times: usize) -> Vec<u64> {
     let asked = (0..times).map(|_| ask(bound, &client(n), Instant::now()));
-    asked.filter_map(|(said, id)| matches!(said, Decision::Admit).then_some(id)).collect()
+    asked.filter_map(|(decision, id)| matches!(decision, Decision::Admit).then_some(id)).collect()
 }
 
 fn end(bound: &dyn SeriesPolicy, id: u64) {
@@ -86,7 +86,7 @@ async fn a_waiting_operation_continues_when_another_ends() {
     assert!(poll(&mut answer).is_none());
     end(&*bound, first);
     let goes_on = poll(&mut answer);
-    assert!(matches!(goes_on, Some(Decision::Modify(terms)) if terms.waited));
+    assert!(matches!(goes_on, Some(Decision::Modify(effects)) if effects.waited));
     assert_eq!(admitted(&*bound, 1, 1).len(), 0);
     end(&*bound, id);
     assert_eq!(admitted(&*bound, 1, 5).len(), 1);
@@ -143,8 +143,8 @@ fn settings_are_checked_and_shown() {
         ("adaptive: { smoothing: 0 }", "never changes it"),
     ] {
         let policy = format!("{{ name: it, concurrency_limit: {{ {settings} }} }}");
-        let said = testing::rules(&policy).unwrap_err();
-        assert!(said.contains(message), "{settings}: {said}");
+        let error = testing::rules(&policy).unwrap_err();
+        assert!(error.contains(message), "{settings}: {error}");
     }
     for settings in [
         "max: 50",

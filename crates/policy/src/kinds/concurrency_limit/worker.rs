@@ -24,7 +24,7 @@ pub(super) struct WorkerConcurrencyLimit {
     state: Rc<WorkerState>,
 }
 
-/// What all series have in common.
+/// The state that all series share.
 struct WorkerState {
     plan: Arc<Plan>,
     rejection: Rejection,
@@ -35,9 +35,9 @@ struct WorkerState {
     last: Cell<u64>,
 }
 
-/// What an operation has, by the number that is its memo.
+/// The state of an admitted operation; its policy state is the key.
 enum Admission {
-    /// It is under way, since then.
+    /// It is in flight, since this time.
     Running(Arc<Semaphore>, Instant),
     /// It waits.
     Queued,
@@ -114,7 +114,7 @@ impl SeriesPolicy for ConcurrencySeries {
 
 impl WorkerState {
     fn keep(&self, admission: Admission) -> u64 {
-        // 0 stays the memo of what has no place.
+        // 0 remains the state of operations without a permit.
         let number = self.last.get() + 1;
         self.last.set(number);
         self.admissions.borrow_mut().insert(number, admission);

@@ -92,7 +92,7 @@ impl Impairments {
 
     /// The impairments of bytes to the service, and to the client.
     pub(super) fn by_direction(&self) -> [Impairment; 2] {
-        let way = Impairment {
+        let impairment = Impairment {
             latency: self.latency.clone().map(Rc::new),
             seed: 0,
             slicer: self.slice,
@@ -101,7 +101,7 @@ impl Impairments {
         };
         [Receiver::Service, Receiver::Client].map(|to| match self.to {
             Some(only) if only != to => Impairment::default(),
-            _ => way.clone(),
+            _ => impairment.clone(),
         })
     }
 

@@ -1,4 +1,4 @@
-//! One worker's way to the buckets of a rate limit.
+//! One worker's access to the buckets of a rate limit.
 //!
 //! Governor decides whether single things may pass. What it does not do is reckoned here, on the
 //! same buckets: a place in the queue, and what is paid for afterwards.

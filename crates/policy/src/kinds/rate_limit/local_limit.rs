@@ -78,14 +78,14 @@ struct RateLimitSeries {
 }
 
 impl SeriesPolicy for RateLimitSeries {
-    fn admit(&self, operation: &Operation<'_>, now: Instant, memo: &mut u64) -> Decision {
+    fn admit(&self, operation: &Operation<'_>, now: Instant, state: &mut u64) -> Decision {
         // What waits by design is no load, and drivers that lose it take the service for lost.
         if operation.long_poll {
             return Decision::Admit;
         }
         let LocalLimitState { plan, limiter, rejection } = &*self.own;
         let key = self.key_hasher.key(operation);
-        *memo = key;
+        *state = key;
         if plan.unit.is_paid_before() {
             if limiter.take(key, now) {
                 return Decision::Admit;
@@ -99,10 +99,10 @@ impl SeriesPolicy for RateLimitSeries {
         }
     }
 
-    fn settle(&self, done: &Settled<'_>, memo: u64) {
+    fn settle(&self, done: &Settled<'_>, state: u64) {
         let amount = self.own.plan.unit.paid_after(done.how);
         if amount > 0 && !done.long_poll {
-            self.own.limiter.charge(memo, amount, done.how.now);
+            self.own.limiter.charge(state, amount, done.how.now);
         }
     }
 }

@@ -87,14 +87,14 @@ struct SharedLimitSeries {
 }
 
 impl SeriesPolicy for SharedLimitSeries {
-    fn admit(&self, operation: &Operation<'_>, now: Instant, memo: &mut u64) -> Decision {
+    fn admit(&self, operation: &Operation<'_>, now: Instant, state: &mut u64) -> Decision {
         // What waits by design is no load, and drivers that lose it take the service for lost.
         if operation.long_poll {
             return Decision::Admit;
         }
         let SharedLimitState { plan, client, .. } = &*self.own;
         let key = self.key_hasher.key(operation);
-        *memo = key;
+        *state = key;
         let attribute = |name: &str| self.attribute(name, operation.attributes, operation.head);
         // Of documents and bytes one is taken now, and the rest when it is known.
         let taken = client.take(key, &attribute, 1, now);
@@ -102,10 +102,10 @@ impl SeriesPolicy for SharedLimitSeries {
             return Decision::Admit;
         }
         if plan.over.delays_operation(operation) {
-            let facts = &self.own.attributes;
-            let facts = facts.iter().map(|name| attribute(name).map(Cow::into_owned)).collect();
+            let names = self.own.attributes.iter();
+            let attributes = names.map(|name| attribute(name).map(Cow::into_owned)).collect();
             let own = Rc::clone(&self.own);
-            let turn = DelayedOperation { own, key, facts, until: now + plan.max_delay };
+            let turn = DelayedOperation { own, key, attributes, until: now + plan.max_delay };
             return Decision::Pending(Box::pin(turn.comes(taken)));
         }
         match taken {
@@ -117,11 +117,11 @@ impl SeriesPolicy for SharedLimitSeries {
         }
     }
 
-    fn settle(&self, done: &Settled<'_>, memo: u64) {
+    fn settle(&self, done: &Settled<'_>, state: u64) {
         let rest = self.own.plan.unit.paid_after(done.how).saturating_sub(1);
         if rest > 0 && !done.long_poll {
             let attribute = |name: &str| self.attribute(name, done.how.attributes, done.front);
-            self.own.client.spend(memo, &attribute, rest, done.how.now);
+            self.own.client.spend(state, &attribute, rest, done.how.now);
         }
     }
 }
@@ -177,7 +177,7 @@ struct DelayedOperation {
     own: Rc<SharedLimitState>,
     key: u64,
     /// The values of [`SharedLimitState::attributes`], in their order.
-    facts: Vec<Option<String>>,
+    attributes: Vec<Option<String>>,
     until: Instant,
 }
 
@@ -207,6 +207,6 @@ impl DelayedOperation {
 
     fn fact(&self, name: &str) -> Option<Cow<'_, str>> {
         let place = self.own.attributes.iter().position(|known| **known == *name)?;
-        self.facts.get(place)?.as_deref().map(Cow::Borrowed)
+        self.attributes.get(place)?.as_deref().map(Cow::Borrowed)
     }
 }

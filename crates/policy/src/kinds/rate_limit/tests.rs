@@ -18,24 +18,29 @@ fn limit(settings: &str) -> (Box<dyn WorkerPolicy>, Instant) {
 }
 
 /// The decisions on `times` operations of a client that arrive at once.
-fn said(policy: &dyn WorkerPolicy, client: &TestClient, now: Instant, times: usize) -> Vec<String> {
+fn decisions(
+    policy: &dyn WorkerPolicy,
+    client: &TestClient,
+    now: Instant,
+    times: usize,
+) -> Vec<String> {
     let bound = series_policy(policy, "find", "shop.orders");
-    let said = (0..times).map(|_| match ask(&*bound, client, now).0 {
+    let decisions = (0..times).map(|_| match ask(&*bound, client, now).0 {
         Decision::Admit => "admit".to_owned(),
-        Decision::Modify(terms) => format!("{:?}", terms.delay),
+        Decision::Modify(effects) => format!("{:?}", effects.delay),
         Decision::Reject(no) => format!("{} {:?}", no.reason, no.mode),
         Decision::Pending(_) => "ask".to_owned(),
     });
-    said.collect()
+    decisions.collect()
 }
 
 #[test]
 fn only_clients_over_the_limit_are_rejected() {
     let (policy, now) = limit("rate: 2/s, key: [peer]");
-    let no = "rate_limited Reply";
-    assert_eq!(said(&*policy, &client(1), now, 3), ["admit", "admit", no]);
-    assert_eq!(said(&*policy, &client(2), now, 3), ["admit", "admit", no]);
-    assert_eq!(said(&*policy, &client(1), now + 500 * MS, 2), ["admit", no]);
+    let rejected = "rate_limited Reply";
+    assert_eq!(decisions(&*policy, &client(1), now, 3), ["admit", "admit", rejected]);
+    assert_eq!(decisions(&*policy, &client(2), now, 3), ["admit", "admit", rejected]);
+    assert_eq!(decisions(&*policy, &client(1), now + 500 * MS, 2), ["admit", rejected]);
 }
 
 #[test]
@@ -50,11 +55,11 @@ fn a_refusal_says_what_was_configured() {
 
     let (policy, now) = limit("rate: 10MiB/s, unit: bytes, burst: 1");
     let bound = testing::series_policy(&*policy, "find", "shop.orders");
-    let (_, memo) = ask(&*bound, &client(1), now);
-    settle(&*bound, memo, &bytes(1 << 30, 0, now));
+    let (_, state) = ask(&*bound, &client(1), now);
+    settle(&*bound, state, &bytes(1 << 30, 0, now));
     let (Decision::Reject(no), _) = ask(&*bound, &client(1), now) else { panic!("it passed") };
-    let said = "the policy `it` lets 10MiB/s bytes pass: try again later";
-    assert_eq!((&*no.message, no.retry_after), (said, None));
+    let message = "the policy `it` lets 10MiB/s bytes pass: try again later";
+    assert_eq!((&*no.message, no.retry_after), (message, None));
 }
 
 #[test]
@@ -62,7 +67,7 @@ fn all_workers_share_an_allowance_and_so_do_series() {
     let rule = rule("rate_limit: { rate: 3/s }");
     let (one, two) = (testing::policy(&rule, &policy_env()), testing::policy(&rule, &policy_env()));
     let now = Instant::now();
-    assert_eq!(said(&*one, &client(1), now, 2), ["admit", "admit"]);
+    assert_eq!(decisions(&*one, &client(1), now, 2), ["admit", "admit"]);
     let inserts = series_policy(&*two, "insert", "shop.users");
     assert!(matches!(ask(&*inserts, &client(2), now).0, Decision::Admit));
     assert!(matches!(ask(&*inserts, &client(2), now).0, Decision::Reject(_)));
@@ -72,7 +77,7 @@ fn all_workers_share_an_allowance_and_so_do_series() {
 fn operations_over_max_delay_are_rejected() {
     let (policy, now) = limit("rate: 10/s, burst: 1, over: delay, max_delay: 250ms");
     let expected = ["admit", "100ms", "200ms", "rate_limited Reply", "rate_limited Reply"];
-    assert_eq!(said(&*policy, &client(1), now, 5), expected);
+    assert_eq!(decisions(&*policy, &client(1), now, 5), expected);
 }
 
 #[test]
@@ -80,9 +85,9 @@ fn clients_that_back_off_are_rejected_and_others_delayed() {
     let (policy, now) = limit("rate: 10/s, burst: 1, over: by_client");
     let knows = TestClient { backs_off: Some("true"), ..client(1) };
     let (says_no, says_nothing) = (TestClient { backs_off: Some("false"), ..knows }, client(1));
-    assert_eq!(said(&*policy, &knows, now, 2), ["admit", "rate_limited Reply"]);
-    assert_eq!(said(&*policy, &says_no, now, 1), ["100ms"]);
-    assert_eq!(said(&*policy, &says_nothing, now, 1), ["200ms"]);
+    assert_eq!(decisions(&*policy, &knows, now, 2), ["admit", "rate_limited Reply"]);
+    assert_eq!(decisions(&*policy, &says_no, now, 1), ["100ms"]);
+    assert_eq!(decisions(&*policy, &says_nothing, now, 1), ["200ms"]);
 }
 
 #[test]
@@ -95,7 +100,7 @@ fn long_polls_are_neither_limited_nor_counted() {
     for _ in 0..5 {
         assert!(matches!(bound.admit(&hello, now, &mut 0), Decision::Admit));
     }
-    assert_eq!(said(&*policy, &client(1), now, 2), ["admit", "rate_limited Reply"]);
+    assert_eq!(decisions(&*policy, &client(1), now, 2), ["admit", "rate_limited Reply"]);
     for _ in 0..5 {
         assert!(matches!(bound.admit(&hello, now, &mut 0), Decision::Admit));
     }
@@ -109,9 +114,9 @@ fn bytes(request_bytes: u64, reply_bytes: u64, now: Instant) -> Settlement<'stat
 fn bytes_are_paid_for_when_they_have_passed() {
     let (policy, now) = limit("rate: 1000/s, unit: bytes, burst: 1000, key: [peer]");
     let bound = series_policy(&*policy, "find", "shop.orders");
-    let (decision, memo) = ask(&*bound, &client(1), now);
+    let (decision, state) = ask(&*bound, &client(1), now);
     assert!(matches!(decision, Decision::Admit));
-    settle(&*bound, memo, &bytes(1000, 2000, now));
+    settle(&*bound, state, &bytes(1000, 2000, now));
     let refused = |after| matches!(ask(&*bound, &client(1), now + after).0, Decision::Reject(_));
     assert!(refused(Duration::ZERO));
     assert!(refused(1999 * MS));
@@ -125,11 +130,11 @@ fn documents_of_request_or_reply_count_whichever_are_more() {
     for (request_items, reply_items) in [(200, 1), (0, 200)] {
         let (policy, now) = limit(settings);
         let bound = series_policy(&*policy, "insert", "shop.orders");
-        let (_, memo) = ask(&*bound, &client(1), now);
+        let (_, state) = ask(&*bound, &client(1), now);
         let how = Settlement { request_items, reply_items, ..bytes(9999, 9999, now) };
-        settle(&*bound, memo, &how);
+        settle(&*bound, state, &how);
         // One is there at once, and 199 take their time.
-        assert_eq!(said(&*policy, &client(1), now, 1), ["1.990000001s"]);
+        assert_eq!(decisions(&*policy, &client(1), now, 1), ["1.990000001s"]);
     }
 }
 
@@ -176,8 +181,8 @@ fn invalid_settings_are_reported() {
             "a shared limit counts operations, documents or bytes",
         ),
     ] {
-        let said = mistakes(settings);
-        assert!(said.contains(message), "{settings}: {said}");
+        let error = mistakes(settings);
+        assert!(error.contains(message), "{settings}: {error}");
     }
 }
 

@@ -196,8 +196,8 @@ mod tests {
         lease.refuse_for(hour, 7 * MS);
         assert_eq!(lease.refused_for(7 * MS), Some(hour));
         let second = 1000 * MS;
-        let told = lease.refused_for(7 * MS + 4 * second);
-        assert_eq!(told, Some(hour.checked_sub(Duration::from_secs(4)).unwrap()));
+        let wait = lease.refused_for(7 * MS + 4 * second);
+        assert_eq!(wait, Some(hour.checked_sub(Duration::from_secs(4)).unwrap()));
         assert_eq!(lease.refused_for(7 * MS + 5 * second), None, "it is asked again");
         lease.refuse_for(Duration::from_millis(20), 0);
         assert_eq!(

@@ -148,13 +148,13 @@ impl Leases {
         if let Some(wait) = lease.refused_for(self.table.nanos(now)) {
             return LimitDecision::Limited(Some(wait)).into();
         }
-        let (answer, told) = oneshot::channel();
+        let (answer, receiver) = oneshot::channel();
         if !self.health.may_ask() || !self.send(key, lease, Some(Waiter { n, answer })) {
             return self.health.decide(key, n, now).into();
         }
         let health = Arc::clone(&self.health);
         PendingDecision::Later(Box::pin(async move {
-            match tokio::time::timeout(health.timeout, told).await {
+            match tokio::time::timeout(health.timeout, receiver).await {
                 Ok(Ok(answer)) => answer,
                 _ => health.decide(key, n, Instant::now()),
             }

@@ -60,13 +60,13 @@ impl ServiceLimit {
         let Some(request) = self.request(attribute, n) else {
             return LimitDecision::Allowed.into();
         };
-        let (answer, told) = oneshot::channel();
+        let (answer, receiver) = oneshot::channel();
         if !self.health.may_ask() || !self.send(ServiceRequest { request, answer }) {
             return self.health.decide(key, n, now).into();
         }
         let health = Arc::clone(&self.health);
         PendingDecision::Later(Box::pin(async move {
-            match timeout(health.timeout, told).await {
+            match timeout(health.timeout, receiver).await {
                 Ok(Ok(answer)) => answer,
                 _ => health.decide(key, n, Instant::now()),
             }
@@ -150,11 +150,11 @@ struct ServiceTask {
 impl ServiceTask {
     async fn answer(self: Rc<Self>, ask: ServiceRequest) {
         let began = Instant::now();
-        let told = match timeout(self.health.timeout, self.ask(ask.request)).await {
-            Ok(told) => told,
+        let reply = match timeout(self.health.timeout, self.ask(ask.request)).await {
+            Ok(reply) => reply,
             Err(_) => Err((StoreFailure::Timeout, "no answer in time".to_owned())),
         };
-        match told {
+        match reply {
             Ok(answer) => {
                 self.health.answered(answer == LimitDecision::Allowed, began.elapsed());
                 let _ = ask.answer.send(answer);
