@@ -27,7 +27,7 @@ fn gate(policies: &str) -> Gate {
     let rules = plan.policies.clone();
     let metrics = Metrics::new();
     metrics.declare(&mongo::Mongo::PROTOCOL);
-    let census = || {
+    let cardinality = || {
         let capped = metrics.counter(table::METRICS_DROPPED_TOTAL, &[]);
         Arc::new(CardinalityLimit::new(1000, capped))
     };
@@ -38,11 +38,11 @@ fn gate(policies: &str) -> Gate {
         metrics: metrics.clone(),
         listener,
         protocol: const { &mongo::Mongo::PROTOCOL },
-        callsites: census(),
+        callsites: cardinality(),
         access_log: None,
         lines: None,
     };
-    Gate::live(Live::new(rules), materials, census(), active)
+    Gate::live(Live::new(rules), materials, cardinality(), active)
 }
 
 /// Policies, each beside a gate without any.

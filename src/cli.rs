@@ -157,12 +157,12 @@ fn arguments() -> Arguments {
         if !error.use_stderr() {
             error.exit();
         }
-        let told = error.render();
-        let told = match std::io::stderr().is_terminal() {
-            true => told.ansi().to_string(),
-            false => told.to_string(),
+        let rendered = error.render();
+        let rendered = match std::io::stderr().is_terminal() {
+            true => rendered.ansi().to_string(),
+            false => rendered.to_string(),
         };
-        eprint!("{}", values::hide(&told));
+        eprint!("{}", values::hide(&rendered));
         exit(error.exit_code())
     })
 }

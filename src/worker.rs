@@ -43,10 +43,10 @@ pub fn runtime() -> io::Result<LocalRuntime> {
 pub struct Worker {
     /// Which worker this is, from 0.
     pub index: usize,
-    /// Its open connections, and what they share.
+    /// Its open connections, and their shared state.
     pub connections: Rc<Connections>,
     active: Cell<usize>,
-    /// The same, as a metric.
+    /// The same number, as a metric.
     active_gauge: Gauge,
     drained: Notify,
     /// Whether [`keep_timer_running`] runs, and whether a connection was served in its last period.
@@ -58,12 +58,12 @@ pub struct Worker {
 const TIMER_PERIOD: Duration = Duration::from_millis(100);
 
 impl Worker {
-    /// Worker number `index`, running.
+    /// A running worker with this index.
     pub fn new(index: usize) -> Rc<Self> {
         Self::with_gauge(index, Gauge::noop())
     }
 
-    /// The same; the gauge counts its connections.
+    /// The same, with a gauge that counts its connections.
     pub fn with_gauge(index: usize, open: Gauge) -> Rc<Self> {
         Rc::new(Self {
             index,
@@ -96,14 +96,14 @@ impl Worker {
         }
     }
 
-    /// Waits up to `patience` for operations to finish, then closes the rest.
-    async fn drain(&self, patience: Duration) {
+    /// Waits up to `timeout` for operations to finish, then closes the rest.
+    async fn drain(&self, timeout: Duration) {
         self.connections.enter_phase(Phase::Draining);
-        if tokio::time::timeout(patience, self.drained()).await.is_err() {
+        if tokio::time::timeout(timeout, self.drained()).await.is_err() {
             tracing::warn!(
                 worker = self.index,
                 connections = self.active.get(),
-                "drain_timeout is over: closing what is left"
+                "drain_timeout has expired: closing the remaining connections"
             );
             self.connections.enter_phase(Phase::Closing);
             self.drained().await;

@@ -35,7 +35,7 @@ struct Registered {
 }
 
 impl Default for Connections {
-    /// Those of a worker that is running and has none yet.
+    /// No connections, on a worker that is running.
     fn default() -> Self {
         Self {
             buffers: Rc::default(),
@@ -85,7 +85,7 @@ impl Connections {
         query.select(connections.iter().map(|(_, open)| &open.session), Instant::now())
     }
 
-    /// Requests the close of the connection with this id. Returns whether it is one of these.
+    /// Requests the close of the connection with this id. Returns whether it is on this worker.
     pub fn kill(&self, id: u64) -> bool {
         let connections = self.open.borrow();
         let Some((_, open)) = connections.iter().find(|(_, open)| open.session.kill(id)) else {

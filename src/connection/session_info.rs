@@ -44,7 +44,7 @@ pub struct SessionInfo {
 }
 
 impl SessionInfo {
-    /// A connection that begins.
+    /// A new connection.
     pub fn new(listener: &Rc<WorkerListener>, link: ConnectionInfo, accepted: Instant) -> Rc<Self> {
         Rc::new(Self {
             id: NEXT_ID.fetch_add(1, Relaxed),
@@ -68,22 +68,22 @@ impl SessionInfo {
 
     /// Counts bytes read in this direction.
     #[inline]
-    pub fn count_read(&self, way: Direction, bytes: usize, now: Instant) {
-        let all = &self.bytes[way as usize];
+    pub fn count_read(&self, direction: Direction, bytes: usize, now: Instant) {
+        let all = &self.bytes[direction as usize];
         all.set(all.get() + bytes as u64);
         self.last_read.set(now);
     }
 
-    /// Whether an operator has requested its end.
+    /// Whether an operator has requested to close it.
     pub fn is_killed(&self) -> bool {
         self.killed.get()
     }
 
     /// Marks it to be closed if it has this id. Returns whether it has.
     pub fn kill(&self, id: u64) -> bool {
-        let is = self.id == id;
-        self.killed.set(self.killed.get() || is);
-        is
+        let is_this = self.id == id;
+        self.killed.set(self.killed.get() || is_this);
+        is_this
     }
 
     fn idle(&self, now: Instant) -> Duration {
@@ -202,22 +202,22 @@ impl SessionQuery {
     ) -> Vec<SessionReport> {
         let wanted = self.listener.as_deref();
         let is_wanted =
-            |it: &&Rc<SessionInfo>| wanted.is_none_or(|name| *it.listener.plan().name == *name);
+            |info: &&Rc<SessionInfo>| wanted.is_none_or(|name| *info.listener.plan().name == *name);
         let mut chosen: Vec<_> = all.filter(is_wanted).collect();
-        chosen.sort_by_cached_key(|it| match self.sort {
-            SortBy::Age => (0, it.id),
-            SortBy::Idle => (u64::MAX - it.idle(now).as_millis() as u64, it.id),
-            SortBy::Bytes => (u64::MAX - it.all_bytes(), it.id),
+        chosen.sort_by_cached_key(|info| match self.sort {
+            SortBy::Age => (0, info.id),
+            SortBy::Idle => (u64::MAX - info.idle(now).as_millis() as u64, info.id),
+            SortBy::Bytes => (u64::MAX - info.all_bytes(), info.id),
         });
-        chosen.into_iter().take(self.limit).map(|it| it.report(now)).collect()
+        chosen.into_iter().take(self.limit).map(|info| info.report(now)).collect()
     }
 
     /// Merges the reports of all workers.
     pub fn merge(&self, mut all: Vec<SessionReport>) -> Vec<SessionReport> {
-        all.sort_by_key(|it| match self.sort {
-            SortBy::Age => (0, it.id),
-            SortBy::Idle => (u64::MAX - it.idle_ms, it.id),
-            SortBy::Bytes => (u64::MAX - it.request_bytes - it.reply_bytes, it.id),
+        all.sort_by_key(|report| match self.sort {
+            SortBy::Age => (0, report.id),
+            SortBy::Idle => (u64::MAX - report.idle_ms, report.id),
+            SortBy::Bytes => (u64::MAX - report.request_bytes - report.reply_bytes, report.id),
         });
         all.truncate(self.limit);
         all

@@ -121,8 +121,8 @@ fn parts_of(
     policy: Box<dyn WorkerPolicy>,
     workers: usize,
 ) -> (Arc<Listener>, ListenSocket, Rc<WorkerListener>) {
-    let census = Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
-    let gate = Gate::new(vec![policy], census, metrics::Gauge::noop());
+    let cardinality = Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
+    let gate = Gate::new(vec![policy], cardinality, metrics::Gauge::noop());
     parts_behind(plan, upstream, gate, workers)
 }
 

@@ -11,43 +11,41 @@ use std::sync::{
 
 /// The connection budget of the whole proxy.
 ///
-/// Invariant: `taken` is the sum over all listeners of what each has open beyond what is reserved
-/// for it. A listener changes both at the same step of its own count, so that they agree whatever
-/// the order in which workers come.
+/// Invariant: `shared_used` is the sum of the connections that listeners have open beyond their
+/// reserved ones. It changes at the same step of a listener's own count, up and down, so that both agree
+/// in any order of workers.
 #[derive(Debug)]
 pub struct ConnectionBudget {
-    /// How many connections are reserved for each listener, by its number.
+    /// The number of connections reserved for each listener, by index.
     reserved: Box<[usize]>,
-    /// How many connections are for any listener.
+    /// The number of connections that any listener may use.
     shared: usize,
-    /// How many of those are in use.
+    /// The number of those in use.
     shared_used: AtomicUsize,
-    /// How many more are for any listener by `max_connections`, if there were descriptors.
+    /// The number of connections that `max_connections` allows and descriptors do not.
     beyond_descriptors: usize,
 }
 
 impl ConnectionBudget {
-    /// For a proxy of at most `most` connections that has descriptors for `fit`. Nothing is
-    /// reserved.
+    /// A budget of at most `most` connections, with descriptors for `fit`, and nothing reserved.
     pub fn new(most: usize, fit: usize) -> Arc<Self> {
         Self::with_reserved(most, fit, &[])
     }
 
-    /// The same, with this many connections reserved for each listener; together those are at most
-    /// `most`. Where `fit` is less, each listener has the same part of it that it has of `most`.
+    /// The same, with this many connections reserved for each listener, at most `most` together. If `fit`
+    /// is less, each listener gets its share of `fit` in proportion.
     pub fn with_reserved(most: usize, fit: usize, reserved: &[usize]) -> Arc<Self> {
         let limit = most.min(fit);
-        let part = |own: &usize| {
-            let part = *own as u128 * limit as u128 / most.max(1) as u128;
+        let scale = |reserved: &usize| {
+            let part = *reserved as u128 * limit as u128 / most.max(1) as u128;
             usize::try_from(part).unwrap_or(usize::MAX)
         };
-        let reserved: Box<[usize]> = reserved.iter().map(part).collect();
-        let free = limit.saturating_sub(reserved.iter().sum());
-        let taken = AtomicUsize::new(0);
+        let reserved: Box<[usize]> = reserved.iter().map(scale).collect();
+        let shared = limit.saturating_sub(reserved.iter().sum());
         Arc::new(Self {
             reserved,
-            shared: free,
-            shared_used: taken,
+            shared,
+            shared_used: AtomicUsize::new(0),
             beyond_descriptors: most - limit,
         })
     }
@@ -64,20 +62,20 @@ impl ConnectionBudget {
             || self.shared_used.load(Relaxed) < self.shared
     }
 
-    /// Counts one more connection of a listener that has `open`, if there may be one.
+    /// Counts one more connection of a listener that has `open`. Returns `false` if its budget is used up.
     pub(super) fn acquire(&self, listener: usize, open: &AtomicUsize) -> bool {
         if open.fetch_add(1, Relaxed) < self.reserved(listener) {
             return true;
         }
-        let entered = self.shared_used.fetch_add(1, Relaxed)
+        let acquired = self.shared_used.fetch_add(1, Relaxed)
             < self.shared.saturating_add(self.beyond_descriptors);
-        if !entered {
+        if !acquired {
             self.release(listener, open);
         }
-        entered
+        acquired
     }
 
-    /// Counts one less.
+    /// Counts one connection less.
     pub(super) fn release(&self, listener: usize, open: &AtomicUsize) {
         if open.fetch_sub(1, Relaxed) > self.reserved(listener) {
             self.shared_used.fetch_sub(1, Relaxed);
@@ -148,7 +146,10 @@ mod tests {
         assert_eq!(fill(1), 10);
         assert!(!fit(1) && fit(0), "one waits, the other does not");
         assert_eq!(fill(0), 10);
-        assert!(proxy.0.acquire(0, &proxy.1[0]), "who was accepted all the same is served");
+        assert!(
+            proxy.0.acquire(0, &proxy.1[0]),
+            "a connection accepted without descriptors is served"
+        );
     }
 
     #[test]

@@ -18,10 +18,10 @@ use std::{
 };
 use tokio::net::{TcpListener, TcpStream};
 
-/// First and longest pause when the process is out of descriptors.
+/// The first and the longest pause when the process is out of descriptors.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
-/// Accepts and dispatches connections for ever. Returns the error if it can't begin.
+/// Accepts and dispatches connections until cancelled. Returns only if it can't start.
 pub(super) async fn accept(
     worker: Rc<Worker>,
     listener: Rc<WorkerListener>,
@@ -37,7 +37,7 @@ pub(super) async fn accept(
         }
     };
     let mut pause = PAUSES.0;
-    let said = Cell::default();
+    let last_logged = Cell::default();
     loop {
         let accepted = if listener.shared().fits_another(&dispatcher.budget) {
             socket.accept().await
@@ -62,7 +62,7 @@ pub(super) async fn accept(
             continue;
         }
         listener.count_pause();
-        if is_due(&said) {
+        if is_due(&last_logged) {
             tracing::error!(
                 listener = name,
                 %error,

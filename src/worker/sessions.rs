@@ -29,9 +29,9 @@ impl Sessions {
     ///
     /// # Errors
     /// A worker has not answered in time.
-    pub async fn list(&self, choice: &SessionQuery) -> Result<Vec<SessionReport>, WorkerTimeout> {
-        let told = self.ask(|answer| Message::ListSessions(choice.clone(), answer)).await?;
-        Ok(choice.merge(told.into_iter().flatten().collect()))
+    pub async fn list(&self, query: &SessionQuery) -> Result<Vec<SessionReport>, WorkerTimeout> {
+        let reports = self.ask(|answer| Message::ListSessions(query.clone(), answer)).await?;
+        Ok(query.merge(reports.into_iter().flatten().collect()))
     }
 
     /// Closes the connection with this id. Returns whether it exists.

@@ -125,18 +125,18 @@ fn gate(policies: &str) -> Gate {
     );
     let plan = Arc::new(config::parse("test", &text).unwrap_or_else(|it| panic!("{it}")));
     let metrics = Metrics::new();
-    let census = || Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
+    let cardinality = || Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
     let from = PolicyEnv {
         metrics: metrics.clone(),
         listener: "l".into(),
         protocol: plan.listeners[0].protocol.describe(),
         cluster: Some(Cluster::new(Arc::clone(&plan.clusters[0]), &metrics)),
-        callsites: census(),
+        callsites: cardinality(),
         access_log: None,
         lines: None,
     };
     let live = Live::new(plan.policies.clone());
-    Gate::live(live, from, census(), metrics::Gauge::noop())
+    Gate::live(live, from, cardinality(), metrics::Gauge::noop())
 }
 
 /// A listener with these policies that may hold this many bytes, and its server.

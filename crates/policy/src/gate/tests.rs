@@ -46,8 +46,8 @@ impl SeriesPolicy for Count {
 
 fn gate(policies: &[&Count]) -> Gate {
     let policies = policies.iter().map(|one| Box::new((*one).clone()) as Box<dyn WorkerPolicy>);
-    let census = Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
-    Gate::new(policies.collect(), census, metrics::Gauge::noop())
+    let cardinality = Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
+    Gate::new(policies.collect(), cardinality, metrics::Gauge::noop())
 }
 
 fn operation() -> Operation<'static> {
@@ -133,8 +133,8 @@ fn asking() -> (Gate, Count, Asks, Count) {
     let (before, asks, after) = (Count::default(), Asks::default(), Count::default());
     let policies: Vec<Box<dyn WorkerPolicy>> =
         vec![Box::new(before.clone()), Box::new(asks.clone()), Box::new(after.clone())];
-    let census = Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
-    (Gate::new(policies, census, metrics::Gauge::noop()), before, asks, after)
+    let cardinality = Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
+    (Gate::new(policies, cardinality, metrics::Gauge::noop()), before, asks, after)
 }
 
 fn asked(gate: &Gate) -> PendingOperation {
@@ -216,8 +216,8 @@ impl SeriesPolicy for Breaks {
 
 #[test]
 fn dropping_a_ticket_in_a_panic_does_not_abort() {
-    let census = Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
-    let gate = Gate::new(vec![Box::new(Breaks)], census, metrics::Gauge::noop());
+    let cardinality = Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
+    let gate = Gate::new(vec![Box::new(Breaks)], cardinality, metrics::Gauge::noop());
     let panic = tells_itself(|| {
         let _ticket = gate.admit(&operation(), Instant::now());
         panic!("the first one");

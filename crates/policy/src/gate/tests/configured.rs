@@ -18,7 +18,7 @@ pub(super) fn stage(policies: &str) -> Stage {
     let list = policies.trim_start_matches('[').trim_end_matches(']');
     let rules = testing::rules(list).unwrap();
     let metrics = Metrics::new();
-    let census = || Arc::new(CardinalityLimit::new(10, ::metrics::Counter::noop()));
+    let cardinality = || Arc::new(CardinalityLimit::new(10, ::metrics::Counter::noop()));
     let protocol = const { &TOY };
     let live = Live::new(rules);
     let from = PolicyEnv {
@@ -26,11 +26,11 @@ pub(super) fn stage(policies: &str) -> Stage {
         listener: "db".into(),
         protocol,
         cluster: Some(testing::cluster(&metrics)),
-        callsites: census(),
+        callsites: cardinality(),
         access_log: None,
         lines: None,
     };
-    let gate = Gate::live(Arc::clone(&live), from, census(), ::metrics::Gauge::noop());
+    let gate = Gate::live(Arc::clone(&live), from, cardinality(), ::metrics::Gauge::noop());
     Stage { live, gate, metrics, protocol }
 }
 

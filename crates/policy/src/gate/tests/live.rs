@@ -96,18 +96,18 @@ fn rule(name: &str, does: Does) -> Rule {
 /// A listener's gate with these policies, where they may be changed, and where they count.
 fn live(rules: Vec<Rule>) -> (Gate, Arc<Live>, Metrics) {
     let metrics = Metrics::new();
-    let census = || Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
+    let cardinality = || Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
     let from = PolicyEnv {
         cluster: Some(testing::cluster(&metrics)),
         metrics: metrics.clone(),
         listener: "it".into(),
         protocol: const { &TOY },
-        callsites: census(),
+        callsites: cardinality(),
         access_log: None,
         lines: None,
     };
     let live = Live::new(rules.into_iter().map(Arc::new).collect());
-    let gate = Gate::live(Arc::clone(&live), from, census(), metrics::Gauge::noop());
+    let gate = Gate::live(Arc::clone(&live), from, cardinality(), metrics::Gauge::noop());
     (gate, live, metrics)
 }
 
