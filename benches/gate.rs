@@ -34,6 +34,7 @@ fn gate(policies: &str) -> Gate {
     let listener = Arc::clone(&plan.listeners[0].name);
     let active = metrics.gauge(table::OPERATIONS_ACTIVE, &[("listener", &listener)]);
     let materials = PolicyEnv {
+        has_preface: false,
         cluster: Some(Cluster::new(Arc::clone(&plan.clusters[0]), &metrics)),
         metrics: metrics.clone(),
         listener,

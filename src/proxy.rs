@@ -380,6 +380,7 @@ fn gate(
         metrics: shared.metrics.clone(),
         listener: Arc::clone(name),
         protocol: listener.plan.protocol.describe(),
+        has_preface: listener.plan.tls.is_some() || listener.plan.proxy_protocol.is_some(),
         cluster: cluster.cloned(),
         callsites: Arc::clone(callsites),
         lines: lines.cloned(),

@@ -53,6 +53,7 @@ fn of_tls<'a>(tls: &'a TlsInfo, name: &str) -> AttributeValue<'a> {
         ("issuer", Some(peer)) => AttributeValue::known(&peer.issuer),
         ("serial", Some(peer)) => AttributeValue::known(&peer.serial),
         ("fingerprint", Some(peer)) => AttributeValue::known(&peer.fingerprint),
+        ("name", Some(peer)) => AttributeValue::known(peer.main_name()),
         ("cn", Some(peer)) => peer.common_name.as_deref().into(),
         ("dns", Some(peer)) => several(peer.dns.iter()),
         ("uri", Some(peer)) => several(peer.uris.iter()),

@@ -185,6 +185,10 @@ fn clients_without_a_certificate_are_refused_and_counted() {
     }
     let labels = [("listener", "wire"), ("reason", "tls_handshake")];
     tollgate.wait_for_metric("tollgate_connection_close_total", &labels, 2.0);
+    let line = tollgate.logged(1, |_| true).remove(0);
+    let logged = ["sni", "tls_version", "client_certificate"].map(|field| &line[field]);
+    assert_eq!(logged, ["localhost", "1.3", "app.example.net"], "{line}");
+    assert!(line["tls_cipher"].as_str().unwrap().starts_with("TLS13_"), "{line}");
 }
 
 #[test]

@@ -41,6 +41,7 @@ fn the_client_of_a_header_is_the_peer() {
     exchange(byte_by_byte);
     for line in tollgate.logged(2, |_| true) {
         assert_eq!(line["peer"], "203.0.113.9:4000");
+        assert!(line["via"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
     }
     let mut denied = connect(address);
     denied.write_all(&version_2([198, 51, 100, 7])).unwrap();

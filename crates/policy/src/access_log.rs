@@ -19,6 +19,15 @@ const ALWAYS: [&str; 3] = ["peer", "endpoint", "cluster"];
 /// …and in those of every protocol that has them.
 const IF_PROTOCOL_HAS: [&str; 5] = ["app", "user", "comment", "callsite", "trace_id"];
 
+/// Attributes of TLS and of PROXY headers, and their fields.
+const PREFACE: [(&str, &str); 5] = [
+    ("via", "via"),
+    ("sni", "sni"),
+    ("tls.version", "tls_version"),
+    ("tls.cipher", "tls_cipher"),
+    ("tls.name", "client_certificate"),
+];
+
 /// Attributes that are numbers.
 const NUMBERS: [&str; 2] = ["queue_ms", "connect_ms"];
 
@@ -52,6 +61,7 @@ pub struct AccessLogPlan {
 pub struct AccessLog {
     plan: AccessLogPlan,
     listener: Arc<str>,
+    has_preface: bool,
     lines: Rc<LineBuffer>,
 }
 
@@ -59,7 +69,8 @@ impl AccessLog {
     /// The log of a listener; `None` if no access log is configured.
     pub fn new(env: &PolicyEnv) -> Option<Self> {
         let (plan, lines) = (env.access_log.clone()?, Rc::clone(env.lines.as_ref()?));
-        Some(Self { plan, listener: Arc::clone(&env.listener), lines })
+        let (listener, has_preface) = (Arc::clone(&env.listener), env.has_preface);
+        Some(Self { plan, listener, has_preface, lines })
     }
 }
 
@@ -90,8 +101,12 @@ impl WorkerPolicy for AccessLog {
                 LoggedAttribute { name, key, number, max_bytes }
             }
         };
-        let attributes =
-            short.map(logged(MAX_TEXT)).chain(queries.map(logged(MAX_QUERY_TEXT))).collect();
+        let preface = PREFACE.iter().filter(|_| self.has_preface).map(|(name, field)| {
+            let key = field_prefix(field, "\"");
+            LoggedAttribute { name, key, number: false, max_bytes: MAX_TEXT }
+        });
+        let attributes = short.map(logged(MAX_TEXT)).chain(queries.map(logged(MAX_QUERY_TEXT)));
+        let attributes = attributes.chain(preface).collect();
         // One field: items of the request and of the reply are the same things.
         let items = protocol.items.map(|_| field_prefix(protocol.item_name, ""));
         let lines = Rc::clone(&self.lines);

@@ -9,7 +9,7 @@ use std::{borrow::Cow, fmt, marker::PhantomData};
 use values::{Diagnostic, to_serde_error};
 
 /// Attributes of operations of every protocol.
-const COMMON: [&str; 24] = [
+const COMMON: [&str; 25] = [
     "peer",
     "local",
     "endpoint",
@@ -19,6 +19,7 @@ const COMMON: [&str; 24] = [
     "tls.version",
     "tls.cipher",
     "tls.alpn",
+    "tls.name",
     "tls.san",
     "tls.dns",
     "tls.uri",

@@ -18,6 +18,8 @@ pub struct PolicyEnv {
     pub listener: Arc<str>,
     /// What its clients speak.
     pub protocol: &'static Protocol,
+    /// Its connections have attributes of TLS, or of PROXY headers.
+    pub has_preface: bool,
     /// The cluster that all of the listener's operations go to, if they all go to one.
     pub cluster: Option<Arc<Cluster>>,
     /// The limit of distinct call sites of the listener.

@@ -22,6 +22,7 @@ const TOY: &Protocol = &Protocol::plain("toy");
 pub(crate) fn policy_env() -> PolicyEnv {
     let metrics = Metrics::new();
     PolicyEnv {
+        has_preface: false,
         cluster: Some(cluster(&metrics)),
         metrics,
         listener: "front".into(),

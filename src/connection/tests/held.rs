@@ -127,6 +127,7 @@ fn gate(policies: &str) -> Gate {
     let metrics = Metrics::new();
     let cardinality = || Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
     let from = PolicyEnv {
+        has_preface: false,
         metrics: metrics.clone(),
         listener: "l".into(),
         protocol: plan.listeners[0].protocol.describe(),

@@ -22,6 +22,7 @@ pub(super) fn stage(policies: &str) -> Stage {
     let protocol = const { &TOY };
     let live = Live::new(rules);
     let from = PolicyEnv {
+        has_preface: false,
         metrics: metrics.clone(),
         listener: "db".into(),
         protocol,

@@ -98,6 +98,7 @@ fn live(rules: Vec<Rule>) -> (Gate, Arc<Live>, Metrics) {
     let metrics = Metrics::new();
     let cardinality = || Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
     let from = PolicyEnv {
+        has_preface: false,
         cluster: Some(testing::cluster(&metrics)),
         metrics: metrics.clone(),
         listener: "it".into(),
