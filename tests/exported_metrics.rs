@@ -88,12 +88,7 @@ listeners:
     max_held_bytes: 1KiB
   web: {{ address: "127.0.0.1:0", protocol: http, cluster: web }}
   rpc: {{ address: "127.0.0.1:0", protocol: grpc, cluster: rpc }}
-  safe:
-    address: "127.0.0.1:0"
-    protocol: tcp
-    cluster: gone
-    upstream_connect_mode: on_client_data
-    tls: {{ certificates: {pair} }}
+  safe: {{ address: "127.0.0.1:0", protocol: mongo, cluster: gone, tls: {{ certificates: {pair} }} }}
 clusters:
   wire:
     endpoints: ["{wire}"]

@@ -76,8 +76,8 @@ fn an_unlimited_listener_on_every_interface_is_a_hint() {
         assert_eq!(hints(everywhere, &policy).len(), 1, "{policy}");
     }
     // A limit that is about another listener.
-    let two = format!("{everywhere}, cluster: c }}\n  wire: {{ address: ':27019', protocol: tcp");
-    let hints = hints(&two, &policy("match: { protocol: tcp }, connection_limit: { max: 5 }"));
+    let two = format!("{everywhere}, cluster: c }}\n  web: {{ address: ':27019', protocol: http");
+    let hints = hints(&two, &policy("match: { protocol: http }, connection_limit: { max: 5 }"));
     assert_eq!(hints.len(), 1, "{hints:?}");
     assert!(hints[0].starts_with("listener `db`: "), "{hints:?}");
 }

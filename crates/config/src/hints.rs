@@ -1,5 +1,7 @@
 //! Hints of `tollgate check` on valid configs, printed beside `ok`.
 
+mod tls;
+
 use super::{
     listener_loop::listener_loops,
     plan::{ListenerPlan, Plan},
@@ -26,6 +28,7 @@ pub fn hints(plan: &Plan) -> Vec<String> {
             "listener {listener_loop}: let its route make another request of it, or leave it out"
         )
     }));
+    hints.extend(tls::tls_hints(plan));
     hints.extend(unused_clusters(plan));
     hints.extend(missing_folders(plan));
     for rule in &plan.policies {

@@ -314,10 +314,7 @@ impl GateInner {
         operation: &Operation<'_>,
         decision: DecisionFuture,
     ) -> Verdict {
-        Verdict::Pending(PendingOperation {
-            ticket: self.ticket(entry, operation, None),
-            decision: decision,
-        })
+        Verdict::Pending(PendingOperation { ticket: self.ticket(entry, operation, None), decision })
     }
 
     fn ticket(

@@ -182,6 +182,11 @@ pub trait ListenerProtocol: Debug + Send + Sync {
         Vec::new()
     }
 
+    /// The addresses that the settings give to clients in replies, `host:port`.
+    fn advertised(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Its settings in the shape of the config.
     fn to_json(&self) -> Value;
 

@@ -132,6 +132,10 @@ impl RelayedParts for Mongo {
     fn members(settings: &mongo::Settings) -> Vec<String> {
         settings.members.keys().cloned().collect()
     }
+
+    fn advertised(settings: &mongo::Settings) -> Vec<String> {
+        settings.advertise.iter().chain(settings.members.values()).cloned().collect()
+    }
 }
 
 /// HTTP, either version.

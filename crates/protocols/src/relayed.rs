@@ -36,6 +36,12 @@ pub(super) trait RelayedParts: ProtocolParts {
         let _ = settings;
         Vec::new()
     }
+
+    /// See [`ListenerProtocol::advertised`].
+    fn advertised(settings: &Self::Settings) -> Vec<String> {
+        let _ = settings;
+        Vec::new()
+    }
 }
 
 /// The settings of a listener as written.
@@ -81,6 +87,10 @@ impl<P: RelayedParts> ListenerProtocol for RelayedListener<P> {
 
     fn members(&self) -> Vec<String> {
         P::members(&self.settings)
+    }
+
+    fn advertised(&self) -> Vec<String> {
+        P::advertised(&self.settings)
     }
 
     fn to_json(&self) -> Value {
