@@ -12,7 +12,7 @@ use crate::listener::{ConnectionSlot, Upstreams, WorkerListener};
 pub use client_session::ClientSession;
 use config::plan::UpstreamConnectMode;
 pub use connections::Connections;
-use handshake::handshake;
+use handshake::{Introduced, handshake};
 use net::Stream;
 use operation::{Close, ConnectionInfo, RejectMode, Rejection, RejectionRef};
 use policy::gate::ConnectVerdict;
@@ -133,9 +133,10 @@ async fn open(
             return reject(connections, listener, session, socket, rejection).await;
         }
     }
-    let (client, tls) = handshake(connections, listener, socket, link.peer).await?;
-    session.set_tls(tls);
-    connect(connections, listener, session, client).await
+    let Introduced { stream, server_name, tls } =
+        handshake(connections, listener, socket, link.peer).await?;
+    session.set_tls(server_name, tls);
+    connect(connections, listener, session, stream).await
 }
 
 /// Rejects a client that a policy does not admit. Returns the future that does it, where that is an
@@ -173,6 +174,11 @@ async fn connect(
     let protocol = &listener.plan().protocol;
     let preconnects = match listener.upstreams() {
         Upstreams::Cluster(preconnects) => preconnects,
+        Upstreams::ByServerName(names) => {
+            let found = names.find(session.server_name()).ok_or(Close::NoEndpoint)?;
+            session.set_cluster(found.cluster().name());
+            found
+        }
         Upstreams::Server(server) => return Ok(Rc::clone(server).serve(session, client)),
     };
     if listener.plan().upstream_connect_mode != Some(UpstreamConnectMode::Immediate) {

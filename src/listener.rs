@@ -6,6 +6,7 @@
 
 mod budget;
 mod handshakes;
+mod server_names;
 mod socket;
 
 pub use budget::ConnectionBudget;
@@ -18,6 +19,7 @@ use operation::{Close, RejectReason, Violation};
 use policy::gate::Gate;
 use protocols::Server;
 use rustix::process::{Resource, getrlimit};
+pub use server_names::ServerNames;
 use session::HeldBytesBudget;
 pub use socket::{ListenSocket, bind, prepare};
 use std::{
@@ -157,6 +159,9 @@ impl Drop for ConnectionSlot {
 pub enum Upstreams {
     /// To one cluster, with one upstream connection per client connection.
     Cluster(Rc<PreconnectPool>),
+    /// To the cluster for the name that the client asks for by TLS, each client connection with an
+    /// upstream connection of its own.
+    ByServerName(ServerNames),
     /// To a server that chooses a cluster for each request.
     Server(Rc<Server>),
 }
@@ -173,7 +178,7 @@ impl Upstreams {
     pub(crate) fn preconnects(&self) -> &Rc<PreconnectPool> {
         match self {
             Upstreams::Cluster(preconnects) => preconnects,
-            Upstreams::Server(_) => panic!("a server has no single cluster"),
+            _ => panic!("there is no single cluster"),
         }
     }
 
@@ -181,7 +186,7 @@ impl Upstreams {
     /// single cluster check this themselves.
     pub fn close_unwanted(&self) {
         match self {
-            Upstreams::Cluster(_) => {}
+            Upstreams::Cluster(_) | Upstreams::ByServerName(_) => {}
             Upstreams::Server(server) => server.close_unwanted(),
         }
     }
@@ -190,6 +195,7 @@ impl Upstreams {
     pub fn close(&self) {
         match self {
             Upstreams::Cluster(preconnects) => preconnects.close(),
+            Upstreams::ByServerName(names) => names.close(),
             Upstreams::Server(server) => server.close_idle(),
         }
     }

@@ -7,7 +7,9 @@ use crate::{
     admin,
     certificates::Certificates,
     handover,
-    listener::{self, ConnectionBudget, ListenSocket, Listener, Upstreams, WorkerListener},
+    listener::{
+        self, ConnectionBudget, ListenSocket, Listener, ServerNames, Upstreams, WorkerListener,
+    },
     own_log,
     threads::{Started, Threads},
     worker::{self, Dispatcher, Message, Sessions, Worker},
@@ -358,10 +360,19 @@ fn listeners(shared: &SharedState, lines: Option<&Rc<LineBuffer>>) -> Vec<Rc<Wor
         let server = plan.protocol.server(&upstreams, &shared.plan.pooling, &pools);
         let cluster = plan.cluster.as_ref().filter(|_| server.is_none());
         let preconnects = cluster.and_then(|name| upstreams.get(name));
-        let cluster = preconnects.map(|pool| pool.cluster());
+        let only = preconnects.filter(|_| plan.sni.is_empty());
+        let cluster = only.map(|pool| pool.cluster());
         let gate = gate(shared, listener, cluster, limits, lines);
-        let upstreams =
-            server.map(Upstreams::Server).or(preconnects.cloned().map(Upstreams::Cluster))?;
+        let upstreams = match server {
+            Some(server) => Upstreams::Server(server),
+            None if plan.sni.is_empty() => Upstreams::Cluster(Rc::clone(preconnects?)),
+            None => {
+                let named = plan.sni.iter();
+                let named = named.filter_map(|(sni, name)| Some((&**sni, upstreams.get(name)?)));
+                let named = named.map(|(sni, cluster)| (sni, Rc::clone(cluster)));
+                Upstreams::ByServerName(ServerNames::new(named, preconnects.cloned()))
+            }
+        };
         Some(WorkerListener::new(Arc::clone(listener), gate, upstreams, shared.metrics.clone()))
     };
     shared.listeners.iter().zip(&shared.cardinality_limits).filter_map(listener).collect()
@@ -380,7 +391,7 @@ fn gate(
         metrics: shared.metrics.clone(),
         listener: Arc::clone(name),
         protocol: listener.plan.protocol.describe(),
-        has_preface: listener.plan.tls.is_some() || listener.plan.proxy_protocol.is_some(),
+        has_preface: listener.plan.has_preface(),
         cluster: cluster.cloned(),
         callsites: Arc::clone(callsites),
         lines: lines.cloned(),

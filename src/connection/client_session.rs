@@ -70,12 +70,20 @@ impl ClientSession {
         let _ = self.info.endpoint.set(Arc::clone(endpoint.name()));
     }
 
-    /// Sets what the TLS handshake has led to.
-    pub fn set_tls(&self, tls: Option<TlsInfo>) {
+    /// Sets the name that the client asked for (SNI), and what the TLS handshake has led to.
+    pub fn set_tls(&self, server_name: Option<String>, tls: Option<TlsInfo>) {
+        // Each is set once.
+        if let Some(name) = server_name {
+            let _ = self.info.server_name.set(name);
+        }
         if let Some(tls) = tls {
-            // It is set once.
             let _ = self.info.tls.set(tls);
         }
+    }
+
+    /// The name that the client asked for (SNI).
+    pub(super) fn server_name(&self) -> Option<&str> {
+        self.info.server_name.get().map(String::as_str)
     }
 
     /// Sets what a load balancer has said of the client, and its own address.
@@ -99,6 +107,17 @@ impl ClientSession {
 
     fn plan(&self) -> &Arc<ListenerPlan> {
         self.listener().plan()
+    }
+
+    /// The name of the cluster that the connection leads to.
+    fn cluster(&self) -> Option<&str> {
+        self.info.cluster.get().map(|name| &**name).or(self.plan().cluster.as_deref())
+    }
+
+    /// Sets the cluster, which was chosen by the name that the client asked for.
+    pub(super) fn set_cluster(&self, cluster: &Arc<str>) {
+        // It is set once.
+        let _ = self.info.cluster.set(Arc::clone(cluster));
     }
 
     /// The name of the upstream connection's endpoint.
@@ -145,13 +164,14 @@ impl Session for ClientSession {
             "peer" => self.info.link.peer.to_string().into(),
             "local" => self.info.link.local.to_string().into(),
             "endpoint" => self.endpoint().into(),
-            "cluster" => self.plan().cluster.as_deref().into(),
+            "cluster" => self.cluster().into(),
             _ => preface_attribute(&self.info, name),
         }
     }
 
     fn has_preface(&self) -> bool {
-        self.info.tls.get().is_some() || self.info.proxy.get().is_some()
+        let info = &self.info;
+        info.tls.get().is_some() || info.server_name.get().is_some() || info.proxy.get().is_some()
     }
 
     fn is_encrypted(&self) -> bool {
@@ -279,7 +299,7 @@ impl Session for ClientSession {
     fn is_cluster_connected(&self) -> bool {
         match self.listener().upstreams() {
             Upstreams::Cluster(preconnects) => preconnects.cluster().is_connected(),
-            Upstreams::Server(_) => false,
+            Upstreams::Server(_) | Upstreams::ByServerName(_) => false,
         }
     }
 }

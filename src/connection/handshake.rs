@@ -2,6 +2,7 @@
 
 use super::Connections;
 use crate::listener::WorkerListener;
+use config::plan::ListenerPlan;
 use net::{Stream, peek};
 use operation::Close;
 use std::{
@@ -10,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tls::{
-    ClientHello, FirstBytes, HandshakeFailure, MAX_CLIENT_HELLO, ServerTls, TlsInfo, TlsStream,
+    ClientHello, FirstBytes, HandshakeFailure, MAX_CLIENT_HELLO, TlsInfo, TlsStream, name_matches,
     read_client_hello,
 };
 use tokio::{net::TcpStream, time::timeout};
@@ -22,8 +23,24 @@ const MAX_HANDSHAKE: Duration = Duration::from_secs(10);
 /// in a record of TLS 1.2.
 const UNRECOGNIZED_NAME: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 112];
 
-/// Completes the handshake, if the listener has TLS. Returns the stream of the connection's own bytes,
-/// and what both sides have agreed upon if it is encrypted.
+/// A client's connection after the handshake.
+pub(super) struct Introduced {
+    /// The connection's own bytes.
+    pub(super) stream: Stream,
+    /// The name that the client asked for (SNI).
+    pub(super) server_name: Option<String>,
+    /// What both sides have agreed upon, if the connection is encrypted.
+    pub(super) tls: Option<TlsInfo>,
+}
+
+impl Introduced {
+    fn plain(socket: TcpStream) -> Self {
+        Self { stream: socket.into(), server_name: None, tls: None }
+    }
+}
+
+/// Completes the handshake, if the listener has TLS; or reads the name that the client asks for, if
+/// clusters are chosen by it.
 ///
 /// # Errors
 /// Why the connection is to be closed. The failure was counted and logged.
@@ -32,19 +49,23 @@ pub(super) async fn handshake(
     listener: &WorkerListener,
     socket: TcpStream,
     peer: SocketAddr,
-) -> Result<(Stream, Option<TlsInfo>), Close> {
+) -> Result<Introduced, Close> {
     let plan = listener.plan();
-    let Some(tls) = &plan.tls else { return Ok((socket.into(), None)) };
+    if plan.tls.is_none() && plan.sni.is_empty() {
+        return Ok(Introduced::plain(socket));
+    }
     let limit = plan.timeouts.handshake.map_or(MAX_HANDSHAKE, |limit| limit.min(MAX_HANDSHAKE));
     let began = Instant::now();
     let accepted = tokio::select! {
-        accepted = timeout(limit, accept(connections, tls, socket)) => accepted,
+        accepted = timeout(limit, accept(connections, plan, socket)) => accepted,
         () = connections.closing() => return Err(Close::DrainTimeout),
     };
     match accepted.unwrap_or(Err(HandshakeFailure::Timeout)) {
-        Ok((stream, info)) => {
-            listener.handshakes().record(info.as_ref(), began.elapsed());
-            Ok((stream, info))
+        Ok(introduced) => {
+            if plan.tls.is_some() {
+                listener.handshakes().record(introduced.tls.as_ref(), began.elapsed());
+            }
+            Ok(introduced)
         }
         Err(failure) => {
             listener.handshakes().record_failure(&failure, peer);
@@ -55,14 +76,12 @@ pub(super) async fn handshake(
 
 async fn accept(
     connections: &Connections,
-    tls: &ServerTls,
+    plan: &ListenerPlan,
     socket: TcpStream,
-) -> Result<(Stream, Option<TlsInfo>), HandshakeFailure> {
+) -> Result<Introduced, HandshakeFailure> {
     let hello = match first_bytes(&socket).await? {
         FirstBytes::Hello(hello) => *hello,
-        FirstBytes::Plaintext(_) if tls.plan().allow_plaintext => {
-            return Ok((socket.into(), None));
-        }
+        FirstBytes::Plaintext(_) if allows_plaintext(plan) => return Ok(Introduced::plain(socket)),
         FirstBytes::Plaintext(protocol) => return Err(HandshakeFailure::NotTls(protocol)),
         FirstBytes::Invalid(failure, alert) => {
             send(&socket, &alert);
@@ -71,18 +90,34 @@ async fn accept(
         // It was waited for.
         FirstBytes::Incomplete => return Err(HandshakeFailure::Closed),
     };
-    if !tls.serves(&hello) {
+    let is_served = plan.tls.as_ref().is_none_or(|tls| tls.serves(&hello));
+    if !is_served || !has_cluster(plan, hello.server_name.as_deref()) {
         send(&socket, &UNRECOGNIZED_NAME);
         return Err(HandshakeFailure::UnknownName);
     }
+    let ClientHello { server_name, .. } = hello;
+    let Some(tls) = &plan.tls else {
+        // The hello is still in the socket, for the endpoint.
+        return Ok(Introduced { server_name, ..Introduced::plain(socket) });
+    };
     // Handshakes cost more than anything else here: only so many are under way on a worker.
     let permit = connections.handshakes.acquire().await;
     let mut stream = TlsStream::server(socket, tls.config())?;
     stream.handshake().await?;
     drop(permit);
-    let ClientHello { server_name, .. } = hello;
-    let info = stream.info(server_name);
-    Ok((stream.into(), Some(info)))
+    let tls = Some(stream.info(server_name.clone()));
+    Ok(Introduced { stream: stream.into(), server_name, tls })
+}
+
+/// Whether clients without TLS are served: where TLS passes through, if there is a cluster for them.
+fn allows_plaintext(plan: &ListenerPlan) -> bool {
+    plan.tls.as_ref().map_or(plan.cluster.is_some(), |tls| tls.plan().allow_plaintext)
+}
+
+/// Whether a cluster serves clients that ask for this name.
+fn has_cluster(plan: &ListenerPlan, name: Option<&str>) -> bool {
+    let is_named = |name: &str| plan.sni.keys().any(|sni| name_matches(sni, name));
+    plan.sni.is_empty() || plan.cluster.is_some() || name.is_some_and(is_named)
 }
 
 /// What the client's first bytes are; they stay in the socket.

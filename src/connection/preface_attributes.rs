@@ -16,7 +16,7 @@ pub(super) fn preface_attribute<'a>(session: &'a SessionInfo, name: &str) -> Att
             Some((_, sender)) => sender.to_string().into(),
             None => AttributeValue::Absent,
         },
-        "sni" => session.tls.get().and_then(|tls| tls.server_name.as_deref()).into(),
+        "sni" => session.server_name.get().map(String::as_str).into(),
         name => match (name.strip_prefix("tls."), session.tls.get()) {
             (Some(name), Some(tls)) => of_tls(tls, name),
             _ => AttributeValue::Absent,

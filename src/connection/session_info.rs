@@ -30,6 +30,10 @@ pub struct SessionInfo {
     listener: Rc<WorkerListener>,
     /// The endpoint, once connected.
     pub endpoint: OnceCell<Arc<str>>,
+    /// The name that the client asked for (SNI).
+    pub server_name: OnceCell<String>,
+    /// The cluster, if it was chosen by that name.
+    pub cluster: OnceCell<Arc<str>>,
     /// What the TLS handshake has led to, if the connection is encrypted.
     pub tls: OnceCell<TlsInfo>,
     /// What a load balancer has said of the client, and its own address.
@@ -52,6 +56,8 @@ impl SessionInfo {
             accepted,
             listener: Rc::clone(listener),
             endpoint: OnceCell::new(),
+            server_name: OnceCell::new(),
+            cluster: OnceCell::new(),
             tls: OnceCell::new(),
             proxy: OnceCell::new(),
             bytes: Default::default(),
@@ -107,7 +113,7 @@ impl SessionInfo {
             listener: Arc::clone(&plan.name),
             protocol: plan.protocol.name(),
             peer: self.link.peer,
-            cluster: plan.cluster.clone(),
+            cluster: self.cluster.get().or(plan.cluster.as_ref()).cloned(),
             endpoint: self.endpoint.get().cloned(),
             age_ms: millis(now.saturating_duration_since(self.accepted)),
             idle_ms: millis(self.idle(now)),

@@ -7,6 +7,7 @@ mod support;
 
 mod check;
 mod proxy_protocol;
+mod sni;
 
 use std::{
     io::{self, Read, Write},

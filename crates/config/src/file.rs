@@ -86,6 +86,10 @@ pub(crate) struct Listener {
     /// From whom connections begin with a header of the PROXY protocol, versions 1 and 2, which says who
     /// the client is. Default: from nobody, and no header is read.
     pub(crate) proxy_protocol: Option<Spanned<proxy_protocol::ListenerSettings>>,
+    /// The clusters of clients that ask for these names by TLS (SNI): `{ NAME: CLUSTER }`; a wildcard of
+    /// one label is `*.example.net`. Without `tls` the handshake is read and TLS passes through: only for
+    /// `tcp`. Others go to `cluster`, and are refused if there is none. Default: all go to `cluster`.
+    pub(crate) sni: Option<Spanned<NamedMap<String>>>,
     /// How its clients are encrypted. Default: not at all.
     pub(crate) tls: Option<Spanned<tls::ListenerSettings>>,
     /// How long a connection may be idle, or `off`. Default: `1h`.

@@ -79,6 +79,9 @@ pub struct ListenerPlan {
     /// How its clients are encrypted; `None`: not at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Arc<ServerTls>>,
+    /// The clusters of clients that ask for these names by TLS (SNI): a name, or a wildcard of one label.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub sni: BTreeMap<Arc<str>, Arc<str>>,
     /// From whom connections begin with a header of the PROXY protocol; `None`: from nobody.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<ProxyProtocolPlan>,
@@ -109,12 +112,17 @@ impl ListenerPlan {
     /// The names of all clusters that its operations may use.
     pub fn clusters(&self) -> Vec<Arc<str>> {
         let mut names: Vec<_> = self.cluster.iter().cloned().collect();
-        for name in self.protocol.clusters() {
+        for name in self.sni.values().cloned().chain(self.protocol.clusters()) {
             if !names.contains(&name) {
                 names.push(name);
             }
         }
         names
+    }
+
+    /// Whether its connections have attributes of TLS or of PROXY headers.
+    pub fn has_preface(&self) -> bool {
+        self.tls.is_some() || !self.sni.is_empty() || self.proxy_protocol.is_some()
     }
 
     /// A listener with the defaults of `tcp`, without reserved connections.
@@ -131,6 +139,7 @@ impl ListenerPlan {
             protocol,
             cluster: Some(cluster.into()),
             tls: None,
+            sni: BTreeMap::new(),
             proxy_protocol: None,
             max_connections: 10_000,
             reserved_connections: 0,

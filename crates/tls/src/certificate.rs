@@ -125,7 +125,7 @@ impl CertificateInfo {
 }
 
 /// Whether a DNS name, or a wildcard of one label, matches a host.
-pub(crate) fn name_matches(name: &str, host: &str) -> bool {
+pub fn name_matches(name: &str, host: &str) -> bool {
     match name.strip_prefix("*.") {
         Some(domain) => host
             .split_once('.')

@@ -24,7 +24,7 @@ mod server;
 mod settings;
 mod stream;
 
-pub use certificate::{CertificateInfo, key_digest};
+pub use certificate::{CertificateInfo, key_digest, name_matches};
 pub use client::{ClientTls, ClientTlsPlan};
 pub use client_hello::{ClientHello, FirstBytes, MAX_CLIENT_HELLO, read_client_hello};
 pub use failure::{HandshakeFailure, Plaintext};

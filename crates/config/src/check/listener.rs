@@ -58,7 +58,9 @@ impl Check<'_> {
         let invalid = protocol.as_ref().is_some_and(|it| it.value.is_none());
         let settings = protocol.and_then(|it| it.value);
         let settings = settings.as_deref();
-        let optional = invalid || settings.is_some_and(ProtocolSettings::has_routes);
+        let sni = self.sni(name, settings, &listener, clusters);
+        let optional =
+            invalid || !sni.is_empty() || settings.is_some_and(ProtocolSettings::has_routes);
         let hint = "write the name of one of the `clusters`";
         let cluster = match optional {
             true => listener.cluster.take(),
@@ -87,6 +89,7 @@ impl Check<'_> {
             upstream_connect_mode,
             cluster: cluster.map(Into::into),
             tls,
+            sni,
             proxy_protocol,
             max_connections: number(listener.max_connections, max_connections),
             max_held_bytes: max_held_bytes.try_into().unwrap_or(usize::MAX),

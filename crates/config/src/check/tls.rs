@@ -1,10 +1,11 @@
 //! TLS of listeners and clusters: the files are read, so that a wrong one is reported before it is used.
 
 use super::Check;
-use protocols::{ListenerProtocol, Pooling};
-use std::sync::Arc;
+use crate::file::Listener;
+use protocols::{ListenerProtocol, Pooling, ProtocolSettings};
+use std::{collections::BTreeMap, sync::Arc};
 use tls::{ClientTls, ClusterSettings, ListenerSettings, ServerTls};
-use values::{Diagnostic, spanned::Spanned};
+use values::{Diagnostic, NamedMap, is_host_name, spanned::Spanned};
 
 impl Check<'_> {
     /// How a listener's clients are encrypted.
@@ -44,6 +45,42 @@ impl Check<'_> {
                 None
             }
         }
+    }
+
+    /// The clusters of clients that ask for a name.
+    pub(super) fn sni(
+        &mut self,
+        name: &str,
+        settings: Option<&dyn ProtocolSettings>,
+        listener: &Listener,
+        clusters: Option<&[String]>,
+    ) -> BTreeMap<Arc<str>, Arc<str>> {
+        let mut sni = BTreeMap::new();
+        let Some(Spanned { at, value: Some(NamedMap(entries)) }) = &listener.sni else {
+            return sni;
+        };
+        if settings.is_some_and(ProtocolSettings::shares_connections) {
+            let message = "routes choose the cluster of a request here, and not the name of TLS";
+            self.report.add(*at, message, "match the host: `match: { host: NAME }`");
+        } else if listener.tls.is_none() && settings.is_some_and(|it| !it.describe().stream) {
+            let message = format!("without `tls` the bytes of `{name}` can't be read");
+            let hint = "end TLS here (`tls: { certificates: … }`), or let it have `protocol: tcp`";
+            self.report.add(*at, message, hint);
+        }
+        for (host, cluster) in entries {
+            self.refers_to(cluster, clusters);
+            let Some(host_name) = host.value.as_deref().map(str::to_ascii_lowercase) else {
+                continue;
+            };
+            if !is_host_name(host_name.strip_prefix("*.").unwrap_or(&host_name)) {
+                let message = format!("`{host_name}` is not the name of a host");
+                let hint = "write a name without a port: `pg1.example.net`, `*.example.net`";
+                self.report.add(host.at, message, hint);
+            }
+            let cluster = cluster.value.as_deref().unwrap_or_default();
+            sni.insert(host_name.into(), cluster.into());
+        }
+        sni
     }
 
     fn add_tls_error(&mut self, keys: [&str; 3], error: Diagnostic) {
