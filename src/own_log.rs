@@ -25,16 +25,19 @@ static LOST_BEFORE: AtomicU64 = AtomicU64::new(0);
 
 /// The crates of the workspace but those of protocols. The target of a message begins with the name
 /// of its crate.
-const CRATES: [&str; 12] = [
+const CRATES: [&str; 15] = [
     "cluster",
     "config",
     "demo",
+    "net",
     "operation",
     "policy",
     "process",
     "protocols",
+    "proxy_protocol",
     "relay",
     "session",
+    "tls",
     "tollgate",
     "tollgate_metrics",
     "values",
