@@ -190,7 +190,7 @@ fn a_waiting_drain_releases_the_admin_interface_at_once() {
     let next = Tollgate::start(&config);
     says(&old, "another process replaces this one");
     old.signal(Signal::TERM);
-    says(&old, "still accepting");
+    says(&old, "still accepts connections");
     eventually("the old one to be asked no more", || {
         (0..8).all(|_| next.get("/ready").0 == 200).then_some(())
     });
