@@ -177,9 +177,9 @@ pub const TABLE: &[Metric] = &[
     ),
     gauge(
         TLS_CERTIFICATE_NOT_AFTER_SECONDS,
-        "seconds since 1970",
+        "seconds",
         &["certificate"],
-        "When a certificate that is in use expires; the label is its file.",
+        "When a certificate that is in use expires, in seconds since 1970; the label is its file.",
     ),
     counter(
         TLS_RELOADS_TOTAL,
