@@ -2,6 +2,7 @@
 //! that exist.
 
 use crate::{
+    deploy_tls::plan,
     metrics::{labels, names, used},
     path, read,
 };
@@ -17,11 +18,11 @@ use tollgate::proxy::Proxy;
 
 const DASHBOARD: &str = "deploy/grafana/dashboards/tollgate.json";
 
-fn yaml(name: &str) -> Value {
+pub(crate) fn yaml(name: &str) -> Value {
     serde_saphyr::from_str(&read(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-fn texts(list: &Value) -> Vec<&str> {
+pub(crate) fn texts(list: &Value) -> Vec<&str> {
     list.as_array().into_iter().flatten().map(|text| text.as_str().unwrap()).collect()
 }
 
@@ -45,13 +46,12 @@ const COMPOSED: [(&str, &str); 3] = [
 fn the_proxys_configs_are_right() {
     for config in [
         "deploy/tollgate.yaml",
+        "deploy/tls/tollgate.yaml",
         "examples/faults/tollgate.yaml",
         "examples/grpc-bridge/tollgate.yaml",
         "examples/shared-limits/tollgate.yaml",
     ] {
-        if let Err(problems) = config::load(path(config)) {
-            panic!("{problems}");
-        }
+        assert!(!plan(config).listeners.is_empty());
     }
 }
 
@@ -103,12 +103,18 @@ fn start_and_stop_in_order(compose: &Value, folder: &str) {
             assert!(services.contains_key(other), "{name} depends on {other}");
         }
     }
-    let grace = services["tollgate"]["stop_grace_period"].as_str().unwrap();
-    let grace = grace.strip_suffix('s').unwrap().parse().unwrap();
-    let mounted = texts(&services["tollgate"]["volumes"]);
-    let (config, _) = mounted[0].split_once(':').unwrap();
-    let plan = config::load(path(&format!("{folder}{config}"))).unwrap();
-    assert!(Duration::from_secs(grace) > plan.drain_timeout);
+    let proxies = services.values().filter(|service| service["image"] == "tollgate:local");
+    let mut count = 0;
+    for proxy in proxies {
+        let grace = proxy["stop_grace_period"].as_str().unwrap();
+        let grace = grace.strip_suffix('s').unwrap().parse().unwrap();
+        let mounted = texts(&proxy["volumes"]);
+        let (config, _) = mounted[0].split_once(':').unwrap();
+        let plan = plan(&format!("{folder}{config}"));
+        assert!(Duration::from_secs(grace) > plan.drain_timeout);
+        count += 1;
+    }
+    assert!(count >= 1);
     let dockerfile = read("Dockerfile");
     for (name, service) in services {
         if let Some(stage) = service["build"]["target"].as_str() {
@@ -135,14 +141,19 @@ fn a_container_reaches_the_proxy_and_its_admin_interface() {
 
 #[test]
 fn every_port_that_is_published_or_scraped_is_listened_on() {
-    let plan = config::load(path("deploy/tollgate.yaml")).unwrap();
-    let mut open: BTreeSet<u16> = plan.listeners.iter().map(|l| l.address.port()).collect();
-    open.extend(plan.admin.as_ref().map(|admin| admin.address.port()));
     let port = |text: &str| text.rsplit(':').next().unwrap().parse::<u16>().unwrap();
     let compose = yaml("docker-compose.yml");
-    for published in texts(&compose["services"]["tollgate"]["ports"]) {
-        assert!(open.contains(&port(published)), "{published}");
-    }
+    let published = |service: &str, file: &str| {
+        let plan = plan(file);
+        let mut open: BTreeSet<u16> = plan.listeners.iter().map(|l| l.address.port()).collect();
+        open.extend(plan.admin.as_ref().map(|admin| admin.address.port()));
+        for published in texts(&compose["services"][service]["ports"]) {
+            assert!(open.contains(&port(published)), "{published}");
+        }
+        (plan, open)
+    };
+    published("tollgate-tls", "deploy/tls/tollgate.yaml");
+    let (plan, open) = published("tollgate", "deploy/tollgate.yaml");
     let prometheus = yaml("deploy/prometheus.yml");
     let targets = texts(&prometheus["scrape_configs"][0]["static_configs"][0]["targets"]);
     assert_eq!(targets, [format!("tollgate:{}", plan.admin.unwrap().address.port())]);

@@ -14,6 +14,7 @@ mod configuration;
 mod contract;
 mod contract_admin;
 mod deploy;
+mod deploy_tls;
 mod faults;
 mod metrics;
 mod operating;

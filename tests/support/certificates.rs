@@ -83,19 +83,20 @@ impl Certificates {
     /// Connects to `address` and asks for `host`, with the certificate `own` if there is one. The
     /// handshake is made by the first read or write.
     pub fn connect(&self, address: SocketAddr, host: &str, own: Option<&str>) -> ClientStream {
-        let socket = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket.set_nodelay(true).unwrap();
+        connect(address, host, &self.client_config(own))
+    }
+
+    /// How a client connects, with the certificate `own` if there is one. It remembers the sessions that it
+    /// could resume.
+    pub fn client_config(&self, own: Option<&str>) -> Arc<ClientConfig> {
         let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(self.roots());
-        let config = match own {
+        Arc::new(match own {
             Some(own) => config.with_client_auth_cert(self.chain(own), self.key(own)).unwrap(),
             None => config.with_no_client_auth(),
-        };
-        let name = host.to_owned().try_into().unwrap();
-        StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), socket)
+        })
     }
 
     /// The server's side of an accepted connection, which asks for a client's certificate if
@@ -115,4 +116,13 @@ impl Certificates {
         let config = config.with_single_cert(self.chain(name), self.key(name)).unwrap();
         StreamOwned::new(ServerConnection::new(Arc::new(config)).unwrap(), socket)
     }
+}
+
+/// Connects to `address` and asks for `host`. The handshake is made by the first read or write.
+pub fn connect(address: SocketAddr, host: &str, config: &Arc<ClientConfig>) -> ClientStream {
+    let socket = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_nodelay(true).unwrap();
+    let name = host.to_owned().try_into().unwrap();
+    StreamOwned::new(ClientConnection::new(Arc::clone(config), name).unwrap(), socket)
 }

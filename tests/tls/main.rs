@@ -7,6 +7,7 @@ mod support;
 
 mod check;
 mod proxy_protocol;
+mod resumption;
 mod sni;
 
 use std::{
@@ -239,6 +240,20 @@ fn a_renewed_certificate_is_for_new_connections() {
     exchange(certificates.connect(address, "localhost", None));
     let listed = tollgate.json("/tls");
     assert_eq!(listed["certificates"][0]["names"], serde_json::json!(["localhost"]));
+}
+
+#[test]
+fn listed_certificates_have_no_keys() {
+    let certificates = certificates();
+    let listener = server_tls(certificates);
+    let tollgate = Tollgate::start(&config(&listener, "127.0.0.1:9", ""));
+    let pem = std::fs::read_to_string(certificates.path("server.key")).unwrap();
+    let secret = pem.lines().nth(1).unwrap();
+    for path in ["/tls", "/config"] {
+        let (status, body) = tollgate.get(path);
+        assert_eq!(status, 200);
+        assert!(body.contains("server.crt") && !body.contains(secret), "{body}");
+    }
 }
 
 #[test]
