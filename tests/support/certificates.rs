@@ -1,12 +1,16 @@
 //! Certificates that are made for a test, and blocking TLS for both ends of a connection.
 
 use super::PATIENCE;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, date_time_ymd,
+};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::WebPkiClientVerifier,
+    sign::{CertifiedKey, SingleCertAndKey},
 };
 use std::{
     fs,
@@ -27,9 +31,7 @@ pub type ServerStream = StreamOwned<ServerConnection, TcpStream>;
 
 impl Certificates {
     pub fn new() -> Self {
-        let mut params = CertificateParams::new([]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "authority of a test");
+        let params = authority("authority of a test");
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("ca.crt"), issuer.pem()).unwrap();
@@ -38,17 +40,58 @@ impl Certificates {
 
     /// Writes `NAME.crt` and `NAME.key`, for these names.
     pub fn issue(&self, name: &str, names: &[&str]) {
-        let names: Vec<String> = names.iter().map(|&it| it.to_owned()).collect();
-        let params = CertificateParams::new(names).unwrap();
+        self.issue_with(name, names, |_| {});
+    }
+
+    /// The same of a certificate that `change` has changed before it is signed.
+    pub fn issue_with(
+        &self,
+        name: &str,
+        names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) {
+        let mut params = params(names);
+        change(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        self.write(name, &certificate.pem(), &key.serialize_pem());
+    }
+
+    /// Writes `NAME.crt` and `NAME.key`, which have this content.
+    pub fn write(&self, name: &str, chain: &str, key: &str) {
         // Renamed into place, as certificate managers do it.
-        for (file, pem) in [("crt", certificate.pem()), ("key", key.serialize_pem())] {
+        for (file, pem) in [("crt", chain), ("key", key)] {
             let path = self.path(&format!("{name}.{file}"));
             let new = path.with_extension("new");
             fs::write(&new, pem).unwrap();
             fs::rename(new, path).unwrap();
         }
+    }
+
+    /// The authority, to sign with.
+    pub fn issuer(&self) -> &CertifiedIssuer<'static, KeyPair> {
+        &self.issuer
+    }
+
+    /// Writes `revoked.pem`, which revokes the certificate with this serial number.
+    pub fn revoke(&self, serial: u64) {
+        let now = date_time_ymd(2026, 1, 1);
+        let revoked = RevokedCertParams {
+            serial_number: serial.into(),
+            revocation_time: now,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: now,
+            next_update: date_time_ymd(2096, 1, 1),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = params.signed_by(&self.issuer).unwrap();
+        fs::write(self.path("revoked.pem"), list.pem().unwrap()).unwrap();
     }
 
     pub fn path(&self, file: &str) -> PathBuf {
@@ -70,8 +113,11 @@ impl Certificates {
         CertificateDer::pem_slice_iter(&pem).map(Result::unwrap).collect()
     }
 
-    fn key(&self, name: &str) -> PrivateKeyDer<'static> {
-        PrivateKeyDer::from_pem_file(self.path(&format!("{name}.key"))).unwrap()
+    /// A certificate and a key, which need not belong together.
+    fn identity(&self, name: &str) -> Arc<SingleCertAndKey> {
+        let key = PrivateKeyDer::from_pem_file(self.path(&format!("{name}.key"))).unwrap();
+        let key = aws_lc_rs::sign::any_supported_type(&key).unwrap();
+        Arc::new(SingleCertAndKey::from(CertifiedKey::new(self.chain(name), key)))
     }
 
     fn roots(&self) -> Arc<RootCertStore> {
@@ -94,7 +140,7 @@ impl Certificates {
             .unwrap()
             .with_root_certificates(self.roots());
         Arc::new(match own {
-            Some(own) => config.with_client_auth_cert(self.chain(own), self.key(own)).unwrap(),
+            Some(own) => config.with_client_cert_resolver(self.identity(own)),
             None => config.with_no_client_auth(),
         })
     }
@@ -113,7 +159,7 @@ impl Certificates {
         } else {
             config.with_no_client_auth()
         };
-        let config = config.with_single_cert(self.chain(name), self.key(name)).unwrap();
+        let config = config.with_cert_resolver(self.identity(name));
         StreamOwned::new(ServerConnection::new(Arc::new(config)).unwrap(), socket)
     }
 }
@@ -125,4 +171,19 @@ pub fn connect(address: SocketAddr, host: &str, config: &Arc<ClientConfig>) -> C
     socket.set_nodelay(true).unwrap();
     let name = host.to_owned().try_into().unwrap();
     StreamOwned::new(ClientConnection::new(Arc::clone(config), name).unwrap(), socket)
+}
+
+/// A certificate for these names.
+pub fn params(names: &[&str]) -> CertificateParams {
+    let names: Vec<String> = names.iter().map(|&it| it.to_owned()).collect();
+    CertificateParams::new(names).unwrap()
+}
+
+/// An authority's certificate.
+pub fn authority(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
 }

@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bad_certificates;
 mod check;
 mod proxy_protocol;
 mod resumption;

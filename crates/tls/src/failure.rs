@@ -151,18 +151,15 @@ impl HandshakeFailure {
                 Self::BadCertificate("it has a critical extension that is not known")
             }
             C::BadSignature => Self::BadCertificate(
-                "its signature is wrong, or `ca` has another authority of the same name",
+                "a signature is wrong: the certificate is not the peer's, it has an RSA key of less \
+                 than 2048 bits, or `ca` has another authority of the same name",
             ),
             C::UnsupportedSignatureAlgorithmContext { .. }
-            | C::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
-                Self::BadCertificate("its signature algorithm is not supported")
-            }
+            | C::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => Self::BadCertificate(
+                "its signature algorithm is not supported, or the peer's is not",
+            ),
             C::ApplicationVerificationFailure => Self::Pin,
-            C::Other(other) if other.to_string().contains("UnsupportedCertVersion") => {
-                Self::BadCertificate(
-                    "it is of X.509 version 1: make one of version 3, with subjectAltName",
-                )
-            }
+            C::Other(other) => Self::BadCertificate(unnamed(&other.to_string())),
             _ => Self::BadCertificate("it can't be verified"),
         }
     }
@@ -265,12 +262,40 @@ impl From<HandshakeFailure> for io::Error {
     }
 }
 
-/// A list of names in words.
+/// What is wrong, for an error of the verifier that rustls has no name for.
+fn unnamed(error: &str) -> &'static str {
+    match error {
+        "UnsupportedCertVersion" => {
+            "it is of X.509 version 1: make one of version 3, with subjectAltName"
+        }
+        "CaUsedAsEndEntity" => {
+            "it is an authority's: a chain begins with the peer's own certificate"
+        }
+        "EndEntityUsedAsCa" => "it is issued by one that is no authority's (basicConstraints)",
+        "MaximumPathDepthExceeded"
+        | "MaximumPathBuildCallsExceeded"
+        | "MaximumSignatureChecksExceeded" => "it has too many issuers: at most 6 may be sent",
+        "PathLenConstraintViolated" => {
+            "it has more issuers than one of them allows (basicConstraints, pathlen)"
+        }
+        "NameConstraintViolation" => {
+            "one of its issuers must not issue its names (nameConstraints)"
+        }
+        _ => "it can't be verified",
+    }
+}
+
+/// A list of names in words. The verifier writes each with its kind: `DnsName("db.example.net")`.
 fn names(presented: &[String]) -> String {
     const MOST: usize = 4;
-    match presented {
-        [] => "no name (it has no subjectAltName)".to_owned(),
-        names if names.len() <= MOST => names.join(", "),
-        names => format!("{} and {} more", names[..MOST].join(", "), names.len() - MOST),
+    let plain = |name: &String| {
+        let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+        inner.unwrap_or(name).trim_matches('"').to_owned()
+    };
+    let first: Vec<String> = presented.iter().take(MOST).map(plain).collect();
+    match presented.len().saturating_sub(MOST) {
+        _ if first.is_empty() => "no name (it has no subjectAltName)".to_owned(),
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
     }
 }

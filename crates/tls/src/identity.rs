@@ -151,7 +151,19 @@ impl Identity {
                 "make one of version 3: `openssl req -x509 -addext subjectAltName=DNS:NAME …`";
             return Err(LoadError::new(&files.chain, message, hint));
         }
-        let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
+        let others = chain.get(1..).unwrap_or_default();
+        let belongs = |other: &CertificateDer<'static>| {
+            CertifiedKey::from_der(vec![other.clone()], key.clone_key(), &provider()).is_ok()
+        };
+        let key = CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider());
+        let key = key.map_err(|error| match error {
+            Error::InconsistentKeys(InconsistentKeys::KeyMismatch)
+                if others.iter().any(belongs) =>
+            {
+                let message = format!("has the certificate of {} not first", files.key.display());
+                let hint = "the own certificate must be the first of the file, before its issuers";
+                LoadError::new(&files.chain, message, hint)
+            }
             Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
                 let message = format!("is not the key of {}", files.chain.display());
                 LoadError::new(&files.key, message, "name the certificate and the key of one pair")
