@@ -146,15 +146,12 @@ async fn reject(
     listener: &WorkerListener,
     session: Rc<ClientSession>,
     socket: TcpStream,
-    rejection: Rejection,
+    mut rejection: Rejection,
 ) -> Result<Serving, Close> {
     let mut client = Stream::from(socket);
-    if listener.plan().tls.is_some() {
+    if listener.plan().tls.is_some() && rejection.mode == RejectMode::Reply {
         // A handshake costs more than the rejection saves; drivers understand a close before it.
-        if rejection.mode == RejectMode::Reset {
-            client.reset_on_drop();
-        }
-        return Err(rejection.reason.close());
+        rejection.mode = RejectMode::Close;
     }
     match listener.upstreams() {
         Upstreams::Server(server) if rejection.mode == RejectMode::Reply => {

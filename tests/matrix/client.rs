@@ -1,39 +1,53 @@
 //! A client that asks in a protocol's words, and may not be served.
 
 use super::Stage;
-use crate::support::PATIENCE;
-use socket2::SockRef;
+use crate::support::{PATIENCE, socket::Socket, tollgate::Tollgate};
+use rustls::ClientConnection;
 use std::{
-    io::{self, Read, Write},
-    net::{SocketAddr, TcpStream},
-    time::Duration,
+    io::{self, ErrorKind, Read, Write},
+    net::TcpStream,
+    sync::Arc,
 };
 
 /// A client that may not be served.
-pub(super) struct Client(pub(super) TcpStream);
+pub(super) struct Client(Socket);
 
-impl Client {
-    pub(super) fn connect(address: SocketAddr) -> Self {
-        let socket = TcpStream::connect(address).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self(socket)
+impl Stage<'_> {
+    /// A client that has sent nothing yet.
+    pub(super) fn connect(&self, tollgate: &Tollgate) -> Client {
+        let tcp = TcpStream::connect(tollgate.listener("it")).unwrap();
+        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+        tcp.set_nodelay(true).unwrap();
+        let Some(certificates) = self.tls else { return Client(tcp.into()) };
+        let config = Arc::new(certificates.client_config_with_alpn(None, self.speaker.alpn));
+        let connection = ClientConnection::new(config, "localhost".try_into().unwrap());
+        Client(Socket::encrypted(tcp, connection.unwrap()))
     }
 
     /// A client that has asked, and has not read the answer.
-    pub(super) fn waits(stage: &Stage<'_>, address: SocketAddr) -> Self {
-        let mut client = Self::connect(address);
-        client.0.write_all(&(stage.speaker.question)()).unwrap();
+    pub(super) fn asks(&self, tollgate: &Tollgate) -> Client {
+        let mut client = self.connect(tollgate);
+        client.0.write_all(&(self.speaker.question)()).unwrap();
         client
     }
 
-    pub(super) fn asks(&mut self, stage: &Stage<'_>) -> io::Result<Vec<u8>> {
-        self.0.write_all(&(stage.speaker.question)())?;
-        self.receive(stage)
+    /// What a client of its own is answered. [`ErrorKind::ConnectionRefused`] is a close before
+    /// the handshake.
+    pub(super) fn answer(&self, tollgate: &Tollgate) -> io::Result<Vec<u8>> {
+        let mut client = self.connect(tollgate);
+        client.0.handshake().map_err(|error| match error.kind() {
+            ErrorKind::UnexpectedEof => ErrorKind::ConnectionRefused.into(),
+            _ => error,
+        })?;
+        client.0.write_all(&(self.speaker.question)())?;
+        client.receive(self)
     }
+}
 
+impl Client {
     /// Is gone from one moment to the next. Who ends its half only may still listen.
     pub(super) fn leaves(self) {
-        SockRef::from(&self.0).set_linger(Some(Duration::ZERO)).unwrap();
+        self.0.reset_on_drop().unwrap();
     }
 
     /// What is answered: to its end, or to the connection's.

@@ -12,17 +12,11 @@ use std::net::TcpStream;
 impl Stage<'_> {
     /// A proxy before a server that hangs, and a client that waits for it.
     fn waiting(&self, drain_timeout: &str) -> (Flaky, Tollgate, Client) {
-        let hangs = Flaky::before(self.upstream);
-        let tollgate = Tollgate::start(&format!(
-            "drain_timeout: {drain_timeout}\n\
-             listeners:\n  it: {{ address: \"127.0.0.1:0\", protocol: {}, cluster: it }}\n\
-             clusters:\n  it: {{ {}endpoints: [\"{}\"] }}\n",
-            self.speaker.protocol,
-            self.speaker.cluster,
-            hangs.address()
-        ));
+        let hangs = self.flaky();
+        let config = self.config(&format!("endpoints: [\"{}\"]", hangs.address()));
+        let tollgate = Tollgate::start(&format!("drain_timeout: {drain_timeout}\n{config}"));
         hangs.set_mode(Mode::Hangs);
-        let client = Client::waits(self, tollgate.listener("it"));
+        let client = self.asks(&tollgate);
         tollgate.wait_for_metric("tollgate_operations_active", &[("listener", "it")], 1.0);
         (hangs, tollgate, client)
     }

@@ -1,12 +1,12 @@
 //! Traffic stays on endpoints that work, whatever it speaks.
 
-use super::{Stage, client::Client, each};
+use super::{Stage, each};
 use crate::support::{
     self, eventually,
     flaky::{Flaky, Mode},
     tollgate::{self, Tollgate},
 };
-use std::{io::Write, net::SocketAddr};
+use std::net::SocketAddr;
 
 impl Stage<'_> {
     /// A proxy with a listener `it` before these endpoints, its cluster with these settings.
@@ -17,16 +17,7 @@ impl Stage<'_> {
 
     /// A proxy with a listener `it` and a cluster like this.
     fn cluster(&self, settings: &str) -> Tollgate {
-        Tollgate::start(&format!(
-            "listeners:\n  it: {{ address: \"127.0.0.1:0\", protocol: {}, cluster: it }}\n\
-             clusters:\n  it: {{ {}{settings} }}\n",
-            self.speaker.protocol, self.speaker.cluster
-        ))
-    }
-
-    /// A server that works until its mode changes.
-    fn flaky(&self) -> Flaky {
-        Flaky::before((self.speaker.serve)())
+        Tollgate::start(&self.config(settings))
     }
 
     /// Waits for an operation to be ended for this reason, that concerns its endpoint.
@@ -50,8 +41,7 @@ impl Stage<'_> {
 
     /// Asks once, on a connection of its own; whether that was answered.
     fn round_trip(&self, tollgate: &Tollgate) -> bool {
-        let answer = Client::connect(tollgate.listener("it")).asks(self);
-        answer.is_ok_and(|answer| (self.speaker.answered)(&answer))
+        self.answer(tollgate).is_ok_and(|answer| (self.speaker.answered)(&answer))
     }
 }
 
@@ -119,9 +109,7 @@ fn connections_to_an_unhealthy_endpoint_close_if_configured() {
         );
         gauge_becomes(&tollgate, "tollgate_endpoint_up", &hangs, 1.0);
         hangs.set_mode(Mode::Hangs);
-        let mut client = Client::connect(tollgate.listener("it"));
-        let answer = client.asks(stage);
-        assert!(stage.is_lost(answer));
+        assert!(stage.is_lost(stage.answer(&tollgate)));
         stage.ends(&tollgate, "endpoint_unhealthy");
         drop(works);
     });
@@ -169,11 +157,9 @@ fn a_connection_too_many_waits_until_another_ends() {
         let breaker = "circuit_breaker: { max_connections: 1, pending_timeout: 1m }";
         let tollgate = stage.before(&[hangs.address()], breaker);
         hangs.set_mode(Mode::Hangs);
-        let mut first = Client::connect(tollgate.listener("it"));
-        first.0.write_all(&(stage.speaker.question)()).unwrap();
+        let first = stage.asks(&tollgate);
         tollgate.wait_for_metric("tollgate_upstream_connections_active", &[], 1.0);
-        let mut second = Client::connect(tollgate.listener("it"));
-        second.0.write_all(&(stage.speaker.question)()).unwrap();
+        let mut second = stage.asks(&tollgate);
         tollgate.wait_for_metric("tollgate_connections_pending", &[("cluster", "it")], 1.0);
         hangs.set_mode(Mode::Works);
         first.leaves();
@@ -189,10 +175,9 @@ fn a_client_gets_an_error_after_the_pending_timeout() {
         let breaker = "circuit_breaker: { max_connections: 1, pending_timeout: 10ms }";
         let tollgate = stage.before(&[hangs.address()], breaker);
         hangs.set_mode(Mode::Hangs);
-        let mut first = Client::connect(tollgate.listener("it"));
-        first.0.write_all(&(stage.speaker.question)()).unwrap();
+        let _first = stage.asks(&tollgate);
         tollgate.wait_for_metric("tollgate_upstream_connections_active", &[], 1.0);
-        let answer = Client::connect(tollgate.listener("it")).asks(stage).unwrap_or_default();
+        let answer = stage.answer(&tollgate).unwrap_or_default();
         assert_eq!((stage.speaker.no)(&answer), Some((stage.speaker.codes)("overloaded")));
         stage.ends(&tollgate, "overloaded");
         let lines = tollgate.logged(1, |line| line["reason"] == "overloaded");
@@ -208,10 +193,9 @@ fn an_operation_too_many_is_refused() {
         let hangs = stage.flaky();
         let tollgate = stage.before(&[hangs.address()], "circuit_breaker: { max_operations: 1 }");
         hangs.set_mode(Mode::Hangs);
-        let mut first = Client::connect(tollgate.listener("it"));
-        first.0.write_all(&(stage.speaker.question)()).unwrap();
+        let first = stage.asks(&tollgate);
         tollgate.wait_for_metric("tollgate_operations_active", &[("listener", "it")], 1.0);
-        let answer = Client::connect(tollgate.listener("it")).asks(stage).unwrap_or_default();
+        let answer = stage.answer(&tollgate).unwrap_or_default();
         assert_eq!((stage.speaker.no)(&answer), Some((stage.speaker.codes)("overloaded")));
         let labels = [("listener", "it"), ("policy", "circuit_breaker"), ("reason", "overloaded")];
         tollgate.wait_for_metric("tollgate_refusals_total", &labels, 1.0);
@@ -249,8 +233,7 @@ fn an_endpoint_that_leaves_the_file_is_drained() {
         let tollgate =
             stage.cluster(&format!("endpoints_file: \"{}\", drain_timeout: 50ms", file.display()));
         leaves.set_mode(Mode::Hangs);
-        let mut busy = Client::connect(tollgate.listener("it"));
-        busy.0.write_all(&(stage.speaker.question)()).unwrap();
+        let mut busy = stage.asks(&tollgate);
         tollgate.wait_for_metric("tollgate_operations_active", &[("listener", "it")], 1.0);
         std::fs::write(&file, format!("[\"{}\"]\n", stays.address())).unwrap();
         stage.ends(&tollgate, "endpoint_removed");
@@ -284,20 +267,16 @@ fn what_happens_to_endpoints_is_written_to_the_event_log() {
         let (breaks, works) = (stage.flaky(), stage.flaky());
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("events.log");
+        let cluster = format!(
+            "endpoints: [\"{}\", \"{}\"], outlier_detection: {{ \
+             consecutive_local_failures: 1, base_ejection_time: 100ms, interval: 50ms }}",
+            breaks.address(),
+            works.address()
+        );
         let tollgate = Tollgate::start_as(
             tollgate::program(),
             "",
-            &format!(
-                "event_log: {{ path: \"{}\" }}\n\
-                 listeners:\n  it: {{ address: \"127.0.0.1:0\", protocol: {}, cluster: it }}\n\
-                 clusters:\n  it: {{ {}endpoints: [\"{}\", \"{}\"], \
-                 outlier_detection: {{ consecutive_local_failures: 1, base_ejection_time: 100ms, interval: 50ms }} }}\n",
-                log.display(),
-                stage.speaker.protocol,
-                stage.speaker.cluster,
-                breaks.address(),
-                works.address()
-            ),
+            &format!("event_log: {{ path: \"{}\" }}\n{}", log.display(), stage.config(&cluster)),
         );
         breaks.set_mode(Mode::Resets);
         eventually("an ejection", || (!stage.round_trip(&tollgate)).then_some(()));

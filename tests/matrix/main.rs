@@ -16,8 +16,9 @@ use bson::{Document, doc};
 use serde_json::Value;
 use std::net::SocketAddr;
 use support::{
-    client::RawClient,
-    ends::{End, Upstream},
+    certificates::Certificates,
+    ends::Upstream,
+    flaky::Flaky,
     scripted::Scripted,
     tollgate::{self, Tollgate},
     wire::{Message, op_msg},
@@ -31,9 +32,9 @@ struct Speaker {
     resource: &'static str,
     /// Starts a server for clients to be served by.
     serve: fn() -> SocketAddr,
-    /// Has one operation served at this address, from connect to close.
-    operate: fn(SocketAddr),
-    /// One operation's bytes, for those that may not be served.
+    /// The protocols that clients and servers offer inside TLS (ALPN).
+    alpn: &'static [&'static str],
+    /// One operation's bytes.
     question: fn() -> Vec<u8>,
     /// Whether this is the whole of the service's answer to it.
     answered: fn(&[u8]) -> bool,
@@ -64,6 +65,17 @@ enum No {
     CommandOutput { code: i32, again: bool },
 }
 
+impl Speaker {
+    /// A server that works until its mode changes, inside TLS if there are certificates.
+    fn flaky(&self, tls: Option<&Certificates>) -> Flaky {
+        let serves = (self.serve)();
+        match tls {
+            None => Flaky::before(serves),
+            Some(tls) => Flaky::encrypted(serves, tls.server_config("server", false, self.alpn)),
+        }
+    }
+}
+
 fn speakers() -> [Speaker; 4] {
     [tcp(), mongo(), http(), grpc()]
 }
@@ -89,11 +101,7 @@ fn tcp() -> Speaker {
             });
             address
         },
-        operate: |address| {
-            let mut client = End::connect(address);
-            client.send(b"question");
-            assert_eq!(client.rest(), b"answer");
-        },
+        alpn: &[],
         question: || b"question".to_vec(),
         answered: |answer| answer == b"answer",
         no: |answer| answer.is_empty().then_some(No::Closed),
@@ -112,10 +120,7 @@ fn mongo() -> Speaker {
         operation: "find",
         resource: "shop.orders",
         serve: || Scripted::agreeing().address(),
-        operate: |address| {
-            let find = op_msg(7, &doc! { "find": "orders", "filter": {}, "$db": "shop" });
-            assert_eq!(RawClient::connect(address).round_trip(&find).answers(), 7);
-        },
+        alpn: &[],
         question: || op_msg(7, &doc! { "find": "orders", "filter": {}, "$db": "shop" }),
         answered: |answer| said(answer).is_some_and(|said| said.get_f64("ok").unwrap() == 1.0),
         no: |answer| {
@@ -150,7 +155,7 @@ fn http() -> Speaker {
         operation: "GET",
         resource: "default",
         serve: web::serve_http,
-        operate: web::asks_http,
+        alpn: &["http/1.1"],
         question: web::get,
         answered: |answer| Answer::to_get(answer).is_to_get(),
         no: |answer| {
@@ -185,7 +190,7 @@ fn grpc() -> Speaker {
         operation: "shop.Prices/Get",
         resource: "default",
         serve: web::serve_grpc,
-        operate: web::asks_grpc,
+        alpn: &["h2"],
         question: web::call,
         answered: |answer| Answer::to_call(answer).is_to_call(),
         no: |answer| {
@@ -210,35 +215,55 @@ fn grpc() -> Speaker {
     }
 }
 
-/// The document of a whole `OP_MSG`.
+/// The document of a whole `OP_MSG` that answers the question.
 fn said(answer: &[u8]) -> Option<Document> {
     let mut rest = answer;
     let message = Message::read(&mut rest).ok()??;
+    assert_eq!(message.answers(), 7);
     Some(message.document())
 }
 
 /// A protocol's proxy, and what can be promised of it.
 struct Stage<'a> {
     speaker: &'a Speaker,
+    /// The server that clients are served by.
     upstream: SocketAddr,
+    /// The certificates, if clients and servers are encrypted.
+    tls: Option<&'static Certificates>,
 }
 
 impl Stage<'_> {
+    /// A config with one listener `it`, and its cluster with these settings.
+    fn config(&self, settings: &str) -> String {
+        let Speaker { protocol, cluster, .. } = self.speaker;
+        let (mut listener, mut tls) = (String::new(), String::new());
+        if let Some(certificates) = self.tls {
+            listener = format!(", tls: {{ certificates: {} }}", certificates.pair("server"));
+            tls = format!("tls: {{ ca: {} }}, ", certificates.path("ca.crt").display());
+        }
+        format!(
+            "listeners:\n  it: {{ address: \"127.0.0.1:0\", protocol: {protocol}, cluster: it{listener} }}\n\
+             clusters:\n  it: {{ {cluster}{tls}{settings} }}\n"
+        )
+    }
+
+    /// A server that works until its mode changes.
+    fn flaky(&self) -> Flaky {
+        self.speaker.flaky(self.tls)
+    }
+
     /// A proxy with one listener `it`, and these settings for the access log.
     fn proxy(&self, log_settings: &str) -> Tollgate {
-        let Speaker { protocol, cluster, .. } = self.speaker;
-        let config = format!(
-            "listeners:\n  it: {{ address: \"127.0.0.1:0\", protocol: {protocol}, cluster: it }}\n\
-             clusters:\n  it: {{ {cluster}endpoints: [\"{}\"] }}\n",
-            self.upstream
-        );
+        let config = self.config(&format!("endpoints: [\"{}\"]", self.upstream));
         Tollgate::start_as(tollgate::program(), log_settings, &config)
     }
 
     /// Has this many operations served.
     fn operate(&self, tollgate: &Tollgate, times: usize) {
-        let address = tollgate.listener("it");
-        (0..times).for_each(|_| (self.speaker.operate)(address));
+        for _ in 0..times {
+            let answer = self.answer(tollgate).unwrap();
+            assert!((self.speaker.answered)(&answer), "{answer:?}");
+        }
     }
 
     /// The labels of the operation's metrics.
@@ -253,11 +278,14 @@ impl Stage<'_> {
     }
 }
 
-/// Holds a promise against every protocol there is.
+/// Holds a promise against every protocol there is, in plain text and inside TLS on both sides.
 fn each(promise: impl Fn(&Stage<'_>)) {
     for speaker in &speakers() {
         println!("{}", speaker.protocol);
-        promise(&Stage { speaker, upstream: (speaker.serve)() });
+        promise(&Stage { speaker, upstream: (speaker.serve)(), tls: None });
+        println!("{} inside TLS", speaker.protocol);
+        let tls = Some(Certificates::shared());
+        promise(&Stage { speaker, upstream: speaker.flaky(tls).address(), tls });
     }
 }
 

@@ -1,14 +1,10 @@
 //! Policies say no, wait or break on purpose, whatever it is that passes.
 
 use super::{No, Stage, client::Client, each};
-use crate::support::{
-    eventually,
-    flaky::{Flaky, Mode},
-    tollgate::Tollgate,
-};
+use crate::support::{eventually, flaky::Mode, tollgate::Tollgate};
 use serde_json::{Value, json};
 use std::{
-    io::Write,
+    io::ErrorKind,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -21,20 +17,23 @@ impl Stage<'_> {
 
     /// The same before another server.
     fn guarding(&self, upstream: SocketAddr, policies: &str) -> Tollgate {
-        Tollgate::start(&format!(
-            "listeners:\n  it: {{ address: \"127.0.0.1:0\", protocol: {}, cluster: it }}\n\
-             clusters:\n  it: {{ {}endpoints: [\"{upstream}\"] }}\npolicies:\n{policies}",
-            self.speaker.protocol, self.speaker.cluster
-        ))
+        let config = self.config(&format!("endpoints: [\"{upstream}\"]"));
+        Tollgate::start(&format!("{config}policies:\n{policies}"))
     }
 
     /// What a client of its own hears.
     pub(super) fn receive(&self, tollgate: &Tollgate) -> ClientView {
-        self.heard(Client::connect(tollgate.listener("it")).asks(self))
+        self.heard(self.answer(tollgate))
     }
 
     fn heard(&self, answer: std::io::Result<Vec<u8>>) -> ClientView {
-        let Ok(answer) = answer else { return ClientView::Reset };
+        let answer = match answer {
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                return ClientView::No(No::Closed);
+            }
+            Err(_) => return ClientView::Reset,
+            Ok(answer) => answer,
+        };
         match (self.speaker.no)(&answer) {
             Some(no) => ClientView::No(no),
             None if (self.speaker.answered)(&answer) => ClientView::Answer,
@@ -47,10 +46,22 @@ impl Stage<'_> {
         ClientView::No((self.speaker.codes)(reason))
     }
 
+    /// The same for a connection that is refused: a handshake would cost more than that saves.
+    pub(super) fn no_connection(&self, reason: &str) -> ClientView {
+        match self.tls {
+            None => self.no(reason),
+            Some(_) => ClientView::No(No::Closed),
+        }
+    }
+
+    /// Whether a connection that is refused leaves an operation to be logged.
+    pub(super) fn logs_connections(&self) -> bool {
+        self.tls.is_none() || self.speaker.protocol == "tcp"
+    }
+
     /// A client whose request gets no answer.
     fn waits(&self, tollgate: &Tollgate, others: f64) -> Client {
-        let mut client = Client::connect(tollgate.listener("it"));
-        client.0.write_all(&(self.speaker.question)()).unwrap();
+        let client = self.asks(tollgate);
         tollgate.wait_for_metric("tollgate_operations_active", &[], others + 1.0);
         client
     }
@@ -138,7 +149,10 @@ fn a_policy_applies_to_matching_clients_only() {
         ] {
             let tollgate =
                 stage.under(&format!("- {{ name: stop, match: {{ {this} }}, deny: {{}} }}\n"));
-            assert_eq!(stage.receive(&tollgate), stage.no("denied"), "{this}");
+            let of_connections = !this.contains("app");
+            let no =
+                if of_connections { stage.no_connection("denied") } else { stage.no("denied") };
+            assert_eq!(stage.receive(&tollgate), no, "{this}");
             refused(&tollgate, "stop", "denied", 1.0);
         }
     });
@@ -202,17 +216,20 @@ fn connections_are_limited_in_rate_and_number() {
         let tollgate = stage
             .under("- { name: few, rate_limit: { rate: 1/h, burst: 2, unit: connections } }\n");
         let heard: Vec<ClientView> = (0..3).map(|_| stage.receive(&tollgate)).collect();
-        assert_eq!(heard, [ClientView::Answer, ClientView::Answer, stage.no("rate_limited")]);
+        assert_eq!(
+            heard,
+            [ClientView::Answer, ClientView::Answer, stage.no_connection("rate_limited")]
+        );
         refused(&tollgate, "few", "rate_limited", 1.0);
 
-        let hangs = Flaky::before(stage.upstream);
+        let hangs = stage.flaky();
         let tollgate = stage.guarding(
             hangs.address(),
             "- { name: two, connection_limit: { max: 2, key: [peer] } }\n",
         );
         hangs.set_mode(Mode::Hangs);
         let both = (stage.waits(&tollgate, 0.0), stage.waits(&tollgate, 1.0));
-        assert_eq!(stage.receive(&tollgate), stage.no("overloaded"));
+        assert_eq!(stage.receive(&tollgate), stage.no_connection("overloaded"));
         refused(&tollgate, "two", "overloaded", 1.0);
         both.0.leaves();
         both.1.leaves();
@@ -225,7 +242,7 @@ fn connections_are_limited_in_rate_and_number() {
 #[test]
 fn operations_in_flight_are_limited_and_may_queue() {
     each(|stage| {
-        let hangs = Flaky::before(stage.upstream);
+        let hangs = stage.flaky();
         let tollgate = stage.guarding(
             hangs.address(),
             "- { name: one, concurrency_limit: { max: 1, key: [peer] } }\n",
@@ -255,7 +272,7 @@ fn operations_in_flight_are_limited_and_may_queue() {
 #[test]
 fn an_operation_is_rejected_after_its_time_in_the_queue() {
     each(|stage| {
-        let hangs = Flaky::before(stage.upstream);
+        let hangs = stage.flaky();
         let queue =
             "- { name: one, concurrency_limit: { max: 1, queue: 5, queue_timeout: 50ms } }\n";
         let tollgate = stage.guarding(hangs.address(), queue);
@@ -272,7 +289,7 @@ fn an_operation_is_rejected_after_its_time_in_the_queue() {
 #[test]
 fn a_service_that_takes_too_long_is_not_waited_for() {
     each(|stage| {
-        let hangs = Flaky::before(stage.upstream);
+        let hangs = stage.flaky();
         let tollgate =
             stage.guarding(hangs.address(), "- { name: quick, time_limit: { timeout: 250ms } }\n");
         assert_eq!(stage.receive(&tollgate), ClientView::Answer);
@@ -332,7 +349,7 @@ fn a_fault_closes_connections_at_the_configured_point() {
             ("reset: reply", ClientView::Reset),
         ] {
             let tollgate = stage.under(&format!("- {{ name: cut, fault: {{ {fault} }} }}\n"));
-            let answer = Client::connect(tollgate.listener("it")).asks(stage);
+            let answer = stage.answer(&tollgate);
             let alone = answer.as_ref().is_ok_and(|answer| (stage.speaker.cut)(answer));
             let got = match answer {
                 Ok(answer) if answer.is_empty() => ClientView::Part(0),
@@ -377,7 +394,7 @@ fn a_policy_changes_while_the_proxy_runs() {
         let (status, text) = tollgate.send("PUT", "/policies/stop", r#"{"enabled": true}"#);
         assert_eq!(status, 200, "{text}");
         eventually("the policy at work", || {
-            (stage.receive(&tollgate) == stage.no("denied")).then_some(())
+            (stage.receive(&tollgate) == stage.no_connection("denied")).then_some(())
         });
         assert_eq!(tollgate.send("PUT", "/policies/stop", r#"{"dry_run": true}"#).0, 200);
         eventually("the policy's dry run", || {

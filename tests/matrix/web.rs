@@ -3,10 +3,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "a client of a test has a runtime of its own")]
 
-use crate::support::{
-    ends::End,
-    http::{Content, Reply, Service, Version},
-};
+use crate::support::http::{Content, Reply, Service, Version};
 use bytes::Bytes;
 use h2::client;
 use http::{HeaderMap, Request};
@@ -168,38 +165,11 @@ impl Answer {
 
     /// Whether it is the service's to [`call`].
     pub(super) fn is_to_call(&self) -> bool {
-        self.whole && self.status == 200 && self.body == MESSAGE
+        self.grpc() == Some(0) && self.status == 200 && self.body == MESSAGE
     }
 
     /// The status of gRPC.
     pub(super) fn grpc(&self) -> Option<i32> {
         self.header("grpc-status").filter(|_| self.whole)?.parse().ok()
     }
-}
-
-/// Asks as [`get`] does, and holds the service to its answer.
-pub(super) fn asks_http(address: SocketAddr) {
-    assert!(
-        Answer::to_get(&exchange(address, &get(), |bytes| Answer::to_get(bytes).whole)).is_to_get()
-    );
-}
-
-/// Asks as [`call`] does, and holds the service to its answer.
-pub(super) fn asks_grpc(address: SocketAddr) {
-    let heard = exchange(address, &call(), |bytes| Answer::to_call(bytes).whole);
-    let answer = Answer::to_call(&heard);
-    assert!(answer.is_to_call() && answer.grpc() == Some(0), "{answer:?}");
-}
-
-/// Sends these bytes, and hears what comes until that is enough.
-fn exchange(address: SocketAddr, bytes: &[u8], enough: fn(&[u8]) -> bool) -> Vec<u8> {
-    let mut client = End::connect(address);
-    client.send(bytes);
-    let mut heard = Vec::new();
-    while !enough(&heard) {
-        let more = client.more();
-        assert!(!more.is_empty(), "it ended after {heard:?}");
-        heard.extend(more);
-    }
-    heard
 }

@@ -16,7 +16,7 @@ use std::{
     fs,
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 /// An authority, and the certificates that it has issued, in files of one directory.
@@ -135,20 +135,34 @@ impl Certificates {
     /// How a client connects, with the certificate `own` if there is one. It remembers the sessions that it
     /// could resume.
     pub fn client_config(&self, own: Option<&str>) -> Arc<ClientConfig> {
+        Arc::new(self.client_config_with_alpn(own, &[]))
+    }
+
+    /// The same with these protocols (ALPN).
+    pub fn client_config_with_alpn(&self, own: Option<&str>, alpn: &[&str]) -> ClientConfig {
         let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(self.roots());
-        Arc::new(match own {
+        let mut config = match own {
             Some(own) => config.with_client_cert_resolver(self.identity(own)),
             None => config.with_no_client_auth(),
-        })
+        };
+        config.alpn_protocols = alpn.iter().map(|it| it.as_bytes().to_vec()).collect();
+        config
     }
 
     /// The server's side of an accepted connection, which asks for a client's certificate if
     /// `asks`. The handshake is made by the first read or write.
     pub fn accept(&self, socket: TcpStream, name: &str, asks: bool) -> ServerStream {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let config = Arc::new(self.server_config(name, asks, &[]));
+        StreamOwned::new(ServerConnection::new(config).unwrap(), socket)
+    }
+
+    /// The config of a server with this certificate and these protocols (ALPN). It asks for a
+    /// client's certificate if `asks`.
+    pub fn server_config(&self, name: &str, asks: bool, alpn: &[&str]) -> ServerConfig {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -159,8 +173,21 @@ impl Certificates {
         } else {
             config.with_no_client_auth()
         };
-        let config = config.with_cert_resolver(self.identity(name));
-        StreamOwned::new(ServerConnection::new(Arc::new(config)).unwrap(), socket)
+        let mut config = config.with_cert_resolver(self.identity(name));
+        config.alpn_protocols = alpn.iter().map(|it| it.as_bytes().to_vec()).collect();
+        config
+    }
+
+    /// An authority with the certificates `server`, for `localhost` and 127.0.0.1, and `client`,
+    /// for `app.example.net`, which all tests of one binary share.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Certificates> = OnceLock::new();
+        SHARED.get_or_init(|| {
+            let certificates = Self::new();
+            certificates.issue("server", &["localhost", "127.0.0.1"]);
+            certificates.issue("client", &["app.example.net"]);
+            certificates
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! A server that can be broken: bytes go on to one that works, or do not.
 
-use socket2::SockRef;
+use super::socket::Socket;
+use rustls::{ServerConfig, ServerConnection};
 use std::{
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
@@ -34,6 +35,8 @@ pub struct Flaky {
 
 struct Shared {
     behind: SocketAddr,
+    /// Its clients' connections are inside TLS; those to the server behind it are not.
+    tls: Option<Arc<ServerConfig>>,
     mode: Mutex<Mode>,
 }
 
@@ -46,7 +49,16 @@ struct Listening {
 impl Flaky {
     /// A server that works like the one at `behind`.
     pub fn before(behind: SocketAddr) -> Self {
-        let shared = Arc::new(Shared { behind, mode: Mutex::new(Mode::Works) });
+        Self::start(behind, None)
+    }
+
+    /// The same inside TLS. What it breaks, it breaks after the handshake.
+    pub fn encrypted(behind: SocketAddr, tls: ServerConfig) -> Self {
+        Self::start(behind, Some(Arc::new(tls)))
+    }
+
+    fn start(behind: SocketAddr, tls: Option<Arc<ServerConfig>>) -> Self {
+        let shared = Arc::new(Shared { behind, tls, mode: Mutex::new(Mode::Works) });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let flaky = Self { address, shared, listening: Mutex::new(None) };
@@ -90,7 +102,16 @@ impl Flaky {
 }
 
 impl Shared {
-    fn serve(&self, mut client: TcpStream) -> io::Result<()> {
+    fn serve(&self, client: TcpStream) -> io::Result<()> {
+        // Each write is to be a segment of its own.
+        client.set_nodelay(true)?;
+        let mut client = match &self.tls {
+            None => Socket::from(client),
+            Some(tls) => {
+                let connection = ServerConnection::new(Arc::clone(tls));
+                Socket::encrypted(client, connection.map_err(io::Error::other)?)
+            }
+        };
         let mut server: Option<TcpStream> = None;
         let (mut bytes, mut held) = ([0; 4096], Vec::new());
         loop {
@@ -114,7 +135,7 @@ impl Shared {
                     server.as_mut().unwrap().write_all(&std::mem::take(&mut held))?;
                 }
                 Mode::Resets => {
-                    SockRef::from(&client).set_linger(Some(Duration::ZERO))?;
+                    client.reset_on_drop()?;
                     // The other half must not hold the socket open.
                     return server.map_or(Ok(()), |it| it.shutdown(Shutdown::Both));
                 }
@@ -123,12 +144,12 @@ impl Shared {
     }
 
     /// Connects to the server that works, and has its answers passed on.
-    fn connect(&self, client: &TcpStream) -> io::Result<TcpStream> {
+    fn connect(&self, client: &Socket) -> io::Result<TcpStream> {
         let server = TcpStream::connect(self.behind)?;
-        let (mut back, mut front) = (server.try_clone()?, client.try_clone()?);
+        let (mut back, mut front) = (server.try_clone()?, client.clone());
         thread::spawn(move || {
             let _ = io::copy(&mut back, &mut front);
-            let _ = front.shutdown(Shutdown::Write);
+            let _ = front.finish();
         });
         Ok(server)
     }

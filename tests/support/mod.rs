@@ -27,6 +27,7 @@ pub mod observed;
 pub mod python;
 pub mod scripted;
 pub mod secantus;
+pub mod socket;
 pub mod tollgate;
 pub mod tools;
 pub mod wire;
