@@ -34,7 +34,7 @@ impl<C: Codec> Relay<C> {
         let now = self.now();
         let here = self.requests.unread().len();
         let wanted = self.codec.reread(tag, self.requests.unread());
-        let hold = self.hold.get_or_insert_with(|| {
+        let hold = self.front.hold.get_or_insert_with(|| {
             let (bytes, exhausted, decided) = (self.session.held_bytes().begin(), false, false);
             Box::new(HeldRequest { started: now, read: 0, wanted, bytes, exhausted, decided })
         });
@@ -48,7 +48,7 @@ impl<C: Codec> Relay<C> {
 
     /// What the request at the front waits for, if it is held and there is room for more of it.
     pub(super) fn hold_need(&mut self) -> Option<Need> {
-        let hold = self.hold.as_mut().filter(|hold| !hold.decided && !hold.exhausted)?;
+        let hold = self.front.hold.as_mut().filter(|hold| !hold.decided && !hold.exhausted)?;
         let here = self.requests.unread().len();
         if here >= hold.wanted {
             return None;
@@ -63,7 +63,7 @@ impl<C: Codec> Relay<C> {
 
     /// When the request at the front started, if it was held. Marks it as decided.
     pub(super) fn finish_hold(&mut self) -> Option<Instant> {
-        let hold = self.hold.as_mut().filter(|hold| !hold.decided)?;
+        let hold = self.front.hold.as_mut().filter(|hold| !hold.decided)?;
         hold.decided = true;
         // Inflated bytes use memory like received ones. The bound can be exceeded by one request:
         // the codec has allocated already.
@@ -75,13 +75,13 @@ impl<C: Codec> Relay<C> {
 
     /// Returns the held bytes to the listener's budget once they have been forwarded.
     pub(super) fn release_hold(&mut self) {
-        let waits = self.pending_verdict.is_some()
-            || self.delayed_until.is_some()
+        let waits = self.front.verdict.is_some()
+            || self.front.delayed_until.is_some()
             || self.requests.is_ready();
         let gone = !waits && self.requests.unread().len() <= MAX_HOLD;
         // A request that the client left incomplete is never decided.
-        if gone && self.hold.as_ref().is_some_and(|hold| hold.decided || self.requests.eof) {
-            self.hold = None;
+        if gone && self.front.hold.as_ref().is_some_and(|hold| hold.decided || self.requests.eof) {
+            self.front.hold = None;
         }
     }
 }

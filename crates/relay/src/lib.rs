@@ -10,39 +10,45 @@
 //!
 //! - `flow`, `buffers`, `splice`: bytes of one direction, in buffers that the worker lends, or pipes
 //! - `requests`, `replies`, `in_flight`: what the codec finds in the bytes, from admission to settlement
-//! - `held_request`: requests of which policies need more
+//! - `front_request`, `held_request`: a request that may not be forwarded yet
+//! - `local_replies`: rejections, written between the server's replies
+//! - `upstream`: the connection to the endpoint
 //! - `shaping`, `impaired`, `operation_timeout`: effects of policies on an admitted operation
 //! - `deadlines`: the timer of a connection
-//! - `reject`, `linger`: how a connection ends that is not served, or not any more
+//! - `closing`: the states of a connection's close
+//! - `reject`: a client that is not served
 
 mod buffers;
+mod closing;
 mod deadlines;
 mod flow;
+mod front_request;
 mod held_request;
 mod impaired;
 mod in_flight;
-mod linger;
+mod local_replies;
 mod operation_timeout;
 mod reject;
 mod replies;
 mod requests;
 mod shaping;
 mod splice;
+mod upstream;
 
 pub use buffers::Buffers;
 pub use reject::reject;
 pub use splice::MAX_PIPES;
 
-use bytes::{Bytes, BytesMut};
-use cluster::{CloseRequest, Lease, UpstreamConnection, is_local};
-use deadlines::NEVER;
+use closing::Closing;
+use cluster::{UpstreamConnection, is_local};
+use deadlines::Timers;
 use flow::Flow;
-use held_request::HeldRequest;
-use in_flight::{Completion, InFlightRequest, InFlightRequests, OperationAttributes};
+use front_request::FrontRequest;
+use in_flight::{Completion, InFlightRequests, OperationAttributes};
+use local_replies::LocalReplies;
 use net::Stream;
-use operation::{Close, Codec, Direction, EndReason, Outcome, Reply, Tag, Violation};
-use requests::PendingVerdict;
-use session::{Phase, Session};
+use operation::{Close, Codec, Direction, EndReason, Outcome, Reply, Violation};
+use session::Session;
 use shaping::Shaping;
 use std::{
     io,
@@ -52,7 +58,7 @@ use std::{
     task::{Context, Poll, ready},
     time::Instant,
 };
-use tokio::time::Sleep;
+use upstream::Upstream;
 
 /// The state of one connection.
 struct Relay<C> {
@@ -60,58 +66,49 @@ struct Relay<C> {
     session: Rc<dyn Session>,
     /// Lent by the worker.
     buffers: Rc<Buffers>,
-    /// Counts the connection at its endpoint, until the server is done with.
-    lease: Option<Lease>,
     client: Stream,
-    server: Stream,
+    upstream: Upstream,
     /// From the client to the server.
     requests: Flow,
     /// From the server to the client.
     replies: Flow,
+    front: FrontRequest,
     in_flight: InFlightRequests,
     /// The reply that ends with the bytes being passed now.
     ending_reply: Option<Reply>,
-    /// Encoded rejections that are written as soon as the reply stream is between two messages.
-    rejections: BytesMut,
-    /// How many bytes of rejections wait for older replies.
-    deferred_rejection_bytes: usize,
-    /// The request at the front of `requests`, if a policy needs more of it than the codec does.
-    hold: Option<Box<HeldRequest>>,
-    /// The request at the front of `requests`, if its verdict is still pending.
-    pending_verdict: Option<Box<PendingVerdict>>,
-    /// When the delayed operation at the front of `requests` may be forwarded.
-    delayed_until: Option<Instant>,
-    /// Length of the delayed request, and the bytes that replace it.
-    pending_rewrite: Option<(usize, Bytes)>,
+    local_replies: LocalReplies,
     /// What policies ask of the connection's bytes; `None` until they ask something.
     shaping: Option<Box<Shaping>>,
-    /// The worker's change counter when it was last read.
-    seen_generation: u64,
-    /// At least one operation had a time limit.
-    has_timeouts: bool,
-    /// Framing was lost: all bytes are forwarded unread.
-    pass_through: bool,
+    progress: Progress,
+    closing: Closing,
+    timers: Timers,
+    wake_up: WakeUp,
+}
+
+/// What has happened on the connection.
+#[derive(Debug)]
+struct Progress {
+    /// Neither peer has sent a byte yet.
+    no_bytes_yet: bool,
     /// At least one request was parsed.
     request_parsed: bool,
     /// At least one reply was parsed.
     reply_parsed: bool,
-    started: Instant,
-    last_byte: Instant,
-    /// Neither peer has sent a byte yet.
-    no_bytes_yet: bool,
-    /// When the bytes of a stream are counted next.
-    next_stream_count: Option<Instant>,
-    /// Since when the client has left a message incomplete.
-    partial_message_since: Option<Instant>,
+    /// Framing was lost: all bytes are forwarded unread.
+    pass_through: bool,
+    /// The peer that ended its stream first.
     closed_first: Option<Side>,
-    /// The server accepts no further bytes. What it sent before is still delivered to the client.
-    server_write_failed: Option<Close>,
-    /// What is left of this wake-up's budget.
+}
+
+/// What belongs to one poll of the connection's task.
+#[derive(Debug)]
+struct WakeUp {
+    /// What is left of its budget, in codec steps.
     budget: u32,
-    /// The clock, read at most once per wake-up.
+    /// The clock, read at most once.
     now: Option<Instant>,
-    timer: Pin<Box<Sleep>>,
-    timer_armed: bool,
+    /// The worker's change counter when it was last read.
+    seen_generation: u64,
 }
 
 /// Which peer is at fault.
@@ -130,10 +127,6 @@ const MESSAGE_COST: u32 = 1;
 /// What one read costs, whatever its length.
 const READ_COST: u32 = 64;
 
-/// How many bytes of rejections may wait for a client that does not read, before its requests wait
-/// too.
-const MAX_REJECTION_BYTES: usize = 64 * 1024;
-
 /// Moves bytes both ways until the connection ends. Returns why it ended.
 ///
 /// Built in its heap slot at once: an idle connection consists of little else.
@@ -145,43 +138,32 @@ pub fn relay<C: Codec>(
     upstream: UpstreamConnection,
 ) -> Pin<Box<dyn Future<Output = Close>>> {
     let now = Instant::now();
-    let UpstreamConnection { stream: server, lease, .. } = upstream;
+    let UpstreamConnection { stream, lease, .. } = upstream;
     let limited = session.is_limited();
-    let copies = client.plain().is_none() || server.plain().is_none();
+    let copies = client.plain().is_none() || stream.plain().is_none();
     let mut relay = Box::pin(Relay::<C> {
         codec: C::new(shared, session.info()),
         session,
         buffers: Rc::clone(buffers),
-        lease: Some(lease),
         client,
-        server,
+        upstream: Upstream { stream, lease: Some(lease) },
         requests: Flow::new(copies),
         replies: Flow::new(copies),
+        front: FrontRequest::default(),
         in_flight: InFlightRequests::default(),
         ending_reply: None,
-        rejections: BytesMut::new(),
-        deferred_rejection_bytes: 0,
-        hold: None,
-        pending_verdict: None,
-        delayed_until: None,
-        pending_rewrite: None,
+        local_replies: LocalReplies::default(),
         shaping: limited.then(Box::default),
-        seen_generation: 0,
-        has_timeouts: false,
-        pass_through: false,
-        request_parsed: false,
-        reply_parsed: false,
-        started: now,
-        last_byte: now,
-        no_bytes_yet: true,
-        next_stream_count: None,
-        partial_message_since: None,
-        closed_first: None,
-        server_write_failed: None,
-        budget: POLL_BUDGET,
-        now: None,
-        timer: Box::pin(tokio::time::sleep(NEVER)),
-        timer_armed: false,
+        progress: Progress {
+            no_bytes_yet: true,
+            request_parsed: false,
+            reply_parsed: false,
+            pass_through: false,
+            closed_first: None,
+        },
+        closing: Closing::Open,
+        timers: Timers::new(now),
+        wake_up: WakeUp { budget: POLL_BUDGET, now: None, seen_generation: 0 },
     });
     match relay.start() {
         Ok(()) => relay,
@@ -203,7 +185,7 @@ impl<C: Codec> Future for Relay<C> {
     type Output = Close;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Close> {
-        if let Some(close) = self.shaping.as_ref().and_then(|shaping| shaping.lingering) {
+        if let Closing::Lingering(close) = self.closing {
             return self.poll_linger(close, cx);
         }
         let close = ready!(self.poll_relay(cx));
@@ -216,12 +198,12 @@ impl<C: Codec> Future for Relay<C> {
 impl<C: Codec> Relay<C> {
     /// Does what can be done now. Ready when the connection is over.
     fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Close> {
-        self.now = None;
-        self.budget = POLL_BUDGET;
+        self.wake_up.now = None;
+        self.wake_up.budget = POLL_BUDGET;
         self.session.set_waker(cx.waker());
         let timer_fired = self.handle_timer();
         let generation = self.session.generation();
-        if std::mem::replace(&mut self.seen_generation, generation) != generation
+        if std::mem::replace(&mut self.wake_up.seen_generation, generation) != generation
             && let Err(close) = self.apply_policy_changes()
         {
             return Poll::Ready(close);
@@ -268,13 +250,13 @@ impl<C: Codec> Relay<C> {
 
     /// Records that bytes were read, and charges the budget.
     fn record_read(&mut self, way: Direction, bytes: usize) {
-        self.last_byte = self.now();
-        self.session.record_read(way, bytes, self.last_byte);
+        self.timers.last_byte = self.now();
+        self.session.record_read(way, bytes, self.timers.last_byte);
         if self.shaping.is_some() {
             self.schedule_read(way, bytes);
         }
-        self.no_bytes_yet = false;
-        self.budget = self.budget.saturating_sub(READ_COST);
+        self.progress.no_bytes_yet = false;
+        self.wake_up.budget = self.wake_up.budget.saturating_sub(READ_COST);
     }
 
     /// Yields to the worker's other connections and continues afterwards.
@@ -284,68 +266,9 @@ impl<C: Codec> Relay<C> {
         Poll::Pending
     }
 
-    /// Whether requests wait until the client has read more of its rejections.
-    fn is_rejection_backlogged(&self) -> bool {
-        self.rejections.len() + self.deferred_rejection_bytes >= MAX_REJECTION_BYTES
-            && !self.pass_through
-    }
-
-    /// Removes the operation with this tag: its reply has come, or never will. Rejections that
-    /// waited for it are written next.
-    fn take_in_flight(&mut self, tag: Tag) -> Option<InFlightRequest> {
-        let mut open = self.in_flight.take(tag)?;
-        self.release_rejections(&mut open);
-        Some(open)
-    }
-
-    fn release_rejections(&mut self, open: &mut InFlightRequest) {
-        if let Some(words) = open.rejections.take() {
-            self.deferred_rejection_bytes -= words.len();
-            self.rejections.extend_from_slice(&words);
-        }
-    }
-
-    /// Returns why the connection is to close now, if it is.
-    fn close_reason(&mut self, up_done: bool, down_done: bool) -> Option<Close> {
-        if let Some(close) = self.server_write_failed {
-            let leaving = self.session.phase() == Phase::Closing || self.session.is_killed();
-            return (down_done || leaving).then_some(close);
-        }
-        if up_done && down_done {
-            return Some(match self.closed_first {
-                Some(Side::Server) => Close::Upstream,
-                _ => Close::Client,
-            });
-        }
-        // Where the connection is the operation, a half-closed connection is still useful.
-        let stream = self.is_stream();
-        if up_done && !stream && self.in_flight.is_idle() && self.is_flushed() {
-            return Some(Close::Client);
-        }
-        if down_done && !stream {
-            return Some(Close::Upstream);
-        }
-        if self.session.is_killed() {
-            return Some(Close::Killed);
-        }
-        match (self.session.phase(), self.close_request()) {
-            (Phase::Closing, _) => Some(Close::DrainTimeout),
-            (_, CloseRequest::Unhealthy) => Some(Close::EndpointUnhealthy),
-            (_, CloseRequest::Removed) => Some(Close::EndpointRemoved),
-            (Phase::Draining, _) => self.is_idle().then_some(Close::Drain),
-            (_, CloseRequest::WhenIdle) => self.is_idle().then_some(Close::EndpointDrained),
-            (Phase::Running, CloseRequest::None) => None,
-        }
-    }
-
-    /// What the endpoint asks of the connection.
-    fn close_request(&self) -> CloseRequest {
-        self.lease.as_ref().map_or(CloseRequest::None, Lease::close_request)
-    }
-
     /// Whether closing now would interrupt nothing.
     fn is_idle(&self) -> bool {
-        !self.pass_through
+        !self.progress.pass_through
             && self.in_flight.is_idle()
             && !self.requests.inside
             && !self.requests.is_ready()
@@ -355,8 +278,7 @@ impl<C: Codec> Relay<C> {
 
     /// Whether the client has been sent everything that it is due.
     fn is_flushed(&self) -> bool {
-        let refusals = self.rejections.len() + self.deferred_rejection_bytes;
-        !self.is_inside_reply() && !self.replies.is_ready() && refusals == 0
+        !self.is_inside_reply() && !self.replies.is_ready() && self.local_replies.len() == 0
     }
 
     /// Whether the client has got a part of a reply, and not all of it.
@@ -372,14 +294,17 @@ impl<C: Codec> Relay<C> {
     /// Handles lost framing: no further message can be parsed on this connection.
     fn lose_framing(&mut self, side: Side, violation: Violation) -> Result<(), Close> {
         self.session.count_violation(violation);
-        if side == Side::Server && !self.reply_parsed && self.reject_wrong_protocol(violation) {
+        if side == Side::Server
+            && !self.progress.reply_parsed
+            && self.reject_wrong_protocol(violation)
+        {
             self.session.log_violation(violation, "closed");
             return Err(Close::UpstreamViolation);
         }
         // Without framing the end of a rejected request is unknown, and its rest would be
         // forwarded.
         let unrecoverable =
-            !self.request_parsed || self.requests.dropping || C::is_hostile(violation);
+            !self.progress.request_parsed || self.requests.dropping || C::is_hostile(violation);
         let strict = self.session.closes_on_violation() || self.session.is_guarded();
         if unrecoverable || strict {
             self.session.log_violation(violation, "closed");
@@ -389,8 +314,8 @@ impl<C: Codec> Relay<C> {
             });
         }
         self.session.log_violation(violation, "passed on unread");
-        self.pass_through = true;
-        self.hold = None;
+        self.progress.pass_through = true;
+        self.front.hold = None;
         self.requests.pass_everything();
         self.replies.pass_everything();
         self.settle_all(Completion::bare(Outcome::Lost, Some(EndReason::Unreadable)));
@@ -399,7 +324,7 @@ impl<C: Codec> Relay<C> {
 
     /// Settles the operations that the end of the connection interrupts.
     fn settle_on_close(&mut self, close: Close) {
-        self.now = None;
+        self.wake_up.now = None;
         let stream = self.is_stream();
         let oldest = self.in_flight.oldest().filter(|open| stream && open.reply_bytes == 0);
         let asked = oldest.as_ref().is_some_and(|open| open.request_bytes > 0);
@@ -440,6 +365,6 @@ impl<C: Codec> Relay<C> {
 
     /// The attributes under which an operation is settled.
     fn attributes(&self) -> OperationAttributes<'_, C> {
-        OperationAttributes::new(&self.codec, &*self.session, self.lease.as_ref())
+        OperationAttributes::new(&self.codec, &*self.session, self.upstream.lease.as_ref())
     }
 }

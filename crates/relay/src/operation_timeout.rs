@@ -10,14 +10,14 @@ impl<C: Codec> Relay<C> {
     /// `None` while a reply passes, since it may be that operation's. Operations whose request has
     /// not passed completely are left out.
     pub(super) fn next_timeout(&self) -> Option<(Option<Tag>, Instant)> {
-        if !self.has_timeouts || self.is_inside_reply() {
+        if !self.timers.has_timeouts || self.is_inside_reply() {
             return None;
         }
         let stream = self.is_stream();
         // While its verdict is pending the request at the front is not in the table.
         let passes =
-            self.requests.inside && !self.requests.dropping && self.pending_verdict.is_none();
-        let passing = self.delayed_until.is_some() || (passes && !stream);
+            self.requests.inside && !self.requests.dropping && self.front.verdict.is_none();
+        let passing = self.front.delayed_until.is_some() || (passes && !stream);
         self.in_flight.next_deadline(passing, stream)
     }
 
@@ -33,7 +33,8 @@ impl<C: Codec> Relay<C> {
             let limit = open.ticket.effects().and_then(|terms| terms.reply_timeout.as_ref());
             let message = limit.map_or("the service took too long", |limit| &limit.message);
             let why = RejectionRef::new(RejectReason::TimedOut, message);
-            let can = tag.is_some_and(|tag| self.codec.give_up(tag, &why, &mut self.rejections));
+            let can =
+                tag.is_some_and(|tag| self.codec.give_up(tag, &why, &mut self.local_replies.due));
             self.release_rejections(&mut open);
             let reason = if can {
                 EndReason::Rejected(RejectReason::TimedOut)
@@ -45,7 +46,7 @@ impl<C: Codec> Relay<C> {
                 return Err(Close::OperationTimeout);
             }
             // The connection was waiting, not idle.
-            self.last_byte = now;
+            self.timers.last_byte = now;
             answered = true;
         }
         self.in_flight.shrink();

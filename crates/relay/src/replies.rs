@@ -1,7 +1,7 @@
 //! From the server to the client: replies are followed to the end of their operations.
 
-use super::{MESSAGE_COST, Relay, Side, in_flight::Completion};
-use bytes::{Buf, BytesMut};
+use super::{MESSAGE_COST, Relay, Side, closing::Closing, in_flight::Completion};
+use bytes::BytesMut;
 use operation::{Close, Codec, Direction, Next, RejectReason, RejectionRef, Reply, Violation};
 use std::{
     pin::Pin,
@@ -32,41 +32,31 @@ impl<C: Codec> Relay<C> {
             if self.replies.is_ready() || self.is_closing_now() || self.has_due_rejections() {
                 continue;
             }
-            if self.budget == 0 {
+            if self.wake_up.budget == 0 {
                 return self.yield_now(cx);
             }
-            if self.replies.eof && self.delays_eof(Direction::Down) {
-                return Poll::Pending;
-            }
             if self.replies.eof {
-                self.cut_stream();
-                if let Some(close) = self.due_close() {
-                    return Poll::Ready(Err(close));
-                }
-                self.replies.release(&self.buffers);
-                if self.server_write_failed.is_some() {
-                    // The stream was interrupted, so the client must not see an orderly end.
-                    self.replies.write_closed = true;
-                    return Poll::Ready(Ok(()));
-                }
-                // An error means that the client has gone already.
-                let _ = ready!(Pin::new(&mut self.client).poll_shutdown(cx));
-                self.replies.write_closed = true;
-                return Poll::Ready(Ok(()));
+                return self.forward_server_eof(cx);
             }
             if self.is_queue_full(Direction::Down) {
                 return Poll::Pending;
             }
             let (buffers, room) = (&self.buffers, self.max_pass(Direction::Down));
-            match ready!(self.replies.poll_fill(cx, &mut self.server, buffers, wanted, room)) {
+            match ready!(self.replies.poll_fill(
+                cx,
+                &mut self.upstream.stream,
+                buffers,
+                wanted,
+                room
+            )) {
                 // Only the end of a stream says whether it is complete.
-                Ok(0) if self.is_stream() && self.server.is_truncated() => {
+                Ok(0) if self.is_stream() && self.upstream.stream.is_truncated() => {
                     return Poll::Ready(Err(Close::UpstreamReset));
                 }
                 Ok(0) => {
                     self.replies.eof = true;
-                    self.last_byte = self.now();
-                    self.closed_first.get_or_insert(Side::Server);
+                    self.timers.last_byte = self.now();
+                    self.progress.closed_first.get_or_insert(Side::Server);
                     self.pass_rest(Direction::Down);
                     if self.requests.eof && !self.requests.write_closed {
                         // The end of the request stream may have waited for this one.
@@ -79,6 +69,25 @@ impl<C: Codec> Relay<C> {
         }
     }
 
+    /// Forwards the server's end of stream.
+    fn forward_server_eof(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
+        if self.delays_eof(Direction::Down) {
+            return Poll::Pending;
+        }
+        self.cut_stream();
+        if let Some(close) = self.due_close() {
+            return Poll::Ready(Err(close));
+        }
+        self.replies.release(&self.buffers);
+        // A stream that was interrupted must not end in order for the client.
+        if !matches!(self.closing, Closing::ServerRefused(_)) {
+            // An error means that the client has gone already.
+            let _ = ready!(Pin::new(&mut self.client).poll_shutdown(cx));
+        }
+        self.replies.write_closed = true;
+        Poll::Ready(Ok(()))
+    }
+
     fn flush_replies(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
         if !self.replies.is_ready() {
             return Poll::Ready(Ok(()));
@@ -88,28 +97,6 @@ impl<C: Codec> Relay<C> {
         self.replies.stalled_since =
             self.stalled_since(self.replies.stalled_since, flushed.is_pending(), progress);
         flushed.map_err(|error| self.io_close_reason(Side::Client, &error))
-    }
-
-    /// Whether rejections have to be written before more of the replies passes.
-    fn has_due_rejections(&self) -> bool {
-        !self.rejections.is_empty() && !self.is_inside_reply()
-    }
-
-    /// Writes the rejections that are due, never inside a reply.
-    fn flush_rejections(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
-        while !self.rejections.is_empty() {
-            let written = Pin::new(&mut self.client).poll_write(cx, &self.rejections);
-            self.replies.stalled_since =
-                self.stalled_since(self.replies.stalled_since, written.is_pending(), false);
-            match ready!(written) {
-                Ok(n) if n > 0 => self.rejections.advance(n),
-                _ => return Poll::Ready(Err(Close::ClientReset)),
-            }
-        }
-        self.rejections = bytes::BytesMut::new();
-        // What the socket does not take now goes out before the next reply.
-        let _ = self.replies.poll_flush_socket(cx, &mut self.client);
-        Poll::Ready(Ok(()))
     }
 
     /// Follows the buffered replies. Returns how many unread bytes the codec needs.
@@ -135,12 +122,12 @@ impl<C: Codec> Relay<C> {
             {
                 return Ok(1);
             }
-            if advance.wants_more || self.replies.unread().is_empty() || self.budget == 0 {
+            if advance.wants_more || self.replies.unread().is_empty() || self.wake_up.budget == 0 {
                 return Ok(1);
             }
-            self.budget -= MESSAGE_COST;
+            self.wake_up.budget -= MESSAGE_COST;
             let next = self.codec.reply(self.replies.unread());
-            self.reply_parsed |=
+            self.progress.reply_parsed |=
                 matches!(next, Ok(Next::Pass { .. } | Next::Drop { .. } | Next::Swap { .. }));
             match next {
                 Ok(Next::Hold(wanted)) if wanted <= super::flow::MAX_HOLD => return Ok(wanted),

@@ -4,7 +4,6 @@ use super::{
     MESSAGE_COST, Relay, Side,
     in_flight::{Completion, InFlightRequest},
 };
-use bytes::BytesMut;
 use cluster::Lease;
 use operation::{
     Close, Codec, Direction, EndReason, Next, Outcome, PendingOperation, RejectMode, Rejection,
@@ -17,6 +16,7 @@ use std::{
 use tokio::io::AsyncWrite;
 
 /// A request whose verdict is pending, for example on a remote rate limit.
+#[derive(Debug)]
 pub(super) struct PendingVerdict {
     request: Request,
     question: PendingOperation,
@@ -48,20 +48,20 @@ impl<C: Codec> Relay<C> {
             if let Err(close) = ready!(self.flush_requests(cx)) {
                 return self.abandon_requests(close);
             }
-            if self.hold.is_some() {
+            if self.front.hold.is_some() {
                 self.release_hold();
             }
-            if self.pending_verdict.is_some() {
+            if self.front.verdict.is_some() {
                 ready!(self.poll_verdict(cx))?;
                 continue;
             }
-            if self.delayed_until.is_some() || self.is_rejection_backlogged() {
+            if self.front.delayed_until.is_some() || self.is_rejection_backlogged() {
                 return Poll::Pending;
             }
             if !self.may_send_requests() {
                 return Poll::Pending;
             }
-            if let Some((len, with)) = self.pending_rewrite.take() {
+            if let Some((len, with)) = self.front.rewrite.take() {
                 self.rewrite_request(len, &with);
                 continue;
             }
@@ -73,7 +73,7 @@ impl<C: Codec> Relay<C> {
             if self.requests.is_ready() {
                 continue;
             }
-            if self.budget == 0 {
+            if self.wake_up.budget == 0 {
                 return self.yield_now(cx);
             }
             if self.requests.eof {
@@ -93,8 +93,8 @@ impl<C: Codec> Relay<C> {
                 }
                 Ok(0) => {
                     self.requests.eof = true;
-                    self.last_byte = self.now();
-                    self.closed_first.get_or_insert(Side::Client);
+                    self.timers.last_byte = self.now();
+                    self.progress.closed_first.get_or_insert(Side::Client);
                     self.pass_rest(Direction::Up);
                 }
                 Ok(n) => self.record_read(Direction::Up, n),
@@ -108,7 +108,7 @@ impl<C: Codec> Relay<C> {
             return Poll::Ready(Ok(()));
         }
         let mut progress = false;
-        let flushed = self.requests.poll_flush(cx, &mut self.server, &mut progress);
+        let flushed = self.requests.poll_flush(cx, &mut self.upstream.stream, &mut progress);
         self.requests.stalled_since =
             self.stalled_since(self.requests.stalled_since, flushed.is_pending(), progress);
         flushed.map_err(|error| self.io_close_reason(Side::Server, &error))
@@ -118,7 +118,7 @@ impl<C: Codec> Relay<C> {
     fn abandon_requests(&mut self, close: Close) -> Poll<Result<(), Close>> {
         self.requests.discard(&self.buffers);
         self.requests.write_closed = true;
-        self.server_write_failed = Some(close);
+        self.server_refused(close);
         Poll::Ready(Ok(()))
     }
 
@@ -126,7 +126,7 @@ impl<C: Codec> Relay<C> {
     fn forward_eof(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
         self.requests.release(&self.buffers);
         // An error means that the server has gone already.
-        let _ = ready!(std::pin::Pin::new(&mut self.server).poll_shutdown(cx));
+        let _ = ready!(std::pin::Pin::new(&mut self.upstream.stream).poll_shutdown(cx));
         self.requests.write_closed = true;
         Poll::Ready(Ok(()))
     }
@@ -147,7 +147,7 @@ impl<C: Codec> Relay<C> {
                 self.record_passed(Direction::Up, advance.moved);
             }
             if advance.ended {
-                self.partial_message_since = None;
+                self.timers.partial_message_since = None;
             }
             if advance.ended && !dropped {
                 self.finish_request();
@@ -155,10 +155,10 @@ impl<C: Codec> Relay<C> {
             if self.is_closing() || self.is_blocked(Direction::Up) {
                 return Ok(Need::Flush);
             }
-            if advance.wants_more || self.requests.unread().is_empty() || self.budget == 0 {
+            if advance.wants_more || self.requests.unread().is_empty() || self.wake_up.budget == 0 {
                 return Ok(Need::Bytes(1));
             }
-            self.budget -= MESSAGE_COST;
+            self.wake_up.budget -= MESSAGE_COST;
             if let Some(need) = self.judge_request()? {
                 return Ok(need);
             }
@@ -167,7 +167,7 @@ impl<C: Codec> Relay<C> {
 
     /// Asks the codec, and at the start of a request the gate. `None`: continue.
     fn judge_request(&mut self) -> Result<Option<Need>, Close> {
-        if self.hold.is_some()
+        if self.front.hold.is_some()
             && let Some(need) = self.hold_need()
         {
             return Ok(Some(need));
@@ -214,7 +214,7 @@ impl<C: Codec> Relay<C> {
                 if self.requests.dropping {
                     self.requests.pass(len as u64, true);
                 } else if need.is_some() {
-                    self.pending_rewrite = Some((len, with));
+                    self.front.rewrite = Some((len, with));
                 } else {
                     self.rewrite_request(len, &with);
                 }
@@ -235,7 +235,7 @@ impl<C: Codec> Relay<C> {
 
     /// Passes the request at the front of the unread bytes to the gate.
     fn admit(&mut self, request: Request) -> Result<Option<Need>, Close> {
-        self.request_parsed = true;
+        self.progress.request_parsed = true;
         if let Some(violation) = request.violation {
             self.session.count_violation(violation);
             if let Some(no) = self.session.reject_unreadable() {
@@ -247,7 +247,7 @@ impl<C: Codec> Relay<C> {
         let now = self.now();
         let facts = self.attributes();
         let mut operation = facts.operation(&request, self.requests.unread());
-        operation.partial &= !self.hold.as_ref().is_some_and(|hold| hold.is_exhausted());
+        operation.partial &= !self.front.hold.as_ref().is_some_and(|hold| hold.is_exhausted());
         let verdict = self.session.admit(&operation, now);
         if matches!(verdict, Verdict::NeedMore) {
             self.hold_request(request.tag);
@@ -270,9 +270,9 @@ impl<C: Codec> Relay<C> {
 
     /// Waits for the pending verdict on the request at the front.
     fn poll_verdict(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
-        let Some(asking) = &mut self.pending_verdict else { return Poll::Ready(Ok(())) };
+        let Some(asking) = &mut self.front.verdict else { return Poll::Ready(Ok(())) };
         let answer = ready!(asking.question.decision.as_mut().poll(cx));
-        let Some(asking) = self.pending_verdict.take() else { return Poll::Ready(Ok(())) };
+        let Some(asking) = self.front.verdict.take() else { return Poll::Ready(Ok(())) };
         let PendingVerdict { request, question, started: began } = *asking;
         let now = self.now();
         let facts = self.attributes();
@@ -283,7 +283,7 @@ impl<C: Codec> Relay<C> {
             if self.requests.passes_everything() {
                 return Poll::Ready(Err(self.stream_rejection_close()));
             }
-            if let Some((len, _)) = self.pending_rewrite.take() {
+            if let Some((len, _)) = self.front.rewrite.take() {
                 self.requests.pass(len as u64, true);
             }
         }
@@ -302,7 +302,7 @@ impl<C: Codec> Relay<C> {
         let ticket = match verdict {
             Verdict::Admit(ticket) => ticket,
             Verdict::Pending(question) => {
-                self.pending_verdict =
+                self.front.verdict =
                     Some(Box::new(PendingVerdict { request, question, started: began }));
                 return Ok(Some(Need::Flush));
             }
@@ -323,7 +323,7 @@ impl<C: Codec> Relay<C> {
                 .map(|it| goes_on + it.after);
         }
         if !request.long_poll {
-            self.lease.iter().for_each(Lease::operation_started);
+            self.upstream.lease.iter().for_each(Lease::operation_started);
         }
         if let Some(mut evicted) = self.in_flight.evict_if_full() {
             self.release_rejections(&mut evicted);
@@ -346,7 +346,7 @@ impl<C: Codec> Relay<C> {
             learned: None,
             rejections: None,
         });
-        self.delayed_until = delay;
+        self.front.delayed_until = delay;
         let waits = delay.is_some() || self.has_request_cut();
         Ok(waits.then_some(Need::Flush))
     }
@@ -359,7 +359,7 @@ impl<C: Codec> Relay<C> {
             }
             (RejectMode::Reply, Some(tag)) => self.write_rejection(tag, no),
             (RejectMode::Reply, None) => {
-                self.shaping.get_or_insert_default().stream_rejection = Some(no.reason.close());
+                self.front.rejected = Some(no.reason.close());
                 true
             }
             (RejectMode::Close, _) => false,
@@ -378,23 +378,7 @@ impl<C: Codec> Relay<C> {
 
     /// The close reason of a connection whose only operation was rejected.
     fn stream_rejection_close(&self) -> Close {
-        self.shaping.as_ref().and_then(|shaping| shaping.stream_rejection).unwrap_or(Close::Denied)
-    }
-
-    /// Has the codec encode a rejection, in the request's order: it is written after all older
-    /// replies. Returns whether the protocol has a message for it.
-    fn write_rejection(&mut self, tag: Tag, no: &Rejection) -> bool {
-        if !self.in_flight.expects_reply() {
-            return self.codec.reject(tag, &no.as_ref(), &mut self.rejections);
-        }
-        let mut words = BytesMut::new();
-        let written = self.codec.reject(tag, &no.as_ref(), &mut words);
-        self.deferred_rejection_bytes += words.len();
-        if let Some(due) = self.in_flight.defer_rejection(words) {
-            self.deferred_rejection_bytes -= due.len();
-            self.rejections.extend_from_slice(&due);
-        }
-        written
+        self.front.rejected.unwrap_or(Close::Denied)
     }
 
     /// The request has passed completely: an operation without a reply ends here.

@@ -20,13 +20,6 @@ pub(super) struct Shaping {
     throttle: Option<Throttle>,
     /// The request at the front is cut as soon as it may be forwarded.
     request_cut: Option<InjectedClose>,
-    pub(super) pending_close: Option<PendingClose>,
-    /// The close reason if the request that was rejected last is the whole connection.
-    pub(super) stream_rejection: Option<Close>,
-    /// The client's connection ends with a reset.
-    pub(super) reset_client: bool,
-    /// The write side is closed, and the client is given time to close too.
-    pub(super) lingering: Option<Close>,
     /// When a stream is cut, and how.
     stream_cut: Option<(Instant, InjectedClose)>,
     /// The network impairment of a stream, by direction.
@@ -50,14 +43,6 @@ struct Throttle {
     buckets: [ByteBucket; 2],
 }
 
-/// A close that happens as soon as it may.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct PendingClose {
-    close: Close,
-    /// Replies that are due are written first.
-    after_replies: bool,
-}
-
 impl Shaping {
     /// Unblocks the directions whose time has come. Returns whether there was one.
     pub(super) fn release_due(&mut self, now: Instant) -> bool {
@@ -74,7 +59,7 @@ impl Shaping {
 impl<C: Codec> Relay<C> {
     /// Applies what an operation's terms ask of its bytes.
     pub(super) fn apply_terms(&mut self, terms: &Effects) {
-        self.has_timeouts |= terms.reply_timeout.is_some();
+        self.timers.has_timeouts |= terms.reply_timeout.is_some();
         if !terms.is_timeout_only() {
             self.shape(terms);
         }
@@ -109,12 +94,11 @@ impl<C: Codec> Relay<C> {
 
     /// The close reason of a stream whose cut is due.
     pub(super) fn due_stream_cut(&mut self) -> Option<Close> {
-        let at = self.stream_cut_at()?;
+        let (at, cut) = self.shaping.as_ref()?.stream_cut?;
         if at > self.now() {
             return None;
         }
-        let shaping = self.shaping.as_mut()?;
-        shaping.reset_client |= shaping.stream_cut?.1.reset;
+        self.schedule_close(Close::Injected, cut.reset, false);
         Some(Close::Injected)
     }
 
@@ -127,10 +111,8 @@ impl<C: Codec> Relay<C> {
         if self.session.is_limited() {
             self.shaping.get_or_insert_default();
         }
-        let stream = self
-            .in_flight
-            .gate_slot()
-            .filter(|_| self.is_stream() && self.pending_verdict.is_none());
+        let stream =
+            self.in_flight.gate_slot().filter(|_| self.is_stream() && self.front.verdict.is_none());
         let Some(slot) = stream else { return Ok(()) };
         let (now, request) = (self.now(), Request::default());
         let facts = self.attributes();
@@ -153,7 +135,7 @@ impl<C: Codec> Relay<C> {
         self.shaping.get_or_insert_default().revised_terms =
             Some(RevisedTerms { terms, reply_bytes });
         if !delay.is_zero() {
-            self.delayed_until = self.delayed_until.max(Some(now + delay));
+            self.front.delayed_until = self.front.delayed_until.max(Some(now + delay));
         }
         Ok(())
     }
@@ -187,35 +169,6 @@ impl<C: Codec> Relay<C> {
             self.schedule_close(Close::Injected, cut.reset, true);
         }
         !self.is_closing() && !self.is_blocked(Direction::Up)
-    }
-
-    /// Closes the connection once the pending bytes are written and, with `after_replies`, the
-    /// replies to in-flight operations too.
-    pub(super) fn schedule_close(&mut self, close: Close, reset: bool, owes: bool) {
-        let shaping = self.shaping.get_or_insert_default();
-        shaping.reset_client |= reset;
-        let owes = owes && shaping.pending_close.is_none_or(|parting| parting.after_replies);
-        shaping.pending_close = Some(PendingClose { close, after_replies: owes });
-    }
-
-    /// Whether the connection accepts no further requests.
-    pub(super) fn is_closing(&self) -> bool {
-        self.shaping.as_ref().is_some_and(|shaping| shaping.pending_close.is_some())
-    }
-
-    /// Whether even due replies are not forwarded.
-    pub(super) fn is_closing_now(&self) -> bool {
-        let parting = self.shaping.as_ref().and_then(|shaping| shaping.pending_close);
-        parting.is_some_and(|parting| !parting.after_replies)
-    }
-
-    /// The close reason if the scheduled close is due, now that nothing is left to write to the
-    /// client.
-    pub(super) fn due_close(&self) -> Option<Close> {
-        let parting = self.shaping.as_ref()?.pending_close?;
-        let due =
-            || self.is_inside_reply() || !self.in_flight.is_idle() || self.requests.is_ready();
-        (!parting.after_replies || !due()).then_some(parting.close)
     }
 
     /// Whether nothing passes in this direction for now.
