@@ -159,7 +159,7 @@ impl<C: Codec> Relay<C> {
 
     /// Whether requests may be forwarded. Cuts the one at the front if that is due.
     pub(super) fn may_send_requests(&mut self) -> bool {
-        let Some(shaping) = &mut self.shaping else { return true };
+        let Some(shaping) = &mut self.shaping else { return !self.is_closing() };
         if let Some(cut) = shaping.request_cut.take() {
             let now = self.now();
             let end = Completion::bare(Outcome::Lost, Some(Close::Injected.into()));
