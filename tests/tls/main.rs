@@ -5,8 +5,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod alpn;
 mod bad_certificates;
 mod check;
+mod https_service;
 mod proxy_protocol;
 mod resumption;
 mod sni;

@@ -52,6 +52,14 @@ impl Stream {
         }
     }
 
+    /// The application protocol that TLS has agreed upon (ALPN).
+    pub fn alpn(&self) -> Option<&[u8]> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => stream.alpn(),
+        }
+    }
+
     /// The local address.
     ///
     /// # Errors

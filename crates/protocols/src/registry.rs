@@ -225,7 +225,7 @@ impl TerminatedParts for Http {
         settings.unfit_clusters(pooling)
     }
 
-    fn is_http2(_: &tollgate_http::Settings) -> bool {
+    fn needs_http2(_: &tollgate_http::Settings) -> bool {
         false
     }
 }
@@ -309,7 +309,7 @@ impl TerminatedParts for Grpc {
         settings.unfit_clusters(own, pooling)
     }
 
-    fn is_http2(settings: &grpc::Settings) -> bool {
+    fn needs_http2(settings: &grpc::Settings) -> bool {
         !settings.has_plain_services()
     }
 

@@ -15,7 +15,7 @@ use std::{collections::BTreeMap, fmt, future::Future, pin::Pin, rc::Rc, sync::Ar
 pub use tollgate_http::{
     ClusterSettings as Pooling, Pools, Server, UnfitCluster, dry_run::DryRunReport,
 };
-use tollgate_http::{Dialect, RouteSettings, Routes, ServerPlan, dry_run};
+use tollgate_http::{Dialect, RouteSettings, Routes, ServerPlan, UpstreamVersion, dry_run};
 use values::Diagnostic;
 
 /// A dialect and a server's plan, as they were built of settings.
@@ -48,8 +48,8 @@ pub(super) trait TerminatedParts: ProtocolParts {
         pooling: &BTreeMap<Arc<str>, Pooling>,
     ) -> Vec<UnfitCluster>;
 
-    /// Whether services speak HTTP/2, unless their cluster's settings say otherwise.
-    fn is_http2(settings: &Self::Settings) -> bool;
+    /// Whether services must speak HTTP/2, unless their cluster's settings say HTTP/1.1.
+    fn needs_http2(settings: &Self::Settings) -> bool;
 
     /// Changes a request of [`ListenerProtocol::dry_run`] into one of the protocol.
     fn adapt(request: &mut dry_run::DryRequest) {
@@ -60,12 +60,6 @@ pub(super) trait TerminatedParts: ProtocolParts {
 /// The settings of a listener as written.
 #[derive(Debug)]
 pub(super) struct TerminatedSettings<P: ProtocolParts>(pub(super) P::Settings);
-
-/// HTTP/2 in TLS (RFC 9113, 3.2).
-const H2: &[u8] = b"h2";
-
-/// HTTP/1.1 in TLS (RFC 7301, 6).
-const HTTP_1_1: &[u8] = b"http/1.1";
 
 /// A listener.
 struct TerminatedListener<P: TerminatedParts> {
@@ -112,8 +106,7 @@ impl<P: TerminatedParts> ProtocolSettings for TerminatedSettings<P> {
     }
 
     fn upstream_alpn(&self, pooling: &Pooling) -> Vec<Vec<u8>> {
-        let http2 = pooling.pool_plan(P::is_http2(&self.0)).http2;
-        vec![if http2 { H2.to_vec() } else { HTTP_1_1.to_vec() }]
+        pooling.pool_plan(P::needs_http2(&self.0)).version.alpn()
     }
 
     fn fallback_probe(&self) -> Arc<dyn UncheckedProbe> {
@@ -160,7 +153,7 @@ impl<P: TerminatedParts> ListenerProtocol for TerminatedListener<P> {
 
     /// Clients of HTTP/1.1 may speak to gRPC services too, by transcoding.
     fn alpn(&self) -> Vec<Vec<u8>> {
-        vec![H2.to_vec(), HTTP_1_1.to_vec()]
+        UpstreamVersion::Auto.alpn()
     }
 
     fn dry_run(&self, request: &DryRequest<'_>) -> Option<Result<DryRunReport, String>> {
@@ -182,7 +175,7 @@ impl<P: TerminatedParts> ListenerProtocol for TerminatedListener<P> {
         pools: &Pools,
     ) -> Option<Rc<Server>> {
         let dialect = Arc::clone(&self.dialect);
-        let http2 = P::is_http2(&self.settings);
+        let http2 = P::needs_http2(&self.settings);
         let usual = Pooling::default();
         let names = self.clusters();
         let reached = names.iter().filter_map(|name| clusters.get(name)).map(|preconnects| {

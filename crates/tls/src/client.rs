@@ -2,6 +2,7 @@
 
 use crate::{
     certificate::key_digest,
+    failure::HandshakeFailure,
     identity::{CertificateFiles, Content, Identity, LoadError, certificates, read, read_pair},
     provider::{MinVersion, provider},
     server::add_root,
@@ -39,7 +40,8 @@ pub struct ClientTlsPlan {
     pub min_version: MinVersion,
     /// Whether the server's certificate is verified.
     pub verify: bool,
-    /// The application protocols (ALPN) that are offered, best first.
+    /// The application protocols (ALPN) that are offered, best first. Servers may ignore them, unless
+    /// HTTP/1.1 is not among them: see [`ClientTls::check_alpn`].
     pub alpn: Vec<Vec<u8>>,
 }
 
@@ -136,6 +138,17 @@ impl ClientTls {
         let name = name.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
         ServerName::try_from(name.to_owned())
             .map_err(|_| Error::General(format!("`{name}` is no name that a certificate can have")))
+    }
+
+    /// Checks the application protocol that a server has agreed upon. A server without ALPN agrees on
+    /// none, and speaks HTTP/1.1; so it must agree if only other protocols are offered.
+    ///
+    /// # Errors
+    /// [`HandshakeFailure::Alpn`].
+    pub fn check_alpn(&self, agreed: Option<&[u8]>) -> Result<(), HandshakeFailure> {
+        let offered = &self.plan.alpn;
+        let optional = offered.is_empty() || offered.iter().any(|it| it == b"http/1.1");
+        if agreed.is_some() || optional { Ok(()) } else { Err(HandshakeFailure::Alpn) }
     }
 
     /// The certificate that is shown to servers.

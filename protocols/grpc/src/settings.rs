@@ -3,12 +3,13 @@
 mod switch;
 mod word;
 
-use http::Version;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 pub use switch::{Switch, SwitchSettings};
-use tollgate_http::{BufferLimits, ClusterSettings, RouteSettings, UnfitCluster, unfit_clusters};
+use tollgate_http::{
+    BufferLimits, ClusterSettings, RouteSettings, UnfitCluster, UpstreamVersion, unfit_clusters,
+};
 use values::{Diagnostic, Size, Text};
 pub use word::{ServerStreams, StreamShape};
 
@@ -68,13 +69,15 @@ impl Settings {
         if self.has_plain_services() {
             return Vec::new();
         }
-        let message = "speaks HTTP/1.1, and gRPC needs HTTP/2";
+        let fault = |version| {
+            (version == UpstreamVersion::Http1).then_some("speaks HTTP/1.1, and gRPC needs HTTP/2")
+        };
         let hint = "leave out its `http: { version: 1 }`, or write `reverse_bridge: true` if its \
                     services speak no gRPC";
         let named = tollgate_http::clusters(&self.routes).into_iter();
         let named = named.map(|(path, name)| (Some(path), name.to_owned()));
         let own = own.map(|name| (None, name.to_owned()));
-        unfit_clusters(named.chain(own), Version::HTTP_11, settings, (message, hint))
+        unfit_clusters(named.chain(own), fault, settings, hint)
     }
 }
 

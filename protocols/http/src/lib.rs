@@ -75,5 +75,6 @@ pub use settings::{
     BackoffSettings, BudgetSettings, ClusterSettings, CorsSettings, EditSettings, ForwardedSetting,
     HedgeSettings, MatchSettings, MirrorSettings, PatternRewrite, RedirectSettings, ReplySettings,
     RetryCondition, RetrySettings, RewriteSettings, RouteSettings, Settings, StatusRange,
-    UnfitCluster, UpgradeSettings, ValueMatch, ViaName, WeightedSettings, unfit_clusters,
+    UnfitCluster, UpgradeSettings, UpstreamVersion, ValueMatch, ViaName, WeightedSettings,
+    unfit_clusters,
 };

@@ -39,7 +39,7 @@ pub(crate) fn send(request: &AdmittedRequest, upstream_request: &UpstreamRequest
         let sent = timeout(TIMEOUT, async {
             let mut conn = pool.get(None, &[], &Cell::default()).await.ok()?;
             let name = conn.lease().endpoint().name();
-            set_target(&mut request, authority.as_ref(), name, pool.is_http2());
+            set_target(&mut request, authority.as_ref(), name, conn.http2_scheme());
             if conn.exceeded_head_limit(&request).await.is_some() {
                 return None;
             }

@@ -4,6 +4,7 @@ mod connector;
 
 use crate::{
     request_attributes::WaitTimes,
+    settings::UpstreamVersion,
     upstream_conn::{H1Connection, H2Connection, H2Stream, UpstreamConn},
 };
 use cluster::{Cluster, ConnectOptions, Endpoint, PickOptions, UpstreamConnection};
@@ -24,8 +25,8 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// Protocol and limits of a cluster's connections.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolPlan {
-    /// HTTP/2 instead of HTTP/1.1.
-    pub http2: bool,
+    /// The HTTP version of the endpoints.
+    pub version: UpstreamVersion,
     /// Most requests per connection.
     pub max_requests: u64,
     /// Most concurrent requests per HTTP/2 connection.
@@ -41,7 +42,7 @@ pub struct PoolPlan {
 impl Default for PoolPlan {
     fn default() -> Self {
         Self {
-            http2: false,
+            version: UpstreamVersion::Http1,
             max_requests: u64::MAX,
             max_streams: 100,
             idle_timeout: Some(Duration::from_secs(4)),
@@ -70,6 +71,8 @@ struct EndpointConnections {
     shared: Vec<Rc<H2Connection>>,
     /// A shared connection is being made.
     connecting: bool,
+    /// The last connection that was opened speaks HTTP/1.1, where TLS agrees on the version.
+    agreed_http1: bool,
 }
 
 impl Pool {
@@ -94,10 +97,6 @@ impl Pool {
     /// Largest head of a response, in bytes.
     pub(crate) fn max_head(&self) -> usize {
         self.plan.max_head
-    }
-
-    pub(crate) fn is_http2(&self) -> bool {
-        self.plan.http2
     }
 
     /// Gets a connection to the endpoint that the load balancer picks, not one of `tried`.
@@ -132,12 +131,13 @@ impl Pool {
     fn take_idle(&self, endpoint: &Arc<Endpoint>) -> Option<UpstreamConn> {
         let mut entry = self.connections.borrow_mut();
         let entry = entry.get_mut(&key(endpoint))?;
-        if self.plan.http2 {
+        if self.plan.version != UpstreamVersion::Http1 {
             let (streams, requests) = (self.plan.max_streams, self.plan.max_requests);
             entry.shared.retain(|it| it.is_alive() || it.streams() > 0);
             let free = entry.shared.iter().filter(|it| it.has_capacity(streams, requests));
-            let least = free.min_by_key(|it| it.streams())?;
-            return Some(UpstreamConn::H2Stream(H2Stream::new(least)));
+            if let Some(least) = free.min_by_key(|it| it.streams()) {
+                return Some(UpstreamConn::H2Stream(H2Stream::new(least)));
+            }
         }
         while let Some(mut h1) = entry.idle.pop() {
             if !self.is_expired(h1.idle_since) && h1.is_reusable() {
@@ -155,8 +155,8 @@ impl Pool {
     ) -> Result<UpstreamConn, Unreachable> {
         let began = Instant::now();
         let conn = match options.preferred.clone() {
-            Some(endpoint) if self.plan.http2 => self.connect_shared(endpoint, options).await,
-            Some(endpoint) => self.connect_or_reuse(endpoint, options).await,
+            Some(to) if self.expects_http2(&to) => self.connect_shared(to, options).await,
+            Some(to) => self.connect_or_reuse(to, options).await,
             None => self.connect(options).await,
         };
         let (took, WaitTimes { queue, connect }) = (began.elapsed(), waits.get());
@@ -169,6 +169,17 @@ impl Pool {
         };
         waits.set(WaitTimes { queue: queue + queued, connect: connect + (took - queued) });
         conn
+    }
+
+    /// Whether the next connection to this endpoint can probably be shared.
+    fn expects_http2(&self, to: &Arc<Endpoint>) -> bool {
+        match self.plan.version {
+            UpstreamVersion::Http1 => false,
+            UpstreamVersion::Http2 => true,
+            UpstreamVersion::Auto => {
+                self.connections.borrow().get(&key(to)).is_none_or(|entry| !entry.agreed_http1)
+            }
+        }
     }
 
     async fn connect_or_reuse(
@@ -211,6 +222,9 @@ impl Pool {
             if let Some(conn) = self.take_idle(&to) {
                 return Ok(conn);
             }
+            if !self.expects_http2(&to) {
+                return self.connect_or_reuse(to, options).await;
+            }
         }
     }
 
@@ -229,16 +243,24 @@ impl Pool {
         let UpstreamConnection { stream, lease, queued } = dialed;
         let lease = Rc::new(lease);
         let endpoint = Arc::clone(lease.endpoint());
+        let unusable = |fault: &str| Unreachable {
+            reason: RejectReason::NoEndpoint,
+            message: format!("`{}` {fault}", self.cluster().name()),
+            close: Close::UpstreamViolation,
+        };
         let failed = |error: hyper::Error| {
             tracing::debug!(endpoint = &**endpoint.name(), %error, "handshake failed");
-            Unreachable {
-                reason: RejectReason::NoEndpoint,
-                message: format!("`{}` speaks no HTTP", self.cluster().name()),
-                close: Close::UpstreamViolation,
-            }
+            unusable("speaks no HTTP")
         };
+        let Some(http2) = self.plan.version.is_http2(stream.alpn()) else {
+            return Err(unusable("has agreed on HTTP/1.1, and HTTP/2 is needed"));
+        };
+        if self.plan.version == UpstreamVersion::Auto {
+            let mut entries = self.connections.borrow_mut();
+            entries.entry(key(&endpoint)).or_default().agreed_http1 = !http2;
+        }
         self.start_sweeping();
-        if !self.plan.http2 {
+        if !http2 {
             let mut h1 =
                 H1Connection::handshake(stream, lease, self.plan.max_head).await.map_err(failed)?;
             h1.queue_time = queued;

@@ -15,32 +15,40 @@ const MAX_MESSAGE: usize = 64;
 /// One check by a GET. It is judged by the response's head; the connection is not reused, since the
 /// body may be long and is not needed.
 #[derive(Debug)]
-pub struct HttpProbe(Arc<HttpCheck>);
+pub struct HttpProbe {
+    check: Arc<HttpCheck>,
+    http2: bool,
+}
 
 impl HttpProbe {
     /// A new check.
     pub fn new(check: Arc<HttpCheck>) -> Self {
-        Self(check)
+        let http2 = check.is_http2(None);
+        Self { check, http2 }
     }
 }
 
 impl Probe for HttpProbe {
     fn write_request(&mut self, out: &mut BytesMut) {
-        out.extend_from_slice(self.0.request());
+        out.extend_from_slice(self.check.request(self.http2));
+    }
+
+    fn protocol_agreed(&mut self, protocol: &[u8]) {
+        self.http2 = self.check.is_http2(Some(protocol));
     }
 
     fn evaluate(&mut self, answer: &[u8]) -> ProbeResult {
-        let status = match self.0.is_http2() {
+        let status = match self.http2 {
             true => h2::H2Response::read(answer).map(|answer| answer.status),
             false => http1_status(answer),
         };
         match status {
             Ok(None) => ProbeResult::NeedMore,
-            Ok(Some(status)) if self.0.expects(status) => {
+            Ok(Some(status)) if self.check.expects(status) => {
                 ProbeResult::Healthy(format!("answers {status}"))
             }
             Ok(Some(status)) => {
-                let expected = self.0.settings().expected();
+                let expected = self.check.settings().expected();
                 ProbeResult::Unhealthy(format!("answers {status}, expected {expected}"))
             }
             Err(words) => ProbeResult::Unhealthy(words),

@@ -8,6 +8,7 @@ use crate::{
     pool::{Pool, PoolPlan},
     retry::{RequestInFlight, RouteLoad},
     routes::Route,
+    settings::UpstreamVersion,
 };
 use cluster::PreconnectPool;
 use foldhash::HashMap;
@@ -17,13 +18,13 @@ use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 #[derive(Clone, Default)]
 pub struct Pools(Rc<RefCell<ByCluster>>, BufferAccount);
 
-/// By cluster name and whether the upstream protocol is HTTP/2.
-type ByCluster = HashMap<(Arc<str>, bool), Rc<Pool>>;
+/// By cluster name and the HTTP version of its endpoints.
+type ByCluster = HashMap<(Arc<str>, UpstreamVersion), Rc<Pool>>;
 
 impl Pools {
     /// The pool of a cluster; created on first use.
     pub(crate) fn of(&self, cluster: Rc<PreconnectPool>, plan: PoolPlan) -> Rc<Pool> {
-        let key = (Arc::clone(cluster.cluster().name()), plan.http2);
+        let key = (Arc::clone(cluster.cluster().name()), plan.version);
         let mut pools = self.0.borrow_mut();
         Rc::clone(pools.entry(key).or_insert_with(|| Pool::new(cluster, plan)))
     }

@@ -5,12 +5,12 @@
 mod cluster;
 mod cors;
 mod route;
+mod version;
 mod word;
 
 use crate::routes::upgraded_clusters;
 pub use cluster::{ClusterSettings, UnfitCluster, unfit_clusters};
 pub use cors::CorsSettings;
-use http::Version;
 pub use route::{
     BackoffSettings, BudgetSettings, EditSettings, HedgeSettings, MatchSettings, MirrorSettings,
     PatternRewrite, RedirectSettings, ReplySettings, RetrySettings, RewriteSettings, RouteSettings,
@@ -20,6 +20,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use values::{Count, InRange, OneOrMore, OrOff, Size, Text};
+pub use version::UpstreamVersion;
 pub use word::{ForwardedSetting, RetryCondition, StatusRange, ViaName};
 
 /// How an HTTP listener handles requests, and its limits. Every key is optional.
@@ -117,10 +118,14 @@ impl Settings {
         &self,
         clusters: &BTreeMap<Arc<str>, ClusterSettings>,
     ) -> Vec<UnfitCluster> {
-        let message = "speaks HTTP/2, where no connection can change";
+        let fault = |version| match version {
+            UpstreamVersion::Http1 => None,
+            UpstreamVersion::Http2 => Some("speaks HTTP/2, where no connection can change"),
+            UpstreamVersion::Auto => Some("may speak HTTP/2, where no connection can change"),
+        };
         let hint = "lead it to a cluster with `http: { version: 1 }`";
         let upgraded = upgraded_clusters(&self.routes).into_iter();
         let upgraded = upgraded.map(|(path, name)| (Some(path), name.to_owned()));
-        unfit_clusters(upgraded, Version::HTTP_2, clusters, (message, hint))
+        unfit_clusters(upgraded, fault, clusters, hint)
     }
 }

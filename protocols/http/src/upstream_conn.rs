@@ -9,7 +9,7 @@ mod upstream_socket;
 
 use crate::{header_policy::length, request_body::RequestBody};
 use cluster::{CloseRequest, Lease};
-use http::{Request, Response};
+use http::{Request, Response, Version, uri::Scheme};
 use hyper::{
     body::Incoming,
     client::conn::{TrySendError, http1, http2},
@@ -156,6 +156,7 @@ impl H1Connection {
 pub(crate) struct H2Connection {
     sender: http2::SendRequest<RequestBody>,
     pub(crate) lease: Rc<Lease>,
+    encrypted: bool,
     /// The service's limit of concurrent streams.
     peer_max_streams: Box<dyn Fn() -> usize>,
     peer_settings: Rc<PeerSettings>,
@@ -184,6 +185,7 @@ impl H2Connection {
             .keep_alive_interval(PING)
             .keep_alive_timeout(PONG);
         let peer_settings = Rc::default();
+        let encrypted = stream.plain().is_none();
         let (sender, connection) =
             builder.handshake(SettingsReader::new(stream, &peer_settings)).await?;
         let connection = Rc::new(RefCell::new(Some(connection)));
@@ -207,6 +209,7 @@ impl H2Connection {
         Ok(Rc::new(Self {
             sender,
             lease,
+            encrypted,
             peer_max_streams: limit,
             peer_settings,
             streams: Cell::new(0),
@@ -315,6 +318,23 @@ impl UpstreamConn {
         match self {
             UpstreamConn::H1(h1) => &h1.lease,
             UpstreamConn::H2Stream(stream) => &stream.0.lease,
+        }
+    }
+
+    /// The scheme of requests, which HTTP/2 has in their heads. `None`: HTTP/1.1.
+    pub(crate) fn http2_scheme(&self) -> Option<Scheme> {
+        match self {
+            UpstreamConn::H1(_) => None,
+            UpstreamConn::H2Stream(stream) if stream.0.encrypted => Some(Scheme::HTTPS),
+            UpstreamConn::H2Stream(_) => Some(Scheme::HTTP),
+        }
+    }
+
+    /// The HTTP version that it speaks.
+    pub(crate) fn version(&self) -> Version {
+        match self {
+            UpstreamConn::H1(_) => Version::HTTP_11,
+            UpstreamConn::H2Stream(_) => Version::HTTP_2,
         }
     }
 

@@ -312,8 +312,7 @@ impl UpstreamRequest<'_> {
     fn record_target(&self, conn: Option<&UpstreamConn>) {
         let cluster = Arc::clone(self.pool.cluster().name());
         let endpoint = conn.map(|conn| Arc::clone(conn.lease().endpoint().name()));
-        let version = if self.pool.is_http2() { Version::HTTP_2 } else { Version::HTTP_11 };
-        let version = conn.map(|_| version);
+        let version = conn.map(UpstreamConn::version);
         self.operation.attributes.target.set(Some(UpstreamTarget { cluster, endpoint, version }));
     }
 
@@ -337,12 +336,12 @@ impl UpstreamRequest<'_> {
         let mut body = RequestBody::new(&self.body, Some(self.operation));
         body.set_throttle(self.throttle.map(crate::throttle::Throttle::new));
         let mut request = Request::from_parts(self.head.clone(), body);
-        let (http2, name) = (self.pool.is_http2(), conn.lease().endpoint().name());
+        let (http2, name) = (conn.http2_scheme(), conn.lease().endpoint().name());
         set_target(&mut request, self.authority.as_ref(), name, http2);
         if let Some(limit) = conn.exceeded_head_limit(&request).await {
             return Err(AttemptError::HeadTooLarge(limit));
         }
-        if !self.pool.is_http2() {
+        if conn.version() == Version::HTTP_11 {
             self.handle_informational(&mut request);
         }
         let answer = conn.send(request).await;

@@ -8,6 +8,12 @@ pub trait Probe: Send {
     /// Writes the request. Nothing written: a successful connect is the whole check.
     fn write_request(&mut self, out: &mut BytesMut);
 
+    /// The application protocol (ALPN) that TLS has agreed upon for this check's connection. Comes
+    /// before the request is written, if at all.
+    fn protocol_agreed(&mut self, protocol: &[u8]) {
+        let _ = protocol;
+    }
+
     /// Evaluates all reply bytes received so far.
     fn evaluate(&mut self, answer: &[u8]) -> ProbeResult;
 }

@@ -25,5 +25,6 @@ pub(crate) async fn establish(
     let name = tls.server_name(host).map_err(HandshakeFailure::from_rustls)?;
     let mut stream = TlsStream::client(socket, tls.config(), name)?;
     stream.handshake().await?;
+    tls.check_alpn(stream.alpn())?;
     Ok(stream.into())
 }

@@ -124,6 +124,9 @@ impl Checker {
         mut probe: Box<dyn Probe>,
     ) -> Result<String, ExchangeError> {
         let mut bytes = BytesMut::new();
+        if let Some(protocol) = stream.alpn() {
+            probe.protocol_agreed(protocol);
+        }
         probe.write_request(&mut bytes);
         if bytes.is_empty() {
             return Ok("connected".to_owned());

@@ -32,12 +32,16 @@ impl Check<'_> {
         pooling: &Pooling,
         written: Option<Spanned<ClusterSettings>>,
     ) -> Option<Arc<ClientTls>> {
-        let settings = written?.value?;
-        let protocols = self.cluster_protocols.get(cluster).into_iter().flatten();
-        let mut alpn: Vec<Vec<u8>> = protocols.flat_map(|it| it.upstream_alpn(pooling)).collect();
-        // HTTP/2 first.
-        alpn.sort();
-        alpn.dedup();
+        let Some(written) = written else {
+            if pooling.needs_tls() {
+                let at = self.tree.place(&["clusters", cluster, Pooling::KEY, "version"]);
+                let message = format!("`{cluster}` has no `tls`, which would agree on the version");
+                self.report.add(at, message, "write `1` or `2`, or add `tls: {}` to the cluster");
+            }
+            return None;
+        };
+        let settings = written.value?;
+        let alpn = self.upstream_alpn(cluster, pooling);
         match settings.load(alpn) {
             Ok(client) => Some(Arc::new(client)),
             Err(error) => {
@@ -45,6 +49,29 @@ impl Check<'_> {
                 None
             }
         }
+    }
+
+    /// The application protocols that are offered to a cluster's endpoints, best first.
+    fn upstream_alpn(&mut self, cluster: &str, pooling: &Pooling) -> Vec<Vec<u8>> {
+        let protocols = self.cluster_protocols.get(cluster).into_iter().flatten();
+        let lists: Vec<_> = protocols.map(|it| it.upstream_alpn(pooling)).collect();
+        let mut offered = lists.concat();
+        // HTTP/2 first.
+        offered.sort();
+        offered.dedup();
+        let common = |protocol| lists.iter().all(|list| list.is_empty() || list.contains(protocol));
+        if !offered.is_empty() && !offered.iter().any(common) {
+            let names: Vec<_> = offered.iter().map(|it| String::from_utf8_lossy(it)).collect();
+            let message = format!(
+                "the listeners of `{cluster}` speak {} to it, and TLS agrees on one of them",
+                names.join(" and ")
+            );
+            let hint =
+                format!("write `{}: {{ version: auto }}`, or one cluster for each", Pooling::KEY);
+            let at = self.tree.place(&["clusters", cluster, "tls"]);
+            self.report.add(at, message, hint);
+        }
+        offered
     }
 
     /// The clusters of clients that ask for a name.

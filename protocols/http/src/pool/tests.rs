@@ -33,7 +33,8 @@ fn with(http2: bool, streams: u32, test: impl AsyncFnOnce(Rc<Shop>)) {
 
 /// A pool that keeps its connections.
 fn plan(http2: bool) -> PoolPlan {
-    PoolPlan { http2, idle_timeout: None, ..PoolPlan::default() }
+    let version = if http2 { UpstreamVersion::Http2 } else { UpstreamVersion::Http1 };
+    PoolPlan { version, idle_timeout: None, ..PoolPlan::default() }
 }
 
 fn pool(shop: &Rc<Shop>, plan: PoolPlan) -> Rc<Pool> {

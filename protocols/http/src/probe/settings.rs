@@ -1,9 +1,9 @@
 //! Settings of HTTP health checks, and their checked form.
 
 use super::h2;
-use crate::settings::StatusRange;
+use crate::settings::{StatusRange, UpstreamVersion};
 use bytes::{Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, Version, uri::PathAndQuery};
+use http::{HeaderName, HeaderValue, uri::PathAndQuery};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -53,8 +53,9 @@ impl CheckSettings {
 #[derive(Debug)]
 pub struct HttpCheck {
     settings: CheckSettings,
-    http2: bool,
-    request: Bytes,
+    version: UpstreamVersion,
+    http1_request: Bytes,
+    http2_request: Bytes,
 }
 
 impl HttpCheck {
@@ -65,7 +66,7 @@ impl HttpCheck {
     /// All mistakes in the settings.
     pub fn new(
         settings: CheckSettings,
-        version: Version,
+        version: UpstreamVersion,
         host: &str,
     ) -> Result<Self, Vec<Diagnostic>> {
         let mistakes = settings.mistakes();
@@ -74,7 +75,6 @@ impl HttpCheck {
         }
         let host = settings.host.as_deref().unwrap_or(host);
         let path = settings.path.as_deref().unwrap_or("/");
-        let http2 = version == Version::HTTP_2;
         let mut headers: Vec<(String, &str)> = settings
             .headers
             .iter()
@@ -83,21 +83,20 @@ impl HttpCheck {
         if !headers.iter().any(|(name, _)| name == "user-agent") {
             headers.push(("user-agent".to_owned(), USER_AGENT));
         }
-        let mut question = BytesMut::new();
-        if http2 {
-            h2::ask(&mut question, "GET", host, path, headers, None);
-        } else {
-            let mut line = |parts: &[&str]| {
-                parts.iter().for_each(|part| question.extend_from_slice(part.as_bytes()));
-                question.extend_from_slice(b"\r\n");
-            };
-            line(&["GET ", path, " HTTP/1.1"]);
-            line(&["host: ", host]);
-            headers.iter().for_each(|(name, value)| line(&[name, ": ", value]));
-            line(&["connection: close"]);
-            line(&[]);
-        }
-        Ok(Self { settings, http2, request: question.freeze() })
+        let mut http1 = BytesMut::new();
+        let mut line = |parts: &[&str]| {
+            parts.iter().for_each(|part| http1.extend_from_slice(part.as_bytes()));
+            http1.extend_from_slice(b"\r\n");
+        };
+        line(&["GET ", path, " HTTP/1.1"]);
+        line(&["host: ", host]);
+        headers.iter().for_each(|(name, value)| line(&[name, ": ", value]));
+        line(&["connection: close"]);
+        line(&[]);
+        let mut http2 = BytesMut::new();
+        h2::ask(&mut http2, "GET", host, path, headers, None);
+        let (http1_request, http2_request) = (http1.freeze(), http2.freeze());
+        Ok(Self { settings, version, http1_request, http2_request })
     }
 
     /// The settings as configured.
@@ -105,12 +104,13 @@ impl HttpCheck {
         &self.settings
     }
 
-    pub(super) fn is_http2(&self) -> bool {
-        self.http2
+    /// Whether a check speaks HTTP/2, on a connection for which TLS has agreed on this protocol.
+    pub(super) fn is_http2(&self, agreed: Option<&[u8]>) -> bool {
+        self.version.is_http2(agreed).unwrap_or(true)
     }
 
-    pub(super) fn request(&self) -> &[u8] {
-        &self.request
+    pub(super) fn request(&self, http2: bool) -> &[u8] {
+        if http2 { &self.http2_request } else { &self.http1_request }
     }
 
     pub(super) fn expects(&self, status: u16) -> bool {

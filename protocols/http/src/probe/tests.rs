@@ -1,4 +1,5 @@
 use super::*;
+use crate::settings::UpstreamVersion;
 use bytes::Bytes;
 use http::{Request, Response, Version};
 use http_body_util::{BodyExt, Full};
@@ -11,7 +12,7 @@ fn settings(json: &str) -> CheckSettings {
     serde_json::from_str(json).unwrap()
 }
 
-fn probe(version: Version, json: &str) -> HttpProbe {
+fn probe(version: UpstreamVersion, json: &str) -> HttpProbe {
     HttpProbe::new(Arc::new(HttpCheck::new(settings(json), version, "shop").unwrap()))
 }
 
@@ -31,7 +32,7 @@ async fn served(probe: &mut HttpProbe, status: u16) -> (Vec<u8>, Request<Bytes>)
             Ok::<_, Infallible>(answer.body(Full::new(Bytes::from_static(b"fine"))).unwrap())
         }
     });
-    let http2 = probe.0.is_http2();
+    let http2 = probe.http2;
     let request = async {
         // How it ends does not matter: the probe reads what arrived.
         let _ = match http2 {
@@ -59,20 +60,22 @@ async fn served(probe: &mut HttpProbe, status: u16) -> (Vec<u8>, Request<Bytes>)
     (answer, told.recv().unwrap())
 }
 
-const VERSIONS: [Version; 2] = [Version::HTTP_11, Version::HTTP_2];
+const VERSIONS: [UpstreamVersion; 2] = [UpstreamVersion::Http1, UpstreamVersion::Http2];
 
 #[tokio::test]
 async fn a_real_server_can_parse_the_request() {
     let json = r#"{ "path": "/healthz?deep=1", "headers": { "X-Team": "shop ü" } }"#;
     for version in VERSIONS {
         let (_, request) = served(&mut probe(version, json), 200).await;
-        assert_eq!(request.version(), version);
+        let wire =
+            [Version::HTTP_11, Version::HTTP_2][usize::from(version == UpstreamVersion::Http2)];
+        assert_eq!(request.version(), wire);
         assert_eq!(request.method(), "GET");
         assert_eq!(request.uri().path_and_query().unwrap(), "/healthz?deep=1");
         assert_eq!(request.headers()["x-team"].as_bytes(), "shop ü".as_bytes());
         assert_eq!(request.headers()["user-agent"], "tollgate-health-check");
         let authority = match version {
-            Version::HTTP_2 => request.uri().authority().unwrap().as_str(),
+            UpstreamVersion::Http2 => request.uri().authority().unwrap().as_str(),
             _ => request.headers()["host"].to_str().unwrap(),
         };
         assert_eq!(authority, "shop");
@@ -100,7 +103,7 @@ async fn a_real_servers_status_decides() {
             let words = match healthy {
                 true => ProbeResult::Healthy(format!("answers {status}")),
                 false => {
-                    let expected = probe.0.settings().expected();
+                    let expected = probe.check.settings().expected();
                     ProbeResult::Unhealthy(format!("answers {status}, expected {expected}"))
                 }
             };
@@ -145,7 +148,7 @@ async fn broken_answers_are_no_reason_to_panic() {
 
 #[test]
 fn heads_of_1xx_come_before_the_answer() {
-    let mut probe = probe(Version::HTTP_11, "{}");
+    let mut probe = probe(UpstreamVersion::Http1, "{}");
     let early = b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
     assert_eq!(probe.evaluate(early), ProbeResult::NeedMore);
     let whole = [&early[..], b"HTTP/1.1 204\r\n\r\n"].concat();
@@ -156,17 +159,17 @@ fn heads_of_1xx_come_before_the_answer() {
 fn a_server_of_another_protocol_is_reported() {
     let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
     for (version, answer, told) in [
-        (Version::HTTP_11, &b"\x15\x03\x03\0\x02"[..], "speaks TLS, not HTTP"),
-        (Version::HTTP_11, &settings, "speaks HTTP/2, asked by HTTP/1.1 (http.version)"),
-        (Version::HTTP_11, b"+PONG\r\n", "does not speak HTTP/1"),
+        (UpstreamVersion::Http1, &b"\x15\x03\x03\0\x02"[..], "speaks TLS, not HTTP"),
+        (UpstreamVersion::Http1, &settings, "speaks HTTP/2, asked by HTTP/1.1 (http.version)"),
+        (UpstreamVersion::Http1, b"+PONG\r\n", "does not speak HTTP/1"),
         (
-            Version::HTTP_11,
+            UpstreamVersion::Http1,
             b"HTTP/1.1 2x0 OK\r\n\r\n",
             "answers with a status line that can't be read",
         ),
-        (Version::HTTP_2, b"\x15\x03\x03\0\x02", "speaks TLS, not HTTP/2"),
-        (Version::HTTP_2, b"HTTP/1.1 400", "speaks HTTP/1, asked by HTTP/2 (http.version)"),
-        (Version::HTTP_2, b"+PONG\r\n", "does not speak HTTP/2"),
+        (UpstreamVersion::Http2, b"\x15\x03\x03\0\x02", "speaks TLS, not HTTP/2"),
+        (UpstreamVersion::Http2, b"HTTP/1.1 400", "speaks HTTP/1, asked by HTTP/2 (http.version)"),
+        (UpstreamVersion::Http2, b"+PONG\r\n", "does not speak HTTP/2"),
     ] {
         let judged = probe(version, "{}").evaluate(answer);
         assert_eq!(judged, ProbeResult::Unhealthy(told.to_owned()));
@@ -176,7 +179,7 @@ fn a_server_of_another_protocol_is_reported() {
 #[test]
 fn frames_that_end_a_check_are_named() {
     let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
-    let mut probe = probe(Version::HTTP_2, "{}");
+    let mut probe = probe(UpstreamVersion::Http2, "{}");
     let mut judge = |frame: &[u8]| probe.evaluate(&[&settings, frame].concat());
     let reset = [0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 7];
     let told = "resets the stream: REFUSED_STREAM";
@@ -208,7 +211,7 @@ fn settings_that_can_not_be_sent_are_errors() {
         (r#"{ "headers": { "a": "c\r\nd: e" } }"#, "headers.a"),
         (r#"{ "headers": { "Host": "c" } }"#, "headers.Host"),
     ] {
-        let mistakes = HttpCheck::new(settings(json), Version::HTTP_11, "shop").unwrap_err();
+        let mistakes = HttpCheck::new(settings(json), UpstreamVersion::Http1, "shop").unwrap_err();
         let paths: Vec<String> = mistakes.iter().map(|mistake| mistake.path.join(".")).collect();
         assert_eq!(paths, [path], "{json}");
     }

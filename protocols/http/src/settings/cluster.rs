@@ -1,5 +1,6 @@
 //! Settings under `http` of a cluster.
 
+use super::version::UpstreamVersion;
 use crate::pool::PoolPlan;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,10 +16,11 @@ use values::{Count, InRange, OrOff, Size, Text};
     expecting = "keys and values, such as `{ version: 2 }`"
 )]
 pub struct ClusterSettings {
-    /// The HTTP version of the endpoints: 1 for HTTP/1.1, or 2 for HTTP/2 with prior knowledge.
-    /// Default: 1 behind `http`, 2 behind `grpc`, and there 1 with `reverse_bridge`.
+    /// The HTTP version of the endpoints: 1 for HTTP/1.1, 2 for HTTP/2, or `auto` for what TLS agrees
+    /// upon with each connection (ALPN). Default: 1 behind `http`, 2 behind `grpc`, and there 1 with
+    /// `reverse_bridge`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub version: Option<Text<InRange<1, 2>>>,
+    pub version: Option<Text<UpstreamVersion>>,
     /// Most requests on a connection to an endpoint, which is then closed, or `off`. Default:
     /// `off`.
     pub max_requests_per_connection: Text<OrOff<Count>>,
@@ -40,17 +42,24 @@ impl ClusterSettings {
     pub const KEY: &str = "http";
 
     /// The version for endpoints of plain HTTP.
-    pub fn version(&self) -> http::Version {
-        match self.version {
-            Some(Text(InRange(2))) => http::Version::HTTP_2,
-            _ => http::Version::HTTP_11,
-        }
+    pub fn version(&self) -> UpstreamVersion {
+        self.version.map_or(UpstreamVersion::Http1, |Text(version)| version)
     }
 
-    /// Protocol and limits of the connections; `http2` is the default of the version.
-    pub fn pool_plan(&self, http2: bool) -> PoolPlan {
+    /// Whether TLS has to agree on the version, which takes a cluster with `tls`.
+    pub fn needs_tls(&self) -> bool {
+        self.version() == UpstreamVersion::Auto
+    }
+
+    /// Protocol and limits of the connections. With `needs_http2` the services speak HTTP/2, unless
+    /// the settings say that they speak HTTP/1.1.
+    pub fn pool_plan(&self, needs_http2: bool) -> PoolPlan {
+        let version = match self.version {
+            Some(Text(UpstreamVersion::Auto)) | None if needs_http2 => UpstreamVersion::Http2,
+            _ => self.version(),
+        };
         PoolPlan {
-            http2: self.version.map_or(http2, |version| version.get() == 2),
+            version,
             max_requests: self.max_requests_per_connection.0.map_or(u64::MAX, |it| it.0 as u64),
             max_streams: self.max_concurrent_streams.get(),
             idle_timeout: self.idle_timeout.0,
@@ -84,20 +93,18 @@ pub struct UnfitCluster {
     pub hint: &'static str,
 }
 
-/// The clusters among `named` whose settings set this HTTP version; each is unfit for the reason in
-/// `message`.
+/// The clusters among `named` whose settings have a version with a `fault`, which is text that follows
+/// the cluster's name.
 pub fn unfit_clusters(
     named: impl IntoIterator<Item = (Option<Vec<String>>, String)>,
-    version: http::Version,
+    fault: impl Fn(UpstreamVersion) -> Option<&'static str>,
     settings: &BTreeMap<Arc<str>, ClusterSettings>,
-    (message, hint): (&str, &'static str),
+    hint: &'static str,
 ) -> Vec<UnfitCluster> {
-    let has_version = |cluster: &str| {
-        let settings = settings.get(cluster).filter(|it| it.version.is_some());
-        settings.is_some_and(|it| it.version() == version)
-    };
-    let unfit = named.into_iter().filter(|(_, name)| has_version(name));
-    unfit
-        .map(|(path, name)| UnfitCluster { path, message: format!("`{name}` {message}"), hint })
-        .collect()
+    let fault = |cluster: &str| fault(settings.get(cluster)?.version?.0);
+    let unfit = named.into_iter().filter_map(|(path, name)| {
+        let message = format!("`{name}` {}", fault(&name)?);
+        Some(UnfitCluster { path, message, hint })
+    });
+    unfit.collect()
 }

@@ -5,21 +5,22 @@ use crate::request_body::RequestBody;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, header, uri};
 
 /// Sets version and authority of a request. Without `authority` the name of the `endpoint` is used.
+/// `http2` is the scheme of a request of HTTP/2; `None`: HTTP/1.1.
 pub(crate) fn set_target(
     request: &mut Request<RequestBody>,
     authority: Option<&HeaderValue>,
     endpoint: &str,
-    http2: bool,
+    http2: Option<uri::Scheme>,
 ) {
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     (parts.scheme, parts.authority) = (None, None);
     // HTTP/1.0 clients may omit `host`.
     let own = || HeaderValue::from_str(endpoint).ok();
     let named = authority.cloned().or_else(own).unwrap_or(HeaderValue::from_static("localhost"));
-    if http2 {
+    if let Some(scheme) = http2 {
         *request.version_mut() = Version::HTTP_2;
         request.headers_mut().remove(header::HOST);
-        parts.scheme = Some(uri::Scheme::HTTP);
+        parts.scheme = Some(scheme);
         parts.authority = uri::Authority::try_from(named.as_bytes()).ok();
     } else {
         *request.version_mut() = Version::HTTP_11;

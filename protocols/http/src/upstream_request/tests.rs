@@ -1,5 +1,6 @@
 use super::*;
 use crate::{routes::Routes, settings::Settings};
+use http::uri::Scheme;
 use serde_json::json;
 
 /// The retry policy of a route with these keys of `retry`.
@@ -108,7 +109,7 @@ fn a_failed_attempt_has_a_retry_failure_and_an_outcome() {
 #[test]
 fn the_authority_is_written_as_the_version_requires() {
     let shop = HeaderValue::from_static("shop.example:8080");
-    let request = |http2, authority: Option<&HeaderValue>| {
+    let request = |http2: Option<Scheme>, authority: Option<&HeaderValue>| {
         let body = RequestBody::new(&ReplayBody::new(Body::Empty, 0, None, None), None);
         let incoming = Request::get("http://other.example/a?b").header("host", "other.example");
         let mut request = incoming.body(body).unwrap();
@@ -117,11 +118,11 @@ fn the_authority_is_written_as_the_version_requires() {
         (request.uri().to_string(), host, request.version())
     };
     let host = |text: &str| Some(text.to_owned());
-    let one = request(false, Some(&shop));
+    let one = request(None, Some(&shop));
     assert_eq!(one, ("/a?b".to_owned(), host("shop.example:8080"), Version::HTTP_11));
-    let two = request(true, Some(&shop));
-    assert_eq!(two, ("http://shop.example:8080/a?b".to_owned(), None, Version::HTTP_2));
+    let two = request(Some(Scheme::HTTPS), Some(&shop));
+    assert_eq!(two, ("https://shop.example:8080/a?b".to_owned(), None, Version::HTTP_2));
     // An HTTP/1.0 client may have sent no host.
-    assert_eq!(request(false, None), ("/a?b".to_owned(), host("shop-1:80"), Version::HTTP_11));
-    assert_eq!(request(true, None).0, "http://shop-1:80/a?b");
+    assert_eq!(request(None, None), ("/a?b".to_owned(), host("shop-1:80"), Version::HTTP_11));
+    assert_eq!(request(Some(Scheme::HTTP), None).0, "http://shop-1:80/a?b");
 }
