@@ -15,7 +15,7 @@ pub use connections::Connections;
 use handshake::{Introduced, handshake};
 use net::Stream;
 use operation::{Close, ConnectionInfo, RejectMode, Rejection, RejectionRef};
-use policy::gate::ConnectVerdict;
+use policy::attributes::ConnectPhase;
 use process::panics::{Panic, caught};
 use proxy_header::read_proxy_header;
 use session::linger;
@@ -119,24 +119,41 @@ async fn open(
     if let Some(header) = header {
         session.set_proxy_header(header, sender);
     }
-    match listener.gate().connect(&link, Instant::now()) {
-        ConnectVerdict::Accept(delay, permits) => {
-            session.set_permits(permits);
-            if !delay.is_zero() {
-                tokio::select! {
-                    () = tokio::time::sleep(delay) => {}
-                    () = connections.closing() => return Err(Close::DrainTimeout),
-                }
-            }
+    let early = ask_policies(connections, &session, ConnectPhase::BeforeHandshake).await?;
+    if let Some(mut rejection) = early {
+        if listener.plan().tls.is_some() && rejection.mode == RejectMode::Reply {
+            // A handshake costs more than the rejection saves; drivers understand a close before it.
+            rejection.mode = RejectMode::Close;
         }
-        ConnectVerdict::Reject(rejection) => {
-            return reject(connections, listener, session, socket, rejection).await;
-        }
+        return reject(connections, listener, session, socket.into(), rejection).await;
     }
     let Introduced { stream, server_name, tls } =
         handshake(connections, listener, socket, link.peer).await?;
     session.set_tls(server_name, tls);
-    connect(connections, listener, session, stream).await
+    match ask_policies(connections, &session, ConnectPhase::AfterHandshake).await? {
+        Some(rejection) => reject(connections, listener, session, stream, rejection).await,
+        None => connect(connections, listener, session, stream).await,
+    }
+}
+
+/// Asks the policies about connections that know enough in this phase, and waits as long as they
+/// delay the connection. Returns the rejection, if one of them rejects it.
+async fn ask_policies(
+    connections: &Connections,
+    session: &ClientSession,
+    phase: ConnectPhase,
+) -> Result<Option<Rejection>, Close> {
+    let delay = match session.ask_policies(phase) {
+        Ok(delay) => delay,
+        Err(rejection) => return Ok(Some(rejection)),
+    };
+    if !delay.is_zero() {
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = connections.closing() => return Err(Close::DrainTimeout),
+        }
+    }
+    Ok(None)
 }
 
 /// Rejects a client that a policy does not admit. Returns the future that does it, where that is an
@@ -145,14 +162,9 @@ async fn reject(
     connections: &Connections,
     listener: &WorkerListener,
     session: Rc<ClientSession>,
-    socket: TcpStream,
-    mut rejection: Rejection,
+    mut client: Stream,
+    rejection: Rejection,
 ) -> Result<Serving, Close> {
-    let mut client = Stream::from(socket);
-    if listener.plan().tls.is_some() && rejection.mode == RejectMode::Reply {
-        // A handshake costs more than the rejection saves; drivers understand a close before it.
-        rejection.mode = RejectMode::Close;
-    }
     match listener.upstreams() {
         Upstreams::Server(server) if rejection.mode == RejectMode::Reply => {
             Ok(Rc::clone(server).reject(session, client, rejection))

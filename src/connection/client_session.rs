@@ -9,19 +9,22 @@ use crate::listener::{Upstreams, WorkerListener};
 use cluster::{Cluster, ConnectOptions, Endpoint};
 use config::plan::{ListenerPlan, OnViolation};
 use operation::{
-    AttributeValue, ConnectionInfo, Decision, Direction, Gate, Operation, Rejection, Revision,
-    Settlement, Ticket, Verdict, Violation,
+    AttributeValue, Attributes, ConnectionInfo, Decision, Direction, Gate, Operation, Rejection,
+    Revision, Settlement, Ticket, Verdict, Violation,
 };
-use policy::gate::ConnectionPermits;
+use policy::{
+    attributes::ConnectPhase,
+    gate::{ConnectVerdict, ConnectionPermits},
+};
 use proxy_protocol::Header;
 use session::{HeldBytesBudget, Phase, Session, Timeouts};
 use std::{
     cell::{Cell, RefCell},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
     task::Waker,
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tls::TlsInfo;
 
@@ -59,9 +62,19 @@ impl ClientSession {
         }
     }
 
-    /// Sets the permits that policies granted to the connection.
-    pub fn set_permits(&self, permits: ConnectionPermits) {
-        *self.permits.borrow_mut() = permits;
+    /// Asks the policies about connections that know enough in this phase, and keeps their permits.
+    /// Returns how long they delay the connection.
+    ///
+    /// # Errors
+    /// The rejection, if one of them rejects the connection.
+    pub(super) fn ask_policies(&self, phase: ConnectPhase) -> Result<Duration, Rejection> {
+        match self.listener().gate().connect(self, phase, Instant::now()) {
+            ConnectVerdict::Accept(delay, permits) => {
+                self.permits.borrow_mut().extend(permits);
+                Ok(delay)
+            }
+            ConnectVerdict::Reject(rejection) => Err(rejection),
+        }
     }
 
     /// Sets the endpoint of the upstream connection.
@@ -123,6 +136,17 @@ impl ClientSession {
     /// The name of the upstream connection's endpoint.
     fn endpoint(&self) -> Option<&str> {
         self.info.endpoint.get().map(|name| &**name)
+    }
+}
+
+/// The attributes of the connection itself, for policies about connections.
+impl Attributes for ClientSession {
+    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> AttributeValue<'a> {
+        self.attribute(name)
+    }
+
+    fn peer(&self) -> Option<IpAddr> {
+        Some(self.info.link.peer.ip())
     }
 }
 
@@ -209,7 +233,7 @@ impl Session for ClientSession {
         let generation = gate.generation();
         let changed = self.generation.replace(generation) != generation;
         if changed {
-            gate.refresh_permits(&self.info.link, &mut self.permits.borrow_mut(), Instant::now());
+            gate.refresh_permits(self, &mut self.permits.borrow_mut(), Instant::now());
         }
         changed
     }

@@ -4,12 +4,14 @@ use super::walk::{names, production_sources, read, root, shown};
 use std::collections::BTreeSet;
 
 /// Keys whose names other parts of the config have too.
-const SHARED: [&str; 7] = [
+const SHARED: [&str; 8] = [
     "address",
     "protocol",
     "cluster",
     "max_connections",
     "tcp_user_timeout",
+    // An attribute, and a key of `tls`.
+    "sni",
     // The crates that their settings lie in.
     "tls",
     "proxy_protocol",

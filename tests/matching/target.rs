@@ -7,11 +7,11 @@ mod input;
 mod reference;
 
 use input::{Bytes, Case, DEEPEST, FACTS, GLOB, PROTOCOLS, TEXT};
-use operation::{AttributeValue, ConnectionInfo, Operation};
+use operation::{AttributeValue, Operation};
 use policy::matching::{Applicability, Match, Truth, testing};
 use policy::series::SeriesKey;
 use reference::{OTHERS, Value, Wanted, Weighed, Word, World};
-use std::{borrow::Cow, collections::BTreeMap, net::SocketAddr};
+use std::{borrow::Cow, collections::BTreeMap};
 
 /// How many operations are tried at most instead of one that is not completely known.
 const MOST_WORLDS: usize = 2048;
@@ -45,10 +45,8 @@ pub(crate) fn matching(bytes: &[u8]) {
     let protocol = PROTOCOLS[case.protocol].name;
     let may_apply = made.may_apply(case.listener, protocol);
     assert!(may_apply || truth == Truth::No, "{}: it can't apply, and does", told());
-    if let Some(peer) = case.peer.filter(|_| made.is_known_at_connect()) {
-        let at = |ip| SocketAddr::new(ip, 1);
-        let link = ConnectionInfo { peer: at(peer), local: at(peer) };
-        let matches_connection = made.matches_connection(case.listener, protocol, &link);
+    if made.connect_phase().is_some() {
+        let matches_connection = made.matches_connection(case.listener, protocol, &case);
         assert_eq!(Truth::from(matches_connection), truth, "{}: of the connection", told());
     }
 }

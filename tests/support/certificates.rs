@@ -3,7 +3,7 @@
 use super::PATIENCE;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
-    IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, date_time_ymd,
+    IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, date_time_ymd,
 };
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
@@ -41,6 +41,13 @@ impl Certificates {
     /// Writes `NAME.crt` and `NAME.key`, for these names.
     pub fn issue(&self, name: &str, names: &[&str]) {
         self.issue_with(name, names, |_| {});
+    }
+
+    /// The same, for names that are URIs.
+    pub fn issue_for_uris(&self, name: &str, uris: &[&str]) {
+        let uri = |uri: &&str| SanType::URI((*uri).try_into().unwrap());
+        let uris = uris.iter().map(uri).collect();
+        self.issue_with(name, &[], |params| params.subject_alt_names = uris);
     }
 
     /// The same of a certificate that `change` has changed before it is signed.

@@ -3,7 +3,7 @@
 use super::{certificates, config, server_tls};
 use crate::support::tollgate::output_of;
 
-fn hints(config: &str) -> String {
+pub(super) fn hints(config: &str) -> String {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("tollgate.yaml");
     std::fs::write(&file, format!("admin: off\n{config}")).unwrap();

@@ -8,6 +8,7 @@ mod support;
 mod alpn;
 mod bad_certificates;
 mod check;
+mod connection_policies;
 mod https_service;
 mod proxy_protocol;
 mod resumption;

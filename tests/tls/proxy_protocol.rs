@@ -17,10 +17,11 @@ fn connect(address: SocketAddr) -> TcpStream {
 }
 
 /// A header of version 2 for this client, with the id of a VPC endpoint.
-fn version_2(client: [u8; 4]) -> Vec<u8> {
+pub(super) fn version_2(client: [u8; 4], vpce: &str) -> Vec<u8> {
     let addresses = [&client[..], &[192, 0, 2, 1], &4000u16.to_be_bytes(), &443u16.to_be_bytes()];
-    let field = b"\xea\x00\x0a\x01vpce-1234";
-    let body = [&addresses.concat()[..], field].concat();
+    let length = u8::try_from(1 + vpce.len()).unwrap();
+    let field = [b"\xea\0", &[length, 1][..], vpce.as_bytes()].concat();
+    let body = [addresses.concat(), field].concat();
     let length = u16::try_from(body.len()).unwrap().to_be_bytes();
     [b"\r\n\r\n\0\r\nQUIT\n\x21\x11", &length[..], &body].concat()
 }
@@ -37,14 +38,16 @@ fn the_client_of_a_header_is_the_peer() {
     one.write_all(b"PROXY TCP4 203.0.113.9 192.0.2.1 4000 443\r\n").unwrap();
     exchange(one);
     let mut byte_by_byte = connect(address);
-    version_2([203, 0, 113, 9]).iter().for_each(|byte| byte_by_byte.write_all(&[*byte]).unwrap());
+    version_2([203, 0, 113, 9], "vpce-1234")
+        .iter()
+        .for_each(|byte| byte_by_byte.write_all(&[*byte]).unwrap());
     exchange(byte_by_byte);
     for line in tollgate.logged(2, |_| true) {
         assert_eq!(line["peer"], "203.0.113.9:4000");
         assert!(line["via"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
     }
     let mut denied = connect(address);
-    denied.write_all(&version_2([198, 51, 100, 7])).unwrap();
+    denied.write_all(&version_2([198, 51, 100, 7], "vpce-1234")).unwrap();
     assert!(closed(&denied.read(&mut [0; 16])));
     let labels = [("listener", "wire"), ("policy", "not-it")];
     tollgate.wait_for_metric("tollgate_refusals_total", &labels, 1.0);
@@ -57,7 +60,7 @@ fn a_header_comes_before_tls() {
     let listener = format!("{FROM_HERE}, {}", server_tls(certificates));
     let tollgate = Tollgate::start(&config(&listener, &echo.to_string(), ""));
     let mut stream = certificates.connect(tollgate.listener("wire"), "localhost", None);
-    stream.sock.write_all(&version_2([203, 0, 113, 9])).unwrap();
+    stream.sock.write_all(&version_2([203, 0, 113, 9], "vpce-1234")).unwrap();
     exchange(stream);
     assert_eq!(tollgate.logged(1, |_| true)[0]["peer"], "203.0.113.9:4000");
 }

@@ -10,14 +10,18 @@ use std::{
 /// A listener that passes TLS on to one server for `localhost`, and to another one for names of
 /// `example.net`; `more` are further keys.
 fn start(one: SocketAddr, two: SocketAddr, more: &str) -> Tollgate {
-    Tollgate::start(&format!(
+    Tollgate::start(&whole_config(one, two, more))
+}
+
+pub(super) fn whole_config(one: SocketAddr, two: SocketAddr, more: &str) -> String {
+    format!(
         "listeners:\n  wire: {{ address: '127.0.0.1:0', protocol: tcp, \
          sni: {{ localhost: one, '*.example.net': two }}, {more} }}\n\
          clusters:\n  one: {{ endpoints: ['{one}'] }}\n  two: {{ endpoints: ['{two}'] }}\n"
-    ))
+    )
 }
 
-fn servers() -> (&'static Certificates, SocketAddr, SocketAddr) {
+pub(super) fn servers() -> (&'static Certificates, SocketAddr, SocketAddr) {
     let certificates = certificates();
     certificates.issue("server", &["localhost", "db.example.net"]);
     let (one, two) =

@@ -1,5 +1,6 @@
 //! Hints of `tollgate check` on valid configs, printed beside `ok`.
 
+mod preface;
 mod tls;
 
 use super::{
@@ -34,6 +35,7 @@ pub fn hints(plan: &Plan) -> Vec<String> {
     for rule in &plan.policies {
         hints.extend(leaves_unnamed(plan, rule));
         hints.extend(database_alone(plan, rule));
+        hints.extend(preface::missing_attributes(plan, rule));
         hints.extend(rule.config.hint().map(|hint| format!("policy `{}`: {hint}", rule.name)));
     }
     hints

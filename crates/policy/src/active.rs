@@ -3,6 +3,7 @@
 use crate::{
     PolicyEnv, WorkerPolicy,
     access_log::AccessLog,
+    attributes::ConnectPhase,
     breaker::{self, BreakerPolicy},
     matching::{Applicability, KnownFields, ResidualMatch, Truth},
     rule::Rule,
@@ -10,7 +11,7 @@ use crate::{
     stats::Stats,
 };
 use metrics::Counter;
-use operation::{AttributeValue, ConnectionInfo, Decision, Operation, RejectReason, Rejection};
+use operation::{AttributeValue, Attributes, Decision, Operation, RejectReason, Rejection};
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Instant};
 use tollgate_metrics::{EffectCounts, Metrics, table as names};
 
@@ -52,6 +53,8 @@ pub struct ActivePolicy {
     /// The attributes that its decision depends on (see [`PolicyConfig::depends_on`]).
     depends_on: Box<[Box<str>]>,
     counts: Option<EffectCounters>,
+    /// When it is asked about connections; `None` if it decides about operations.
+    connect_phase: Option<ConnectPhase>,
 }
 
 /// Counts a policy's effects on operations of one listener.
@@ -82,6 +85,7 @@ impl ActivePolicy {
             protocol: "",
             depends_on: Box::default(),
             counts: None,
+            connect_phase: Some(ConnectPhase::BeforeHandshake),
         }
     }
 
@@ -108,13 +112,14 @@ impl ActivePolicy {
             protocol: env.protocol.name,
             depends_on: rule.config.depends_on().iter().map(|name| (**name).into()).collect(),
             counts: Some(EffectCounters::new(env, Some(&rule.counts))),
+            connect_phase: rule.connect_phase(),
         }
     }
 
     /// Whether it fails closed on this listener.
     pub fn fails_closed(&self, listener: &str) -> bool {
         let fails_closed = |rule: &Arc<Rule>| {
-            let kind = rule.config.fails_closed() && !rule.is_for_connections() && !rule.dry_run;
+            let kind = rule.config.fails_closed() && self.connect_phase.is_none() && !rule.dry_run;
             kind && rule.matching.may_apply(listener, self.protocol)
         };
         self.rule.as_ref().is_some_and(fails_closed)
@@ -148,7 +153,7 @@ impl ActivePolicy {
     pub fn applies(&self, listener: &str, key: &SeriesKey) -> Applicability {
         match &self.rule {
             None => Applicability::Always,
-            Some(rule) if rule.is_for_connections() => Applicability::Never,
+            Some(_) if self.connect_phase.is_some() => Applicability::Never,
             Some(rule) => match rule.matching.applies(listener, key) {
                 // It may expire during the life of the series.
                 Applicability::Always if rule.expires.is_some() => {
@@ -193,17 +198,22 @@ impl ActivePolicy {
         self.rule.as_ref().and_then(|rule| rule.matching.key_in_doubt(&known, operation))
     }
 
+    /// Whether it is asked about connections in this phase.
+    pub(crate) fn is_asked_in(&self, phase: ConnectPhase) -> bool {
+        self.connect_phase == Some(phase)
+    }
+
     /// Whether it decides about this connection.
     pub(crate) fn applies_to_connection(
         &self,
         listener: &str,
-        link: &ConnectionInfo,
+        connection: &dyn Attributes,
         now: Instant,
     ) -> bool {
         self.rule.as_ref().is_none_or(|rule| {
-            rule.is_for_connections()
+            self.connect_phase.is_some()
                 && !rule.is_expired(now)
-                && rule.matching.matches_connection(listener, self.protocol, link)
+                && rule.matching.matches_connection(listener, self.protocol, connection)
         })
     }
 

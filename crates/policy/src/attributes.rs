@@ -114,6 +114,26 @@ pub fn is_matchable(protocol: &Protocol, attribute: &str) -> bool {
     names.any(|name| is_named(attribute, name)) && !is_late(protocol, attribute)
 }
 
+/// When policies about connections are asked: each of them once, as soon as all that it names is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConnectPhase {
+    /// Before the TLS handshake. The addresses and the PROXY header are known.
+    BeforeHandshake,
+    /// After the handshake, or after the ClientHello where TLS passes through.
+    AfterHandshake,
+}
+
+/// The first phase in which an attribute of a connection is known; `None` if only operations have it.
+pub fn connect_phase(attribute: &str) -> Option<ConnectPhase> {
+    match attribute {
+        "peer" | "local" | "via" => Some(ConnectPhase::BeforeHandshake),
+        "sni" => Some(ConnectPhase::AfterHandshake),
+        _ if attribute.starts_with("proxy.") => Some(ConnectPhase::BeforeHandshake),
+        _ if attribute.starts_with("tls.") => Some(ConnectPhase::AfterHandshake),
+        _ => None,
+    }
+}
+
 /// Whether operations of a protocol have this attribute, but only after policies decide.
 pub fn is_late(protocol: &Protocol, attribute: &str) -> bool {
     protocol.log_only.contains(&attribute)

@@ -2,10 +2,10 @@
 
 mod prefix;
 
-use super::attributes::{self, AttributeNames, FromAttribute, normalize};
+use super::attributes::{self, AttributeNames, FromAttribute, connect_phase, normalize};
 use crate::series;
 use foldhash::{SharedSeed, quality::FoldHasher};
-use operation::{AttributeValue, ConnectionInfo, Operation};
+use operation::{AttributeValue, Attributes, Operation};
 pub(crate) use prefix::Prefix;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer};
@@ -26,6 +26,10 @@ const MAX_PARTS: usize = 8;
 
 /// The parts that every operation has.
 const COMMON: [&str; 4] = ["listener", "protocol", "operation", "resource"];
+
+/// The parts that a limit of connections may have.
+const CONNECTION_PARTS: &str =
+    "write peer, local, listener, protocol, or an attribute of TLS or of a PROXY header";
 
 /// Whether this is a part that every operation has, and no attribute of a protocol.
 pub(crate) fn is_common(part: &str) -> bool {
@@ -77,9 +81,13 @@ impl KeyPart {
         }
     }
 
-    /// Whether it is known when a connection comes.
-    fn is_known_at_connect(&self) -> bool {
-        matches!(self, KeyPart::Peer(_) | KeyPart::Listener | KeyPart::Protocol)
+    /// Whether connections have it, and not only their operations.
+    fn is_of_connections(&self) -> bool {
+        match self {
+            KeyPart::Peer(_) | KeyPart::Listener | KeyPart::Protocol => true,
+            KeyPart::Operation | KeyPart::Resource => false,
+            KeyPart::Attribute(name) => connect_phase(name).is_some(),
+        }
     }
 }
 
@@ -112,11 +120,10 @@ impl KeySpec {
     /// The same for a limit of connections, of which less is known.
     pub(crate) fn for_connections(written: KeySetting, mistakes: &mut Vec<Diagnostic>) -> Self {
         let key_spec = Self::new(written, mistakes);
-        for (at, part) in key_spec.0.iter().enumerate().filter(|(_, it)| !it.is_known_at_connect())
-        {
+        for (at, part) in key_spec.0.iter().enumerate().filter(|(_, it)| !it.is_of_connections()) {
             let message = format!("`{part}` is not known when a connection comes");
             let path = ["key", &at.to_string()];
-            mistakes.push(Diagnostic::at(&path, message, "write peer, listener or protocol"));
+            mistakes.push(Diagnostic::at(&path, message, CONNECTION_PARTS));
         }
         key_spec
     }
@@ -147,15 +154,16 @@ impl KeySpec {
         &self,
         listener: &str,
         protocol: &str,
-        link: &ConnectionInfo,
+        connection: &dyn Attributes,
     ) -> u64 {
         let mut hasher = hasher();
         for part in &self.0 {
             match part {
-                KeyPart::Peer(prefix) => hash_peer(*prefix, Some(link.peer.ip()), &mut hasher),
+                KeyPart::Peer(prefix) => hash_peer(*prefix, connection.peer(), &mut hasher),
                 KeyPart::Listener => listener.hash(&mut hasher),
                 KeyPart::Protocol => protocol.hash(&mut hasher),
-                KeyPart::Operation | KeyPart::Resource | KeyPart::Attribute(_) => {}
+                KeyPart::Attribute(name) => hash_fact(&connection.get(b"", name), &mut hasher),
+                KeyPart::Operation | KeyPart::Resource => {}
             }
         }
         hasher.finish()

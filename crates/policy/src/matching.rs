@@ -12,13 +12,15 @@ pub mod testing;
 mod tests;
 mod truth;
 
-use crate::series::SeriesKey;
+use crate::{
+    attributes::{ConnectPhase, connect_phase},
+    series::SeriesKey,
+};
 use glob::Glob;
-use operation::{AttributeValue, Attributes, ConnectionInfo, OTHER_RESOURCES, Operation};
+use operation::{AttributeValue, Attributes, OTHER_RESOURCES, Operation};
 pub use peers::PeerMatcher;
 use residual::Negation;
 use serde_json::{Map, Value};
-use std::net::IpAddr;
 use values::Diagnostic;
 pub use {
     explain::{Explanation, Mismatch},
@@ -183,33 +185,33 @@ impl Match {
             .any(|matcher| any(&matcher.globs, |glob| glob.matches_known(name)) == Truth::No)
     }
 
-    /// Whether all its keys are known when a connection is accepted: listener, protocol, peer.
-    pub fn is_known_at_connect(&self) -> bool {
-        self.series_matchers
-            .iter()
-            .all(|matcher| matches!(matcher.field, SeriesField::Listener | SeriesField::Protocol))
-            && self
-                .operation_matchers
-                .iter()
-                .all(|matcher| matches!(matcher, OperationMatcher::Peer(_)))
-            && self.not.as_ref().is_none_or(|not| not.is_known_at_connect())
+    /// The first phase of a connection in which all its keys are known; `None` if it has a key that
+    /// only operations have.
+    pub fn connect_phase(&self) -> Option<ConnectPhase> {
+        let is_known =
+            |it: &SeriesMatcher| matches!(it.field, SeriesField::Listener | SeriesField::Protocol);
+        if !self.series_matchers.iter().all(is_known) {
+            return None;
+        }
+        let own = self.operation_matchers.iter().map(|matcher| connect_phase(matcher.key()));
+        let mut all = own.chain(self.not.iter().map(|not| not.connect_phase()));
+        all.try_fold(ConnectPhase::BeforeHandshake, |latest, phase| Some(latest.max(phase?)))
     }
 
-    /// Whether it applies to a connection, of which only listener, protocol and address are known.
+    /// Whether it applies to a connection.
     pub fn matches_connection(
         &self,
         listener: &str,
         protocol: &str,
-        link: &ConnectionInfo,
+        connection: &dyn Attributes,
     ) -> bool {
         let (listener, protocol) = (Some(listener), Some(protocol));
         match self.resolve(&KnownFields { listener, protocol, ..KnownFields::default() }) {
             Applicability::Never => false,
             Applicability::Always => true,
             Applicability::PerOperation(residual) => {
-                let attributes = &AddressOnly(link.peer.ip());
                 let (front, callsite, partial, others) = (b"", false, false, false);
-                let input = MatchInput { attributes, front, callsite, partial, others };
+                let input = MatchInput { attributes: connection, front, callsite, partial, others };
                 self.matches_levels(&residual.levels, &input, Negation::default()) == Truth::Yes
             }
         }
@@ -218,6 +220,12 @@ impl Match {
     /// The attributes on which it has conditions, without those inside `not`.
     pub fn attributes(&self) -> impl Iterator<Item = &str> {
         self.operation_matchers.iter().map(OperationMatcher::key)
+    }
+
+    /// The attributes on which it has conditions, also inside `not`.
+    pub fn all_attributes(&self) -> Vec<&str> {
+        let inner = self.not.iter().flat_map(|not| not.all_attributes());
+        self.attributes().chain(inner).collect()
     }
 
     /// As in a config.
@@ -356,18 +364,5 @@ impl<'a> MatchInput<'a> {
             value if self.partial => value,
             value => value.at_request_end(),
         }
-    }
-}
-
-/// The attributes of a new connection: only the client's address is known.
-struct AddressOnly(IpAddr);
-
-impl Attributes for AddressOnly {
-    fn get<'a>(&'a self, _: &'a [u8], _: &str) -> AttributeValue<'a> {
-        AttributeValue::Absent
-    }
-
-    fn peer(&self) -> Option<IpAddr> {
-        Some(self.0)
     }
 }

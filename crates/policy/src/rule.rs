@@ -1,6 +1,10 @@
 //! A configured policy: what it matches and what it does.
 
-use crate::{PolicyEnv, PolicySource, WorkerPolicy, matching::Match};
+use crate::{
+    PolicyEnv, PolicySource, WorkerPolicy,
+    attributes::{ConnectPhase, connect_phase},
+    matching::Match,
+};
 use std::{
     borrow::Cow,
     fmt,
@@ -33,10 +37,20 @@ pub struct Rule {
 impl Rule {
     /// Whether it decides about connections, and not about their operations.
     pub fn is_for_connections(&self) -> bool {
+        self.connect_phase().is_some()
+    }
+
+    /// When it is asked about a connection; `None` if it decides about operations.
+    pub(crate) fn connect_phase(&self) -> Option<ConnectPhase> {
+        let own = self.matching.connect_phase();
         match self.config.stage() {
-            Stage::Connection => true,
-            Stage::Operation => false,
-            Stage::Either => self.matching.is_known_at_connect(),
+            Stage::Operation => None,
+            Stage::Either => own,
+            Stage::Connection => {
+                let keys = self.config.depends_on();
+                let keys = keys.iter().filter_map(|name| connect_phase(name));
+                keys.chain(own).max().or(Some(ConnectPhase::BeforeHandshake))
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use crate::{
     series::{CardinalityLimit, SeriesKey},
 };
 use cluster::{Cluster, ClusterPlan, EndpointPlan};
-use operation::{AttributeValue, Attributes, ConnectionInfo, Operation, Protocol, Settlement};
+use operation::{AttributeValue, Attributes, Operation, Protocol, Settlement};
 use serde::de::DeserializeOwned;
 use std::{net::IpAddr, sync::Arc, time::Instant};
 use tollgate_metrics::Metrics;
@@ -116,6 +116,9 @@ pub(crate) struct TestClient {
     pub(crate) peer: Option<IpAddr>,
     pub(crate) user: Option<&'static str>,
     pub(crate) backs_off: Option<&'static str>,
+    pub(crate) vpce: Option<&'static str>,
+    /// The names in its certificate.
+    pub(crate) names: &'static [&'static str],
 }
 
 /// The n-th client.
@@ -123,17 +126,15 @@ pub(crate) fn client(n: u32) -> TestClient {
     TestClient { peer: Some(IpAddr::V4(n.into())), ..TestClient::default() }
 }
 
-/// The connection of the n-th client.
-pub(crate) fn connection(n: u32) -> ConnectionInfo {
-    let local = ([127, 0, 0, 1], 27017).into();
-    ConnectionInfo { peer: (IpAddr::V4(n.into()), 40000).into(), local }
-}
-
 impl Attributes for TestClient {
     fn get<'a>(&'a self, _: &'a [u8], name: &str) -> AttributeValue<'a> {
         match name {
             "user" => self.user.into(),
             "backs_off" => self.backs_off.into(),
+            "proxy.vpce" => self.vpce.into(),
+            "tls.san" if !self.names.is_empty() => {
+                AttributeValue::Repeated(self.names.iter().map(|&name| name.into()).collect())
+            }
             _ => AttributeValue::Absent,
         }
     }

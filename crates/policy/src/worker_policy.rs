@@ -1,7 +1,7 @@
 //! The traits that every policy implements, and what they decide about.
 
 use crate::series_key::SeriesKey;
-use operation::{ConnectionInfo, Decision, Direction, Operation, Rejection, Settlement};
+use operation::{Attributes, Decision, Direction, Operation, Rejection, Settlement};
 use std::{
     borrow::Cow,
     sync::Arc,
@@ -20,7 +20,7 @@ pub trait WorkerPolicy {
     fn bind(&self, key: &SeriesKey) -> Option<Box<dyn SeriesPolicy>>;
 
     /// Decides about a connection that was accepted, before it is served.
-    fn connect(&self, _link: &ConnectionInfo, _now: Instant) -> ConnectDecision {
+    fn connect(&self, _connection: &dyn Attributes, _now: Instant) -> ConnectDecision {
         ConnectDecision::Accept
     }
 

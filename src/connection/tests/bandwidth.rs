@@ -6,7 +6,7 @@ use super::{
 };
 use crate::worker::Message;
 use config::plan::ListenerPlan;
-use operation::{ByteBucket, ConnectionInfo, Direction, RejectMode, RejectReason, Rejection};
+use operation::{Attributes, ByteBucket, Direction, RejectMode, RejectReason, Rejection};
 use policy::series::SeriesKey;
 use policy::{ConnectDecision, ConnectionPermit, SeriesPolicy, WorkerPolicy};
 use protocols::ListenerProtocol;
@@ -37,7 +37,7 @@ impl WorkerPolicy for Narrow {
         None
     }
 
-    fn connect(&self, _: &ConnectionInfo, _: std::time::Instant) -> ConnectDecision {
+    fn connect(&self, _: &dyn Attributes, _: std::time::Instant) -> ConnectDecision {
         ConnectDecision::AcceptWith(Box::new(self.clone()))
     }
 }
@@ -142,7 +142,7 @@ impl WorkerPolicy for ConnectionPolicy {
         None
     }
 
-    fn connect(&self, _: &ConnectionInfo, _: std::time::Instant) -> ConnectDecision {
+    fn connect(&self, _: &dyn Attributes, _: std::time::Instant) -> ConnectDecision {
         (self.0)()
     }
 }

@@ -12,7 +12,7 @@ use operation::{
     Close, Codec, ConnectionInfo, Next, Operation, OperationNames, Outcome, RejectionRef, Reply,
     Request, Tag, Violation,
 };
-use policy::gate::ConnectVerdict;
+use policy::attributes::ConnectPhase;
 use policy::series::SeriesKey;
 use policy::{Decision, SeriesPolicy, Settled, WorkerPolicy};
 use relay::relay;
@@ -188,11 +188,7 @@ pub(super) async fn relayed_at<C: Codec<Shared = ()>>(
     let link = ConnectionInfo { peer, local: front.local_addr().unwrap() };
     let connections = Rc::<Connections>::default();
     let session = ClientSession::new(&connections, &worker_listener, link, Instant::now());
-    if let ConnectVerdict::Accept(_, permits) =
-        worker_listener.gate().connect(&link, Instant::now())
-    {
-        session.set_permits(permits);
-    }
+    session.ask_policies(ConnectPhase::BeforeHandshake).unwrap();
     session.set_endpoint(connected.lease.endpoint());
     let close = Rc::new(Cell::new(None));
     let told = Rc::clone(&close);

@@ -4,7 +4,7 @@ use super::policies::Policies;
 use crate::scope::{self, ListenerScope};
 use operation::Protocol;
 use policy::{
-    attributes::{is_late, is_matchable, normalize},
+    attributes::{connect_phase, is_late, is_matchable, normalize},
     matching::{Applicability, KnownFields, Match, MatchSetting, is_glob},
     rule::PolicyConfig,
 };
@@ -169,9 +169,10 @@ impl Policies<'_> {
     pub(super) fn of_connections(&mut self, kind: &str, written: &MatchSetting) {
         for (key, _) in &written.keys {
             let Some(name) = key.value.as_deref() else { continue };
-            if !["listener", "protocol", "peer"].contains(&name) {
+            if !["listener", "protocol"].contains(&name) && connect_phase(name).is_none() {
                 let message = format!("`{kind}` decides before `{name}` is known");
-                let hint = "it is about connections: match by listener, protocol and peer alone";
+                let hint = "it is about connections: match by listener, protocol, peer, and what TLS \
+                            and PROXY headers show";
                 self.report.add(key.at, message, hint);
             }
         }

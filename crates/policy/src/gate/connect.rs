@@ -1,8 +1,8 @@
 //! Connections at the gate: accepted, delayed or rejected, with the permits that policies hold.
 
 use super::Gate;
-use crate::{ActivePolicy, ConnectDecision, ConnectionPermit};
-use operation::{ConnectionInfo, Direction, Rejection};
+use crate::{ActivePolicy, ConnectDecision, ConnectionPermit, attributes::ConnectPhase};
+use operation::{Attributes, Direction, Rejection};
 use std::{
     cell::Cell,
     fmt,
@@ -64,6 +64,15 @@ impl ConnectionPermits {
         self.iter().filter_map(record).max()
     }
 
+    /// Adds the permits of a later phase of the same connection.
+    pub fn extend(&mut self, later: Self) {
+        if let Some(later) = later.0 {
+            let mut held_permits = self.take();
+            held_permits.extend(later);
+            *self = Self::of(held_permits);
+        }
+    }
+
     pub(super) fn of(held_permits: Vec<HeldPermit>) -> Self {
         Self((!held_permits.is_empty()).then(|| held_permits.into()))
     }
@@ -90,15 +99,21 @@ impl fmt::Debug for ConnectionPermits {
 }
 
 impl Gate {
-    /// Evaluates every policy that decides about connections.
-    pub fn connect(&self, link: &ConnectionInfo, now: Instant) -> ConnectVerdict {
+    /// Evaluates the policies about connections that are asked in this phase.
+    pub fn connect(
+        &self,
+        connection: &dyn Attributes,
+        phase: ConnectPhase,
+        now: Instant,
+    ) -> ConnectVerdict {
         self.inner.refresh();
         let (mut delay, mut permits) = (Duration::ZERO, Vec::new());
-        for active in &*self.inner.series.policies() {
-            if !active.applies_to_connection(self.inner.series.listener(), link, now) {
+        let (policies, listener) = (self.inner.series.policies(), self.inner.series.listener());
+        for active in policies.iter().filter(|active| active.is_asked_in(phase)) {
+            if !active.applies_to_connection(listener, connection, now) {
                 continue;
             }
-            match active.policy.connect(link, now) {
+            match active.policy.connect(connection, now) {
                 ConnectDecision::Accept => {}
                 ConnectDecision::AcceptWith(permit) => {
                     permits.push(HeldPermit::new(active, permit))

@@ -6,7 +6,7 @@ use super::{
     connect::{ConnectionPermits, HeldPermit},
 };
 use crate::{ActivePolicy, ConnectDecision, Decision, PolicyEffect, matching::Truth};
-use operation::{ConnectionInfo, Operation, Revision};
+use operation::{Attributes, Operation, Revision};
 use std::{rc::Rc, sync::Arc, time::Instant};
 
 impl Gate {
@@ -19,7 +19,7 @@ impl Gate {
     /// connection limit counts only connections that it accepted.
     pub fn refresh_permits(
         &self,
-        link: &ConnectionInfo,
+        connection: &dyn Attributes,
         permits: &mut ConnectionPermits,
         now: Instant,
     ) {
@@ -27,7 +27,7 @@ impl Gate {
         let (policies, listener) = (self.inner.series.policies(), self.inner.series.listener());
         let in_force = |active: &Rc<ActivePolicy>| {
             policies.iter().any(|policy| Rc::ptr_eq(policy, active))
-                && active.applies_to_connection(listener, link, now)
+                && active.applies_to_connection(listener, connection, now)
         };
         let mut held_permits = permits.take();
         held_permits.retain(|held_permit| {
@@ -37,8 +37,8 @@ impl Gate {
             let is_held =
                 held_permits.iter().any(|held_permit| Rc::ptr_eq(&held_permit.active, active));
             if !is_held
-                && active.applies_to_connection(listener, link, now)
-                && let ConnectDecision::AcceptWith(permit) = active.policy.connect(link, now)
+                && active.applies_to_connection(listener, connection, now)
+                && let ConnectDecision::AcceptWith(permit) = active.policy.connect(connection, now)
             {
                 held_permits.push(HeldPermit::new(active, permit));
             }

@@ -1,7 +1,7 @@
 //! Who shares an allowance.
 
 use super::*;
-use crate::testing::{self, TestClient, client, connection};
+use crate::testing::{self, TestClient, client};
 
 fn key_spec(names: &[&str]) -> KeySpec {
     KeySpec(names.iter().map(|name| KeyPart::named(name)).collect())
@@ -59,7 +59,7 @@ fn an_address_is_the_same_in_both_families() {
 fn connections_of_different_peers_have_different_keys() {
     let peer = key_spec(&["peer"]);
     let key =
-        |key_spec: &KeySpec, listener, n| key_spec.connection_key(listener, "toy", &connection(n));
+        |key_spec: &KeySpec, listener, n| key_spec.connection_key(listener, "toy", &client(n));
     assert_eq!(key(&peer, "front", 1), key(&peer, "back", 1));
     assert_ne!(key(&peer, "front", 1), key(&peer, "front", 2));
     let listener = key_spec(&["listener"]);
@@ -79,11 +79,7 @@ fn addresses_of_a_network_share_a_key_with_a_prefix_length() {
     assert_eq!(key("peer/48", one), key("peer/48", far));
     assert_ne!(key("peer/64", "10.0.0.1"), key("peer/64", "10.0.0.2"));
     assert_eq!(key("peer/24/64", "10.0.0.1"), key("peer/24/64", "::ffff:10.0.0.2"));
-    let link = |ip: &str| ConnectionInfo {
-        peer: (ip.parse::<IpAddr>().unwrap(), 1).into(),
-        ..connection(1)
-    };
-    let of_link = |ip: &str| key_spec(&["peer/64"]).connection_key("front", "toy", &link(ip));
+    let of_link = |ip: &str| key_spec(&["peer/64"]).connection_key("front", "toy", &at(ip));
     assert_eq!(of_link(one), of_link(near));
     assert_ne!(of_link(one), of_link(far));
 }

@@ -6,7 +6,7 @@ use crate::{
     kind::Kind,
     rule::{PolicyConfig, Rule, Stage},
 };
-use operation::{ByteBucket, ConnectionInfo, Direction};
+use operation::{Attributes, ByteBucket, Direction};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Instant};
@@ -142,7 +142,7 @@ impl WorkerPolicy for WorkerBandwidthLimit {
         None
     }
 
-    fn connect(&self, _: &ConnectionInfo, _: Instant) -> ConnectDecision {
+    fn connect(&self, _: &dyn Attributes, _: Instant) -> ConnectDecision {
         let bucket = |direction: usize| {
             let shared = self.shared[direction].clone();
             shared.or_else(|| self.limits[direction].as_ref().map(ByteRate::bucket))

@@ -9,10 +9,11 @@ use crate::{
     rule::{PolicyConfig, Rule, Stage},
 };
 use foldhash::HashMap;
-use operation::{ConnectionInfo, RejectReason, Rejection};
+use operation::{Attributes, RejectReason, Rejection};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::{
+    borrow::Cow,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
@@ -40,7 +41,8 @@ pub(super) struct Settings {
     #[schemars(required)]
     max: Opt<Count>,
     /// Which connections are counted together: those that agree in all of these, of `peer`
-    /// (or its network: `peer/64`), `listener` and `protocol`. `[]`: all of them. Default: `[]`.
+    /// (or its network: `peer/64`), `listener`, `protocol`, and attributes of TLS and of PROXY
+    /// headers (`tls.uri`, `sni`, `proxy.vpce`). `[]`: all of them. Default: `[]`.
     key: KeySetting,
     /// How a connection beyond the limit is rejected: `refuse`, `close` or `reset`. Default:
     /// `refuse`.
@@ -127,6 +129,10 @@ impl PolicyConfig for ConnectionLimit {
         Stage::Connection
     }
 
+    fn depends_on(&self) -> Vec<Cow<'_, str>> {
+        self.key_spec.names()
+    }
+
     fn limits_clients(&self) -> bool {
         true
     }
@@ -168,8 +174,8 @@ impl WorkerPolicy for WorkerConnectionLimit {
         None
     }
 
-    fn connect(&self, link: &ConnectionInfo, _: Instant) -> ConnectDecision {
-        let key = self.key_spec.connection_key(&self.listener, self.protocol, link);
+    fn connect(&self, connection: &dyn Attributes, _: Instant) -> ConnectDecision {
+        let key = self.key_spec.connection_key(&self.listener, self.protocol, connection);
         match self.open.enter(key) {
             true => ConnectDecision::AcceptWith(Box::new(CountedConnection {
                 key,

@@ -6,7 +6,7 @@ use crate::{
     kind::Kind,
     rule::{PolicyConfig, Rule, Stage},
 };
-use operation::{ConnectionInfo, Operation, RejectMode, RejectReason, Rejection};
+use operation::{Attributes, Operation, RejectMode, RejectReason, Rejection};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{rc::Rc, sync::Arc, time::Instant};
@@ -116,7 +116,7 @@ impl WorkerPolicy for WorkerDeny {
         Some(Box::new(self.clone()))
     }
 
-    fn connect(&self, _: &ConnectionInfo, _: Instant) -> ConnectDecision {
+    fn connect(&self, _: &dyn Attributes, _: Instant) -> ConnectDecision {
         ConnectDecision::Reject((*self.0).clone())
     }
 }

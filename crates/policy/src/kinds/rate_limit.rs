@@ -214,7 +214,12 @@ impl PolicyConfig for RateLimit {
     }
 
     fn depends_on(&self) -> Vec<Cow<'_, str>> {
-        shared_limit::store_attributes(&self.plan)
+        match self.plan.unit {
+            Unit::Connections => self.plan.key_spec.names(),
+            Unit::Operations | Unit::Documents | Unit::Bytes => {
+                shared_limit::store_attributes(&self.plan)
+            }
+        }
     }
 
     fn limits_clients(&self) -> bool {

@@ -3,7 +3,7 @@ use operation::Protocol;
 use std::{
     borrow::Cow,
     cell::RefCell,
-    net::{Ipv4Addr, SocketAddr},
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -230,18 +230,18 @@ fn peers_are_addresses_networks_or_globs() {
 
 #[test]
 fn a_connection_is_matched_by_what_is_known_of_it() {
-    let link = |peer: [u8; 4]| ConnectionInfo {
-        peer: SocketAddr::new(Ipv4Addr::from(peer).into(), 5000),
-        local: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1),
-    };
+    let link = |peer: [u8; 4]| Facts { peer: Some(peer.into()), ..Facts::default() };
     let made = made! { "listener": "db*", "not": { "peer": ["10.0.0.0/8", "127.0.0.1"] } };
-    assert!(made.is_known_at_connect());
+    assert_eq!(made.connect_phase(), Some(ConnectPhase::BeforeHandshake));
     assert!(made.matches_connection("db-1", "toy", &link([192, 0, 2, 1])));
     assert!(!made.matches_connection("db-1", "toy", &link([10, 0, 0, 7])));
     assert!(!made.matches_connection("web", "toy", &link([192, 0, 2, 1])));
     assert!(!made! { "protocol": "x" }.matches_connection("db", "toy", &link([1, 1, 1, 1])));
-    assert!(!made! { "operation": "find" }.is_known_at_connect());
-    assert!(!made! { "not": { "app": "x" } }.is_known_at_connect());
+    assert_eq!(made! { "operation": "find" }.connect_phase(), None);
+    assert_eq!(made! { "sni": "x", "not": { "app": "x" } }.connect_phase(), None);
+    let later = made! { "proxy.vpce": "x", "not": { "tls.san": "x" } };
+    assert_eq!(later.connect_phase(), Some(ConnectPhase::AfterHandshake));
+    assert_eq!(made! { "via": "10.*" }.connect_phase(), Some(ConnectPhase::BeforeHandshake));
 }
 
 #[test]

@@ -36,7 +36,12 @@ fn problems_of(text: &str, scope: &Scope, about_connections: bool) -> Vec<String
 fn policies_for_connections_match_only_what_is_known_then() {
     let scope = scope(&[("db", Some("mongo"))]);
     let problems = |text| problems_of(text, &scope, true);
-    assert!(problems("{ listener: db, not: { peer: 10.0.0.7, protocol: tcp } }").is_empty());
+    for text in [
+        "{ listener: db, not: { peer: 10.0.0.7, protocol: tcp } }",
+        "{ sni: x, tls.san: y, not: { proxy.vpce: z } }",
+    ] {
+        assert!(problems(text).is_empty(), "{text}");
+    }
     assert_eq!(
         problems("{ operation: find, peer: 10.0.0.7, not: { app: x } }"),
         [

@@ -1,9 +1,13 @@
 //! Configured policies at the gate: what they reject, what counts, and changes while they run.
 
 use super::*;
-use crate::{Rule, testing};
-use operation::{AttributeValue, Attributes, ConnectionInfo, RejectMode};
-use std::{net::SocketAddr, time::Duration};
+use crate::{
+    Rule,
+    attributes::ConnectPhase,
+    testing::{self, TestClient},
+};
+use operation::{AttributeValue, Attributes, RejectMode};
+use std::time::Duration;
 use tollgate_metrics::{Effects, Metrics};
 
 pub(super) struct Stage {
@@ -66,8 +70,12 @@ impl Stage {
     }
 
     fn arrival(&self, peer: &str) -> ConnectVerdict {
-        let peer: SocketAddr = peer.parse().unwrap();
-        self.gate.connect(&ConnectionInfo { peer, local: peer }, Instant::now())
+        let peer = peer.parse().ok();
+        self.connect(&TestClient { peer, ..TestClient::default() }, ConnectPhase::BeforeHandshake)
+    }
+
+    fn connect(&self, client: &TestClient, phase: ConnectPhase) -> ConnectVerdict {
+        self.gate.connect(client, phase, Instant::now())
     }
 }
 
@@ -143,12 +151,65 @@ fn a_denied_client_is_rejected_at_connect() {
             deny: { over: reset } },
           { name: dry, dry_run: true, match: { peer: 10.0.0.9 }, deny: {} }]",
     );
-    let ConnectVerdict::Reject(no) = stage.arrival("192.0.2.1:5000") else {
-        panic!("it was let in")
-    };
+    let ConnectVerdict::Reject(no) = stage.arrival("192.0.2.1") else { panic!("it was let in") };
     assert_eq!(no.mode, RejectMode::Reset);
-    assert!(matches!(stage.arrival("10.0.0.9:5000"), ConnectVerdict::Accept(..)));
+    assert!(matches!(stage.arrival("10.0.0.9"), ConnectVerdict::Accept(..)));
     assert!(!stage.is_refused("find"), "operations are not asked again");
     assert_eq!(stage.effects("inside").refused, 1);
     assert_eq!(stage.effects("dry").would_refuse, 1);
+}
+
+/// A client behind a VPC endpoint, with these names in its certificate.
+fn named(names: &'static [&'static str]) -> TestClient {
+    TestClient { names, vpce: Some("vpce-1"), ..testing::client(7) }
+}
+
+#[test]
+fn each_policy_is_asked_once_as_soon_as_it_can_decide() {
+    let stage = stage(
+        "[{ name: by-address, match: { peer: 0.0.0.7 }, connection_limit: { max: 9 } },
+          { name: by-header, connection_limit: { max: 9, key: [peer, proxy.vpce] } },
+          { name: by-name, match: { not: { tls.san: x } }, connection_limit: { max: 9 } },
+          { name: by-key, connection_limit: { max: 9, key: [tls.san] } },
+          { name: new, rate_limit: { rate: 9/s, unit: connections, key: [sni] } }]",
+    );
+    let permits = |phase| match stage.connect(&named(&["a", "b"]), phase) {
+        ConnectVerdict::Accept(_, permits) => permits,
+        ConnectVerdict::Reject(no) => panic!("{no:?}"),
+    };
+    let mut all = permits(ConnectPhase::BeforeHandshake);
+    assert_eq!(format!("{all:?}"), "ConnectionPermits(2)");
+    all.extend(permits(ConnectPhase::AfterHandshake));
+    assert_eq!(format!("{all:?}"), "ConnectionPermits(4)");
+}
+
+#[test]
+fn one_of_several_names_denies_a_connection() {
+    let stage = stage(
+        "[{ name: it, match: { tls.san: 'b*' }, deny: {} },
+          { name: unnamed, dry_run: true, match: { not: { tls.san: '*' } }, deny: {} }]",
+    );
+    let arrival = |names, phase| stage.connect(&named(names), phase);
+    let (before, after) = (ConnectPhase::BeforeHandshake, ConnectPhase::AfterHandshake);
+    assert!(matches!(arrival(&["a", "b"], before), ConnectVerdict::Accept(..)));
+    assert!(matches!(arrival(&["a", "b"], after), ConnectVerdict::Reject(..)));
+    assert!(matches!(arrival(&["a", "c"], after), ConnectVerdict::Accept(..)));
+    assert!(matches!(arrival(&[], after), ConnectVerdict::Accept(..)));
+    assert!(!stage.is_refused("find"), "operations are not asked again");
+    assert_eq!(stage.effects("unnamed").would_refuse, 1);
+}
+
+#[test]
+fn connections_of_a_key_of_tls_share_a_limit() {
+    let stage = stage("[{ name: it, connection_limit: { max: 1, key: [tls.san] } }]");
+    let arrival = |names| stage.connect(&named(names), ConnectPhase::AfterHandshake);
+    let is_accepted = |verdict: &ConnectVerdict| matches!(verdict, ConnectVerdict::Accept(..));
+    let both = arrival(&["a", "b"]);
+    let first = arrival(&["a"]);
+    assert!(is_accepted(&both) && is_accepted(&first), "the whole list is the key");
+    assert!(!is_accepted(&arrival(&["a"])));
+    drop(first);
+    assert!(is_accepted(&arrival(&["a"])));
+    let unnamed = arrival(&[]);
+    assert!(is_accepted(&unnamed) && !is_accepted(&arrival(&[])), "absent is one key");
 }

@@ -3,10 +3,11 @@
 use super::*;
 use crate::{
     ConnectDecision, ConnectionPermit, Rule,
+    attributes::ConnectPhase,
     rule::{PolicyConfig, Stage},
     testing,
 };
-use operation::{ConnectionInfo, Direction};
+use operation::{Attributes, Direction};
 use std::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     time::Duration,
@@ -59,7 +60,7 @@ impl WorkerPolicy for Acting {
         Some(Box::new(*self))
     }
 
-    fn connect(&self, _: &ConnectionInfo, _: Instant) -> ConnectDecision {
+    fn connect(&self, _: &dyn Attributes, _: Instant) -> ConnectDecision {
         ConnectDecision::AcceptWith(Box::new(*self))
     }
 }
@@ -221,11 +222,11 @@ fn a_policy_ends_when_its_time_is_over() {
 
 #[test]
 fn a_connection_permit_is_enforced_unless_in_dry_run() {
-    let link =
-        ConnectionInfo { peer: ([127, 0, 0, 1], 1).into(), local: ([127, 0, 0, 1], 2).into() };
+    let (client, phase) = (testing::client(1), ConnectPhase::BeforeHandshake);
     for (dry_run, most) in [(false, 10), (true, usize::MAX)] {
         let (gate, ..) = live(vec![Rule { dry_run, ..rule("one", Does::Pace) }]);
-        let ConnectVerdict::Accept(delay, permits) = gate.connect(&link, Instant::now()) else {
+        let ConnectVerdict::Accept(delay, permits) = gate.connect(&client, phase, Instant::now())
+        else {
             panic!("it was turned away");
         };
         assert_eq!((delay, permits.max_chunk(Direction::Up)), (Duration::ZERO, most));

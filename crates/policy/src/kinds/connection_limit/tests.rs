@@ -1,7 +1,7 @@
 //! Who finds a place, and who gives one back.
 
 use super::*;
-use crate::testing::{self, connection, policy_env};
+use crate::testing::{self, client, policy_env};
 use std::thread;
 
 fn rule(settings: &str) -> Arc<Rule> {
@@ -9,7 +9,7 @@ fn rule(settings: &str) -> Arc<Rule> {
 }
 
 fn guest(policy: &dyn WorkerPolicy, n: u32) -> Option<Box<dyn ConnectionPermit>> {
-    match policy.connect(&connection(n), Instant::now()) {
+    match policy.connect(&client(n), Instant::now()) {
         ConnectDecision::AcceptWith(guest) => Some(guest),
         ConnectDecision::Reject(no) => {
             assert_eq!(no.reason, RejectReason::Overloaded);
@@ -36,7 +36,7 @@ fn a_place_is_free_again_when_its_connection_ends() {
 fn without_a_key_there_is_one_limit_for_all() {
     let policy = testing::policy(&rule("max: 1, over: reset"), &policy_env());
     let _first = guest(&*policy, 1).unwrap();
-    let ConnectDecision::Reject(no) = policy.connect(&connection(2), Instant::now()) else {
+    let ConnectDecision::Reject(no) = policy.connect(&client(2), Instant::now()) else {
         panic!("let in")
     };
     assert_eq!(no.mode, operation::RejectMode::Reset);

@@ -8,7 +8,7 @@ use crate::{
     ConnectDecision, Decision, PolicyEnv, Rule, SeriesPolicy, Settled, WorkerPolicy,
     key::KeyHasher, series::SeriesKey,
 };
-use operation::{ConnectionInfo, Operation, Rejection};
+use operation::{Attributes, Operation, Rejection};
 use std::{
     rc::Rc,
     sync::Arc,
@@ -59,9 +59,9 @@ impl WorkerPolicy for LocalLimit {
         Some(Box::new(RateLimitSeries { key_hasher, own: Rc::clone(&self.own) }))
     }
 
-    fn connect(&self, link: &ConnectionInfo, now: Instant) -> ConnectDecision {
+    fn connect(&self, connection: &dyn Attributes, now: Instant) -> ConnectDecision {
         let LocalLimitState { plan, limiter, rejection } = &*self.own;
-        let key = plan.key_spec.connection_key(&self.listener, self.protocol, link);
+        let key = plan.key_spec.connection_key(&self.listener, self.protocol, connection);
         if limiter.take(key, now) {
             return ConnectDecision::Accept;
         }

@@ -3,7 +3,7 @@
 use crate::{
     ConnectDecision, Decision, WorkerPolicy,
     rule::{Rule, Stage},
-    testing::{self, TestClient, ask, client, connection, policy_env, rule, series_policy, settle},
+    testing::{self, TestClient, ask, client, policy_env, rule, series_policy, settle},
 };
 use operation::{Outcome, RejectMode, RejectReason, Settlement};
 use serde_json::Value;
@@ -143,20 +143,18 @@ fn connections_are_accepted_delayed_or_rejected() {
     let rule = rule("rate_limit: { rate: 1/s, unit: connections, key: [peer] }");
     assert_eq!(rule.config.stage(), Stage::Connection);
     let (policy, now) = (testing::policy(&rule, &policy_env()), Instant::now());
-    assert!(matches!(policy.connect(&connection(1), now), ConnectDecision::Accept));
-    let ConnectDecision::Reject(no) = policy.connect(&connection(1), now) else {
+    assert!(matches!(policy.connect(&client(1), now), ConnectDecision::Accept));
+    let ConnectDecision::Reject(no) = policy.connect(&client(1), now) else {
         panic!("it was let in")
     };
     assert_eq!(no.reason, RejectReason::RateLimited);
-    assert!(matches!(policy.connect(&connection(2), now), ConnectDecision::Accept));
+    assert!(matches!(policy.connect(&client(2), now), ConnectDecision::Accept));
 
     let (policy, now) = limit("rate: 1/s, unit: connections, over: delay, max_delay: 1s");
-    assert!(matches!(policy.connect(&connection(1), now), ConnectDecision::Accept));
-    let ConnectDecision::Delay(wait) = policy.connect(&connection(2), now) else {
-        panic!("not held")
-    };
+    assert!(matches!(policy.connect(&client(1), now), ConnectDecision::Accept));
+    let ConnectDecision::Delay(wait) = policy.connect(&client(2), now) else { panic!("not held") };
     assert_eq!(wait, 1000 * MS);
-    assert!(matches!(policy.connect(&connection(3), now), ConnectDecision::Reject(_)));
+    assert!(matches!(policy.connect(&client(3), now), ConnectDecision::Reject(_)));
 }
 
 fn mistakes(settings: &str) -> String {
