@@ -75,21 +75,23 @@ fn observed(
     credentials: Option<(&str, &str)>,
     scenario: impl AsyncFn(&Client, &Collection<Document>) -> Result<(), Error>,
 ) -> Observed {
-    let tollgate = Tollgate::mongo(server.address());
+    let tollgate = server.proxy();
     let proxy = tollgate.listener("db");
+    let tls = server.uri_options();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let runs = WAYS.map(|(way, option)| {
         let app = format!("rust-{name}-{way}");
         let told = Told::default();
         runtime.block_on(async {
-            let options = options(proxy, &app, option, credentials).await;
+            let options = options(proxy, &app, &format!("{option}&{tls}"), credentials).await;
             run(options, &app, &told, &scenario).await.unwrap_or_else(|e| panic!("{app}: {e}"));
         });
         let sent = told.sent.lock().unwrap().clone();
         let servers = told.servers.lock().unwrap().iter().cloned().collect();
         Run { app, sent, servers }
     });
-    let observed = Observed { tollgate, runs: runs.into() };
+    let encrypted = server.is_encrypted();
+    let observed = Observed { tollgate, runs: runs.into(), encrypted };
     observed.runs.iter().for_each(|run| observed.check(run));
     observed
 }
@@ -105,6 +107,7 @@ async fn options(
         None => (String::new(), ""),
     };
     let uri = format!("mongodb://{login}{proxy}/?appName={app}{source}{option}");
+    let uri = uri.trim_end_matches('&');
     let mut options = ClientOptions::parse(uri).await.expect("a URI");
     options.server_selection_timeout = Some(Duration::from_secs(20));
     // How long the driver believes a server gone that says it is going down.
@@ -155,8 +158,9 @@ async fn crud(client: &Client, shop: &Collection<Document>) -> Result<(), Error>
 
 #[test]
 fn every_write_and_read_is_named_counted_and_attributed() {
-    let Some(server) = Secantus::shared() else { return };
-    observed(server, "crud", None, crud).check_crud();
+    for server in Secantus::shared_plain_and_encrypted() {
+        observed(server, "crud", None, crud).check_crud();
+    }
 }
 
 async fn cursors(_: &Client, shop: &Collection<Document>) -> Result<(), Error> {
@@ -170,8 +174,9 @@ async fn cursors(_: &Client, shop: &Collection<Document>) -> Result<(), Error> {
 
 #[test]
 fn a_cursor_s_batches_belong_to_the_call_site_that_began_it() {
-    let Some(server) = Secantus::shared() else { return };
-    observed(server, "cursors", None, cursors).check_cursors();
+    for server in Secantus::shared_plain_and_encrypted() {
+        observed(server, "cursors", None, cursors).check_cursors();
+    }
 }
 
 async fn transactions(client: &Client, shop: &Collection<Document>) -> Result<(), Error> {
@@ -191,11 +196,12 @@ async fn transactions(client: &Client, shop: &Collection<Document>) -> Result<()
 
 #[test]
 fn transactions_commit_and_abort() {
-    let Some(server) = Secantus::shared() else { return };
-    let seen = observed(server, "transactions", None, transactions);
-    for run in &seen.runs {
-        assert_eq!(seen.lines(run, "commitTransaction").len(), 1);
-        assert_eq!(seen.lines(run, "abortTransaction").len(), 1);
+    for server in Secantus::shared_plain_and_encrypted() {
+        let seen = observed(server, "transactions", None, transactions);
+        for run in &seen.runs {
+            assert_eq!(seen.lines(run, "commitTransaction").len(), 1);
+            assert_eq!(seen.lines(run, "abortTransaction").len(), 1);
+        }
     }
 }
 
@@ -214,9 +220,10 @@ async fn changes(_: &Client, shop: &Collection<Document>) -> Result<(), Error> {
 
 #[test]
 fn a_change_stream_sees_what_others_write() {
-    let Some(server) = Secantus::shared() else { return };
-    let seen = observed(server, "changes", None, changes);
-    assert!(seen.runs.iter().all(|run| !seen.lines(run, "aggregate").is_empty()));
+    for server in Secantus::shared_plain_and_encrypted() {
+        let seen = observed(server, "changes", None, changes);
+        assert!(seen.runs.iter().all(|run| !seen.lines(run, "aggregate").is_empty()));
+    }
 }
 
 /// Makes the server fail this application's next command of one kind.
@@ -241,8 +248,9 @@ async fn retries(client: &Client, shop: &Collection<Document>) -> Result<(), Err
 
 #[test]
 fn a_write_whose_connection_is_cut_is_lost_once_and_then_made() {
-    let Some(server) = Secantus::shared() else { return };
-    observed(server, "retries", None, retries).check_retries();
+    for server in Secantus::shared_plain_and_encrypted() {
+        observed(server, "retries", None, retries).check_retries();
+    }
 }
 
 async fn login(client: &Client, shop: &Collection<Document>) -> Result<(), Error> {
@@ -254,20 +262,23 @@ async fn login(client: &Client, shop: &Collection<Document>) -> Result<(), Error
 
 #[test]
 fn a_login_logs_the_user_and_no_credentials() {
-    let Some(server) = Secantus::start(true, false) else { return };
-    let seen = observed(&server, "login", Some((secantus::USER, secantus::PASSWORD)), login);
-    for run in &seen.runs {
-        let wrong = Some((secantus::USER, "hunter-three-wrong"));
-        let proxy = seen.tollgate.listener("db");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let error = runtime.block_on(async {
-            let client = Client::with_options(options(proxy, "stranger", "", wrong).await)?;
-            client.database("admin").run_command(doc! { "listDatabases": 1 }).await
-        });
-        assert_eq!(code(&error.unwrap_err()), Some(18), "{}", run.app);
+    for server in Secantus::with_login() {
+        let tls = format!("&{}", server.uri_options());
+        let seen = observed(&server, "login", Some((secantus::USER, secantus::PASSWORD)), login);
+        for run in &seen.runs {
+            let wrong = Some((secantus::USER, "hunter-three-wrong"));
+            let proxy = seen.tollgate.listener("db");
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let error = runtime.block_on(async {
+                let client = Client::with_options(options(proxy, "stranger", &tls, wrong).await)?;
+                client.database("admin").run_command(doc! { "listDatabases": 1 }).await
+            });
+            assert_eq!(code(&error.unwrap_err()), Some(18), "{}", run.app);
+        }
+        seen.check_login();
+        seen.check_secrets();
     }
-    seen.check_login();
-    seen.check_secrets();
 }
 
 #[test]

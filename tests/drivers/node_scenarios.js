@@ -4,11 +4,13 @@
 //
 // Runs the scenario once for each way to write a connection string, and prints one JSON line for
 // each: the application's name, every command that the driver says it sent, and every server that
-// it got to know. Exits with 0 only if all of it went as it should.
+// it got to know. Exits with 0 only if all of it went as it should. More options of the connection
+// string, such as `tls=true`, are in the variable URI_OPTIONS.
 
 const assert = require('node:assert');
 const { MongoClient } = require('mongodb');
 
+const MORE_OPTIONS = process.env.URI_OPTIONS || '';
 const OPTIONS = { bare: '', set: 'replicaSet=secantus', direct: 'directConnection=true' };
 // The commands whose first value is the name of a collection.
 const ON_COLLECTIONS = new Set([
@@ -99,7 +101,7 @@ const SCENARIOS = {
   async login(client, shop, address) {
     await shop.insertOne({ _id: 1 }, { comment: 'account.open' });
     assert.deepEqual(await shop.findOne({ _id: 1 }), { _id: 1 });
-    const wrong = new MongoClient(`mongodb://alice:hunter-three-wrong@${address}/?authSource=admin`);
+    const wrong = new MongoClient(`mongodb://alice:hunter-three-wrong@${address}/?authSource=admin&${MORE_OPTIONS}`);
     await assert.rejects(wrong.db('admin').command({ listDatabases: 1 }), { code: 18 });
     await wrong.close();
   },
@@ -115,7 +117,7 @@ function sent({ commandName, databaseName, command }) {
 
 async function run(address, scenario, way, credentials) {
   const app = `node-${scenario}-${way}`;
-  const options = [OPTIONS[way], credentials && 'authSource=admin'].filter(Boolean).join('&');
+  const options = [OPTIONS[way], credentials && 'authSource=admin', MORE_OPTIONS].filter(Boolean).join('&');
   const loginAt = credentials ? `${credentials}@` : '';
   const client = new MongoClient(`mongodb://${loginAt}${address}/?${options}`, {
     appName: app,

@@ -5,10 +5,12 @@
 Runs the scenario once for each way to write a connection string, and prints one JSON line for
 each: the application's name, every command that the driver says it sent, and every server that
 it got to know. Exits with 0 only if all of it went as it should. Nothing here knows a proxy: the
-same must pass against the server itself.
+same must pass against the server itself. More options of the connection string, such as
+`tls=true`, are in the variable URI_OPTIONS.
 """
 
 import json
+import os
 import sys
 import threading
 
@@ -18,6 +20,7 @@ from pymongo.cursor_shared import CursorType
 from pymongo.errors import DuplicateKeyError, OperationFailure
 from pymongo.write_concern import WriteConcern
 
+MORE_OPTIONS = os.environ.get("URI_OPTIONS", "")
 OPTIONS = {"bare": "", "set": "replicaSet=secantus", "direct": "directConnection=true"}
 # The commands whose first value is the name of a collection.
 ON_COLLECTIONS = {
@@ -164,7 +167,8 @@ def login(client, shop):
     shop.insert_one({"_id": 1}, comment="account.open")
     assert shop.find_one({"_id": 1}) == {"_id": 1}
     wrong = pymongo.MongoClient(
-        *client.address, username="alice", password="hunter-three-wrong", authSource="admin",
+        "mongodb://%s:%d/?" % client.address + MORE_OPTIONS,
+        username="alice", password="hunter-three-wrong", authSource="admin",
         serverSelectionTimeoutMS=10_000,
     )
     try:
@@ -186,7 +190,8 @@ def run(address, scenario, way, credentials):
     app = f"pymongo-{scenario}-{way}"
     commands, servers = Commands(), Servers()
     login_at = f"{credentials}@" if credentials else ""
-    options = "&".join(filter(None, [OPTIONS[way], "authSource=admin" if credentials else ""]))
+    source = "authSource=admin" if credentials else ""
+    options = "&".join(filter(None, [OPTIONS[way], source, MORE_OPTIONS]))
     client = pymongo.MongoClient(
         f"mongodb://{login_at}{address}/?{options}",
         appname=app,

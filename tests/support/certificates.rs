@@ -64,10 +64,11 @@ impl Certificates {
         self.write(name, &certificate.pem(), &key.serialize_pem());
     }
 
-    /// Writes `NAME.crt` and `NAME.key`, which have this content.
+    /// Writes `NAME.crt` and `NAME.key`, which have this content, and `NAME.pem` with both.
     pub fn write(&self, name: &str, chain: &str, key: &str) {
+        let both = format!("{chain}{key}");
         // Renamed into place, as certificate managers do it.
-        for (file, pem) in [("crt", chain), ("key", key)] {
+        for (file, pem) in [("crt", chain), ("key", key), ("pem", &both)] {
             let path = self.path(&format!("{name}.{file}"));
             let new = path.with_extension("new");
             fs::write(&new, pem).unwrap();

@@ -6,7 +6,7 @@ use super::{
     tools,
 };
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{collections::BTreeMap, path::Path, process::Command};
 
 /// Operations that a driver reports one by one, and that no driver sends on its own.
@@ -71,30 +71,37 @@ impl Driver {
 pub struct Observed {
     pub tollgate: Tollgate,
     pub runs: Vec<Run>,
+    /// Whether both sides of the proxy are inside TLS.
+    pub encrypted: bool,
 }
 
 impl Observed {
-    /// Runs a scenario through a proxy before the shared server, with each way to write a
-    /// connection string. `None` where server or driver can't be installed.
-    pub fn run(driver: Driver, scenario: &str) -> Option<Self> {
-        Self::run_before(driver, scenario, Secantus::shared()?, None)
+    /// Runs a scenario with each way to write a connection string, through a proxy before the shared
+    /// server, and then with TLS on both sides. Nothing where server or driver can't be installed.
+    pub fn run(driver: Driver, scenario: &str) -> Vec<Self> {
+        let servers = Secantus::shared_plain_and_encrypted();
+        let runs = servers.into_iter().map(|server| Self::before(server, driver, scenario, None));
+        runs.flatten().collect()
     }
 
-    /// The same as a user who logs in, before a server that demands it.
-    pub fn run_with_login(driver: Driver, scenario: &str) -> Option<Self> {
-        let server = Secantus::start(true, false)?;
+    /// The same as a user who logs in, before servers that demand it.
+    pub fn run_with_login(driver: Driver, scenario: &str) -> Vec<Self> {
         let credentials = format!("{}:{}", secantus::USER, secantus::PASSWORD);
-        Self::run_before(driver, scenario, &server, Some(&credentials))
+        let servers = Secantus::with_login();
+        let runs =
+            servers.iter().map(|server| Self::before(server, driver, scenario, Some(&credentials)));
+        runs.flatten().collect()
     }
 
-    fn run_before(
+    fn before(
+        server: &Secantus,
         driver: Driver,
         scenario: &str,
-        server: &Secantus,
         credentials: Option<&str>,
     ) -> Option<Self> {
         let mut command = driver.command()?;
-        let tollgate = Tollgate::mongo(server.address());
+        let tollgate = server.proxy();
+        command.env("URI_OPTIONS", server.uri_options());
         command.arg(tollgate.listener("db").to_string()).arg(scenario).args(credentials);
         let output = command.output().expect("the driver's interpreter runs");
         let error = String::from_utf8_lossy(&output.stderr);
@@ -102,7 +109,7 @@ impl Observed {
         let lines = std::str::from_utf8(&output.stdout).expect("text").lines();
         let runs: Vec<Run> = lines.map(|l| serde_json::from_str(l).expect("a run")).collect();
         assert_eq!(runs.len(), 3, "one for each way to write a connection string");
-        let this = Self { tollgate, runs };
+        let this = Self { tollgate, runs, encrypted: server.is_encrypted() };
         this.runs.iter().for_each(|run| this.check(run));
         Some(this)
     }
@@ -136,6 +143,13 @@ impl Observed {
             assert_eq!(line["protocol"], "mongo", "{line}");
             assert!(line["peer"].is_string() && line["endpoint"].is_string(), "{line}");
             assert!(line["duration_ms"].is_number(), "{line}");
+            let (version, client) = (&line["tls_version"], &line["client_certificate"]);
+            let expected = if self.encrypted {
+                (json!("1.3"), json!("app.example.net"))
+            } else {
+                (Value::Null, Value::Null)
+            };
+            assert_eq!((version, client), (&expected.0, &expected.1), "{line}");
         }
         self.check_secrets();
     }
