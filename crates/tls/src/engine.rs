@@ -135,12 +135,19 @@ trait Records: Sized {
     /// rustls' data of that side.
     type Data;
 
+    /// Whether a message waits to be encoded, so that the next call of `process` takes no input.
+    fn has_output(&self) -> bool;
+
     /// Processes records until the state changes.
     fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
 }
 
 impl Records for UnbufferedConnectionCommon<ServerConnectionData> {
     type Data = ServerConnectionData;
+
+    fn has_output(&self) -> bool {
+        self.wants_write()
+    }
 
     fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(input)
@@ -149,6 +156,10 @@ impl Records for UnbufferedConnectionCommon<ServerConnectionData> {
 
 impl Records for UnbufferedConnectionCommon<ClientConnectionData> {
     type Data = ClientConnectionData;
+
+    fn has_output(&self) -> bool {
+        self.wants_write()
+    }
 
     fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(input)
@@ -254,17 +265,14 @@ fn append_records<D>(
 }
 
 /// Appends the alert that a failure has left, if there is one. `input` must still have what a
-/// handshake message began with.
+/// handshake message began with; a record that has failed must not be processed once more.
 fn append_alert<R: Records>(connection: &mut R, input: &mut [u8], output: &mut Vec<u8>) {
-    loop {
-        match connection.process(input).state {
-            Ok(ConnectionState::EncodeTlsData(alert)) => {
-                if append_message(alert, output).is_err() {
-                    return;
-                }
-            }
-            Ok(ConnectionState::TransmitTlsData(sent)) => sent.done(),
-            _ => return,
+    while connection.has_output() {
+        let Ok(ConnectionState::EncodeTlsData(alert)) = connection.process(input).state else {
+            return;
+        };
+        if append_message(alert, output).is_err() {
+            return;
         }
     }
 }

@@ -13,10 +13,10 @@ use std::{
     io::{self, ErrorKind},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
 
@@ -62,6 +62,8 @@ enum ReadEnd {
     CloseNotify,
     /// With the end of the TCP stream alone: something may be missing.
     Truncated,
+    /// With bytes that break the protocol, or with an alert: nothing more is read or written.
+    Failed,
 }
 
 impl TlsStream {
@@ -112,6 +114,28 @@ impl TlsStream {
         poll_fn(|cx| self.poll_handshake(cx)).await
     }
 
+    /// Waits until [`handshake_step`](Self::handshake_step) can go on.
+    ///
+    /// # Errors
+    /// The socket failed.
+    pub async fn handshake_ready(&self) -> Result<(), HandshakeFailure> {
+        let wanted = if self.unsent.is_empty() { Interest::READABLE } else { Interest::WRITABLE };
+        self.tcp.ready(wanted).await.map_err(|error| HandshakeFailure::from_io(&error))?;
+        Ok(())
+    }
+
+    /// Goes on with the handshake of an accepted connection, as far as the peer's bytes are there.
+    /// Returns whether it is over.
+    ///
+    /// # Errors
+    /// As [`handshake`](Self::handshake).
+    pub fn handshake_step(&mut self) -> Result<bool, HandshakeFailure> {
+        match self.poll_handshake(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(done) => done.map(|()| true),
+            Poll::Pending => Ok(false),
+        }
+    }
+
     fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HandshakeFailure>> {
         loop {
             ready!(self.poll_send(cx)).map_err(|error| HandshakeFailure::from_io(&error))?;
@@ -142,7 +166,7 @@ impl TlsStream {
 
     /// Whether the peer's stream has ended without close_notify, so that its end may be missing.
     pub fn is_truncated(&self) -> bool {
-        self.end == Some(ReadEnd::Truncated)
+        matches!(self.end, Some(ReadEnd::Truncated | ReadEnd::Failed))
     }
 
     /// Whether the next read has a result at once.
@@ -158,7 +182,7 @@ impl TlsStream {
     /// Processes what has arrived, without waiting: what lies in the socket of an idle connection is a
     /// session ticket, a key update, or an alert. Returns whether the connection is still open.
     pub fn is_alive(&mut self) -> bool {
-        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut cx = Context::from_waker(Waker::noop());
         loop {
             if self.payload_start < self.payload.len() {
                 return true;
@@ -214,7 +238,7 @@ impl TlsStream {
     /// Sends close_notify if the socket takes it at once, and closes the socket's sending side.
     pub fn close_now(&mut self) {
         self.queue_close_notify();
-        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut cx = Context::from_waker(Waker::noop());
         // The peer may be gone.
         let _ = self.poll_send(&mut cx);
     }
@@ -280,6 +304,7 @@ impl TlsStream {
             }
             Err(Failed { used, error }) => {
                 self.closing = true;
+                self.end = Some(ReadEnd::Failed);
                 (used, Some(HandshakeFailure::from_rustls(error)))
             }
         };
@@ -294,7 +319,7 @@ impl TlsStream {
             None => Ok(()),
             Some(failure) => {
                 self.partial = Vec::new();
-                let mut cx = Context::from_waker(std::task::Waker::noop());
+                let mut cx = Context::from_waker(Waker::noop());
                 // The alert; the peer may be gone.
                 let _ = self.poll_send(&mut cx);
                 Err(failure)
@@ -379,6 +404,9 @@ impl AsyncWrite for TlsStream {
         payload: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
+        if this.end == Some(ReadEnd::Failed) {
+            return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
+        }
         ready!(this.poll_send(cx))?;
         let payload = &payload[..payload.len().min(MAX_WRITE)];
         if payload.is_empty() {
