@@ -62,7 +62,12 @@ impl Read for UpstreamSocket {
         cx: &mut Context<'_>,
         to: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, to)
+        let read = Pin::new(&mut self.io).poll_read(cx, to);
+        // A body that ends with the connection would be incomplete (RFC 9112, 9.8).
+        if matches!(read, Poll::Ready(Ok(()))) && self.io.inner().is_truncated() {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        read
     }
 }
 
