@@ -12,14 +12,15 @@ use std::{
 };
 use tokio::sync::{Notify, Semaphore};
 
-/// The most TLS handshakes under way on a worker: each keeps its core busy for up to half a millisecond.
-const MAX_HANDSHAKES: usize = 64;
+/// The most steps of TLS handshakes in one turn of a worker: each keeps its core busy for up to half a
+/// millisecond.
+const MAX_HANDSHAKE_STEPS: usize = 16;
 
 /// The open connections of one worker, and what they share.
 pub struct Connections {
     /// Buffers, lent to connections while they process bytes.
     pub buffers: Rc<Buffers>,
-    /// Bounds the TLS handshakes under way.
+    /// Bounds the steps of TLS handshakes in one turn of the worker.
     pub handshakes: Semaphore,
     phase: Cell<Phase>,
     /// Open connections, to be woken when the phase changes.
@@ -39,7 +40,7 @@ impl Default for Connections {
     fn default() -> Self {
         Self {
             buffers: Rc::default(),
-            handshakes: Semaphore::new(MAX_HANDSHAKES),
+            handshakes: Semaphore::new(MAX_HANDSHAKE_STEPS),
             phase: Cell::new(Phase::Running),
             open: RefCell::default(),
             closing: Notify::new(),

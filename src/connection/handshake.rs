@@ -14,7 +14,7 @@ use tls::{
     ClientHello, FirstBytes, HandshakeFailure, MAX_CLIENT_HELLO, TlsInfo, TlsStream, name_matches,
     read_client_hello,
 };
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{net::TcpStream, sync::Semaphore, task::yield_now, time::timeout};
 
 /// The longest handshake, if the listener's `handshake_timeout` is longer.
 const MAX_HANDSHAKE: Duration = Duration::from_secs(10);
@@ -100,13 +100,25 @@ async fn accept(
         // The hello is still in the socket, for the endpoint.
         return Ok(Introduced { server_name, ..Introduced::plain(socket) });
     };
-    // Handshakes cost more than anything else here: only so many are under way on a worker.
-    let permit = connections.handshakes.acquire().await;
     let mut stream = TlsStream::server(socket, tls.config())?;
-    stream.handshake().await?;
-    drop(permit);
+    in_steps(&mut stream, &connections.handshakes).await?;
     let tls = Some(stream.info(server_name.clone()));
     Ok(Introduced { stream: stream.into(), server_name, tls })
+}
+
+/// Completes the handshake in steps, each of which keeps the core busy. A permit is held for a step and
+/// until other tasks had their turn, so that a flood of handshakes delays open connections by a bounded
+/// number of steps. It is not held while the client is waited for: clients that stall delay no others.
+async fn in_steps(stream: &mut TlsStream, steps: &Semaphore) -> Result<(), HandshakeFailure> {
+    loop {
+        stream.handshake_ready().await?;
+        let _permit = steps.acquire().await;
+        let is_over = stream.handshake_step()?;
+        yield_now().await;
+        if is_over {
+            return Ok(());
+        }
+    }
 }
 
 /// Whether clients without TLS are served: where TLS passes through, if there is a cluster for them.

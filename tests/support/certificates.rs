@@ -122,13 +122,14 @@ impl Certificates {
     }
 
     /// A certificate and a key, which need not belong together.
-    fn identity(&self, name: &str) -> Arc<SingleCertAndKey> {
+    pub fn identity(&self, name: &str) -> Arc<SingleCertAndKey> {
         let key = PrivateKeyDer::from_pem_file(self.path(&format!("{name}.key"))).unwrap();
         let key = aws_lc_rs::sign::any_supported_type(&key).unwrap();
         Arc::new(SingleCertAndKey::from(CertifiedKey::new(self.chain(name), key)))
     }
 
-    fn roots(&self) -> Arc<RootCertStore> {
+    /// Its authority, to trust it.
+    pub fn roots(&self) -> Arc<RootCertStore> {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(self.chain("ca"));
         Arc::new(roots)

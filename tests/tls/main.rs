@@ -9,8 +9,11 @@ mod alpn;
 mod bad_certificates;
 mod check;
 mod connection_policies;
+mod flood;
+mod hostile;
 mod https_service;
 mod proxy_protocol;
+mod records;
 mod resumption;
 mod sni;
 
