@@ -9,6 +9,9 @@ pub const MAX_CLIENT_HELLO: usize = 16 * 1024;
 /// The content type of a handshake record (RFC 8446, 5.1).
 const HANDSHAKE: u8 = 0x16;
 
+/// The type of the message that a client begins with (RFC 8446, 4).
+const CLIENT_HELLO: u8 = 1;
+
 /// What a client asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientHello {
@@ -40,7 +43,7 @@ pub fn read_client_hello(bytes: &[u8]) -> FirstBytes {
         Some(&HANDSHAKE) => {}
         Some(_) => return recognise(bytes),
     }
-    if !has_whole_record(bytes) && bytes.len() < MAX_CLIENT_HELLO {
+    if !may_be_parsed(bytes) && bytes.len() < MAX_CLIENT_HELLO {
         return FirstBytes::Incomplete;
     }
     let mut acceptor = Acceptor::default();
@@ -74,14 +77,27 @@ pub fn read_client_hello(bytes: &[u8]) -> FirstBytes {
     FirstBytes::Incomplete
 }
 
-/// Whether the first record is complete, so that parsing is worth it: a client may send byte by byte.
-fn has_whole_record(bytes: &[u8]) -> bool {
-    match bytes {
-        [_, _, _, high, low, payload @ ..] => {
-            payload.len() >= usize::from(u16::from_be_bytes([*high, *low]))
+/// Whether parsing is worth it: the records hold a whole message, or something that is no ClientHello. A client
+/// may send byte by byte, in records of one byte: parsing all of them at each byte would keep the worker busy.
+fn may_be_parsed(bytes: &[u8]) -> bool {
+    let (mut message, mut length) = ([0; 4], 0);
+    let mut records = bytes;
+    while let [kind, _, _, high, low, rest @ ..] = records {
+        let size = usize::from(u16::from_be_bytes([*high, *low]));
+        if *kind != HANDSHAKE || size == 0 {
+            return true;
         }
-        _ => false,
+        let Some((payload, following)) = rest.split_at_checked(size) else { return false };
+        message.iter_mut().skip(length).zip(payload).for_each(|(to, from)| *to = *from);
+        length += size;
+        let [message_kind, high, middle, low] = message;
+        let whole = 4 + u32::from_be_bytes([0, high, middle, low]) as usize;
+        if message_kind != CLIENT_HELLO || (length >= 4 && length >= whole) {
+            return true;
+        }
+        records = following;
     }
+    false
 }
 
 /// The first bytes of protocols that are sent to TLS ports by mistake.
@@ -118,5 +134,38 @@ fn recognise(bytes: &[u8]) -> FirstBytes {
         }
         Some(_) => FirstBytes::Plaintext(Plaintext::Unknown),
         None => FirstBytes::Incomplete,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message of this kind with 300 bytes, in records of `size` bytes.
+    fn records(kind: u8, size: usize) -> Vec<u8> {
+        let message = [&[kind, 0, 1, 0x2C][..], &[7; 300]].concat();
+        let record = |part: &[u8]| {
+            let length = u16::try_from(part.len()).unwrap().to_be_bytes();
+            [&[HANDSHAKE, 3, 1][..], &length, part].concat()
+        };
+        message.chunks(size).flat_map(record).collect()
+    }
+
+    #[test]
+    fn a_hello_is_parsed_once_it_is_whole() {
+        for size in [1, 3, 4, 5, 100, 304] {
+            let bytes = records(CLIENT_HELLO, size);
+            let whole = (0..=bytes.len()).find(|&end| may_be_parsed(&bytes[..end]));
+            assert_eq!(whole, Some(bytes.len()), "records of {size}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_hello_is_parsed_at_once() {
+        assert!(may_be_parsed(&records(2, 1)[..6]));
+        let mut alert_within = records(CLIENT_HELLO, 100);
+        alert_within[105] = 0x15;
+        assert!(!may_be_parsed(&alert_within[..109]));
+        assert!(may_be_parsed(&alert_within[..110]));
     }
 }
