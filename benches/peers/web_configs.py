@@ -18,19 +18,19 @@ defaults
   timeout client 1m
   timeout server 1m
 listen h1
-  bind {h1}
+  bind {h1}{haproxy_tls}
   http-request set-header x-request-id %[uuid()]
   server web {upstream}
 listen h2-h1
-  bind {h2_h1} proto h2
+  bind {h2_h1} proto h2{haproxy_tls}
   http-request set-header x-request-id %[uuid()]
   server web {upstream}
 listen h2
-  bind {h2} proto h2
+  bind {h2} proto h2{haproxy_tls}
   http-request set-header x-request-id %[uuid()]
   server web {upstream} proto h2
 listen grpc
-  bind {grpc} proto h2
+  bind {grpc} proto h2{haproxy_tls}
   http-request set-header x-request-id %[uuid()]
   server web {upstream} proto h2
 """
@@ -56,6 +56,7 @@ http {{
   upstream web {{ server {upstream}; keepalive 64; keepalive_requests 1000000000; }}
   # Kept connections of different protocols must not meet in one pool.
   upstream rpc {{ server {upstream}; keepalive 64; keepalive_requests 1000000000; }}
+  {nginx_tls}
   proxy_http_version 1.1;
   proxy_set_header Connection "";
   proxy_set_header Host $host;
@@ -67,16 +68,16 @@ http {{
   grpc_set_header X-Forwarded-Proto $scheme;
   grpc_set_header X-Request-ID $request_id;
   server {{
-    listen {h1};
+    listen {h1}{nginx_listen};
     location / {{ proxy_pass http://web; }}
     location = /status {{ stub_status; }}
   }}
   server {{
-    listen {h2_h1} http2;
+    listen {h2_h1}{nginx_listen} http2;
     location / {{ proxy_pass http://web; }}
   }}
   server {{
-    listen {grpc} http2;
+    listen {grpc}{nginx_listen} http2;
     location / {{ grpc_pass grpc://rpc; }}
   }}
 }}
@@ -128,7 +129,7 @@ _ENVOY_LISTENER = """
           http_filters:
           - name: router
             typed_config:
-              "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
+              "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router{envoy_tls}
 """
 
 _ENVOY_CLUSTER = """
@@ -147,22 +148,22 @@ _ENVOY_CLUSTER = """
 """
 
 
-def envoy(upstream_port, ports, scratch):
+def envoy(upstream_port, ports, scratch, tls):
     """Envoy's config with a listener for each of these doors."""
     clusters = [
         _ENVOY_CLUSTER.format(version=1, port=upstream_port, options="http_protocol_options"),
         _ENVOY_CLUSTER.format(version=2, port=upstream_port, options="http2_protocol_options"),
     ]
-    listeners = [_envoy_listener(door, port, scratch) for door, port in ports.items()]
+    listeners = [_envoy_listener(door, port, scratch, tls) for door, port in ports.items()]
     return _ENVOY.format(listeners="".join(listeners), clusters="".join(clusters))
 
 
-def _envoy_listener(door, port, scratch):
+def _envoy_listener(door, port, scratch, tls):
     """It has its version of HTTP on both sides."""
     codec = "HTTP1" if door == "h1" else "HTTP2"
     cluster = "version-2" if door in ("h2", "grpc") else "version-1"
     given = {"door": door, "port": port, "scratch": scratch}
-    return _ENVOY_LISTENER.format(codec=codec, cluster=cluster, **given)
+    return _ENVOY_LISTENER.format(codec=codec, cluster=cluster, **given, **tls)
 
 
 _TOLLGATE = """
@@ -176,10 +177,11 @@ clusters:
 """
 
 
-def tollgate(upstream, ports, scratch):
+def tollgate(upstream, ports, scratch, tls):
     """Tollgate's config, in which each of these doors has a listener and a cluster."""
     listeners = [
-        f'  {door}: {{ address: "127.0.0.1:{port}", protocol: {_protocol(door)}, cluster: {door} }}'
+        f'  {door}: {{ address: "127.0.0.1:{port}", protocol: {_protocol(door)}, cluster: {door}'
+        f"{tls['tollgate_tls']} }}"
         for door, port in ports.items()
     ]
     clusters = [f'  {door}: {{ endpoints: ["{upstream}"]{_version(door)} }}' for door in ports]

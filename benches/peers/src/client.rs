@@ -1,22 +1,34 @@
 //! A client with one operation under way.
 
-use crate::wire::{answered, whole};
+use crate::{
+    tls::SERVER_NAME,
+    wire::{answered, whole},
+};
+use rustls::{HandshakeKind, pki_types::ServerName};
 use std::{
     io,
     time::{Duration, Instant},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
+use tokio_rustls::TlsConnector;
 
 /// The error label that asks clients to back off.
 const OVERLOADED: &[u8] = b"SystemOverloadedError";
 
+/// What a client's bytes go through: a socket, or TLS over one.
+pub trait Transport: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Transport for T {}
+
 /// One connection and the bytes read ahead on it.
 pub struct Client {
     /// The connection.
-    pub socket: TcpStream,
+    pub socket: Box<dyn Transport>,
+    /// Whether it has resumed the TLS session of an earlier one.
+    pub resumed: bool,
     /// What was read ahead; can be thrown away between operations.
     pub read: Vec<u8>,
     id: i32,
@@ -30,9 +42,22 @@ impl Client {
     /// # Errors
     /// When the connection is not accepted.
     pub async fn connect(address: &str) -> io::Result<Self> {
-        let socket = TcpStream::connect(address).await?;
-        socket.set_nodelay(true)?;
-        Ok(Self { socket, read: Vec::new(), id: 0, refused: false })
+        Ok(Self::over(Box::new(connect(address).await?), false))
+    }
+
+    /// Connects with TLS.
+    ///
+    /// # Errors
+    /// When the connection is not accepted, or its handshake fails.
+    pub async fn connect_tls(address: &str, tls: &TlsConnector) -> io::Result<Self> {
+        let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
+        let stream = tls.connect(name, connect(address).await?).await?;
+        let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
+        Ok(Self::over(Box::new(stream), resumed))
+    }
+
+    fn over(socket: Box<dyn Transport>, resumed: bool) -> Self {
+        Self { socket, resumed, read: Vec::new(), id: 0, refused: false }
     }
 
     /// Sends `request` under a fresh id and waits for the whole of its reply.
@@ -61,6 +86,12 @@ impl Client {
         self.read.clear();
         Ok(took)
     }
+}
+
+async fn connect(address: &str) -> io::Result<TcpStream> {
+    let socket = TcpStream::connect(address).await?;
+    socket.set_nodelay(true)?;
+    Ok(socket)
 }
 
 /// The value below which this share of the sorted `times` lies; zero if there are none.

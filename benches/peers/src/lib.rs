@@ -3,5 +3,6 @@
 pub mod client;
 pub mod cost;
 pub mod honest;
+pub mod tls;
 pub mod web;
 pub mod wire;

@@ -1,16 +1,18 @@
-//! Clients in a closed loop: `load KIND ADDRESS PID SECONDS CONNECTIONS` asks through a proxy and
-//! prints, as a line of JSON, what that cost the process PID.
+//! Clients in a closed loop: `load KIND ADDRESS PID SECONDS CONNECTIONS [CERTIFICATE]` asks through a
+//! proxy and prints, as a line of JSON, what that cost the process PID. With a proxy's certificate
+//! (PEM) the clients speak TLS.
 #![expect(clippy::print_stdout, reason = "a command line talks to people")]
 
 use peers::{
     client::{Client, quantile},
     cost::Process,
-    wire,
+    tls, wire,
 };
 use std::{
     cell::Cell,
     error::Error,
     io,
+    path::Path,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -19,6 +21,7 @@ use tokio::{
     runtime::LocalRuntime,
     task::{JoinHandle, spawn_local},
 };
+use tokio_rustls::TlsConnector;
 
 /// What a connection asks, by the request's id.
 type Ask = fn(i32) -> Vec<u8>;
@@ -31,9 +34,14 @@ const AT_ONCE: usize = 100;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [kind, address, pid, seconds, connections] = &arguments[..] else {
-        return Err("usage: load KIND ADDRESS PID SECONDS CONNECTIONS".into());
+    let Some(([kind, address, pid, seconds, connections], certificate)) =
+        arguments.split_first_chunk()
+    else {
+        return Err("usage: load KIND ADDRESS PID SECONDS CONNECTIONS [CERTIFICATE]".into());
     };
+    let resumes = kind == "resume";
+    let tls = certificate.first().map(|path| tls::connector(Path::new(path), resumes));
+    let proxy = Rc::new(Target { address: address.clone(), tls: tls.transpose()?, resumes });
     let process = Process::new(pid.parse()?);
     let seconds = Duration::from_secs_f64(seconds.parse()?);
     let connections = connections.parse()?;
@@ -43,18 +51,35 @@ fn main() -> Result<(), Box<dyn Error>> {
         "insert-1k" => |id| wire::insert(id, 1024),
         "insert-64k" => |id| wire::insert(id, 64 * 1024),
         "reply-1m" => wire::find_large,
-        "churn" | "idle" => wire::ping,
+        "churn" | "resume" | "idle" => wire::ping,
         _ => return Err(format!("no such kind of load: {kind}").into()),
     };
     let found = LocalRuntime::new()?.block_on(async {
         match kind.as_str() {
-            "churn" => churn(address, &process, seconds, connections).await,
-            "idle" => idle(address, &process, connections).await,
-            _ => steady(address, &process, ask, seconds, connections).await,
+            "churn" | "resume" => churn(&proxy, &process, seconds, connections).await,
+            "idle" => idle(&proxy, &process, connections).await,
+            _ => steady(&proxy, &process, ask, seconds, connections).await,
         }
     })?;
     println!("{found}");
     Ok(())
+}
+
+/// The proxy that clients connect to.
+struct Target {
+    address: String,
+    tls: Option<TlsConnector>,
+    /// Connections resume the sessions of earlier ones.
+    resumes: bool,
+}
+
+impl Target {
+    async fn connect(&self) -> io::Result<Client> {
+        match &self.tls {
+            Some(tls) => Client::connect_tls(&self.address, tls).await,
+            None => Client::connect(&self.address).await,
+        }
+    }
 }
 
 /// When to measure: clients run until `stop`, and record latencies while `measuring` is set.
@@ -67,7 +92,7 @@ struct Signals {
 
 /// Long-lived connections, each with one operation under way.
 async fn steady(
-    address: &str,
+    proxy: &Rc<Target>,
     process: &Process,
     ask: Ask,
     seconds: Duration,
@@ -76,7 +101,7 @@ async fn steady(
     let signals = Rc::new(Signals::default());
     let mut clients: Vec<JoinHandle<io::Result<Vec<Duration>>>> = Vec::new();
     for _ in 0..connections {
-        let mut client = Client::connect(address).await?;
+        let mut client = proxy.connect().await?;
         // Servers of today need not know the commands of yesterday, and the other way round.
         client.ask(&mut wire::hello(0)).await?;
         let signals = Rc::clone(&signals);
@@ -118,29 +143,34 @@ async fn steady(
     Ok(report(times, cpu, rss))
 }
 
-/// Connections that live for one operation.
+/// Connections that live for one operation. Those with TLS do a full handshake each, or all but the
+/// first ones resume a session.
 async fn churn(
-    address: &str,
+    proxy: &Rc<Target>,
     process: &Process,
     seconds: Duration,
     connections: usize,
 ) -> Result<serde_json::Value, Box<dyn Error>> {
     let before = process.cpu()?;
     let end = Instant::now() + seconds;
+    let resumed = Rc::new(Cell::new(0));
     let clients: Vec<JoinHandle<io::Result<Vec<Duration>>>> = (0..connections)
         .map(|_| {
-            let address = address.to_owned();
+            let resumed = Rc::clone(&resumed);
+            let proxy = Rc::clone(proxy);
             spawn_local(async move {
                 let mut request = wire::ping(0);
                 let mut times = Vec::new();
                 while Instant::now() < end {
                     let began = Instant::now();
-                    let mut client = Client::connect(&address).await?;
+                    let mut client = proxy.connect().await?;
                     client.ask(&mut request).await?;
                     times.push(began.elapsed());
+                    resumed.set(resumed.get() + usize::from(client.resumed));
                     client.socket.shutdown().await?;
                     // The end of the proxy's side: all its work on this connection is in the sum.
-                    let _ = client.socket.read(&mut [0; 16]).await?;
+                    // Some proxies end TLS without close_notify, which is an error here.
+                    let _ = client.socket.read(&mut [0; 16]).await;
                 }
                 Ok(times)
             })
@@ -151,21 +181,25 @@ async fn churn(
         times.append(&mut client.await??);
     }
     let cpu = process.cpu()? - before;
+    let full = times.len() - resumed.get();
+    if proxy.resumes && full > connections {
+        return Err(format!("{full} of {} sessions were not resumed", times.len()).into());
+    }
     Ok(report(times, cpu, process.rss()?))
 }
 
 /// Connections that have done a little and now do nothing.
 async fn idle(
-    address: &str,
+    proxy: &Rc<Target>,
     process: &Process,
     connections: usize,
 ) -> Result<serde_json::Value, Box<dyn Error>> {
     // What the first connection makes a process load is no connection's own.
-    drop(open(address, AT_ONCE).await?);
+    drop(open(proxy, AT_ONCE).await?);
     let before = process.rss()?;
     let mut clients = Vec::new();
     while clients.len() < connections {
-        clients.append(&mut open(address, AT_ONCE.min(connections - clients.len())).await?);
+        clients.append(&mut open(proxy, AT_ONCE.min(connections - clients.len())).await?);
     }
     let rss = process.rss()?;
     let each = rss.saturating_sub(before) / connections as u64;
@@ -173,12 +207,12 @@ async fn idle(
 }
 
 /// Opens `connections` connections; each has sent a hello and one ping.
-async fn open(address: &str, connections: usize) -> Result<Vec<Client>, Box<dyn Error>> {
+async fn open(proxy: &Rc<Target>, connections: usize) -> Result<Vec<Client>, Box<dyn Error>> {
     let opening: Vec<JoinHandle<io::Result<Client>>> = (0..connections)
         .map(|_| {
-            let address = address.to_owned();
+            let proxy = Rc::clone(proxy);
             spawn_local(async move {
-                let mut client = Client::connect(&address).await?;
+                let mut client = proxy.connect().await?;
                 client.ask(&mut wire::hello(0)).await?;
                 client.ask(&mut wire::ping(0)).await?;
                 client.read = Vec::new();
