@@ -2,7 +2,7 @@
 //!
 //! This file is the only one that knows rustls' unbuffered API. rustls 0.24 replaces that API by one
 //! of the same shape as [`Engine`]: an input buffer of the caller's, payloads handed out as slices,
-//! and output appended to a `Vec`.
+//! and output appended to a buffer.
 
 use rustls::{
     ClientConfig, CommonState, Error, ServerConfig,
@@ -17,7 +17,7 @@ use rustls::{
 use std::sync::Arc;
 
 /// The payload of a full record, in bytes.
-const MAX_PAYLOAD: usize = 16 * 1024;
+pub(crate) const MAX_PAYLOAD: usize = 16 * 1024;
 
 /// At least what encryption adds to a record, in bytes: header, explicit nonce and tag.
 const RECORD_OVERHEAD: usize = 64;
@@ -48,6 +48,59 @@ pub(crate) struct Failed {
     pub(crate) used: usize,
     /// Why.
     pub(crate) error: Error,
+}
+
+/// Bytes that are to be sent. rustls writes into slices: room that was used before is not cleared again.
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    room: Vec<u8>,
+    len: usize,
+}
+
+impl Output {
+    /// The bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.room[..self.len]
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Drops the bytes and keeps the room.
+    pub(crate) fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    /// Appends bytes.
+    pub(crate) fn extend(&mut self, bytes: &[u8]) {
+        self.room.truncate(self.len);
+        self.room.extend_from_slice(bytes);
+        self.len = self.room.len();
+    }
+
+    /// Appends what `write` writes into a slice of at least `room` bytes. `write` fails with the number
+    /// of bytes that it needs, or with `None` if no number would do.
+    fn append(
+        &mut self,
+        mut room: usize,
+        mut write: impl FnMut(&mut [u8]) -> Result<usize, Option<usize>>,
+    ) -> Result<(), Error> {
+        loop {
+            if self.room.len() < self.len + room {
+                self.room.resize(self.len + room, 0);
+            }
+            match write(&mut self.room[self.len..]) {
+                Ok(written) => {
+                    self.len += written;
+                    return Ok(());
+                }
+                Err(Some(needed)) if needed > room => room = needed,
+                Err(_) => return Err(Error::EncryptError),
+            }
+        }
+    }
 }
 
 impl Engine {
@@ -88,7 +141,7 @@ impl Engine {
     pub(crate) fn read(
         &mut self,
         input: &mut [u8],
-        output: &mut Vec<u8>,
+        output: &mut Output,
         deliver: &mut dyn FnMut(&[u8]),
     ) -> Result<Progress, Failed> {
         match self {
@@ -105,7 +158,7 @@ impl Engine {
         &mut self,
         payload: Outgoing<'_>,
         input: &mut [u8],
-        output: &mut Vec<u8>,
+        output: &mut Output,
     ) -> Result<(), Error> {
         // A whole record is never left in the input, so no payload can come of it.
         let deliver = &mut |_: &[u8]| {};
@@ -170,7 +223,7 @@ impl Records for UnbufferedConnectionCommon<ClientConnectionData> {
 fn process<R: Records>(
     connection: &mut R,
     input: &mut [u8],
-    output: &mut Vec<u8>,
+    output: &mut Output,
     deliver: &mut dyn FnMut(&[u8]),
     mut outgoing: Option<Outgoing<'_>>,
 ) -> Result<Progress, Failed> {
@@ -194,7 +247,7 @@ fn process<R: Records>(
             }
             Ok(ConnectionState::WriteTraffic(traffic)) => {
                 progress.established = true;
-                over = outgoing.is_none();
+                over = true;
                 outgoing.take().map_or(Ok(()), |outgoing| append_records(traffic, outgoing, output))
             }
             Ok(ConnectionState::BlockedHandshake | ConnectionState::Closed) => {
@@ -232,8 +285,8 @@ fn deliver_records<D>(
 }
 
 /// Appends a handshake message or an alert.
-fn append_message<D>(mut message: EncodeTlsData<'_, D>, output: &mut Vec<u8>) -> Result<(), Error> {
-    append(output, 0, |room| match message.encode(room) {
+fn append_message<D>(mut message: EncodeTlsData<'_, D>, output: &mut Output) -> Result<(), Error> {
+    output.append(0, |room| match message.encode(room) {
         Ok(written) => Ok(written),
         Err(EncodeError::InsufficientSize(needs)) => Err(Some(needs.required_size)),
         Err(EncodeError::AlreadyEncoded) => Err(None),
@@ -244,7 +297,7 @@ fn append_message<D>(mut message: EncodeTlsData<'_, D>, output: &mut Vec<u8>) ->
 fn append_records<D>(
     mut traffic: WriteTraffic<'_, D>,
     outgoing: Outgoing<'_>,
-    output: &mut Vec<u8>,
+    output: &mut Output,
 ) -> Result<(), Error> {
     let room = match outgoing {
         Outgoing::Payload(payload) => {
@@ -252,7 +305,7 @@ fn append_records<D>(
         }
         Outgoing::CloseNotify => RECORD_OVERHEAD,
     };
-    append(output, room, |room| {
+    output.append(room, |room| {
         let written = match outgoing {
             Outgoing::Payload(payload) => traffic.encrypt(payload, room),
             Outgoing::CloseNotify => traffic.queue_close_notify(room),
@@ -266,37 +319,13 @@ fn append_records<D>(
 
 /// Appends the alert that a failure has left, if there is one. `input` must still have what a
 /// handshake message began with; a record that has failed must not be processed once more.
-fn append_alert<R: Records>(connection: &mut R, input: &mut [u8], output: &mut Vec<u8>) {
+fn append_alert<R: Records>(connection: &mut R, input: &mut [u8], output: &mut Output) {
     while connection.has_output() {
         let Ok(ConnectionState::EncodeTlsData(alert)) = connection.process(input).state else {
             return;
         };
         if append_message(alert, output).is_err() {
             return;
-        }
-    }
-}
-
-/// Appends what `write` writes into a slice of at least `room` bytes. `write` fails with the number of
-/// bytes that it needs, or with `None` if no number would do.
-fn append(
-    output: &mut Vec<u8>,
-    mut room: usize,
-    mut write: impl FnMut(&mut [u8]) -> Result<usize, Option<usize>>,
-) -> Result<(), Error> {
-    let start = output.len();
-    loop {
-        output.resize(start + room, 0);
-        match write(output.get_mut(start..).unwrap_or_default()) {
-            Ok(written) => {
-                output.truncate(start + written);
-                return Ok(());
-            }
-            Err(Some(needed)) if needed > room => room = needed,
-            Err(_) => {
-                output.truncate(start);
-                return Err(Error::EncryptError);
-            }
         }
     }
 }

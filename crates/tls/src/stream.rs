@@ -1,7 +1,7 @@
 //! A TLS connection over a socket.
 
 use crate::{
-    engine::{Engine, Failed, Outgoing},
+    engine::{Engine, Failed, MAX_PAYLOAD, Outgoing, Output},
     failure::HandshakeFailure,
     info::TlsInfo,
 };
@@ -10,7 +10,7 @@ use std::{
     cell::RefCell,
     fmt,
     future::poll_fn,
-    io::{self, ErrorKind},
+    io::{self, ErrorKind, IoSlice},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
@@ -23,9 +23,19 @@ use tokio::{
 /// The largest record, in bytes: header, payload, and what encryption may add (RFC 8446, 5.2).
 const MAX_RECORD: usize = 5 + 16 * 1024 + 256;
 
-/// The buffer of a thread for what its connections read, in bytes. A handshake message may have 64 KiB
-/// and must be there as a whole.
-const READ_BUFFER: usize = 128 * 1024;
+/// What TLS 1.3 adds to a record, in bytes: header, content type and tag.
+const TLS13_OVERHEAD: usize = 5 + 1 + 16;
+
+/// The most that is kept of what was read, in bytes. A handshake message may have 64 KiB and must be
+/// there as a whole.
+const MAX_PARTIAL: usize = 80 * 1024;
+
+/// The most that is read at once, in bytes.
+const MAX_READ: usize = 128 * 1024;
+
+/// Reads start at a cache line: copying from the kernel to another address takes some processors twice
+/// as long.
+const CACHE_LINE: usize = 64;
 
 /// The most payload that is encrypted at once, in bytes.
 const MAX_WRITE: usize = 64 * 1024;
@@ -34,7 +44,9 @@ thread_local! {
     /// Connections read into this buffer, and keep only what is left in it.
     static READ: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     /// Connections encrypt into this buffer, and keep only what the socket did not take.
-    static WRITE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static WRITE: RefCell<Output> = RefCell::default();
+    /// Payload that comes in parts is put together here, so that it becomes one record.
+    static PARTS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A TLS connection. An idle one has no buffer of its own.
@@ -47,7 +59,7 @@ pub struct TlsStream {
     payload: Vec<u8>,
     payload_start: usize,
     /// Records that the socket has not taken, from `unsent_start` on.
-    unsent: Vec<u8>,
+    unsent: Output,
     unsent_start: usize,
     end: Option<ReadEnd>,
     established: bool,
@@ -96,7 +108,7 @@ impl TlsStream {
             partial: Vec::new(),
             payload: Vec::new(),
             payload_start: 0,
-            unsent: Vec::new(),
+            unsent: Output::default(),
             unsent_start: 0,
             end: None,
             established: false,
@@ -223,10 +235,9 @@ impl TlsStream {
     /// to take it.
     fn queue_close_notify(&mut self) {
         if !std::mem::replace(&mut self.closing, true) && self.established {
-            let mut output = std::mem::take(&mut self.unsent);
+            let (partial, unsent) = (&mut self.partial, &mut self.unsent);
             // A connection that failed has sent an alert in place of it.
-            let _ = self.engine.write(Outgoing::CloseNotify, &mut self.partial, &mut output);
-            self.unsent = output;
+            let _ = self.engine.write(Outgoing::CloseNotify, partial, unsent);
         }
     }
 
@@ -251,18 +262,18 @@ impl TlsStream {
         into: &mut ReadBuf<'_>,
     ) -> Poll<Result<usize, HandshakeFailure>> {
         READ.with_borrow_mut(|buffer| {
-            buffer.resize(READ_BUFFER, 0);
+            buffer.resize(MAX_PARTIAL + CACHE_LINE + MAX_READ, 0);
+            let padding = buffer[MAX_PARTIAL..].as_ptr().align_offset(CACHE_LINE).min(CACHE_LINE);
+            let place = MAX_PARTIAL + padding;
             let kept = self.partial.len();
-            // No more than the caller has room for, or one record.
-            let most = (kept + into.remaining().max(MAX_RECORD)).min(READ_BUFFER);
-            let (front, space) = buffer.split_at_mut(kept.min(READ_BUFFER));
-            front.copy_from_slice(&self.partial[..front.len()]);
-            let space = &mut space[..most.saturating_sub(kept)];
-            if space.is_empty() {
+            let Some(start) = place.checked_sub(kept) else {
                 // rustls limits messages to less than this.
                 return Poll::Ready(Err(HandshakeFailure::Protocol));
-            }
-            let mut read = ReadBuf::new(space);
+            };
+            buffer[start..place].copy_from_slice(&self.partial);
+            // No more than the caller has room for, or one record.
+            let most = encrypted_len(into.remaining()).saturating_sub(kept).max(MAX_RECORD);
+            let mut read = ReadBuf::new(&mut buffer[place..place + most.min(MAX_READ)]);
             ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut read))
                 .map_err(|error| HandshakeFailure::from_io(&error))?;
             let came = read.filled().len();
@@ -270,7 +281,7 @@ impl TlsStream {
                 self.end.get_or_insert(ReadEnd::Truncated);
                 return Poll::Ready(Ok(0));
             }
-            let received = &mut buffer[..kept + came];
+            let received = &mut buffer[start..place + came];
             self.receive(received, into)?;
             // What must be answered (a key update, an alert) goes out with the next write, if the
             // socket does not take it now.
@@ -329,16 +340,16 @@ impl TlsStream {
 
     /// Writes the records that wait. `Ok` means that none are left.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.unsent_start < self.unsent.len() {
-            let left = &self.unsent[self.unsent_start..];
+        while self.unsent_start < self.unsent.bytes().len() {
+            let left = &self.unsent.bytes()[self.unsent_start..];
             let sent = ready!(Pin::new(&mut self.tcp).poll_write(cx, left))?;
             if sent == 0 {
                 return Poll::Ready(Err(ErrorKind::WriteZero.into()));
             }
             self.unsent_start += sent;
         }
-        if self.unsent.capacity() > 0 {
-            self.unsent = Vec::new();
+        if self.unsent_start > 0 {
+            self.unsent = Output::default();
             self.unsent_start = 0;
         }
         Poll::Ready(Ok(()))
@@ -359,6 +370,11 @@ impl TlsStream {
         }
         true
     }
+}
+
+/// How many bytes of full records have this much payload.
+fn encrypted_len(payload: usize) -> usize {
+    payload + (payload / MAX_PAYLOAD + 1) * TLS13_OVERHEAD
 }
 
 /// The peer learns that nothing is missing, if its socket takes it at once.
@@ -417,6 +433,7 @@ impl AsyncWrite for TlsStream {
             this.engine
                 .write(Outgoing::Payload(payload), &mut this.partial, records)
                 .map_err(|error| io::Error::from(HandshakeFailure::from_rustls(error)))?;
+            let records = records.bytes();
             let mut sent = 0;
             while sent < records.len() {
                 match Pin::new(&mut this.tcp).poll_write(cx, &records[sent..]) {
@@ -426,13 +443,33 @@ impl AsyncWrite for TlsStream {
                     Poll::Ready(Ok(n)) => sent += n,
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending => {
-                        this.unsent.extend_from_slice(&records[sent..]);
+                        this.unsent.extend(&records[sent..]);
                         break;
                     }
                 }
             }
             Poll::Ready(Ok(payload.len()))
         })
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_send(cx))?;
+        PARTS.with_borrow_mut(|payload| {
+            payload.clear();
+            for part in parts {
+                let room = MAX_WRITE - payload.len();
+                payload.extend_from_slice(&part[..part.len().min(room)]);
+            }
+            self.poll_write(cx, payload)
+        })
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

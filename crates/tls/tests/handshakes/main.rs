@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "this is all test, helpers too")]
 
 mod authority;
+mod records;
 
 use authority::{Authority, Pair};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose};
