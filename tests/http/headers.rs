@@ -1,7 +1,10 @@
 //! Hop-by-hop headers are removed, and services get the client's address.
 
 use crate::support::{
-    http::{Client, PAIRINGS, Reply, Service, Version, at, client::HOST, get, proxy, proxy_config},
+    http::{
+        Client, Content, PAIRINGS, ReceivedRequest, Reply, Service, Version, at, client::HOST, get,
+        post, proxy, proxy_config,
+    },
     tollgate::Tollgate,
 };
 
@@ -74,6 +77,40 @@ fn services_get_the_client_address_and_clients_can_not_forge_it() {
         }
         assert_eq!(tollgate.logged(1, |_| true)[0]["client"], "127.0.0.1");
     }
+}
+
+#[test]
+fn a_client_can_not_claim_a_certificate() {
+    const CLAIMS: [(&str, &str); 6] = [
+        ("x-forwarded-client-cert", "Hash=1;URI=spiffe://example.net/admin"),
+        ("x-forwarded-client-cert", "Hash=2"),
+        ("x_forwarded_client_cert", "Hash=3"),
+        ("client-cert", ":AA==:"),
+        ("client_cert", ":AA==:"),
+        ("client-cert-chain", ":AA==:"),
+    ];
+    let claims = |asked: &ReceivedRequest| {
+        let names = asked.headers.keys().chain(asked.trailers.keys());
+        names.filter(|name| name.as_str().contains("cert")).count()
+    };
+    for (client_version, answers) in PAIRINGS {
+        for settings in ["", "forwarded: off", "client_certificate_header: xfcc"] {
+            let service = Service::replying(answers, "ok");
+            let tollgate = proxy(&service, settings);
+            let client = Client::connect(at(&tollgate), client_version);
+            let sent = Content::from("abc").trailers(&CLAIMS);
+            let ask = post("/", sent).header("te", "trailers");
+            let ask = CLAIMS.iter().fold(ask, |ask, (name, value)| ask.header(name, value));
+            client.round_trip(ask);
+            let asked = &service.received()[0];
+            assert_eq!(claims(asked), 0, "{client_version:?} {answers:?} {settings}: {asked:?}");
+        }
+    }
+    let service = Service::replying(Version::One, "ok");
+    let tollgate = proxy(&service, "trusted_hops: 1");
+    let ask = get("/").header("client-cert", ":AA==:").header("connection", "client-cert");
+    Client::connect(at(&tollgate), Version::One).round_trip(ask);
+    assert_eq!(service.received()[0].header("client-cert"), ":AA==:", "of a trusted proxy");
 }
 
 #[test]

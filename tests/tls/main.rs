@@ -8,6 +8,7 @@ mod support;
 mod alpn;
 mod bad_certificates;
 mod check;
+mod client_certificate_header;
 mod connection_policies;
 mod flood;
 mod hostile;

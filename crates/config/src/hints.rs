@@ -21,6 +21,7 @@ pub fn hints(plan: &Plan) -> Vec<String> {
         hints.extend(more_than_all(plan, listener));
         hints.extend(several_members(plan, listener));
         hints.extend(unknown_members(plan, listener));
+        hints.extend(preface::missing_certificates(listener));
     }
     let loops = listener_loops(&plan.listeners, &plan.clusters);
     let unsure = loops.into_iter().filter(|listener_loop| !listener_loop.unconditional);

@@ -60,6 +60,15 @@ impl Stream {
         }
     }
 
+    /// The peer's certificate and those of its issuers (DER), as far as the peer has shown them.
+    pub fn peer_certificates(&self) -> impl Iterator<Item = &[u8]> {
+        let stream = match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => Some(stream),
+        };
+        stream.into_iter().flat_map(|stream| stream.peer_certificates())
+    }
+
     /// The local address.
     ///
     /// # Errors

@@ -196,6 +196,11 @@ pub trait ListenerProtocol: Debug + Send + Sync {
         Vec::new()
     }
 
+    /// Whether services get the client's certificate in headers.
+    fn forwards_client_certificates(&self) -> bool {
+        false
+    }
+
     /// Whether the client always sends the first byte of a connection. If not, that depends on the
     /// service.
     fn client_speaks_first(&self) -> bool {

@@ -12,10 +12,12 @@ use relay::Buffers;
 use serde_json::{Value, json};
 use session::Session;
 use std::{collections::BTreeMap, fmt, future::Future, pin::Pin, rc::Rc, sync::Arc};
+use tollgate_http::{
+    CertificateStyle, Dialect, RouteSettings, Routes, ServerPlan, UpstreamVersion, dry_run,
+};
 pub use tollgate_http::{
     ClusterSettings as Pooling, Pools, Server, UnfitCluster, dry_run::DryRunReport,
 };
-use tollgate_http::{Dialect, RouteSettings, Routes, ServerPlan, UpstreamVersion, dry_run};
 use values::Diagnostic;
 
 /// A dialect and a server's plan, as they were built of settings.
@@ -154,6 +156,10 @@ impl<P: TerminatedParts> ListenerProtocol for TerminatedListener<P> {
     /// Clients of HTTP/1.1 may speak to gRPC services too, by transcoding.
     fn alpn(&self) -> Vec<Vec<u8>> {
         UpstreamVersion::Auto.alpn()
+    }
+
+    fn forwards_client_certificates(&self) -> bool {
+        self.plan.header_policy.certificate != CertificateStyle::Off
     }
 
     fn dry_run(&self, request: &DryRequest<'_>) -> Option<Result<DryRunReport, String>> {

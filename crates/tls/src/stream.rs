@@ -171,6 +171,11 @@ impl TlsStream {
         TlsInfo::new(self.engine.state(), server_name)
     }
 
+    /// The peer's certificate and those of its issuers (DER), as far as the peer has shown them.
+    pub fn peer_certificates(&self) -> impl Iterator<Item = &[u8]> {
+        self.engine.state().peer_certificates().into_iter().flatten().map(AsRef::as_ref)
+    }
+
     /// The application protocol that was agreed upon (ALPN).
     pub fn alpn(&self) -> Option<&[u8]> {
         self.engine.state().alpn_protocol()

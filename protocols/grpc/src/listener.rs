@@ -40,7 +40,11 @@ impl GrpcListener {
         }
         let clusters = routes.clusters();
         let grpc = Arc::new(Grpc::new(settings.clone(), routes)?);
-        let plan = Arc::new(tollgate_http::Settings::default().server());
+        let http = tollgate_http::Settings {
+            client_certificate_header: settings.client_certificate_header,
+            ..tollgate_http::Settings::default()
+        };
+        let plan = Arc::new(http.server());
         Ok(Self { settings, grpc, plan, clusters })
     }
 

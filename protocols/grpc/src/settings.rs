@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 pub use switch::{Switch, SwitchSettings};
 use tollgate_http::{
-    BufferLimits, ClusterSettings, RouteSettings, UnfitCluster, UpstreamVersion, unfit_clusters,
+    BufferLimits, CertificateStyle, ClusterSettings, RouteSettings, UnfitCluster, UpstreamVersion,
+    unfit_clusters,
 };
 use values::{Diagnostic, Size, Text};
 pub use word::{ServerStreams, StreamShape};
@@ -39,6 +40,10 @@ pub struct Settings {
     /// Let clients call with JSON, as `google.api.http` in a descriptor set says. Default: not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transcode: Option<Transcode>,
+    /// Headers that pass on the client's certificate: `xfcc` (`x-forwarded-client-cert`), `rfc9440`
+    /// (`client-cert` and `client-cert-chain`), or `off`. Such headers of clients are always removed.
+    /// Default: `off`.
+    pub client_certificate_header: Text<CertificateStyle>,
     /// How many bytes a message may have where all of it is held: by the bridges and by JSON.
     /// At most `1GiB`. Default: `4MiB`.
     #[serde(serialize_with = "word::show_size")]
@@ -89,6 +94,7 @@ impl Default for Settings {
             reverse_bridge: Switch(None),
             web: Switch(None),
             transcode: None,
+            client_certificate_header: Text(CertificateStyle::Off),
             max_message: Text(Size(4 << 20)),
             max_buffered_per_connection: None,
             max_buffered: None,

@@ -239,6 +239,7 @@ impl AdmittedRequest {
             authority: &self.authority,
             encrypted: self.connection.session.is_encrypted(),
             forward_upgrade: upgrades,
+            certificate: &self.connection.certificate,
         };
         let traced = header_policy::request(head, &context, &mut self.connection.rng.borrow_mut());
         let traced = attributes.identity.get_or_init(|| traced);

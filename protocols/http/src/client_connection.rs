@@ -3,7 +3,7 @@
 use crate::{
     active_operation::ActiveOperation,
     buffer_account::BufferAccount,
-    client_io::ConnectionState,
+    client_io::{ClientIo, ConnectionState},
     header_policy::{PeerAddress, lookalikes},
     hpack_budget::{self, HpackBudget},
     request_attributes,
@@ -11,7 +11,7 @@ use crate::{
     upstream_conn::H1Connection,
 };
 use cluster::Lease;
-use http::{HeaderMap, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use net::Stream;
 use operation::{Close, Rejection, Violation};
 use session::{Phase, Session};
@@ -31,6 +31,8 @@ pub(crate) struct ClientConnection {
     pub(crate) state: Rc<ConnectionState>,
     /// The client's address for headers.
     pub(crate) peer: PeerAddress,
+    /// Headers with the client's certificate.
+    pub(crate) certificate: Box<[(HeaderName, HeaderValue)]>,
     /// The client's address and port for logs.
     pub(crate) peer_text: Rc<str>,
     pub(crate) rng: RefCell<fastrand::Rng>,
@@ -106,15 +108,19 @@ impl ClientConnection {
     pub(crate) fn new(
         server: Rc<Server>,
         session: Rc<dyn Session>,
-        state: Rc<ConnectionState>,
+        client: &ClientIo,
         rejection: Option<Rejection>,
     ) -> Rc<Self> {
+        let style = server.plan.header_policy.certificate;
+        let chain = client.stream().peer_certificates();
+        let certificate = style.headers(|name| session.attribute(name), chain);
         Rc::new(Self {
             buffers: server.buffers.for_connection(),
             server,
-            state,
+            state: Rc::clone(client.state()),
             peer_text: session.info().peer.to_string().into(),
             peer: PeerAddress::new(session.info().peer.ip()),
+            certificate: certificate.into(),
             rng: RefCell::default(),
             session,
             pending_responses: Cell::new(0),

@@ -112,6 +112,10 @@ impl ClientIo {
         }
     }
 
+    pub(crate) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
     pub(crate) fn state(&self) -> &Rc<ConnectionState> {
         &self.state
     }

@@ -136,8 +136,7 @@ async fn serve(
 ) -> Close {
     let mut client_io = ClientIo::new(client, Rc::clone(&session), server.plan.limits());
     client_io.state().allow_half_close.set(server.plan.half_close);
-    let connection =
-        ClientConnection::new(server, session, Rc::clone(client_io.state()), rejection);
+    let connection = ClientConnection::new(server, session, &client_io, rejection);
     let mut monitor = ConnectionMonitor::new(&connection);
     let version = poll_fn(|cx| {
         if let Poll::Ready(http2) = client_io.poll_detect_http2(cx) {

@@ -1,10 +1,12 @@
 //! Header handling of a gateway: rejects invalid heads, removes hop-by-hop headers, and adds
 //! forwarding headers.
 //!
-//! Sources: RFC 9110 §7, RFC 9112, RFC 9113 §8.2, RFC 7239 (`forwarded`), W3C Trace Context.
+//! Sources: RFC 9110 §7, RFC 9112, RFC 9113 §8.2, RFC 7239 (`forwarded`), RFC 9440 (`client-cert`), W3C
+//! Trace Context.
 
 mod authority;
 mod check;
+mod client_certificate;
 mod forwarded;
 pub(crate) mod length;
 pub(crate) mod lookalikes;
@@ -14,6 +16,7 @@ mod upgrade;
 pub use authority::Authority;
 pub use check::check;
 pub(crate) use check::is_method;
+pub use client_certificate::CertificateStyle;
 pub use forwarded::{ForwardedStyle, PeerAddress};
 pub(crate) use forwarded::{client, scheme};
 pub use trace::Trace;
@@ -62,6 +65,8 @@ pub struct HeaderPolicy {
     pub trusted_hops: u8,
     /// How the client's address is passed on to services.
     pub forwarded: ForwardedStyle,
+    /// How the client's certificate is passed on to services.
+    pub certificate: CertificateStyle,
     /// Whether requests without `x-request-id` get one.
     pub request_id: bool,
     /// Whether requests without `traceparent` start a trace.
@@ -111,6 +116,8 @@ pub struct HeaderContext<'a> {
     pub encrypted: bool,
     /// Whether the request's upgrade is forwarded to the service.
     pub forward_upgrade: bool,
+    /// The headers with the client's certificate, from [`CertificateStyle`].
+    pub certificate: &'a [(HeaderName, HeaderValue)],
 }
 
 /// Ids and client address of a request.
@@ -141,6 +148,7 @@ pub fn request(
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     }
     let client = forwarded::forward(headers, context);
+    client_certificate::add(headers, context);
     if let Some(via) = &policy.via {
         via.add(headers, head.version);
     }
@@ -233,12 +241,14 @@ fn connection_options(headers: &HeaderMap) -> Vec<HeaderName> {
 fn is_end_to_end(name: &str) -> bool {
     const PREFIXES: [&str; 6] =
         ["content-", "x-forwarded-", "grpc-", "sec-", "access-control-", "if-"];
-    const NAMES: [&str; 28] = [
+    const NAMES: [&str; 30] = [
         "accept",
         "accept-encoding",
         "age",
         "authorization",
         "cache-control",
+        "client-cert",
+        "client-cert-chain",
         "cookie",
         "date",
         "etag",

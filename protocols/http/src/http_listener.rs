@@ -109,6 +109,7 @@ impl Settings {
                     ForwardedSetting::Both => ForwardedStyle::Both,
                     ForwardedSetting::Off => ForwardedStyle::Off,
                 },
+                certificate: self.client_certificate_header.0,
                 request_id: self.request_id,
                 trace: self.trace,
                 via: self.via.0.as_ref().and_then(|name| ViaHeader::new(&name.0)),

@@ -57,7 +57,7 @@ pub use cors::{Cors, CorsHeaders, CorsRules};
 pub use dialect::{
     Dialect, HttpRejection, Meter, ResponseOutcome, RoutedRequest, Translator, UnroutedRequest,
 };
-pub use header_policy::HeaderPolicy;
+pub use header_policy::{CertificateStyle, HeaderPolicy};
 pub use http_listener::HttpListener;
 pub use normalize::path_fault;
 pub use operation_names::no_operation;

@@ -8,7 +8,7 @@ mod route;
 mod version;
 mod word;
 
-use crate::routes::upgraded_clusters;
+use crate::{header_policy::CertificateStyle, routes::upgraded_clusters};
 pub use cluster::{ClusterSettings, UnfitCluster, unfit_clusters};
 pub use cors::CorsSettings;
 pub use route::{
@@ -69,6 +69,10 @@ pub struct Settings {
     /// Headers that pass on the client's address: `x_forwarded` (`x-forwarded-for`, `-proto` and
     /// `-host`), `forwarded` (RFC 7239), `both`, or `off`. Default: `x_forwarded`.
     pub forwarded: Text<ForwardedSetting>,
+    /// Headers that pass on the client's certificate: `xfcc` (`x-forwarded-client-cert`), `rfc9440`
+    /// (`client-cert` and `client-cert-chain`), or `off`. Such headers of clients are removed, unless
+    /// `trusted_hops` trusts them. Default: `off`.
+    pub client_certificate_header: Text<CertificateStyle>,
     /// Add an `x-request-id` to requests without one. Default: `true`.
     pub request_id: bool,
     /// Pass `traceparent` on, and start a trace where there is none (W3C Trace Context). Default:
@@ -103,6 +107,7 @@ impl Default for Settings {
             max_requests_per_connection: Text(None),
             trusted_hops: Text(InRange(0)),
             forwarded: Text(ForwardedSetting::XForwarded),
+            client_certificate_header: Text(CertificateStyle::Off),
             request_id: true,
             trace: true,
             via: Text(None),

@@ -21,6 +21,19 @@ pub(super) fn missing_attributes(plan: &Plan, rule: &Rule) -> Vec<String> {
     missing.map(hint).collect()
 }
 
+/// A listener that passes on certificates which its clients can't have.
+pub(super) fn missing_certificates(listener: &ListenerPlan) -> Option<String> {
+    let source = Source::ClientCertificate;
+    let is_missing = listener.protocol.forwards_client_certificates() && !source.is_in(listener);
+    is_missing.then(|| {
+        let (name, needed) = (&listener.name, source.keys());
+        format!(
+            "listener `{name}`: `client_certificate_header` has no effect, since its clients have no \
+             certificates: that needs {needed}"
+        )
+    })
+}
+
 /// What an attribute is read from.
 #[derive(Clone, Copy)]
 enum Source {

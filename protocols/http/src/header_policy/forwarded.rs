@@ -1,6 +1,9 @@
 //! The client's address: `x-forwarded-for`, `-proto` and `-host`, and `forwarded` (RFC 7239).
 
-use super::{HeaderContext, HeaderPolicy};
+use super::{
+    HeaderContext, HeaderPolicy,
+    client_certificate::{self, RFC_9440},
+};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header::FORWARDED};
 use std::net::{IpAddr, SocketAddr};
@@ -59,6 +62,9 @@ pub(super) fn forward(headers: &mut HeaderMap, context: &HeaderContext<'_>) -> I
     let style = context.policy.forwarded;
     let client = client(headers, context.policy, context.peer);
     if style == ForwardedStyle::Off {
+        if context.policy.trusted_hops == 0 {
+            client_certificate::remove(headers);
+        }
         return client;
     }
     if context.policy.trusted_hops == 0 {
@@ -84,7 +90,7 @@ pub(super) fn forward(headers: &mut HeaderMap, context: &HeaderContext<'_>) -> I
     client
 }
 
-/// Other headers by which proxies pass on the client's address. Tollgate writes none of them.
+/// Other headers by which proxies pass on the client's address.
 const IDENTITY_HEADERS: [&str; 6] = [
     "cf-connecting-ip",
     "fastly-client-ip",
@@ -94,9 +100,10 @@ const IDENTITY_HEADERS: [&str; 6] = [
     "x-real-ip",
 ];
 
-/// Whether services read the client's address or the original request from this header.
+/// Whether services read the client's address or certificate, or the original request, from this
+/// header.
 pub(super) fn is_identity_header(name: &str) -> bool {
-    name.starts_with("x-forwarded-") || IDENTITY_HEADERS.contains(&name)
+    name.starts_with("x-forwarded-") || IDENTITY_HEADERS.contains(&name) || RFC_9440.contains(&name)
 }
 
 /// Removes what a client claims about itself, except for headers that are overwritten later.
@@ -200,7 +207,10 @@ fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderVal
 }
 
 /// The list with one more element.
-fn appended<'h>(elements: impl Iterator<Item = &'h [u8]>, last: &'h [u8]) -> Option<HeaderValue> {
+pub(super) fn appended<'h>(
+    elements: impl Iterator<Item = &'h [u8]>,
+    last: &'h [u8],
+) -> Option<HeaderValue> {
     let mut list = Vec::with_capacity(64);
     for element in elements.chain([last]) {
         if !list.is_empty() {
@@ -212,7 +222,7 @@ fn appended<'h>(elements: impl Iterator<Item = &'h [u8]>, last: &'h [u8]) -> Opt
 }
 
 /// The last `most` elements of a list, in order. A `,` in quotes belongs to its element.
-fn elements<'h>(
+pub(super) fn elements<'h>(
     headers: &'h HeaderMap,
     name: &HeaderName,
     most: usize,

@@ -19,6 +19,7 @@ fn pass_with(head: &mut request::Parts, policy: &HeaderPolicy, upgrades: bool) -
         authority: &authority,
         encrypted: true,
         forward_upgrade: upgrades,
+        certificate: &[],
     };
     request(head, &context, &mut fastrand::Rng::with_seed(3))
 }

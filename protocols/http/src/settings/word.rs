@@ -1,5 +1,6 @@
 //! Words of the settings.
 
+use crate::header_policy::CertificateStyle;
 use schemars::{Schema, json_schema};
 use serde::ser::Serializer;
 use std::fmt;
@@ -57,6 +58,15 @@ impl Keyword for ForwardedSetting {
         ("forwarded", ForwardedSetting::Forwarded),
         ("both", ForwardedSetting::Both),
         ("off", ForwardedSetting::Off),
+    ];
+}
+
+impl Keyword for CertificateStyle {
+    const EXPECTED: &str = "which headers pass on the client's certificate";
+    const WORDS: &[(&str, Self)] = &[
+        ("off", CertificateStyle::Off),
+        ("xfcc", CertificateStyle::Xfcc),
+        ("rfc9440", CertificateStyle::Rfc9440),
     ];
 }
 

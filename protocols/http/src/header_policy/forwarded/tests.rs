@@ -20,6 +20,7 @@ fn told(hops: u8, style: ForwardedStyle, peer: &str, of: &[(&'static str, &str)]
         authority: &authority,
         encrypted: false,
         forward_upgrade: false,
+        certificate: &[],
     };
     let client = forward(&mut headers, &context).to_string();
     Told { headers, client }
