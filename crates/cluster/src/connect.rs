@@ -296,6 +296,17 @@ impl Cluster {
         }
     }
 
+    /// Why there is no connection, if no endpoint can be picked.
+    pub(super) fn no_endpoint(&self) -> ConnectError {
+        self.connect_error(Vec::new(), true)
+    }
+
+    /// Why there is no connection, if the endpoint has refused the handshake.
+    pub(super) fn handshake_error(&self, lease: &Lease, error: io::Error) -> ConnectError {
+        let endpoint = Arc::clone(lease.endpoint());
+        self.connect_error(vec![FailedAttempt { endpoint, error }], true)
+    }
+
     fn connect_error(&self, attempts: Vec<FailedAttempt>, retried: bool) -> ConnectError {
         let cluster = self.plan.name.clone();
         if attempts.is_empty() {

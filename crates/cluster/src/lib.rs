@@ -6,6 +6,7 @@
 mod balance;
 mod breaker;
 mod connect;
+mod connection_pool;
 mod discovery;
 mod endpoint;
 mod events;
@@ -20,13 +21,14 @@ mod set;
 
 pub use breaker::{BreakerLimit, OperationPermit, QueueError};
 pub use connect::{ConnectError, ConnectOptions, FailedAttempt, UpstreamConnection, is_local};
+pub use connection_pool::{ConnectionPool, PooledConnection, TakeError, TakeOptions};
 pub use discovery::{HostAnswer, Lookup, Resolver, SrvAnswer, SrvRecord, SystemResolver};
 pub use endpoint::{CloseRequest, Endpoint, Exclusion, Lease};
 pub use operator::NoSuchEndpoint;
 pub use plan::{
     BreakerPlan, ClusterPlan, DnsPlan, EndpointPlan, EndpointsFile, FailurePercentagePlan,
     HashPlan, HealthCheckPlan, InitialHealth, KeepalivePlan, LbPolicy, OnPanic, OutlierPlan,
-    PanicPlan, ProbeConfig, RateDetector, ReadEndpoints, SessionFailures, SlowStartPlan,
+    PanicPlan, PoolPlan, ProbeConfig, RateDetector, ReadEndpoints, SessionFailures, SlowStartPlan,
     SuccessRatePlan,
 };
 pub use preconnect::PreconnectPool;

@@ -1,11 +1,13 @@
 //! Plans of clusters: endpoints, load balancing and limits.
 
 mod detection;
+mod pool;
 
 pub use detection::{
     FailurePercentagePlan, HealthCheckPlan, InitialHealth, OutlierPlan, ProbeConfig, RateDetector,
     SessionFailures, SuccessRatePlan,
 };
+pub use pool::PoolPlan;
 use proxy_protocol::Version;
 use serde::{Serialize, Serializer};
 use std::{

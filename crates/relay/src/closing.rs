@@ -167,7 +167,7 @@ impl<C: Codec> Relay<C> {
     pub(super) fn start_linger(&mut self, close: Close, cut: bool) -> bool {
         if cut {
             self.client.reset_on_drop();
-            self.upstream.stream.reset_on_drop();
+            self.upstream.reset_on_drop();
             return false;
         }
         if self.closing.resets_client() {
@@ -178,8 +178,7 @@ impl<C: Codec> Relay<C> {
             close.is_rejection() || matches!(close, Close::Injected | Close::OperationTimeout);
         if ours {
             // The service need not wait for the client.
-            self.upstream.lease = None;
-            self.upstream.stream.close();
+            self.upstream.close();
             self.client.close_write();
             let until = self.now() + LINGER_TIMEOUT;
             self.closing = Closing::Lingering(close);

@@ -12,6 +12,9 @@ use tokio::time::Sleep;
 /// One year: no time limit, for a timer that needs one.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// How long a pooled connection waits for the reply to an operation whose client has left.
+const CANCEL_GRACE: Duration = Duration::from_secs(1);
+
 /// How often the bytes of a stream are counted while they pass.
 const STREAM_COUNT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -185,6 +188,9 @@ impl<C: Codec> Relay<C> {
             && held == [None; 2]
         {
             sooner(self.timers.last_byte + limit, Some(Close::HalfCloseTimeout));
+        }
+        if self.requests.eof && self.upstream.is_pooled() {
+            sooner(self.timers.last_byte + CANCEL_GRACE, Some(Close::Client));
         }
         // A client that waits for a reply is not idle, however long that takes.
         if let Some(limit) = timeouts.idle

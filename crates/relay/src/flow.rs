@@ -226,6 +226,12 @@ impl Flow {
         self.release(buffers);
     }
 
+    /// Drops the bytes that the codec has not judged.
+    pub(super) fn drop_unread(&mut self, buffers: &Buffers) {
+        self.buffer.truncate(self.start + self.ready);
+        self.release(buffers);
+    }
+
     /// Returns the buffer to the worker if it is empty.
     pub(super) fn release(&mut self, buffers: &Buffers) {
         if !self.is_ready() && self.unread().is_empty() {

@@ -1,6 +1,6 @@
 //! The request at the front of a connection's unread bytes, while it may not be forwarded.
 
-use super::{held_request::HeldRequest, requests::PendingVerdict};
+use super::{admission::PendingVerdict, held_request::HeldRequest};
 use bytes::Bytes;
 use operation::Close;
 use std::time::Instant;

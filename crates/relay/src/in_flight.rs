@@ -236,6 +236,11 @@ impl InFlightRequests {
         self.requests.pop_front()
     }
 
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+
     /// Whether no reply is expected soon: all that is in flight are long polls.
     pub(super) fn is_idle(&self) -> bool {
         self.requests.iter().all(|open| open.long_poll)

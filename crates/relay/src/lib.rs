@@ -9,7 +9,8 @@
 //! in. Its modules:
 //!
 //! - `flow`, `buffers`, `splice`: bytes of one direction, in buffers that the worker lends, or pipes
-//! - `requests`, `replies`, `in_flight`: what the codec finds in the bytes, from admission to settlement
+//! - `requests`, `replies`: what the codec finds in the bytes
+//! - `admission`, `in_flight`: operations, from the gate's verdict to settlement
 //! - `front_request`, `held_request`: a request that may not be forwarded yet
 //! - `local_replies`: rejections, written between the server's replies
 //! - `upstream`: the connection to the endpoint
@@ -18,6 +19,7 @@
 //! - `closing`: the states of a connection's close
 //! - `reject`: a client that is not served
 
+mod admission;
 mod buffers;
 mod closing;
 mod deadlines;
@@ -38,9 +40,10 @@ mod upstream;
 pub use buffers::Buffers;
 pub use reject::reject;
 pub use splice::MAX_PIPES;
+pub use upstream::RelayUpstream;
 
 use closing::Closing;
-use cluster::{UpstreamConnection, is_local};
+use cluster::is_local;
 use deadlines::Timers;
 use flow::Flow;
 use front_request::FrontRequest;
@@ -135,18 +138,18 @@ pub fn relay<C: Codec>(
     session: Rc<dyn Session>,
     buffers: &Rc<Buffers>,
     client: Stream,
-    upstream: UpstreamConnection,
+    upstream: impl Into<RelayUpstream>,
 ) -> Pin<Box<dyn Future<Output = Close>>> {
     let now = Instant::now();
-    let UpstreamConnection { stream, lease, .. } = upstream;
+    let upstream = upstream.into();
     let limited = session.is_limited();
-    let copies = client.plain().is_none() || stream.plain().is_none();
+    let copies = client.plain().is_none() || upstream.is_encrypted();
     let mut relay = Box::pin(Relay::<C> {
         codec: C::new(shared, session.info()),
         session,
         buffers: Rc::clone(buffers),
         client,
-        upstream: Upstream { stream, lease: Some(lease) },
+        upstream: upstream.into(),
         requests: Flow::new(copies),
         replies: Flow::new(copies),
         front: FrontRequest::default(),
@@ -217,13 +220,15 @@ impl<C: Codec> Relay<C> {
             if let Poll::Ready(Err(close)) = up {
                 return Poll::Ready(close);
             }
-            let was_backlogged = self.is_rejection_backlogged();
+            let was_blocked = self.blocks_requests();
             let down = self.poll_replies(cx);
             if let Poll::Ready(Err(close)) = down {
                 return Poll::Ready(close);
             }
-            // Requests held back by pending rejections have no other wake-up.
-            if !was_backlogged || self.is_rejection_backlogged() {
+            self.release_upstream();
+            // Requests that were held back by pending rejections or by the operation before have no other
+            // wake-up.
+            if !was_blocked || self.blocks_requests() {
                 break (up, down);
             }
         };
@@ -266,6 +271,11 @@ impl<C: Codec> Relay<C> {
         Poll::Pending
     }
 
+    /// Whether requests wait for the client to read, or for the reply to the one before.
+    fn blocks_requests(&self) -> bool {
+        self.is_rejection_backlogged() || self.awaits_turn()
+    }
+
     /// Whether closing now would interrupt nothing.
     fn is_idle(&self) -> bool {
         !self.progress.pass_through
@@ -305,7 +315,10 @@ impl<C: Codec> Relay<C> {
         // forwarded.
         let unrecoverable =
             !self.progress.request_parsed || self.requests.dropping || C::is_hostile(violation);
-        let strict = self.session.closes_on_violation() || self.session.is_guarded();
+        // What can't be read can't be given back to a pool.
+        let strict = self.session.closes_on_violation()
+            || self.session.is_guarded()
+            || self.upstream.is_pooled();
         if unrecoverable || strict {
             self.session.log_violation(violation, "closed");
             return Err(match side {
@@ -365,6 +378,6 @@ impl<C: Codec> Relay<C> {
 
     /// The attributes under which an operation is settled.
     fn attributes(&self) -> OperationAttributes<'_, C> {
-        OperationAttributes::new(&self.codec, &*self.session, self.upstream.lease.as_ref())
+        OperationAttributes::new(&self.codec, &*self.session, self.upstream.lease())
     }
 }

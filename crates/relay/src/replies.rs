@@ -4,6 +4,7 @@ use super::{MESSAGE_COST, Relay, Side, closing::Closing, in_flight::Completion};
 use bytes::BytesMut;
 use operation::{Close, Codec, Direction, Next, RejectReason, RejectionRef, Reply, Violation};
 use std::{
+    io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -41,16 +42,9 @@ impl<C: Codec> Relay<C> {
             if self.is_queue_full(Direction::Down) {
                 return Poll::Pending;
             }
-            let (buffers, room) = (&self.buffers, self.max_pass(Direction::Down));
-            match ready!(self.replies.poll_fill(
-                cx,
-                &mut self.upstream.stream,
-                buffers,
-                wanted,
-                room
-            )) {
+            match ready!(self.poll_fill_replies(cx, wanted)) {
                 // Only the end of a stream says whether it is complete.
-                Ok(0) if self.is_stream() && self.upstream.stream.is_truncated() => {
+                Ok(0) if self.is_stream() && self.upstream.is_truncated() => {
                     return Poll::Ready(Err(Close::UpstreamReset));
                 }
                 Ok(0) => {
@@ -86,6 +80,17 @@ impl<C: Codec> Relay<C> {
         }
         self.replies.write_closed = true;
         Poll::Ready(Ok(()))
+    }
+
+    /// Reads from the server. Pending while there is no connection to it.
+    fn poll_fill_replies(
+        &mut self,
+        cx: &mut Context<'_>,
+        wanted: usize,
+    ) -> Poll<io::Result<usize>> {
+        let room = self.max_pass(Direction::Down);
+        let Some(stream) = self.upstream.stream() else { return Poll::Pending };
+        self.replies.poll_fill(cx, stream, &self.buffers, wanted, room)
     }
 
     fn flush_replies(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
@@ -125,6 +130,10 @@ impl<C: Codec> Relay<C> {
             if advance.wants_more || self.replies.unread().is_empty() || self.wake_up.budget == 0 {
                 return Ok(1);
             }
+            if self.answers_nothing() {
+                self.drop_upstream();
+                return Ok(1);
+            }
             self.wake_up.budget -= MESSAGE_COST;
             let next = self.codec.reply(self.replies.unread());
             self.progress.reply_parsed |=
@@ -144,24 +153,32 @@ impl<C: Codec> Relay<C> {
                     self.replies.pass(len, ends);
                 }
                 Ok(Next::Swap { len, with, mark }) => {
-                    let cut = self.reply_bytes_before_cut().filter(|(left, _)| *left < with.len());
-                    if let Some((left, cut)) = cut {
-                        self.replies.swap(len, &with[..left]);
-                        self.schedule_close(Close::Injected, cut.reset, false);
+                    if !self.rewrite_reply(len, &with, mark) {
                         return Ok(1);
                     }
-                    self.replies.swap(len, &with);
-                    self.record_reply_bytes(len);
-                    if let Some(reply) = mark {
-                        self.settle_reply(reply);
-                    }
                 }
-                // `Breaks` is returned for requests only.
+                // `Violates` is returned for requests only.
                 Ok(Next::Violates(violation)) | Err(violation) => {
                     self.lose_framing(Side::Server, violation)?;
                 }
             }
         }
+    }
+
+    /// Forwards a reply as the codec has rewritten it. Returns `false` if a policy cuts it off.
+    fn rewrite_reply(&mut self, len: usize, with: &[u8], mark: Option<Reply>) -> bool {
+        let cut = self.reply_bytes_before_cut().filter(|(left, _)| *left < with.len());
+        if let Some((left, cut)) = cut {
+            self.replies.swap(len, &with[..left]);
+            self.schedule_close(Close::Injected, cut.reset, false);
+            return false;
+        }
+        self.replies.swap(len, with);
+        self.record_reply_bytes(len);
+        if let Some(reply) = mark {
+            self.settle_reply(reply);
+        }
+        true
     }
 
     /// Attributes bytes to the operation that they most likely answer.

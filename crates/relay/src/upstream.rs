@@ -1,18 +1,308 @@
-//! The connection to the endpoint.
+//! The connection to the endpoint: one for the client's whole connection, or one of a pool for each
+//! operation.
 
-use cluster::{CloseRequest, Lease};
+use super::{Relay, in_flight::Completion};
+use cluster::{
+    CloseRequest, ConnectionPool, Lease, PooledConnection, TakeError, TakeOptions,
+    UpstreamConnection,
+};
 use net::Stream;
+use operation::{Close, Codec, EndReason, Rejection, UpstreamUse};
+use std::{
+    fmt,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+/// Where a client's operations go.
+#[derive(Debug)]
+pub enum RelayUpstream {
+    /// A connection of the client's own.
+    Connected(UpstreamConnection),
+    /// A pool, of which each operation takes a connection.
+    Pool(Rc<ConnectionPool>, TakeOptions),
+}
+
+impl From<UpstreamConnection> for RelayUpstream {
+    fn from(upstream: UpstreamConnection) -> Self {
+        Self::Connected(upstream)
+    }
+}
+
+impl RelayUpstream {
+    /// Whether the connection to the endpoint is encrypted.
+    pub(super) fn is_encrypted(&self) -> bool {
+        match self {
+            Self::Connected(upstream) => upstream.stream.plain().is_none(),
+            Self::Pool(pool, _) => pool.is_encrypted(),
+        }
+    }
+}
 
 /// The connection to the endpoint.
-pub(super) struct Upstream {
-    pub(super) stream: Stream,
-    /// Counts the connection at its endpoint, until the server is done with.
-    pub(super) lease: Option<Lease>,
+pub(super) enum Upstream {
+    /// One for the client's whole connection.
+    Own {
+        stream: Stream,
+        /// Counts the connection at its endpoint, until the server is done with.
+        lease: Option<Lease>,
+    },
+    /// One of a pool for each operation.
+    Pooled(Box<PooledUpstream>),
+}
+
+/// The connections that operations take of a pool.
+pub(super) struct PooledUpstream {
+    pool: Rc<ConnectionPool>,
+    options: TakeOptions,
+    state: PooledState,
+}
+
+enum PooledState {
+    /// No operation is in flight.
+    None,
+    /// The operation at the front needs one.
+    Wanted,
+    /// The operation at the front waits for one.
+    Taking(Pin<Box<dyn Future<Output = Result<PooledConnection, TakeError>>>>),
+    /// An operation uses this one.
+    Taken(PooledConnection),
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Upstream::Own { .. } => "Own",
+            Upstream::Pooled(_) => "Pooled",
+        })
+    }
+}
+
+impl From<RelayUpstream> for Upstream {
+    fn from(upstream: RelayUpstream) -> Self {
+        match upstream {
+            RelayUpstream::Connected(UpstreamConnection { stream, lease, .. }) => {
+                Self::Own { stream, lease: Some(lease) }
+            }
+            RelayUpstream::Pool(pool, options) => {
+                Self::Pooled(Box::new(PooledUpstream { pool, options, state: PooledState::None }))
+            }
+        }
+    }
 }
 
 impl Upstream {
-    /// What the endpoint asks of the connection.
+    /// The socket; `None` while no operation uses a connection of the pool.
+    pub(super) fn stream(&mut self) -> Option<&mut Stream> {
+        match self {
+            Self::Own { stream, .. } => Some(stream),
+            Self::Pooled(pooled) => match &mut pooled.state {
+                PooledState::Taken(connection) => Some(&mut connection.stream),
+                _ => None,
+            },
+        }
+    }
+
+    /// What counts the connection at its endpoint.
+    pub(super) fn lease(&self) -> Option<&Lease> {
+        match self {
+            Self::Own { lease, .. } => lease.as_ref(),
+            Self::Pooled(pooled) => match &pooled.state {
+                PooledState::Taken(connection) => Some(&connection.lease),
+                _ => None,
+            },
+        }
+    }
+
+    /// What the endpoint asks of the connection. A pooled one is asked when it is given back.
     pub(super) fn close_request(&self) -> CloseRequest {
-        self.lease.as_ref().map_or(CloseRequest::None, Lease::close_request)
+        let asked = self.lease().map_or(CloseRequest::None, Lease::close_request);
+        match self {
+            Self::Pooled(_) if asked == CloseRequest::WhenIdle => CloseRequest::None,
+            _ => asked,
+        }
+    }
+
+    /// Whether operations take their connections of a pool.
+    pub(super) fn is_pooled(&self) -> bool {
+        matches!(self, Self::Pooled(_))
+    }
+
+    /// Whether an operation needs a connection and has none yet.
+    pub(super) fn is_wanted(&self) -> bool {
+        let Self::Pooled(pooled) = self else { return false };
+        matches!(pooled.state, PooledState::Wanted | PooledState::Taking(_))
+    }
+
+    /// Whether an operation uses a connection of the pool.
+    fn is_taken(&self) -> bool {
+        let Self::Pooled(pooled) = self else { return false };
+        matches!(pooled.state, PooledState::Taken(_))
+    }
+
+    /// Whether the server's stream has ended in a way that may hide missing bytes.
+    pub(super) fn is_truncated(&mut self) -> bool {
+        self.stream().is_some_and(|stream| stream.is_truncated())
+    }
+
+    /// Says that an operation needs a connection. Returns whether it has to wait for
+    /// [`poll_take`](Upstream::poll_take).
+    fn want(&mut self, long_poll: bool) -> bool {
+        let Self::Pooled(pooled) = self else { return false };
+        if matches!(pooled.state, PooledState::Taken(_)) {
+            return false;
+        }
+        pooled.options.long_poll = long_poll;
+        pooled.state = PooledState::Wanted;
+        true
+    }
+
+    /// Ready when the operation at the front has its connection, or can't get one.
+    fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TakeError>> {
+        let Self::Pooled(pooled) = self else { return Poll::Ready(Ok(())) };
+        if matches!(pooled.state, PooledState::Wanted) {
+            pooled.state = match pooled.pool.try_take(&pooled.options) {
+                Some(ready) => PooledState::Taken(ready),
+                None => {
+                    let take = Rc::clone(&pooled.pool).take(pooled.options);
+                    PooledState::Taking(Box::pin(take))
+                }
+            };
+        }
+        if let PooledState::Taking(taking) = &mut pooled.state {
+            let taken = ready!(taking.as_mut().poll(cx));
+            pooled.state = PooledState::None;
+            pooled.state = PooledState::Taken(taken?);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Gives the connection back to the pool.
+    fn give_back(&mut self) {
+        let Self::Pooled(pooled) = self else { return };
+        match std::mem::replace(&mut pooled.state, PooledState::None) {
+            PooledState::Taken(connection) => connection.give_back(),
+            other => pooled.state = other,
+        }
+    }
+
+    /// Keeps the connection for the client, out of the pool.
+    fn detach(&mut self) {
+        let Self::Pooled(pooled) = self else { return };
+        match std::mem::replace(&mut pooled.state, PooledState::None) {
+            PooledState::Taken(connection) => {
+                *self = RelayUpstream::Connected(connection.detach()).into();
+            }
+            other => pooled.state = other,
+        }
+    }
+
+    /// Closes the connection of the pool that the operation uses.
+    fn close_pooled(&mut self) {
+        if let Self::Pooled(pooled) = self {
+            pooled.state = PooledState::None;
+        }
+    }
+
+    /// Closes the connection, and releases its place at the endpoint.
+    pub(super) fn close(&mut self) {
+        match self {
+            Self::Own { stream, lease } => {
+                *lease = None;
+                stream.close();
+            }
+            Self::Pooled(pooled) => pooled.state = PooledState::None,
+        }
+    }
+
+    /// Makes dropping the connection reset it.
+    pub(super) fn reset_on_drop(&mut self) {
+        self.stream().into_iter().for_each(|stream| stream.reset_on_drop());
+    }
+}
+
+impl<C: Codec> Relay<C> {
+    /// Has the operation that was just admitted take a connection, if it has none. Returns whether
+    /// it has to wait.
+    pub(super) fn want_upstream(&mut self, long_poll: bool) -> bool {
+        if self.upstream.want(long_poll) {
+            return true;
+        }
+        if !long_poll {
+            self.upstream.lease().into_iter().for_each(Lease::operation_started);
+        }
+        false
+    }
+
+    /// Ready when the operation at the front has its connection, or was rejected for want of one.
+    pub(super) fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
+        match ready!(self.upstream.poll_take(cx)) {
+            Ok(()) => {
+                let counts = self.in_flight.newest().is_some_and(|open| !open.long_poll);
+                if counts {
+                    self.upstream.lease().into_iter().for_each(Lease::operation_started);
+                }
+                Poll::Ready(Ok(()))
+            }
+            Err(error) => Poll::Ready(self.reject_unsent(&error)),
+        }
+    }
+
+    /// Rejects the operation at the front, of which nothing was sent.
+    fn reject_unsent(&mut self, error: &TakeError) -> Result<(), Close> {
+        let Some(open) = self.in_flight.take_newest() else { return Ok(()) };
+        let now = self.now();
+        let (reason, message) = error.client_error();
+        let (tag, close) = (open.tag, error.close_reason());
+        let end = Completion::bare(close.outcome(false), Some(EndReason::Closed(close)));
+        open.settle(end, now, &self.attributes());
+        self.reject_request(tag, &Rejection::new(reason, message))?;
+        if let Some((len, _)) = self.front.rewrite.take() {
+            self.requests.pass(len as u64, true);
+        }
+        Ok(())
+    }
+
+    /// Whether the next request waits for the reply to the one before, which uses the connection.
+    pub(super) fn awaits_turn(&self) -> bool {
+        self.upstream.is_pooled() && !self.requests.inside && !self.in_flight.is_empty()
+    }
+
+    /// Gives the connection back to the pool if no operation uses it any more.
+    pub(super) fn release_upstream(&mut self) {
+        let is_used = !self.in_flight.is_empty()
+            || self.requests.inside
+            || self.requests.is_ready()
+            || self.replies.inside;
+        if !self.upstream.is_taken() || is_used {
+            return;
+        }
+        if self.answers_nothing() {
+            self.drop_upstream();
+            return;
+        }
+        match self.codec.upstream_use() {
+            UpstreamUse::Free => self.upstream.give_back(),
+            UpstreamUse::Held => {}
+            UpstreamUse::Own => self.upstream.detach(),
+        }
+    }
+
+    /// Whether a pooled connection has sent bytes that answer no request. They are nobody's: the client
+    /// that uses it next must not get them.
+    pub(super) fn answers_nothing(&self) -> bool {
+        self.upstream.is_pooled()
+            && self.in_flight.is_empty()
+            && !self.replies.inside
+            && !self.replies.unread().is_empty()
+    }
+
+    /// Closes the pooled connection that the operation uses: its next reply belongs to nothing.
+    pub(super) fn drop_upstream(&mut self) {
+        if self.upstream.is_pooled() {
+            self.upstream.close_pooled();
+            self.replies.drop_unread(&self.buffers);
+        }
     }
 }

@@ -83,6 +83,18 @@ pub struct Reply {
     pub violation: Option<Violation>,
 }
 
+/// What a pooled upstream connection may be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamUse {
+    /// Operations of any client.
+    Free,
+    /// Operations of this client, for now.
+    Held,
+    /// Operations of this client, as long as it lasts: the connection has a state that others must not
+    /// meet, such as a user who is logged in.
+    Own,
+}
+
 /// What to do with the bytes at the front of a buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next<M> {
@@ -235,6 +247,12 @@ pub trait Codec: Sized + 'static {
     /// others and the connection must be closed.
     fn give_up(&mut self, _tag: Tag, _why: &RejectionRef<'_>, _out: &mut BytesMut) -> bool {
         false
+    }
+
+    /// Whether the upstream connection may serve another client, asked at the end of a reply when no
+    /// operation is in flight.
+    fn upstream_use(&self) -> UpstreamUse {
+        UpstreamUse::Free
     }
 
     /// A notice about the service for operators, found in handshake replies. Each notice is returned

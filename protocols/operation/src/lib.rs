@@ -15,6 +15,7 @@ mod direction;
 mod effects;
 mod end_reason;
 mod gate;
+mod handshake;
 mod operation;
 mod outcome;
 mod probe;
@@ -25,7 +26,9 @@ pub mod testing;
 
 pub use attribute_value::AttributeValue;
 pub use byte_bucket::ByteBucket;
-pub use codec::{Codec, ConnectionInfo, LateDetails, Next, OperationNames, Reply, Request, Tag};
+pub use codec::{
+    Codec, ConnectionInfo, LateDetails, Next, OperationNames, Reply, Request, Tag, UpstreamUse,
+};
 pub use direction::Direction;
 pub use effects::{
     ClosePoint, Effects, Impairment, InjectedClose, LatencyDistribution, ReplyTimeout, Revision,
@@ -35,6 +38,7 @@ pub use end_reason::{EndReason, Violation};
 pub use gate::{
     Decision, DecisionFuture, Gate, PendingOperation, SettleSink, Settlement, Ticket, Verdict,
 };
+pub use handshake::{Handshake, HandshakeConfig, HandshakeStep};
 pub use operation::{
     Attributes, BACKS_OFF, ExtraCounter, OTHER_RESOURCES, Operation, Protocol, WRITES,
 };

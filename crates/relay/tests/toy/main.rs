@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "that is how a test fails")]
 
+mod pool;
+
 use bytes::BytesMut;
 use cluster::{
     BreakerPlan, Cluster, ClusterPlan, EndpointPlan, HealthCheckPlan, LbPolicy, OperationPermit,

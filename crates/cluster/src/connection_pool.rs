@@ -1,0 +1,417 @@
+//! Connections that operations share: an operation takes one, and gives it back when it has ended.
+//!
+//! Sockets belong to a worker's runtime, so each worker has a pool of its own, with its share of the
+//! limits. A pool knows no protocol: a [`Handshake`] makes a new connection ready for operations.
+//!
+//! - `endpoint_pool`: the connections of one endpoint, and their limits
+//! - `wait_queue`: whose turn it is
+//! - `pooled_connection`: a connection while an operation uses it
+//! - `take_error`: why there is none
+//! - `handshake`: the first exchange on a new connection
+
+mod endpoint_pool;
+mod handshake;
+mod pooled_connection;
+mod take_error;
+mod wait_queue;
+
+pub use pooled_connection::PooledConnection;
+pub use take_error::TakeError;
+
+use crate::{
+    Cluster, ConnectError, ConnectOptions, Endpoint, Lease, PickOptions, UpstreamConnection,
+    plan::PoolPlan,
+};
+use endpoint_pool::{EndpointPool, Use};
+use foldhash::HashMap;
+use handshake::shake_hands;
+use net::Stream;
+use operation::HandshakeConfig;
+use pooled_connection::Slot;
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::oneshot,
+    task::spawn_local,
+    time::{self, Instant},
+};
+
+/// How often idle connections are inspected.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// From this idle time on a connection is checked before it is used again: servers and firewalls close
+/// idle connections.
+const CHECKED_AFTER: Duration = Duration::from_secs(1);
+
+/// One worker's pool of connections to a cluster.
+pub struct ConnectionPool {
+    cluster: Arc<Cluster>,
+    /// This worker's share.
+    plan: PoolPlan,
+    handshake: Option<Arc<dyn HandshakeConfig>>,
+    endpoints: RefCell<HashMap<SocketAddr, EndpointPool>>,
+    closed: Cell<bool>,
+}
+
+/// How a connection is taken.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TakeOptions {
+    /// The hash of the client's key, if the cluster picks by key.
+    pub hash: Option<u64>,
+    /// The operation's answer may take for ever: it counts against `max_awaiting`.
+    pub long_poll: bool,
+    /// Operations that wait take turns by this key.
+    pub fair_key: u64,
+}
+
+impl TakeOptions {
+    fn usage(&self) -> Use {
+        if self.long_poll { Use::LongPoll } else { Use::Operation }
+    }
+}
+
+/// A connection that no operation uses.
+#[derive(Debug)]
+struct IdleConnection {
+    stream: Stream,
+    lease: Lease,
+    opened: Instant,
+    since: Instant,
+}
+
+/// What an operation that waited gets.
+#[derive(Debug)]
+enum Handed {
+    Connection(Box<PooledConnection>),
+    Failed(Box<ConnectError>),
+    /// Its endpoint is not used any more.
+    PickAgain,
+}
+
+impl fmt::Debug for ConnectionPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionPool").field("plan", &self.plan).finish_non_exhaustive()
+    }
+}
+
+impl ConnectionPool {
+    /// Starts a pool on the current worker, with this worker's share of the limits.
+    pub fn start(
+        cluster: Arc<Cluster>,
+        plan: PoolPlan,
+        handshake: Option<Arc<dyn HandshakeConfig>>,
+    ) -> Rc<Self> {
+        let pool = Rc::new(Self {
+            cluster,
+            plan,
+            handshake,
+            endpoints: RefCell::default(),
+            closed: Cell::new(false),
+        });
+        spawn_local(Rc::clone(&pool).inspect());
+        pool
+    }
+
+    /// The cluster.
+    pub fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
+    }
+
+    /// Whether its connections are encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.cluster.plan.tls.is_some()
+    }
+
+    /// Closes all idle connections, since the worker drains. Those in use close when they come back.
+    pub fn close(&self) {
+        self.closed.set(true);
+        let idle: Vec<_> = self
+            .endpoints
+            .borrow_mut()
+            .values_mut()
+            .flat_map(|it| it.remove_idle(|_| true))
+            .collect();
+        drop(idle);
+    }
+
+    /// Takes a connection that is ready at once.
+    pub fn try_take(self: &Rc<Self>, options: &TakeOptions) -> Option<PooledConnection> {
+        let endpoint = self.pick(options)?;
+        let mut unusable = Vec::new();
+        let taken = self.with_endpoint(&endpoint, |pool| {
+            let now = Instant::now();
+            loop {
+                let mut connection = pool.take_idle(options.usage())?;
+                let rested = now - connection.since;
+                let is_fresh = rested < CHECKED_AFTER || connection.stream.is_idle();
+                if is_fresh && connection.is_usable(&self.plan, now) {
+                    return Some(connection);
+                }
+                pool.release(options.usage());
+                unusable.push(connection);
+            }
+        });
+        drop(unusable);
+        Some(self.in_use(taken?, options.usage(), Duration::ZERO))
+    }
+
+    /// Takes a connection: an idle one, or else the first that is given back or opened.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn take(self: Rc<Self>, options: TakeOptions) -> Result<PooledConnection, TakeError> {
+        let began = Instant::now();
+        let deadline = began + self.plan.wait_queue_timeout;
+        loop {
+            if let Some(ready) = self.try_take(&options) {
+                return Ok(ready);
+            }
+            let handed = self.enqueue(&options)?;
+            match time::timeout_at(deadline, handed).await {
+                Ok(Ok(Handed::Connection(mut connection))) => {
+                    connection.waited = began.elapsed();
+                    return Ok(*connection);
+                }
+                Ok(Ok(Handed::Failed(error))) => return Err((*error).into()),
+                Ok(Ok(Handed::PickAgain) | Err(_)) => {}
+                Err(_) => {
+                    let (cluster, waited) = (self.cluster.plan.name.clone(), began.elapsed());
+                    return Err(TakeError::TimedOut { cluster, waited });
+                }
+            }
+        }
+    }
+
+    fn pick(&self, options: &TakeOptions) -> Option<Arc<Endpoint>> {
+        self.cluster.pick(PickOptions { hash: options.hash, exclude: &[] })
+    }
+
+    /// Waits for a connection to a picked endpoint, and opens one if that is allowed.
+    fn enqueue(
+        self: &Rc<Self>,
+        options: &TakeOptions,
+    ) -> Result<oneshot::Receiver<Handed>, TakeError> {
+        let endpoint = self.pick(options).ok_or_else(|| self.cluster.no_endpoint())?;
+        let most = self.plan.wait_queue_size;
+        let queued = self.with_endpoint(&endpoint, |pool| {
+            if pool.waiting() >= most {
+                pool.prune();
+            }
+            let waiting = pool.waiting();
+            if waiting >= most {
+                return Err(waiting);
+            }
+            Ok(pool.enqueue(options.usage(), options.fair_key))
+        });
+        let queued = queued.map_err(|waiting| TakeError::QueueFull {
+            cluster: self.cluster.plan.name.clone(),
+            waiting,
+        })?;
+        self.connect_missing(&endpoint);
+        Ok(queued)
+    }
+
+    /// Calls `act` with the pool of an endpoint. `act` must not drop a connection in use.
+    fn with_endpoint<R>(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        act: impl FnOnce(&mut EndpointPool) -> R,
+    ) -> R {
+        let mut endpoints = self.endpoints.borrow_mut();
+        let pool = endpoints
+            .entry(endpoint.address())
+            .or_insert_with(|| EndpointPool::new(endpoint, &self.plan));
+        // An address that has left the cluster and has come back is another endpoint.
+        if !Arc::ptr_eq(&pool.endpoint, endpoint) {
+            pool.endpoint = Arc::clone(endpoint);
+        }
+        act(pool)
+    }
+
+    fn in_use(
+        self: &Rc<Self>,
+        connection: IdleConnection,
+        usage: Use,
+        waited: Duration,
+    ) -> PooledConnection {
+        let IdleConnection { stream, lease, opened, .. } = connection;
+        let address = lease.endpoint().address();
+        let slot = Slot { pool: Rc::clone(self), address, usage, opened, released: false };
+        PooledConnection { stream, lease, waited, slot }
+    }
+
+    /// A connection was given back.
+    fn returned(self: &Rc<Self>, address: SocketAddr, usage: Use, connection: IdleConnection) {
+        if let Some(pool) = self.endpoints.borrow_mut().get_mut(&address) {
+            pool.release(usage);
+        }
+        self.hand_out(connection);
+    }
+
+    /// A connection in use was closed.
+    fn lost(self: &Rc<Self>, address: SocketAddr, usage: Use) {
+        let endpoint = self.endpoints.borrow_mut().get_mut(&address).map(|pool| {
+            pool.release(usage);
+            Arc::clone(&pool.endpoint)
+        });
+        if let Some(endpoint) = endpoint {
+            self.connect_missing(&endpoint);
+        }
+    }
+
+    /// Gives a connection to the next operation that waits for one, or keeps it. Closes it if it is not
+    /// to be used again.
+    fn hand_out(self: &Rc<Self>, mut connection: IdleConnection) {
+        let endpoint = Arc::clone(connection.lease.endpoint());
+        if self.closed.get() || !connection.is_usable(&self.plan, Instant::now()) {
+            drop(connection);
+            self.connect_missing(&endpoint);
+            return;
+        }
+        while let Some((usage, waiter)) = self.with_endpoint(&endpoint, EndpointPool::next_waiter) {
+            match self.send(connection, usage, waiter) {
+                Some(unsent) => connection = unsent,
+                None => return,
+            }
+        }
+        let surplus = self.with_endpoint(&endpoint, |pool| pool.keep(connection));
+        drop(surplus);
+    }
+
+    /// Gives a connection to this operation. Returns it if the operation has given up just now.
+    fn send(
+        self: &Rc<Self>,
+        connection: IdleConnection,
+        usage: Use,
+        waiter: oneshot::Sender<Handed>,
+    ) -> Option<IdleConnection> {
+        let connection = self.in_use(connection, usage, Duration::ZERO);
+        let refused = waiter.send(Handed::Connection(Box::new(connection))).err()?;
+        let Handed::Connection(refused) = refused else { return None };
+        let PooledConnection { stream, lease, mut slot, .. } = *refused;
+        slot.released = true;
+        self.with_endpoint(lease.endpoint(), |pool| pool.release(usage));
+        Some(IdleConnection { stream, lease, opened: slot.opened, since: Instant::now() })
+    }
+
+    /// Opens connections to an endpoint, as many as are waited for and allowed.
+    fn connect_missing(self: &Rc<Self>, endpoint: &Arc<Endpoint>) {
+        if self.closed.get() {
+            return;
+        }
+        let missing =
+            self.with_endpoint(endpoint, |pool| pool.begin_connecting(self.plan.min_pool_size));
+        for usage in missing {
+            let (pool, endpoint) = (Rc::clone(self), Arc::clone(endpoint));
+            spawn_local(async move {
+                let opened = pool.open(&endpoint).await;
+                pool.connecting_ended(&endpoint, usage, opened);
+            });
+        }
+    }
+
+    async fn open(&self, endpoint: &Arc<Endpoint>) -> Result<UpstreamConnection, ConnectError> {
+        let preferred = Some(Arc::clone(endpoint));
+        let options = ConnectOptions { preferred, ..ConnectOptions::default() };
+        let mut upstream = self.cluster.connect(options).await?;
+        if let Some(handshake) = &self.handshake {
+            let shaken = shake_hands(&mut upstream.stream, handshake.begin());
+            let limit = self.cluster.plan.connect_timeout;
+            let shaken = time::timeout(limit, shaken).await.unwrap_or_else(|_| {
+                Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "no reply to the handshake"))
+            });
+            shaken.map_err(|error| self.cluster.handshake_error(&upstream.lease, error))?;
+        }
+        Ok(upstream)
+    }
+
+    fn connecting_ended(
+        self: &Rc<Self>,
+        endpoint: &Arc<Endpoint>,
+        usage: Use,
+        opened: Result<UpstreamConnection, ConnectError>,
+    ) {
+        self.with_endpoint(endpoint, |pool| pool.connecting_ended(usage));
+        match opened {
+            Ok(UpstreamConnection { stream, lease, .. }) => {
+                let now = Instant::now();
+                self.hand_out(IdleConnection { stream, lease, opened: now, since: now });
+            }
+            Err(error) => {
+                if let Some(waiter) = self.with_endpoint(endpoint, |pool| pool.pop_waiter(usage)) {
+                    // It may have given up.
+                    let _ = waiter.send(Handed::Failed(Box::new(error)));
+                }
+            }
+        }
+        self.connect_missing(endpoint);
+    }
+
+    /// Closes connections that are idle for too long, too old or dead, and keeps `min_pool_size` ready,
+    /// until the pool is closed.
+    async fn inspect(self: Rc<Self>) {
+        while !self.closed.get() {
+            self.close_expired();
+            self.leave_unusable();
+            if self.plan.min_pool_size > 0 {
+                let set = self.cluster.set.load_full();
+                for endpoint in set.endpoints().filter(|endpoint| endpoint.usable()) {
+                    self.connect_missing(endpoint);
+                }
+            }
+            time::sleep(INTERVAL).await;
+        }
+    }
+
+    fn close_expired(&self) {
+        let now = Instant::now();
+        let mut expired = Vec::new();
+        self.endpoints.borrow_mut().retain(|_, pool| {
+            let mut ready = pool.idle.len();
+            expired.extend(pool.remove_idle(|connection| {
+                let is_idle = now - connection.since >= self.plan.max_idle_time
+                    && ready > self.plan.min_pool_size;
+                let closes = is_idle
+                    || !connection.is_usable(&self.plan, now)
+                    || !connection.stream.is_idle();
+                ready -= usize::from(closes);
+                closes
+            }));
+            !pool.is_empty()
+        });
+        drop(expired);
+    }
+
+    /// Operations that wait for an endpoint which is not used any more pick another one.
+    fn leave_unusable(&self) {
+        let mut waiters = Vec::new();
+        for pool in self.endpoints.borrow_mut().values_mut() {
+            if pool.waiting() > 0 && !pool.endpoint.usable() {
+                for usage in [Use::Operation, Use::LongPoll] {
+                    waiters.extend(std::iter::from_fn(|| pool.pop_waiter(usage)));
+                }
+            }
+        }
+        for waiter in waiters {
+            // It may have given up.
+            let _ = waiter.send(Handed::PickAgain);
+        }
+    }
+
+    /// How many connections there are to each endpoint: idle, for operations, for long polls, being
+    /// opened; and how many operations wait.
+    pub fn report(&self) -> Vec<(Arc<Endpoint>, [usize; 4], usize)> {
+        let endpoints = self.endpoints.borrow();
+        let row = |pool: &EndpointPool| (Arc::clone(&pool.endpoint), pool.report(), pool.waiting());
+        endpoints.values().map(row).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

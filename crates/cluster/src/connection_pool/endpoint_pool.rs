@@ -1,0 +1,201 @@
+//! The pooled connections of one endpoint, without I/O: how many there are, and whose turn it is.
+
+use super::{Handed, IdleConnection, wait_queue::WaitQueue};
+use crate::{Endpoint, plan::PoolPlan};
+use std::sync::Arc;
+use tokio::{sync::oneshot, time::Instant};
+
+/// What a connection is used for. Each use has a limit of its own, so that operations which wait for
+/// news (long polls) leave connections for the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// An operation that is answered soon.
+    Operation,
+    /// An operation whose answer may take for ever.
+    LongPoll,
+}
+
+/// The connections that are in use, being opened, or waited for.
+#[derive(Debug, Default)]
+pub(super) struct UseCounts {
+    /// The most connections.
+    limit: usize,
+    active: usize,
+    connecting: usize,
+    waiting: WaitQueue<oneshot::Sender<Handed>>,
+}
+
+/// The connections to one endpoint.
+#[derive(Debug)]
+pub(super) struct EndpointPool {
+    pub(super) endpoint: Arc<Endpoint>,
+    /// The one that was used last is at the end.
+    pub(super) idle: Vec<IdleConnection>,
+    operations: UseCounts,
+    long_polls: UseCounts,
+    /// The most connections that are opened at the same time.
+    max_connecting: usize,
+}
+
+impl EndpointPool {
+    pub(super) fn new(endpoint: &Arc<Endpoint>, plan: &PoolPlan) -> Self {
+        let limited = |limit| UseCounts { limit, ..UseCounts::default() };
+        Self {
+            endpoint: Arc::clone(endpoint),
+            idle: Vec::new(),
+            operations: limited(plan.max_pool_size),
+            long_polls: limited(plan.max_awaiting),
+            max_connecting: plan.max_connecting,
+        }
+    }
+
+    pub(super) fn counts(&mut self, usage: Use) -> &mut UseCounts {
+        match usage {
+            Use::Operation => &mut self.operations,
+            Use::LongPoll => &mut self.long_polls,
+        }
+    }
+
+    /// How many operations wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.operations.waiting.len() + self.long_polls.waiting.len()
+    }
+
+    /// Whether nothing belongs to it.
+    pub(super) fn is_empty(&self) -> bool {
+        let unused = |counts: &UseCounts| {
+            counts.active == 0 && counts.connecting == 0 && counts.waiting.len() == 0
+        };
+        self.idle.is_empty() && unused(&self.operations) && unused(&self.long_polls)
+    }
+
+    /// Whether the limit allows one more connection for this use.
+    fn has_room(&self, usage: Use) -> bool {
+        match usage {
+            Use::Operation => {
+                let counts = &self.operations;
+                counts.active + counts.connecting + self.idle.len() < counts.limit
+            }
+            Use::LongPoll => {
+                self.long_polls.active + self.long_polls.connecting < self.long_polls.limit
+            }
+        }
+    }
+
+    /// Takes the idle connection that was used last, unless others wait for one.
+    pub(super) fn take_idle(&mut self, usage: Use) -> Option<IdleConnection> {
+        let others_wait = self.operations.waiting.len() > 0;
+        let within = usage == Use::Operation || self.has_room(usage);
+        if others_wait || !within {
+            return None;
+        }
+        let connection = self.idle.pop()?;
+        self.counts(usage).active += 1;
+        Some(connection)
+    }
+
+    /// Records that a connection is no longer in use.
+    pub(super) fn release(&mut self, usage: Use) {
+        let counts = self.counts(usage);
+        counts.active = counts.active.saturating_sub(1);
+    }
+
+    /// Adds an operation that waits.
+    pub(super) fn enqueue(&mut self, usage: Use, key: u64) -> oneshot::Receiver<Handed> {
+        let (sender, receiver) = oneshot::channel();
+        self.counts(usage).waiting.push(key, sender);
+        receiver
+    }
+
+    /// Forgets operations that have given up.
+    pub(super) fn prune(&mut self) {
+        self.operations.waiting.retain(|waiter| !waiter.is_closed());
+        self.long_polls.waiting.retain(|waiter| !waiter.is_closed());
+    }
+
+    /// The next operation that may have a connection, which counts as in use from now on.
+    pub(super) fn next_waiter(&mut self) -> Option<(Use, oneshot::Sender<Handed>)> {
+        for usage in [Use::Operation, Use::LongPoll] {
+            let within = match usage {
+                Use::Operation => self.operations.active + self.idle.len() < self.operations.limit,
+                Use::LongPoll => self.long_polls.active < self.long_polls.limit,
+            };
+            let counts = self.counts(usage);
+            while within && let Some(waiter) = counts.waiting.pop() {
+                if !waiter.is_closed() {
+                    counts.active += 1;
+                    return Some((usage, waiter));
+                }
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection that no operation waits for, if the limit allows. Returns it otherwise.
+    pub(super) fn keep(&mut self, connection: IdleConnection) -> Option<IdleConnection> {
+        if self.operations.active + self.idle.len() < self.operations.limit {
+            self.idle.push(connection);
+            return None;
+        }
+        Some(connection)
+    }
+
+    /// For which uses connections must be opened now; they count as being opened from now on.
+    /// `min_idle`: how many operations could begin at once, if nothing waits.
+    pub(super) fn begin_connecting(&mut self, min_pool_size: usize) -> Vec<Use> {
+        let mut begun = Vec::new();
+        for usage in [Use::Operation, Use::LongPoll] {
+            while self.needs_connection(usage, min_pool_size) {
+                self.counts(usage).connecting += 1;
+                begun.push(usage);
+            }
+        }
+        begun
+    }
+
+    fn needs_connection(&self, usage: Use, min_pool_size: usize) -> bool {
+        let counts = match usage {
+            Use::Operation => &self.operations,
+            Use::LongPoll => &self.long_polls,
+        };
+        let total = counts.active + counts.connecting + self.idle.len();
+        let wanted = counts.waiting.len() > counts.connecting
+            || (usage == Use::Operation && total < min_pool_size);
+        let connecting = self.operations.connecting + self.long_polls.connecting;
+        wanted && connecting < self.max_connecting && self.has_room(usage)
+    }
+
+    /// Records that a connection was opened, or could not be.
+    pub(super) fn connecting_ended(&mut self, usage: Use) {
+        let counts = self.counts(usage);
+        counts.connecting = counts.connecting.saturating_sub(1);
+    }
+
+    /// The operation that gets the error of a failed attempt.
+    pub(super) fn pop_waiter(&mut self, usage: Use) -> Option<oneshot::Sender<Handed>> {
+        let waiting = &mut self.counts(usage).waiting;
+        std::iter::from_fn(|| waiting.pop()).find(|waiter| !waiter.is_closed())
+    }
+
+    /// Removes and returns idle connections that `expired` names.
+    pub(super) fn remove_idle(
+        &mut self,
+        mut expired: impl FnMut(&mut IdleConnection) -> bool,
+    ) -> Vec<IdleConnection> {
+        self.idle.extract_if(.., |connection| expired(connection)).collect()
+    }
+
+    /// How many connections there are: idle, for operations, for long polls, being opened.
+    pub(super) fn report(&self) -> [usize; 4] {
+        let connecting = self.operations.connecting + self.long_polls.connecting;
+        [self.idle.len(), self.operations.active, self.long_polls.active, connecting]
+    }
+}
+
+impl IdleConnection {
+    /// Whether it may be used again: its endpoint asks for no close, and it is not too old.
+    pub(super) fn is_usable(&self, plan: &PoolPlan, now: Instant) -> bool {
+        self.lease.close_request() == crate::CloseRequest::None
+            && plan.max_lifetime.is_none_or(|most| now - self.opened < most)
+    }
+}

@@ -1,0 +1,44 @@
+//! The first exchange on a new connection.
+
+use bytes::BytesMut;
+use net::Stream;
+use operation::{Handshake, HandshakeStep};
+use std::io::{self, ErrorKind};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// The longest reply, in bytes.
+const MAX_REPLY: usize = 64 * 1024;
+
+/// Makes a connection ready for operations.
+///
+/// # Errors
+/// The connection broke, or the service has refused: its words.
+pub(super) async fn shake_hands(
+    stream: &mut Stream,
+    mut handshake: Box<dyn Handshake>,
+) -> io::Result<()> {
+    let mut bytes = BytesMut::new();
+    loop {
+        bytes.clear();
+        handshake.write_request(&mut bytes);
+        stream.write_all(&bytes).await?;
+        stream.flush().await?;
+        bytes.clear();
+        loop {
+            if stream.read_buf(&mut bytes).await? == 0 {
+                let early = "the connection ended during the handshake";
+                return Err(io::Error::new(ErrorKind::UnexpectedEof, early));
+            }
+            match handshake.read_reply(&bytes) {
+                HandshakeStep::NeedMore if bytes.len() < MAX_REPLY => {}
+                HandshakeStep::NeedMore => {
+                    let words = "the reply to the handshake has more than 64 KiB";
+                    return Err(io::Error::other(words));
+                }
+                HandshakeStep::Continue => break,
+                HandshakeStep::Done => return Ok(()),
+                HandshakeStep::Failed(words) => return Err(io::Error::other(words)),
+            }
+        }
+    }
+}

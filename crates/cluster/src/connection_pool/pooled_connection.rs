@@ -1,0 +1,60 @@
+//! A connection of a pool while an operation uses it.
+
+use super::{ConnectionPool, IdleConnection, endpoint_pool::Use};
+use crate::{Lease, UpstreamConnection};
+use net::Stream;
+use std::{fmt, net::SocketAddr, rc::Rc, time::Duration};
+use tokio::time::Instant;
+
+/// A connection that one operation uses. Give it back, or drop it to close it.
+#[derive(Debug)]
+pub struct PooledConnection {
+    /// The socket.
+    pub stream: Stream,
+    /// Counts the connection at its endpoint.
+    pub lease: Lease,
+    /// How long the operation has waited for it.
+    pub waited: Duration,
+    pub(super) slot: Slot,
+}
+
+/// The place of a connection that is in use, in its pool.
+pub(super) struct Slot {
+    pub(super) pool: Rc<ConnectionPool>,
+    pub(super) address: SocketAddr,
+    pub(super) usage: Use,
+    pub(super) opened: Instant,
+    pub(super) released: bool,
+}
+
+impl PooledConnection {
+    /// Gives the connection back, for the next operation.
+    pub fn give_back(self) {
+        let Self { stream, lease, mut slot, .. } = self;
+        slot.released = true;
+        let opened = slot.opened;
+        let connection = IdleConnection { stream, lease, opened, since: Instant::now() };
+        slot.pool.returned(slot.address, slot.usage, connection);
+    }
+
+    /// Takes the connection out of the pool for good.
+    pub fn detach(self) -> UpstreamConnection {
+        let Self { stream, lease, waited, .. } = self;
+        UpstreamConnection { stream, lease, queued: waited }
+    }
+}
+
+/// The connection was closed, or has left the pool.
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if !self.released {
+            self.pool.lost(self.address, self.usage);
+        }
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot").field("usage", &self.usage).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,342 @@
+//! Clients that share connections: each line takes a connection of a pool, and gives it back with its
+//! answer.
+
+use super::*;
+use cluster::{ConnectionPool, PoolPlan, TakeOptions};
+use operation::UpstreamUse;
+use relay::RelayUpstream;
+
+/// As [`Lines`], but `hold` keeps the connection until `release`, and `own` for good.
+struct PooledLines {
+    lines: Lines,
+    upstream_use: UpstreamUse,
+}
+
+impl Codec for PooledLines {
+    const PROTOCOL: Protocol = Protocol::plain("lines");
+
+    type Shared = ();
+
+    fn new(shared: &Arc<()>, link: ConnectionInfo) -> Self {
+        Self { lines: Lines::new(shared, link), upstream_use: UpstreamUse::Free }
+    }
+
+    fn request(&mut self, bytes: &[u8]) -> Result<Next<Request>, Violation> {
+        match bytes {
+            b"hold\n" => self.upstream_use = UpstreamUse::Held,
+            b"own\n" => self.upstream_use = UpstreamUse::Own,
+            b"release\n" => self.upstream_use = UpstreamUse::Free,
+            _ => {}
+        }
+        let mut next = self.lines.request(bytes)?;
+        if let Next::Pass { mark: Some(request), .. } = &mut next {
+            request.long_poll = bytes.starts_with(b"news");
+            if bytes.starts_with(b"tell") {
+                request.tag = None;
+                self.lines.asked -= 1;
+            }
+        }
+        Ok(next)
+    }
+
+    fn names<'b>(&'b self, front: &'b [u8]) -> OperationNames<'b> {
+        self.lines.names(front)
+    }
+
+    fn reply(&mut self, bytes: &[u8]) -> Result<Next<Reply>, Violation> {
+        self.lines.reply(bytes)
+    }
+
+    fn reject(&mut self, tag: Tag, why: &RejectionRef<'_>, out: &mut BytesMut) -> bool {
+        self.lines.reject(tag, why, out)
+    }
+
+    fn upstream_use(&self) -> UpstreamUse {
+        self.upstream_use
+    }
+}
+
+/// A service that answers each line with `N: LINE`, where N is the number of the connection. `slow`
+/// is not answered, `bye` is answered by a close, and `tell` is not answered either.
+struct Numbered {
+    address: SocketAddr,
+    connections: Rc<Cell<usize>>,
+    open: Rc<Cell<usize>>,
+}
+
+impl Numbered {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (connections, open) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+        let (all, now) = (Rc::clone(&connections), Rc::clone(&open));
+        spawn_local(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                all.set(all.get() + 1);
+                now.set(now.get() + 1);
+                let (number, now) = (all.get(), Rc::clone(&now));
+                spawn_local(async move {
+                    Self::answer(BufReader::new(socket), number).await;
+                    now.set(now.get() - 1);
+                });
+            }
+        });
+        Self { address, connections, open }
+    }
+
+    async fn answer(mut socket: BufReader<TcpStream>, number: usize) {
+        let mut line = String::new();
+        while socket.read_line(&mut line).await.is_ok_and(|n| n > 0) {
+            match line.trim_end() {
+                "bye" => return,
+                "slow" | "news" | "tell" => {}
+                "twice" => socket.write_all(b"one\ntwo\n").await.unwrap(),
+                _ => socket.write_all(format!("{number}: {line}").as_bytes()).await.unwrap(),
+            }
+            line.clear();
+        }
+    }
+}
+
+/// A proxy whose clients share a pool.
+async fn pooled(service: &Numbered, plan: PoolPlan) -> (SocketAddr, Rc<ConnectionPool>) {
+    let at = Target::Host(service.address.ip().to_string(), service.address.port());
+    let plan_of_cluster = ClusterPlan::new("lines", vec![EndpointPlan::new(at)]);
+    let cluster = Cluster::new(Arc::new(plan_of_cluster), &Metrics::new());
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let buffers = Rc::default();
+    let breaker = Breaker { cluster: Arc::clone(&cluster), permits: RefCell::default() };
+    let gate = Rc::new(LineGate(Rc::new(breaker)));
+    let pool = ConnectionPool::start(cluster, plan, None);
+    let shared = Rc::clone(&pool);
+    spawn_local(async move {
+        while let Ok((client, peer)) = socket.accept().await {
+            let gate = Rc::clone(&gate) as Rc<dyn Gate>;
+            let session = Rc::new(TestSession::new(gate, ConnectionInfo { peer, local: address }));
+            let upstream = RelayUpstream::Pool(Rc::clone(&shared), TakeOptions::default());
+            let client = client.into();
+            spawn_local(relay::<PooledLines>(&Arc::new(()), session, &buffers, client, upstream));
+        }
+    });
+    (address, pool)
+}
+
+fn sized(max_pool_size: usize) -> PoolPlan {
+    PoolPlan { max_pool_size, ..PoolPlan::default() }
+}
+
+struct Client(BufReader<TcpStream>);
+
+impl Client {
+    async fn connect(address: SocketAddr) -> Self {
+        Self(BufReader::new(TcpStream::connect(address).await.unwrap()))
+    }
+
+    async fn send(&mut self, lines: &str) {
+        self.0.write_all(lines.as_bytes()).await.unwrap();
+    }
+
+    /// The next line; empty at the end of the stream.
+    async fn read(&mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).await.unwrap();
+        line.trim_end().to_owned()
+    }
+
+    async fn ask(&mut self, line: &str) -> String {
+        self.send(&format!("{line}\n")).await;
+        self.read().await
+    }
+}
+
+#[test]
+fn many_clients_share_one_connection() {
+    run(async {
+        let service = Numbered::start().await;
+        let (address, _) = pooled(&service, sized(1)).await;
+        let mut clients = Vec::new();
+        for _ in 0..20 {
+            clients.push(Client::connect(address).await);
+        }
+        for round in 0..5 {
+            for client in &mut clients {
+                assert_eq!(client.ask(&format!("r{round}")).await, format!("1: r{round}"));
+            }
+        }
+        assert_eq!(service.connections.get(), 1);
+    });
+}
+
+#[test]
+fn requests_in_one_write_are_answered_in_order() {
+    run(async {
+        let service = Numbered::start().await;
+        let (address, _) = pooled(&service, sized(2)).await;
+        let (mut one, mut two) = (Client::connect(address).await, Client::connect(address).await);
+        one.send("a\nb\nc\n").await;
+        two.send("d\ne\n").await;
+        for expected in ["a", "b", "c"] {
+            assert!(one.read().await.ends_with(expected));
+        }
+        for expected in ["d", "e"] {
+            assert!(two.read().await.ends_with(expected));
+        }
+        assert!(service.connections.get() <= 2);
+    });
+}
+
+#[test]
+fn a_client_without_operations_has_no_connection() {
+    run(async {
+        let service = Numbered::start().await;
+        let (address, _) = pooled(&service, sized(4)).await;
+        let mut clients = Vec::new();
+        for _ in 0..10 {
+            clients.push(Client::connect(address).await);
+        }
+        assert_eq!(clients[0].ask("a").await, "1: a");
+        assert_eq!(service.connections.get(), 1);
+    });
+}
+
+#[test]
+fn an_operation_waits_while_all_connections_are_in_use() {
+    run(async {
+        let service = Numbered::start().await;
+        let plan = PoolPlan { wait_queue_timeout: Duration::from_millis(30), ..sized(1) };
+        let (address, _) = pooled(&service, plan).await;
+        let (mut one, mut two) = (Client::connect(address).await, Client::connect(address).await);
+        one.send("slow\n").await;
+        until("the first is in use", || service.open.get() == 1).await;
+        assert_eq!(two.ask("a").await, "no: overloaded");
+    });
+}
+
+#[test]
+fn a_client_that_leaves_frees_its_connection() {
+    run(async {
+        let service = Numbered::start().await;
+        let (address, _) = pooled(&service, sized(1)).await;
+        let (mut one, mut two) = (Client::connect(address).await, Client::connect(address).await);
+        one.send("slow\n").await;
+        until("the first is in use", || service.open.get() == 1).await;
+        drop(one);
+        assert_eq!(two.ask("a").await, "2: a");
+        until("the connection of the client that left is closed", || service.open.get() == 1).await;
+    });
+}
+
+#[test]
+fn long_polls_do_not_starve_operations() {
+    run(async {
+        let service = Numbered::start().await;
+        let (address, _) = pooled(&service, sized(1)).await;
+        let mut polls = Vec::new();
+        for _ in 0..3 {
+            let mut client = Client::connect(address).await;
+            client.send("news\n").await;
+            polls.push(client);
+        }
+        until("all wait for news", || service.open.get() == 3).await;
+        let mut other = Client::connect(address).await;
+        assert_eq!(other.ask("a").await, "4: a");
+        drop(polls);
+        until("their connections are closed", || service.open.get() == 1).await;
+    });
+}
+
+#[test]
+fn a_request_without_a_reply_frees_its_connection() {
+    run(async {
+        let service = Numbered::start().await;
+        let (address, _) = pooled(&service, sized(1)).await;
+        let (mut one, mut two) = (Client::connect(address).await, Client::connect(address).await);
+        one.send("tell\n").await;
+        assert_eq!(two.ask("a").await, "1: a");
+        one.send("tell\n").await;
+        assert_eq!(one.ask("b").await, "1: b");
+    });
+}
+
+#[test]
+fn a_client_keeps_its_connection_while_the_codec_holds_it() {
+    run(async {
+        let service = Numbered::start().await;
+        let (address, _) = pooled(&service, sized(2)).await;
+        let (mut one, mut two) = (Client::connect(address).await, Client::connect(address).await);
+        assert_eq!(one.ask("hold").await, "1: hold");
+        assert_eq!(two.ask("a").await, "2: a");
+        assert_eq!(one.ask("b").await, "1: b");
+        assert_eq!(one.ask("release").await, "1: release");
+        assert_eq!(two.ask("c").await, "1: c", "the last one that was given back is used first");
+    });
+}
+
+#[test]
+fn a_connection_of_ones_own_is_no_part_of_the_pool() {
+    run(async {
+        let service = Numbered::start().await;
+        let (address, pool) = pooled(&service, sized(1)).await;
+        let (mut one, mut two) = (Client::connect(address).await, Client::connect(address).await);
+        assert_eq!(one.ask("own").await, "1: own");
+        assert_eq!(two.ask("a").await, "2: a", "there is room for another");
+        assert_eq!(one.ask("b").await, "1: b");
+        drop(one);
+        until("it is closed", || service.open.get() == 1).await;
+        assert_eq!(pool.report()[0].1, [1, 0, 0, 0]);
+    });
+}
+
+#[test]
+fn a_lost_connection_ends_the_client_that_used_it() {
+    run(async {
+        let service = Numbered::start().await;
+        let (address, _) = pooled(&service, sized(1)).await;
+        let (mut one, mut two) = (Client::connect(address).await, Client::connect(address).await);
+        assert_eq!(two.ask("a").await, "1: a");
+        assert_eq!(one.ask("bye").await, "");
+        assert_eq!(two.ask("b").await, "2: b");
+    });
+}
+
+#[test]
+fn bytes_that_answer_nothing_spoil_their_connection() {
+    run(async {
+        let service = Numbered::start().await;
+        let (address, _) = pooled(&service, sized(1)).await;
+        let (mut one, mut two) = (Client::connect(address).await, Client::connect(address).await);
+        assert_eq!(one.ask("twice").await, "one");
+        assert_eq!(two.ask("a").await, "2: a");
+        assert_eq!(one.ask("b").await, "2: b");
+        until("the first is closed", || service.open.get() == 1).await;
+    });
+}
+
+#[test]
+fn an_incomplete_request_is_never_sent() {
+    run(async {
+        let service = Numbered::start().await;
+        let (address, _) = pooled(&service, sized(1)).await;
+        let mut one = Client::connect(address).await;
+        one.send("half").await;
+        one.0.shutdown().await.unwrap();
+        assert_eq!(one.read().await, "");
+        let mut two = Client::connect(address).await;
+        assert_eq!(two.ask("a").await, "1: a");
+    });
+}
+
+#[test]
+fn an_unreachable_service_is_an_error_of_each_operation() {
+    run(async {
+        let service = Numbered::start().await;
+        let unbound = tokio::net::TcpSocket::new_v4().unwrap();
+        unbound.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let gone = Numbered { address: unbound.local_addr().unwrap(), ..service };
+        let (address, _) = pooled(&gone, sized(1)).await;
+        let mut client = Client::connect(address).await;
+        assert_eq!(client.ask("a").await, "no: no_endpoint");
+        assert_eq!(client.ask("b").await, "no: no_endpoint");
+    });
+}
