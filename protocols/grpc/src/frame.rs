@@ -125,7 +125,7 @@ impl tollgate_http::Meter for UnaryMeter {
 /// A complete frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MessageFrame {
-    /// What is special about it: [`COMPRESSED`], [`TRAILERS`].
+    /// The bits that are set: [`COMPRESSED`], and 0x80 in a frame of gRPC-Web trailers.
     pub flags: u8,
     /// The payload.
     pub message: Bytes,
