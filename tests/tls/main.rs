@@ -15,6 +15,7 @@ mod hostile;
 mod https_service;
 mod proxy_protocol;
 mod records;
+mod renewal;
 mod resumption;
 mod sni;
 
