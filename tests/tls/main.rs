@@ -13,6 +13,7 @@ mod connection_policies;
 mod flood;
 mod hostile;
 mod https_service;
+mod load_balancers;
 mod proxy_protocol;
 mod records;
 mod renewal;
