@@ -94,7 +94,7 @@ fn several_servers_behind_a_mongo_listener_are_a_hint() {
     };
     for several in [
         "endpoints: [\"a:1\", \"b:1\"]",
-        "endpoints: [{ srv: mongodb+srv://db.example.net }]",
+        "endpoints: [{ srv: _mongodb._tcp.db.example.net }]",
         "endpoints_file: members.yaml",
         "endpoints: [\"a:1\", \"b:1\"], health_check: {}",
     ] {

@@ -109,6 +109,7 @@ fn the_written_cluster_is_the_plan() {
             weight: 2,
             priority: 1,
             zone: Some("eu-1a".into()),
+            server_name: Some("mongo-2.example.net".into()),
         }
     );
     assert_eq!(orders.endpoints[3].at, Target::Srv(srv.into()));

@@ -18,6 +18,7 @@ mod proxy_protocol;
 mod records;
 mod renewal;
 mod resumption;
+mod server_names;
 mod sni;
 
 use std::{

@@ -11,7 +11,7 @@ use super::{
     health::HealthCheckResult,
     outlier::{Ejection, OutlierStats},
 };
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use operation::{Close, Outcome};
 use std::{
     net::SocketAddr,
@@ -30,6 +30,8 @@ use std::{
 pub struct Endpoint {
     address: SocketAddr,
     name: Arc<str>,
+    /// The name for TLS.
+    server_name: ArcSwap<String>,
     metrics: Arc<EndpointMetrics>,
     /// Why it is not picked, as bits of [`Exclusion`].
     exclusions: AtomicU8,
@@ -59,6 +61,7 @@ impl Endpoint {
     pub(super) fn new(address: SocketAddr, name: Arc<str>, meters: Arc<EndpointMetrics>) -> Self {
         Self {
             address,
+            server_name: ArcSwap::from_pointee(host(&name).to_owned()),
             name,
             metrics: meters,
             exclusions: AtomicU8::new(0),
@@ -85,6 +88,18 @@ impl Endpoint {
     /// Its name as configured: `db-1:27017`. Several addresses may share it.
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// The name that it is asked for and that its certificate must have, in TLS.
+    pub fn server_name(&self) -> Arc<String> {
+        self.server_name.load_full()
+    }
+
+    /// Sets the name for TLS of connections to come.
+    pub(super) fn set_server_name(&self, name: &str) {
+        if **self.server_name.load() != name {
+            self.server_name.store(Arc::new(name.to_owned()));
+        }
     }
 
     /// How many connections are open or being opened.
@@ -225,6 +240,11 @@ impl Endpoint {
     pub(super) fn metrics(&self) -> &Arc<EndpointMetrics> {
         &self.metrics
     }
+}
+
+/// The host of `host:port`.
+pub(super) fn host(name: &str) -> &str {
+    name.rsplit_once(':').map_or(name, |(host, _)| host)
 }
 
 /// A reason not to pick an endpoint.

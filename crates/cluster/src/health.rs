@@ -142,8 +142,8 @@ impl CheckLoop {
     async fn run(self, first: Duration) {
         let CheckLoop { cluster, endpoint, plan, new_probe: begin, permits: places } = self;
         let mut state = HealthState::new(!endpoint.is_excluded(Exclusion::Unhealthy));
-        let mut checker = Checker::new(endpoint.address(), plan.timeout, plan.reuse_connection)
-            .prepared(&cluster.plan, endpoint.name());
+        let mut checker = Checker::new(Arc::clone(&endpoint), plan.timeout, plan.reuse_connection)
+            .prepared(&cluster.plan);
         let mut pause = first;
         // All first checks come close together; from the second on they are spread.
         let mut spread = Some(balance::share());

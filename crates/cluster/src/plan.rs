@@ -155,12 +155,14 @@ pub struct EndpointPlan {
     pub priority: u8,
     /// Its zone.
     pub zone: Option<Arc<str>>,
+    /// The name for TLS, instead of the cluster's or of its host.
+    pub server_name: Option<Arc<str>>,
 }
 
 impl EndpointPlan {
     /// An endpoint with every default.
     pub fn new(at: Target) -> Self {
-        Self { at, weight: 1, priority: 0, zone: None }
+        Self { at, weight: 1, priority: 0, zone: None, server_name: None }
     }
 }
 
@@ -175,14 +177,16 @@ impl Serialize for EndpointPlan {
             Host { address: &'a str, weight: u32, priority: u8 },
         }
         #[derive(Serialize)]
-        struct WithZone<'a> {
+        struct WithNames<'a> {
             #[serde(flatten)]
             keys: Keys<'a>,
             #[serde(skip_serializing_if = "Option::is_none")]
             zone: &'a Option<Arc<str>>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            server_name: &'a Option<Arc<str>>,
         }
         let at = self.at.to_string();
-        let Self { weight, priority, zone, .. } = self;
+        let Self { weight, priority, zone, server_name, .. } = self;
         let keys = match &self.at {
             Target::Host(..) if *self == EndpointPlan::new(self.at.clone()) => {
                 return to.serialize_str(&at);
@@ -190,7 +194,7 @@ impl Serialize for EndpointPlan {
             Target::Host(..) => Keys::Host { address: &at, weight: *weight, priority: *priority },
             Target::Srv(_) => Keys::Srv { srv: &at },
         };
-        WithZone { keys, zone }.serialize(to)
+        WithNames { keys, zone, server_name }.serialize(to)
     }
 }
 

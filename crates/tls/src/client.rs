@@ -6,6 +6,7 @@ use crate::{
     identity::{CertificateFiles, Content, Identity, LoadError, certificates, read, read_pair},
     provider::{MinVersion, provider},
     server::add_root,
+    stream::TlsStream,
 };
 use arc_swap::ArcSwap;
 use rustls::{
@@ -22,15 +23,15 @@ use std::{
     fmt,
     path::{Path, PathBuf},
     sync::{Arc, LazyLock},
-    time::SystemTime,
 };
+use tokio::net::TcpStream;
 
 /// How connections to a cluster's endpoints are encrypted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientTlsPlan {
     /// The authorities that are trusted (PEM). `None`: the system's.
     pub ca: Option<PathBuf>,
-    /// The name that is asked for and verified, in place of the endpoint's host.
+    /// The name that endpoints are asked for and verified by, instead of their hosts.
     pub server_name: Option<String>,
     /// The certificate that is shown to servers which ask for one.
     pub certificate: Option<CertificateFiles>,
@@ -41,7 +42,7 @@ pub struct ClientTlsPlan {
     /// Whether the server's certificate is verified.
     pub verify: bool,
     /// The application protocols (ALPN) that are offered, best first. Servers may ignore them, unless
-    /// HTTP/1.1 is not among them: see [`ClientTls::check_alpn`].
+    /// HTTP/1.1 is not among them.
     pub alpn: Vec<Vec<u8>>,
 }
 
@@ -124,28 +125,26 @@ impl ClientTls {
         Ok(true)
     }
 
-    /// The config for the next connection.
-    pub fn config(&self) -> Arc<ClientConfig> {
-        Arc::clone(&self.loaded.load().config)
-    }
-
-    /// The name that is asked for and verified, for an endpoint with this host.
+    /// Completes the handshake with a server that is asked for this name, and must have it. The name
+    /// is a DNS name or an address, which may be in brackets.
     ///
     /// # Errors
-    /// The host is neither a DNS name nor an address.
-    pub fn server_name(&self, host: &str) -> Result<ServerName<'static>, Error> {
-        let name = self.plan.server_name.as_deref().unwrap_or(host);
-        let name = name.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
-        ServerName::try_from(name.to_owned())
-            .map_err(|_| Error::General(format!("`{name}` is no name that a certificate can have")))
+    /// Why there is no connection.
+    pub async fn connect(
+        &self,
+        socket: TcpStream,
+        name: &str,
+    ) -> Result<TlsStream, HandshakeFailure> {
+        let config = Arc::clone(&self.loaded.load().config);
+        let mut stream = TlsStream::client(socket, config, server_name(name)?)?;
+        stream.handshake().await?;
+        self.check_alpn(stream.alpn())?;
+        Ok(stream)
     }
 
     /// Checks the application protocol that a server has agreed upon. A server without ALPN agrees on
     /// none, and speaks HTTP/1.1; so it must agree if only other protocols are offered.
-    ///
-    /// # Errors
-    /// [`HandshakeFailure::Alpn`].
-    pub fn check_alpn(&self, agreed: Option<&[u8]>) -> Result<(), HandshakeFailure> {
+    fn check_alpn(&self, agreed: Option<&[u8]>) -> Result<(), HandshakeFailure> {
         let offered = &self.plan.alpn;
         let optional = offered.is_empty() || offered.iter().any(|it| it == b"http/1.1");
         if agreed.is_some() || optional { Ok(()) } else { Err(HandshakeFailure::Alpn) }
@@ -156,15 +155,18 @@ impl ClientTls {
         self.loaded.load().identity.clone()
     }
 
-    /// Until when connections may use the certificate that is shown to servers.
-    pub fn expires(&self) -> Option<SystemTime> {
-        self.loaded.load().identity.as_ref().map(|identity| identity.info.expires())
-    }
-
     /// What it was made from.
     pub fn plan(&self) -> &ClientTlsPlan {
         &self.plan
     }
+}
+
+/// The name of a server, as certificates have it.
+fn server_name(name: &str) -> Result<ServerName<'static>, HandshakeFailure> {
+    let name = name.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
+    ServerName::try_from(name.to_owned()).map_err(|_| {
+        HandshakeFailure::Internal(format!("`{name}` is no name that a certificate can have"))
+    })
 }
 
 /// The authorities that the system trusts, read once: that takes up to hundreds of milliseconds.

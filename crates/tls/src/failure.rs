@@ -101,7 +101,7 @@ impl HandshakeFailure {
     }
 
     /// The failure that rustls reports.
-    pub fn from_rustls(error: Error) -> Self {
+    pub(crate) fn from_rustls(error: Error) -> Self {
         match error {
             Error::InvalidCertificate(error) => Self::from_certificate(error),
             Error::NoCertificatesPresented => Self::NoCertificate,

@@ -52,7 +52,7 @@ pub use number::{Count, Factor, InRange, Limit, Percent, Share, Workers, is_digi
 pub use secret::{HIDDEN, hide, secrets};
 pub use show::{Show, shown, shown_or_off, shown_size};
 pub use span::{Span, text_lines};
-pub use target::{HostPort, SrvTarget, Target, host_port, is_host_name};
+pub use target::{HostName, HostPort, SrvTarget, Target, host_port, is_host_name};
 pub use text::{FromText, OrOff, Text};
 
 #[cfg(test)]

@@ -66,7 +66,36 @@ impl FromText for HostPort {
 
 /// The name that an SRV record is looked up by.
 #[derive(Clone, Debug)]
-pub struct SrvTarget(pub Target);
+pub struct SrvTarget {
+    /// The record.
+    pub target: Target,
+    /// It is written as a URL whose connections are encrypted unless its options say otherwise.
+    pub implies_tls: bool,
+}
+
+/// The services whose `+srv` URLs imply TLS: MongoDB's (its specification of initial DNS seedlist
+/// discovery).
+const ENCRYPTED_SERVICES: [&str; 1] = ["mongodb"];
+
+/// The name or the address of a host, without a port.
+#[derive(Clone, Debug)]
+pub struct HostName(pub String);
+
+impl FromText for HostName {
+    const EXPECTED: &str = "the name of a host";
+
+    fn from_text(text: &str) -> Result<Self, Diagnostic> {
+        if is_host_name(text) || text.parse::<Ipv6Addr>().is_ok() {
+            return Ok(HostName(text.to_owned()));
+        }
+        let hint = "write a name without a port: `db-1.example.net`";
+        Err(Diagnostic::new(format!("`{text}` is not the name of a host"), hint))
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "examples": ["db-1.example.net"] })
+    }
+}
 
 impl FromText for SrvTarget {
     const EXPECTED: &str = "the name of an SRV record";
@@ -98,7 +127,8 @@ impl FromText for SrvTarget {
             ));
         }
         let name = service.map_or(name.to_owned(), |service| format!("_{service}._tcp.{name}"));
-        Ok(SrvTarget(Target::Srv(name)))
+        let implies_tls = service.is_some_and(|it| ENCRYPTED_SERVICES.contains(&it));
+        Ok(SrvTarget { target: Target::Srv(name), implies_tls })
     }
 
     fn schema() -> Schema {
@@ -139,10 +169,15 @@ mod tests {
     }
     #[test]
     fn an_srv_record_is_named_or_meant_by_a_url() {
-        let named = |text: &str| SrvTarget::from_text(text).map(|srv| srv.0.to_string());
+        let named = |text: &str| SrvTarget::from_text(text).map(|srv| srv.target.to_string());
         let record = Ok("_mongodb._tcp.db.example.net".to_owned());
         assert_eq!(named("_mongodb._tcp.db.example.net"), record);
         assert_eq!(named("mongodb+srv://db.example.net"), record);
+        for (text, encrypted) in
+            [("mongodb+srv://db", true), ("db+srv://db", false), ("_mongodb._tcp.db", false)]
+        {
+            assert_eq!(SrvTarget::from_text(text).unwrap().implies_tls, encrypted, "{text}");
+        }
         for text in ["", "a b", "mongodb+srv://", "+srv://db", "http://db", "db:1", "m+srv://db/x"]
         {
             assert!(named(text).is_err(), "{text}");

@@ -1,19 +1,19 @@
 //! What comes on a connection to an endpoint before its protocol: a PROXY header, and TLS.
 
+use crate::Endpoint;
 use net::Stream;
 use std::io;
-use tls::{ClientTls, HandshakeFailure, TlsStream};
+use tls::ClientTls;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-/// Sends `header`, a PROXY protocol header, and then completes the TLS handshake with the endpoint of
-/// this name (`host:port`), as far as the cluster has them. The host as written is the name that is
-/// asked for and verified, whatever its address is.
+/// Sends `header`, a PROXY protocol header, and then completes the TLS handshake with the endpoint, as
+/// far as the cluster has them.
 ///
 /// # Errors
-/// The socket failed, or the handshake did; the error holds a [`HandshakeFailure`] then.
+/// The socket failed, or the handshake did; the error holds a [`tls::HandshakeFailure`] then.
 pub(crate) async fn establish(
     mut socket: TcpStream,
-    endpoint: &str,
+    endpoint: &Endpoint,
     header: Option<&[u8]>,
     tls: Option<&ClientTls>,
 ) -> io::Result<Stream> {
@@ -21,10 +21,5 @@ pub(crate) async fn establish(
         socket.write_all(header).await?;
     }
     let Some(tls) = tls else { return Ok(socket.into()) };
-    let host = endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host);
-    let name = tls.server_name(host).map_err(HandshakeFailure::from_rustls)?;
-    let mut stream = TlsStream::client(socket, tls.config(), name)?;
-    stream.handshake().await?;
-    tls.check_alpn(stream.alpn())?;
-    Ok(stream.into())
+    Ok(tls.connect(socket, &endpoint.server_name()).await?.into())
 }

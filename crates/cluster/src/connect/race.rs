@@ -56,7 +56,7 @@ impl Cluster {
     ) -> io::Result<Stream> {
         let connect = async {
             let socket = dial(endpoint.address()).await?;
-            establish(socket, endpoint.name(), header, self.plan.tls.as_deref()).await
+            establish(socket, endpoint, header, self.plan.tls.as_deref()).await
         };
         let dialed = time::timeout(self.plan.connect_timeout, connect).await;
         dialed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))

@@ -5,7 +5,11 @@ use super::{
     Cluster,
     source::{DrainingEndpoint, Source, SourceTable},
 };
-use crate::{Endpoint, endpoint::EndpointMetrics, plan::EndpointPlan};
+use crate::{
+    Endpoint,
+    endpoint::{EndpointMetrics, host},
+    plan::EndpointPlan,
+};
 use foldhash::{HashMap, HashSet};
 use std::{net::SocketAddr, sync::Arc};
 use tokio::time::Instant;
@@ -86,19 +90,24 @@ impl Cluster {
     ) -> Vec<Member> {
         let register =
             |name| EndpointMetrics::new(&self.plan.name, name, false, &self.names.metrics);
+        let own = self.plan.tls.as_ref().and_then(|tls| tls.plan().server_name.as_deref());
         let mut members = Vec::new();
         let mut seen = HashSet::default();
         for index in 0..table.sources.len() {
-            let EndpointPlan { weight, priority, zone, .. } = table.sources[index].plan.clone();
+            let EndpointPlan { weight, priority, zone, server_name, .. } =
+                table.sources[index].plan.clone();
             for found in table.sources[index].found.clone() {
                 // An address with several names is one endpoint.
                 if !seen.insert(found.address) {
                     continue;
                 }
+                let name = server_name.as_deref().or(own).unwrap_or(host(&found.name)).to_owned();
                 let endpoint = known.get(&found.address).cloned().unwrap_or_else(|| {
                     let meters = table.meters(&found.name, register);
                     Arc::new(Endpoint::new(found.address, found.name, meters))
                 });
+                // The address may have had another name before.
+                endpoint.set_server_name(&name);
                 let (weight, priority) = found.rank.unwrap_or((weight, priority));
                 members.push(Member { endpoint, weight, priority, zone: zone.clone() });
             }

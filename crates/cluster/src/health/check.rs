@@ -1,6 +1,7 @@
 //! One health check: connect, send the probe, judge the answer.
 
 use crate::{
+    Endpoint,
     connect::{describe, establish, is_local},
     plan::ClusterPlan,
 };
@@ -8,7 +9,7 @@ use bytes::BytesMut;
 use net::Stream;
 use operation::{Probe, ProbeResult};
 use proxy_protocol::OutgoingHeader;
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 use tls::ClientTls;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -34,11 +35,9 @@ pub(super) enum CheckError {
 /// Checks one endpoint.
 #[derive(Debug)]
 pub(super) struct Checker {
-    address: SocketAddr,
+    endpoint: Arc<Endpoint>,
     timeout: Duration,
     reuse: bool,
-    /// The name of the endpoint.
-    endpoint: Arc<str>,
     /// The PROXY protocol header of the proxy itself, if the cluster has one.
     header: Option<Vec<u8>>,
     /// The TLS of the cluster.
@@ -62,26 +61,18 @@ impl From<io::Error> for ExchangeError {
 }
 
 impl Checker {
-    pub(super) fn new(address: SocketAddr, timeout: Duration, reuse: bool) -> Self {
-        Self {
-            address,
-            timeout,
-            reuse,
-            endpoint: Arc::default(),
-            header: None,
-            tls: None,
-            reusable: None,
-        }
+    pub(super) fn new(endpoint: Arc<Endpoint>, timeout: Duration, reuse: bool) -> Self {
+        Self { endpoint, timeout, reuse, header: None, tls: None, reusable: None }
     }
 
-    /// The same with the PROXY header and the TLS of this cluster, for the endpoint of this name.
-    pub(super) fn prepared(self, plan: &ClusterPlan, endpoint: &Arc<str>) -> Self {
+    /// The same with the PROXY header and the TLS of this cluster.
+    pub(super) fn prepared(self, plan: &ClusterPlan) -> Self {
         let header = plan.proxy_protocol.map(|version| {
             let mut header = Vec::new();
             OutgoingHeader::default().write(version, &mut header);
             header
         });
-        Self { endpoint: Arc::clone(endpoint), header, tls: plan.tls.clone(), ..self }
+        Self { header, tls: plan.tls.clone(), ..self }
     }
 
     /// Checks once, with a probe from `new_probe`.
@@ -110,7 +101,7 @@ impl Checker {
                 judged => return judged,
             }
         }
-        let stream = TcpStream::connect(self.address).await?;
+        let stream = TcpStream::connect(self.endpoint.address()).await?;
         stream.set_nodelay(true)?;
         let (header, tls) = (self.header.as_deref(), self.tls.as_deref());
         let stream = establish(stream, &self.endpoint, header, tls).await?;

@@ -28,6 +28,9 @@ impl Check<'_> {
         cluster: ClusterConfig,
     ) -> Option<ClusterPlan> {
         let listed = cluster.endpoints_file.as_ref().map_or(Listed::All, |_| Listed::Some);
+        if cluster.tls.is_none() {
+            super::endpoints::unencrypted(self.report, cluster.endpoints.as_ref());
+        }
         let endpoints = self.endpoints(at, cluster.endpoints, listed);
         let plan = ClusterPlan::new(name, Vec::new());
         let lb_policy = or(cluster.lb_policy, plan.lb_policy);

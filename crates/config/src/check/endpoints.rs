@@ -59,7 +59,7 @@ fn endpoint(
         EndpointConfig::Short(target) => return Some((at, EndpointPlan::new(target.0))),
         EndpointConfig::Long(keys) => keys,
     };
-    let EndpointKeys { address, srv, weight, priority, zone } = keys;
+    let EndpointKeys { address, srv, weight, priority, zone, server_name } = *keys;
     let named = match (address, srv) {
         (Some(_), Some(srv)) => {
             let hint = "leave the one or the other out, or make it two endpoints";
@@ -82,7 +82,7 @@ fn endpoint(
                 let message = format!("`{key}` beside `srv`: each SRV record has a {key} itself");
                 report.add(at, message, "leave it out");
             }
-            let Text(SrvTarget(target)) = srv.value?;
+            let Text(SrvTarget { target, .. }) = srv.value?;
             (srv.at, target)
         }
     };
@@ -92,6 +92,7 @@ fn endpoint(
         weight: super::number(weight, 1),
         priority: super::number(priority, 0),
         zone: given(&zone).map(|zone| zone.0),
+        server_name: given(&server_name).map(|name| name.0.into()),
         ..EndpointPlan::new(target)
     };
     Some((at, plan))
@@ -105,6 +106,29 @@ fn no_gap(report: &mut Report, endpoints: &[(Span, EndpointPlan)]) {
         if !there.contains(&before) {
             let message = format!("there is priority {}, but no {before}", endpoint.priority);
             report.add(*at, message, "priorities are 0, 1, 2 and so on, without a gap");
+        }
+    }
+}
+
+/// Reports endpoints of a cluster without `tls` that need it.
+pub(super) fn unencrypted(
+    report: &mut Report,
+    written: Option<&Spanned<Vec<Spanned<EndpointConfig>>>>,
+) {
+    let endpoints = written.and_then(|it| it.value.as_ref()).into_iter().flatten();
+    for endpoint in endpoints {
+        let Some(EndpointConfig::Long(keys)) = &endpoint.value else { continue };
+        if let Some(name) = &keys.server_name {
+            let hint = "add `tls: {}` to the cluster, or leave `server_name` out";
+            report.add(name.at, "`server_name` is for TLS, and the cluster has no `tls`", hint);
+        }
+        if let Some(Spanned { at, value: Some(Text(srv)) }) = &keys.srv
+            && srv.implies_tls
+        {
+            let message = "this URL implies TLS, and the cluster has no `tls`";
+            let hint =
+                format!("add `tls: {{}}` to the cluster; without TLS: `srv: {}`", srv.target);
+            report.add(*at, message, hint);
         }
     }
 }

@@ -7,7 +7,7 @@ use serde::de::{
 use std::{borrow::Cow, fmt};
 use values::spanned::Opt;
 use values::{FromText, InRange, Zone, to_serde_error};
-use values::{HostPort, SrvTarget};
+use values::{HostName, HostPort, SrvTarget};
 
 /// An endpoint, as `host:port` or with its keys.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub(crate) enum EndpointConfig {
     /// `host:port`.
     Short(HostPort),
     /// A map.
-    Long(EndpointKeys),
+    Long(Box<EndpointKeys>),
 }
 
 /// One endpoint with its keys. Either `address` or `srv` is required.
@@ -36,9 +36,12 @@ pub(crate) struct EndpointKeys {
     pub(crate) priority: Opt<InRange<0, 127>>,
     /// Its zone. Default: none.
     pub(crate) zone: Opt<Zone>,
+    /// The name that it is asked for (SNI) and that its certificate must have, with the cluster's
+    /// `tls`. Default: the cluster's `tls.server_name`, or else the host as written.
+    pub(crate) server_name: Opt<HostName>,
 }
 
-const KEYS: &[&str] = &["address", "srv", "weight", "priority", "zone"];
+const KEYS: &[&str] = &["address", "srv", "weight", "priority", "zone", "server_name"];
 
 impl<'de> Deserialize<'de> for EndpointConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -60,7 +63,8 @@ impl<'de> Visitor<'de> for EndpointVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<EndpointConfig, A::Error> {
-        EndpointKeys::deserialize(MapAccessDeserializer::new(map)).map(EndpointConfig::Long)
+        let keys = EndpointKeys::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(EndpointConfig::Long(keys.into()))
     }
 }
 

@@ -44,10 +44,8 @@ async fn sockets() -> (TcpStream, TcpStream) {
 /// What each side makes of a handshake: the client's end, and the server's.
 async fn handshake(server: &ServerTls, client: &ClientTls, host: &str) -> Ends {
     let (near, far) = sockets().await;
-    let name = client.server_name(host).unwrap();
     let client = async {
-        let mut stream = TlsStream::client(near, client.config(), name)?;
-        stream.handshake().await?;
+        let mut stream = client.connect(near, host).await?;
         // With TLS 1.3 the server may still refuse the client's certificate.
         match stream.read_u8().await {
             Ok(_) => Ok(stream),

@@ -1,7 +1,11 @@
 use super::*;
-use crate::tests::{closed, listener};
-use std::{cell::Cell, rc::Rc};
+use crate::{
+    endpoint::EndpointMetrics,
+    tests::{closed, listener},
+};
+use std::{cell::Cell, net::SocketAddr, rc::Rc};
 use tokio::{io::AsyncReadExt, net::TcpListener};
+use tollgate_metrics::Metrics;
 
 /// Sends `?` and waits for a line: `good …` or anything else.
 struct Line;
@@ -39,7 +43,13 @@ fn line() -> Box<dyn Probe> {
 }
 
 fn checker(address: SocketAddr) -> Checker {
-    Checker::new(address, Duration::from_secs(20), true)
+    Checker::new(endpoint(address), Duration::from_secs(20), true)
+}
+
+fn endpoint(address: SocketAddr) -> Arc<Endpoint> {
+    let name: Arc<str> = address.to_string().into();
+    let metrics = EndpointMetrics::new(&"db".into(), Arc::clone(&name), true, &Metrics::new());
+    Arc::new(Endpoint::new(address, name, Arc::new(metrics)))
 }
 
 /// Answers each question on a connection with the next of these pieces, then closes it.
@@ -99,7 +109,8 @@ async fn without_a_question_connecting_is_the_check() {
 async fn a_silent_endpoint_fails_at_the_timeout() {
     let (_listener, address) = listener().await;
     let began = time::Instant::now();
-    let verdict = in_words(Checker::new(address, Duration::from_secs(3), true).check(line).await);
+    let verdict =
+        in_words(Checker::new(endpoint(address), Duration::from_secs(3), true).check(line).await);
     assert_eq!(verdict, Err("no answer within 3s".to_owned()));
     assert_eq!(began.elapsed().as_secs(), 3);
 }
@@ -124,7 +135,7 @@ async fn connections(times: usize, reuse: bool) -> u32 {
     tokio::task::LocalSet::new()
         .run_until(async {
             tokio::task::spawn_local(serve(listener, times, count.clone()));
-            let mut checker = Checker::new(address, Duration::from_secs(20), reuse);
+            let mut checker = Checker::new(endpoint(address), Duration::from_secs(20), reuse);
             for _ in 0..5 {
                 // Any line passes here: the test is about the connection.
                 let verdict = in_words(checker.check(|| Box::new(Any)).await);
