@@ -4,6 +4,7 @@ use super::Certificates;
 use http_body_util::Full;
 use hyper::{Request, Response, body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::ServerConfig;
 use std::{
     convert::Infallible,
     net::{Ipv4Addr, SocketAddr},
@@ -29,6 +30,15 @@ pub(crate) type Alpn = fn(usize) -> &'static [&'static str];
 impl HttpsService {
     /// A service for `localhost` that answers with the version and the scheme of each request.
     pub(crate) fn start(certificates: &'static Certificates, alpn: Alpn) -> Self {
+        Self::with(certificates, alpn, false)
+    }
+
+    /// The same; clients must have a certificate.
+    pub(crate) fn start_asking(certificates: &'static Certificates, alpn: Alpn) -> Self {
+        Self::with(certificates, alpn, true)
+    }
+
+    fn with(certificates: &'static Certificates, alpn: Alpn, asks: bool) -> Self {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let accepted = Arc::new(AtomicUsize::new(0));
@@ -40,7 +50,10 @@ impl HttpsService {
                 let listener = TcpListener::from_std(listener).unwrap();
                 while let Ok((socket, _)) = listener.accept().await {
                     let alpn = alpn(counted.fetch_add(1, Ordering::SeqCst));
-                    tokio::task::spawn_local(serve(socket, certificates, alpn));
+                    tokio::task::spawn_local(serve(
+                        socket,
+                        certificates.server_config("server", asks, alpn),
+                    ));
                 }
             });
         });
@@ -52,18 +65,18 @@ impl HttpsService {
         self.accepted.load(Ordering::SeqCst)
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Its endpoint, with the name that its certificate has.
     pub(crate) fn endpoint(&self) -> String {
         format!("localhost:{}", self.address.port())
     }
 }
 
-async fn serve(
-    socket: TcpStream,
-    certificates: &'static Certificates,
-    alpn: &'static [&'static str],
-) {
-    let config = certificates.server_config("server", false, alpn);
+async fn serve(socket: TcpStream, config: ServerConfig) {
     let mut stream = TlsStream::server(socket, Arc::new(config)).unwrap();
     if stream.handshake().await.is_err() {
         return;

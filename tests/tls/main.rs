@@ -10,6 +10,7 @@ mod bad_certificates;
 mod check;
 mod client_certificate_header;
 mod connection_policies;
+mod expiry;
 mod flood;
 mod hostile;
 mod https_service;

@@ -250,6 +250,7 @@ impl Cluster {
             };
             match connected {
                 Ok(mut upstream) => {
+                    upstream.lease.set_certificate_end(upstream.stream.certificate_end());
                     upstream.lease.hold_permit(permit.map(ConnectionPermit::opened));
                     upstream.queued = queued;
                     return Ok(upstream);

@@ -8,6 +8,7 @@ use metrics::{EJECTED, MEMBER, UP};
 use super::{
     Cluster,
     breaker::{ConnectionPermit, increment_below},
+    certificate_end::CertificateEnd,
     health::HealthCheckResult,
     outlier::{Ejection, OutlierStats},
 };
@@ -19,7 +20,7 @@ use std::{
         Arc,
         atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// One address that operations can go to.
@@ -274,15 +275,21 @@ pub enum CloseRequest {
     /// Close now: `drain_timeout` is over since the endpoint left the cluster or was drained by an
     /// operator.
     Removed,
+    /// Close when idle: the certificate that the connection was opened with is about to expire. Asked
+    /// of connections only, as the next one.
+    Expiring,
+    /// Close now: the certificate expires.
+    Expired,
 }
 
 impl CloseRequest {
     /// The close reason, if a connection must close even during an operation.
     pub fn close_now(self) -> Option<Close> {
         match self {
-            CloseRequest::None | CloseRequest::WhenIdle => None,
+            CloseRequest::None | CloseRequest::WhenIdle | CloseRequest::Expiring => None,
             CloseRequest::Unhealthy => Some(Close::EndpointUnhealthy),
             CloseRequest::Removed => Some(Close::EndpointRemoved),
+            CloseRequest::Expired => Some(Close::CertificateExpired),
         }
     }
 }
@@ -308,6 +315,8 @@ pub struct Lease {
     in_panic: bool,
     /// Its place among the cluster's connections, returned with the lease.
     permit: Option<ConnectionPermit>,
+    /// The end of the certificate that the connection was opened with.
+    certificate_end: Option<CertificateEnd>,
 }
 
 impl Lease {
@@ -336,6 +345,7 @@ impl Lease {
             endpoint: Arc::clone(endpoint),
             in_panic: endpoint.close_request() == CloseRequest::Unhealthy,
             permit: None,
+            certificate_end: None,
         }
     }
 
@@ -344,15 +354,23 @@ impl Lease {
         self.permit = permit;
     }
 
+    /// Bounds the connection by the certificate that it was opened with.
+    pub(super) fn set_certificate_end(&mut self, end: Option<SystemTime>) {
+        self.certificate_end = end.and_then(|end| self.cluster.bound_by(end));
+    }
+
     /// The endpoint of the connection.
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
     }
 
-    /// What the endpoint asks of the connection.
+    /// What the endpoint, or the end of the connection's certificate, asks of the connection.
     pub fn close_request(&self) -> CloseRequest {
         match self.endpoint.close_request() {
             CloseRequest::Unhealthy if self.in_panic => CloseRequest::None,
+            CloseRequest::None => self
+                .certificate_end
+                .map_or(CloseRequest::None, |end| self.cluster.certificate_ends.close_request(end)),
             request => request,
         }
     }

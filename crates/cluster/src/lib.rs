@@ -5,6 +5,7 @@
 
 mod balance;
 mod breaker;
+mod certificate_end;
 mod connect;
 mod connection_pool;
 mod discovery;
@@ -36,6 +37,7 @@ pub use preconnect::PreconnectPool;
 use arc_swap::ArcSwap;
 use balance::LbState;
 use breaker::Breaker;
+use certificate_end::CertificateEnds;
 use discovery::Discovery;
 use events::{Event, Events};
 use log_throttle::LogThrottle;
@@ -71,6 +73,8 @@ pub struct Cluster {
     /// An ejection or a drain has begun, whose end must be scheduled.
     sweep_needed: Notify,
     events: Events,
+    /// When connections close because of the certificate that they were opened with.
+    certificate_ends: CertificateEnds,
     /// Throttles the log message about missing local resources.
     local_errors: LogThrottle,
     /// 1 while the cluster is in panic.
@@ -115,6 +119,7 @@ impl Cluster {
             refresh_needed: Notify::new(),
             sweep_needed: Notify::new(),
             events: Events::new(Arc::clone(&plan.name)),
+            certificate_ends: CertificateEnds::default(),
             local_errors: LogThrottle::default(),
             panic: metrics.gauge(table::CLUSTER_PANIC, &[("cluster", &plan.name)]),
             breaker: Breaker::new(&plan.name, &plan.circuit_breaker, metrics),

@@ -15,7 +15,7 @@ use std::{
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use tokio::{
     net::TcpStream,
@@ -117,7 +117,8 @@ impl PreconnectPool {
         }
         self.changed.notify_one();
         while let Some((mut stream, since)) = entry.ready.pop_front() {
-            if since.elapsed() < MAX_AGE && stream.is_alive() {
+            let expired = stream.certificate_end().is_some_and(|end| end <= SystemTime::now());
+            if since.elapsed() < MAX_AGE && !expired && stream.is_alive() {
                 return Some(stream);
             }
         }

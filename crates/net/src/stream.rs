@@ -7,6 +7,7 @@ use std::{
     net::{Shutdown, SocketAddr},
     pin::Pin,
     task::{Context, Poll, Waker},
+    time::SystemTime,
 };
 use tls::TlsStream;
 use tokio::{
@@ -67,6 +68,14 @@ impl Stream {
             Self::Tls(stream) => Some(stream),
         };
         stream.into_iter().flat_map(|stream| stream.peer_certificates())
+    }
+
+    /// When the certificate ends that this side shows to a server which asks for one.
+    pub fn certificate_end(&self) -> Option<SystemTime> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => stream.certificate_end(),
+        }
     }
 
     /// The local address.

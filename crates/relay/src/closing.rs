@@ -136,8 +136,10 @@ impl<C: Codec> Relay<C> {
             (Phase::Closing, _) => Some(Close::DrainTimeout),
             (_, CloseRequest::Unhealthy) => Some(Close::EndpointUnhealthy),
             (_, CloseRequest::Removed) => Some(Close::EndpointRemoved),
+            (_, CloseRequest::Expired) => Some(Close::CertificateExpired),
             (Phase::Draining, _) => self.is_idle().then_some(Close::Drain),
             (_, CloseRequest::WhenIdle) => self.is_idle().then_some(Close::EndpointDrained),
+            (_, CloseRequest::Expiring) => self.is_idle().then_some(Close::CertificateExpired),
             (Phase::Running, CloseRequest::None) => None,
         }
     }

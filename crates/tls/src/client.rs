@@ -135,8 +135,9 @@ impl ClientTls {
         socket: TcpStream,
         name: &str,
     ) -> Result<TlsStream, HandshakeFailure> {
-        let config = Arc::clone(&self.loaded.load().config);
-        let mut stream = TlsStream::client(socket, config, server_name(name)?)?;
+        let loaded = self.loaded.load_full();
+        let mut stream = TlsStream::client(socket, Arc::clone(&loaded.config), server_name(name)?)?;
+        stream.certificate_end = loaded.identity.as_ref().map(|identity| identity.info.expires());
         stream.handshake().await?;
         self.check_alpn(stream.alpn())?;
         Ok(stream)

@@ -14,6 +14,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
+    time::SystemTime,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
@@ -65,6 +66,8 @@ pub struct TlsStream {
     established: bool,
     /// close_notify was written.
     closing: bool,
+    /// When the certificate ends that this side may have shown.
+    pub(crate) certificate_end: Option<SystemTime>,
 }
 
 /// How the peer has ended its stream.
@@ -113,6 +116,7 @@ impl TlsStream {
             end: None,
             established: false,
             closing: false,
+            certificate_end: None,
         }
     }
 
@@ -179,6 +183,11 @@ impl TlsStream {
     /// The application protocol that was agreed upon (ALPN).
     pub fn alpn(&self) -> Option<&[u8]> {
         self.engine.state().alpn_protocol()
+    }
+
+    /// When the certificate ends that this side shows to a server which asks for one.
+    pub fn certificate_end(&self) -> Option<SystemTime> {
+        self.certificate_end
     }
 
     /// Whether the peer's stream has ended without close_notify, so that its end may be missing.

@@ -157,6 +157,8 @@ pub enum Close {
     EndpointRemoved,
     /// The endpoint's health checks fail (`close_connections_on_unhealthy`).
     EndpointUnhealthy,
+    /// The certificate that the connection to the endpoint was opened with is about to expire.
+    CertificateExpired,
     /// No endpoint of the cluster accepted a connection.
     ConnectFailed,
     /// No endpoint of the cluster accepted a connection within `connect_timeout`.
@@ -195,7 +197,7 @@ pub enum Close {
 
 impl Close {
     /// Every reason, for tests and tables.
-    pub const ALL: [Close; 33] = [
+    pub const ALL: [Close; 34] = [
         Close::Client,
         Close::Upstream,
         Close::ClientReset,
@@ -213,6 +215,7 @@ impl Close {
         Close::EndpointDrained,
         Close::EndpointRemoved,
         Close::EndpointUnhealthy,
+        Close::CertificateExpired,
         Close::ConnectFailed,
         Close::ConnectTimeout,
         Close::LocalError,
@@ -251,6 +254,7 @@ impl Close {
             Close::EndpointDrained => "endpoint_drained",
             Close::EndpointRemoved => "endpoint_removed",
             Close::EndpointUnhealthy => "endpoint_unhealthy",
+            Close::CertificateExpired => "certificate_expired",
             Close::ConnectFailed => "connect_failed",
             Close::ConnectTimeout => "connect_timeout",
             Close::LocalError => "local_error",
@@ -293,6 +297,7 @@ impl Close {
             Close::WriteTimeout | Close::IdleTimeout | Close::MaxDuration => Outcome::Cancelled,
             Close::Drain | Close::DrainTimeout | Close::MaxRequests => Outcome::Cancelled,
             Close::EndpointDrained | Close::EndpointRemoved | Close::Panic => Outcome::Cancelled,
+            Close::CertificateExpired => Outcome::Cancelled,
             Close::EndpointUnhealthy | Close::OperationTimeout | Close::Injected => Outcome::Lost,
             Close::Overloaded | Close::ConnectionLimit => Outcome::Rejected,
             Close::RateLimited | Close::Denied => Outcome::Rejected,

@@ -9,7 +9,11 @@ use bytes::BytesMut;
 use net::Stream;
 use operation::{Probe, ProbeResult};
 use proxy_protocol::OutgoingHeader;
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use tls::ClientTls;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -77,7 +81,9 @@ impl Checker {
 
     /// Checks once, with a probe from `new_probe`.
     pub(super) async fn check(&mut self, begin: impl Fn() -> Box<dyn Probe>) -> CheckVerdict {
-        let kept = self.reusable.take();
+        let now = SystemTime::now();
+        let is_valid = |stream: &Stream| stream.certificate_end().is_none_or(|end| now < end);
+        let kept = self.reusable.take().filter(is_valid);
         match time::timeout(self.timeout, self.attempt(kept, begin)).await {
             Ok(Ok(words)) => Ok(words),
             Ok(Err(ExchangeError::Answer(words))) => Err(CheckError::Failed(words)),
