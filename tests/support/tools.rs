@@ -54,6 +54,11 @@ pub fn python_with_werkzeug() -> Option<PathBuf> {
     environment("python-werkzeug", &[], &["werkzeug==3.1.9"])
 }
 
+/// The same of an environment with sslyze, which scans TLS servers.
+pub fn python_with_sslyze() -> Option<PathBuf> {
+    environment("python-sslyze", &[], &["sslyze==6.3.1"])
+}
+
 /// The same of an environment that speaks HTTP, WebSocket and gRPC.
 pub fn web_python() -> Option<PathBuf> {
     environment("python-web", &[], &WEB_PACKAGES)

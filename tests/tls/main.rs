@@ -19,6 +19,7 @@ mod proxy_protocol;
 mod records;
 mod renewal;
 mod resumption;
+mod scanners;
 mod server_names;
 mod sni;
 
