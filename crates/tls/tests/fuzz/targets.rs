@@ -4,7 +4,7 @@
 #[allow(dead_code, reason = "what a socket's side needs beside it is not used here")]
 mod engine;
 
-use engine::{Engine, Outgoing};
+use engine::{Engine, Outgoing, Output};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
@@ -144,7 +144,10 @@ impl End {
         }
         let delivered = &mut self.delivered;
         let deliver = &mut |bytes: &[u8]| delivered.extend_from_slice(bytes);
-        match self.engine.read(&mut self.input, &mut self.output, deliver) {
+        let mut output = Output::default();
+        let read = self.engine.read(&mut self.input, &mut output, deliver);
+        self.output.extend_from_slice(output.bytes());
+        match read {
             Ok(progress) => {
                 self.established |= progress.established;
                 self.input.drain(..progress.used);
@@ -159,9 +162,7 @@ impl End {
         }
         let payload: Vec<u8> =
             (self.written.len()..).take(length).map(|number| (number % 251) as u8).collect();
-        self.engine
-            .write(Outgoing::Payload(&payload), &mut self.input, &mut self.output)
-            .expect("an open connection can be written to");
+        self.send(Outgoing::Payload(&payload));
         self.written.extend(payload);
     }
 
@@ -170,9 +171,14 @@ impl End {
             return;
         }
         self.closed = true;
-        self.engine
-            .write(Outgoing::CloseNotify, &mut self.input, &mut self.output)
-            .expect("an open connection can be closed");
+        self.send(Outgoing::CloseNotify);
+    }
+
+    fn send(&mut self, outgoing: Outgoing<'_>) {
+        let mut output = Output::default();
+        let sent = self.engine.write(outgoing, &mut self.input, &mut output);
+        sent.expect("an open connection can be written to");
+        self.output.extend_from_slice(output.bytes());
     }
 
     /// Changes what is on its way, if there is anything.
