@@ -275,6 +275,8 @@ impl TlsStream {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<Result<usize, HandshakeFailure>> {
+        // Most calls find nothing, and need no buffer.
+        ready!(self.tcp.poll_read_ready(cx)).map_err(|error| HandshakeFailure::from_io(&error))?;
         READ.with_borrow_mut(|buffer| {
             buffer.resize(MAX_PARTIAL + CACHE_LINE + MAX_READ, 0);
             let padding = buffer[MAX_PARTIAL..].as_ptr().align_offset(CACHE_LINE).min(CACHE_LINE);
