@@ -4,6 +4,7 @@ use crate::{
     body::Body,
     client_connection::ClientConnection,
     client_io::ClientIo,
+    earliest::Earliest,
     incoming_request::{Abort, handle},
     response_body::ResponseBody,
     server::Server,
@@ -395,9 +396,7 @@ impl ConnectionMonitor {
         let (state, timeouts) = (&self.connection.state, &self.timeouts);
         let (busy, served) =
             (state.active_operations.get() > 0, self.connection.requests.get() > 0);
-        let after = |from: Instant, time: Option<Duration>, close| Some((from + time?, close));
-        let moved = state.last_activity.get().unwrap_or(self.started);
-        let greets = !served && !busy;
+        let (started, greets) = (self.started, !served && !busy);
         let owes = state.incomplete_since.get().filter(|_| !greets);
         // A client without response gets one first, which may take a moment.
         let telling = if self.connection.requests.get() > state.responses.get() {
@@ -405,21 +404,19 @@ impl ConnectionMonitor {
         } else {
             Duration::ZERO
         };
-        [
-            after(self.started, timeouts.max_duration, Close::MaxDuration),
-            after(self.started, timeouts.first_byte, Close::FirstByteTimeout)
-                .filter(|_| self.silent),
-            after(self.started, timeouts.handshake, Close::HandshakeTimeout)
-                .filter(|_| greets && !self.silent),
-            owes.and_then(|since| after(since + telling, timeouts.message, Close::MessageTimeout)),
-            after(moved, timeouts.idle, Close::IdleTimeout).filter(|_| !busy),
-            // Over HTTP/1 `ClientIo` notices that the client does not read.
-            self.connection.stalled_since().and_then(|since| {
-                after(since, timeouts.write, Close::WriteTimeout).filter(|_| self.http2)
-            }),
-        ]
-        .into_iter()
-        .flatten()
-        .min_by_key(|(due, _)| *due)
+        let mut next = Earliest::default();
+        next.add(Some(started), timeouts.max_duration, |_| Close::MaxDuration);
+        let silent = self.silent.then_some(started);
+        next.add(silent, timeouts.first_byte, |_| Close::FirstByteTimeout);
+        let greets = (greets && !self.silent).then_some(started);
+        next.add(greets, timeouts.handshake, |_| Close::HandshakeTimeout);
+        let owes = owes.map(|since| since + telling);
+        next.add(owes, timeouts.message, |_| Close::MessageTimeout);
+        let moved = (!busy).then(|| state.last_activity.get().unwrap_or(started));
+        next.add(moved, timeouts.idle, |_| Close::IdleTimeout);
+        // Over HTTP/1 `ClientIo` notices that the client does not read.
+        let stalled = self.connection.stalled_since().filter(|_| self.http2);
+        next.add(stalled, timeouts.write, |_| Close::WriteTimeout);
+        next.take()
     }
 }

@@ -27,6 +27,7 @@ mod connection;
 pub mod cors;
 mod dialect;
 pub mod dry_run;
+mod earliest;
 pub mod h1_validator;
 pub mod header_policy;
 mod hpack_budget;

@@ -75,7 +75,10 @@ impl StallWatch {
             _ => {}
         }
         self.pending = stands;
-        self.connection.last_taken.set(Instant::now());
+        // Only HTTP/2 clients can stall a response while their socket stays writable.
+        if self.connection.state.http2.get() {
+            self.connection.last_taken.set(Instant::now());
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Timeouts of a request before its response.
 
 use super::AdmittedRequest;
-use crate::request_body::ReplayBody;
+use crate::{earliest::Earliest, request_body::ReplayBody};
 use http::Version;
 use operation::{Outcome, ReplyTimeout};
 use std::{
@@ -74,45 +74,44 @@ impl AdmittedRequest {
         let (operation, route) = (&self.operation, &self.routed.route);
         let limit = self.terms.reply_timeout.as_ref();
         let sent = operation.request_sent.get().unwrap_or(now);
-        let [pause, request] = self.request_deadlines(now, replay);
-        let dues = [
-            route.timeout.map(|it| (sent + it, RequestTimeout::Route(it))),
-            route.total_timeout.map(|it| (sent + it, RequestTimeout::Route(it))),
-            limit.map(|it| (went_on + it.after, RequestTimeout::Policy(it.clone()))),
-            self.routed.client_timeout.map(|it| (operation.started + it, RequestTimeout::Client)),
-            route
-                .idle_timeout
-                .map(|it| (operation.last_activity.get().max(went_on) + it, RequestTimeout::Idle)),
-            pause,
-            request,
-        ];
-        dues.into_iter().flatten().min_by_key(|(due, _)| *due)
+        let mut next = Earliest::default();
+        next.add(Some(sent), route.timeout, RequestTimeout::Route);
+        next.add(Some(sent), route.total_timeout, RequestTimeout::Route);
+        if let Some(limit) = limit {
+            let expired = |_| RequestTimeout::Policy(limit.clone());
+            next.add(Some(went_on), Some(limit.after), expired);
+        }
+        let client_timeout = self.routed.client_timeout;
+        next.add(Some(operation.started), client_timeout, |_| RequestTimeout::Client);
+        let moved = operation.last_activity.get().max(went_on);
+        next.add(Some(moved), route.idle_timeout, |_| RequestTimeout::Idle);
+        if let Some(replay) = replay {
+            self.add_request_deadlines(now, replay, &mut next);
+        }
+        next.take()
     }
 
-    /// Deadlines for the next byte of the request and for its end, while it is incomplete.
-    fn request_deadlines(
+    /// Adds the deadlines for the next byte of the request and for its end, while it is incomplete.
+    fn add_request_deadlines(
         &self,
         now: Instant,
-        replay: Option<&ReplayBody>,
-    ) -> [Option<(Instant, RequestTimeout)>; 2] {
-        let due = replay.filter(|it| !it.is_read_to_end() && !it.only_end_missing());
-        let Some(replay) = due else { return [None, None] };
+        replay: &ReplayBody,
+        next: &mut Earliest<RequestTimeout>,
+    ) {
+        if replay.is_read_to_end() || replay.only_end_missing() {
+            return;
+        }
         let (connection, operation) = (&self.connection, &self.operation);
         let http2 = operation.attributes.version >= Version::HTTP_2;
         if http2 && connection.server.dialect.allows_endless_requests() {
-            return [None, None];
+            return;
         }
         // No timeout while a slow service blocks the client.
         let waits =
             if http2 { replay.waiting_since() } else { connection.state.incomplete_since.get() };
-        let pause = connection.session.timeouts().message;
-        [
-            pause.map(|it| (waits.unwrap_or(now) + it, RequestTimeout::Pause(it))),
-            connection
-                .server
-                .plan
-                .request_timeout
-                .map(|it| (operation.started + it, RequestTimeout::Request(it))),
-        ]
+        let (waits, pause) = (waits.unwrap_or(now), connection.session.timeouts().message);
+        next.add(Some(waits), pause, RequestTimeout::Pause);
+        let request_timeout = connection.server.plan.request_timeout;
+        next.add(Some(operation.started), request_timeout, RequestTimeout::Request);
     }
 }
