@@ -42,8 +42,8 @@ const ELLIPSIS: &str = "…";
 /// How long a line may be buffered before it is written.
 const FLUSH_DELAY: Duration = Duration::from_millis(20);
 
-/// How many bytes are buffered before they are written.
-const FLUSH_BYTES: usize = 16 * 1024;
+/// How many bytes are buffered before they are written. Each batch wakes the file's thread.
+const FLUSH_BYTES: usize = 64 * 1024;
 
 /// Where and which operations are logged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

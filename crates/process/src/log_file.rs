@@ -20,8 +20,8 @@ use std::{
 };
 use values::{Diagnostic, irregular_log};
 
-/// How many batches may wait to be written, each of some 16 KiB of lines…
-pub const BATCHES: usize = 256;
+/// How many batches may wait to be written, each of some 64 KiB of lines…
+pub const BATCHES: usize = 64;
 /// …or each of a single line. What comes on top is dropped and counted.
 pub const LINES: usize = 1024;
 
