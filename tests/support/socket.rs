@@ -3,6 +3,7 @@
 use rustls::Connection;
 use socket2::SockRef;
 use std::{
+    collections::VecDeque,
     io::{self, Error, ErrorKind, Read, Write},
     net::{Shutdown, TcpStream},
     sync::{Arc, Mutex, PoisonError},
@@ -20,8 +21,10 @@ struct Shared {
 
 struct Session {
     state: Mutex<Connection>,
-    /// Held while records are read, so that they stay in order; the same for `sending`.
-    receiving: Mutex<()>,
+    /// Payload that was decrypted and not read. Held while records are read, so that they stay in
+    /// order.
+    payload: Mutex<VecDeque<u8>>,
+    /// The same for records that are sent.
     sending: Mutex<()>,
 }
 
@@ -35,7 +38,7 @@ impl Socket {
     /// An end that encrypts. The handshake is made by the first read or write.
     pub fn encrypted(tcp: TcpStream, connection: impl Into<Connection>) -> Self {
         let state = Mutex::new(connection.into());
-        let session = Session { state, receiving: Mutex::default(), sending: Mutex::default() };
+        let session = Session { state, payload: Mutex::default(), sending: Mutex::default() };
         Self(Arc::new(Shared { tcp, tls: Some(session) }))
     }
 
@@ -97,10 +100,10 @@ impl Session {
         if !lock(&self.state).is_handshaking() {
             return Ok(());
         }
-        let _turn = lock(&self.receiving);
+        let mut payload = lock(&self.payload);
         while lock(&self.state).is_handshaking() {
             self.send(tcp)?;
-            if self.receive(tcp)? == 0 {
+            if self.receive(tcp, &mut payload)? == 0 {
                 return Err(Error::new(ErrorKind::UnexpectedEof, "the end of the handshake"));
             }
         }
@@ -109,34 +112,42 @@ impl Session {
 
     fn read(&self, tcp: &TcpStream, into: &mut [u8]) -> io::Result<usize> {
         self.handshake(tcp)?;
-        let _turn = lock(&self.receiving);
-        loop {
-            let read = lock(&self.state).reader().read(into);
-            match read {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.receive(tcp)?,
-                read => return read,
+        let mut payload = lock(&self.payload);
+        while payload.is_empty() {
+            // It has an end, or nothing.
+            let end = lock(&self.state).reader().read(into);
+            match end {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.receive(tcp, &mut payload)?
+                }
+                end => return end,
             };
         }
+        payload.read(into)
     }
 
     /// Reads some bytes of records, and answers what is no payload. Returns their number.
-    fn receive(&self, tcp: &TcpStream) -> io::Result<usize> {
-        let mut bytes = [0; 4096];
+    fn receive(&self, tcp: &TcpStream, payload: &mut VecDeque<u8>) -> io::Result<usize> {
+        let mut bytes = [0; 16 * 1024];
         let read = (&*tcp).read(&mut bytes)?;
         let mut rest = &bytes[..read];
         loop {
             let mut state = lock(&self.state);
             state.read_tls(&mut rest)?;
-            let failure = state.process_new_packets().err();
+            let processed = state.process_new_packets();
+            if let Ok(done) = &processed {
+                let mut more = vec![0; done.plaintext_bytes_to_read()];
+                state.reader().read_exact(&mut more)?;
+                payload.extend(more);
+            }
             let answers = state.wants_write();
             drop(state);
             if answers {
                 self.send(tcp)?;
             }
-            match failure {
-                Some(error) => return Err(Error::new(ErrorKind::InvalidData, error)),
-                None if rest.is_empty() => return Ok(read),
-                None => {}
+            processed.map_err(|error| Error::new(ErrorKind::InvalidData, error))?;
+            if rest.is_empty() {
+                return Ok(read);
             }
         }
     }

@@ -4,7 +4,7 @@ use crate::{
     ended, logged,
     support::{
         self,
-        ends::{End, Upstream},
+        ends::{End, Upstream, plain_and_encrypted},
         tollgate::Tollgate,
     },
 };
@@ -16,43 +16,49 @@ use std::{
 
 #[test]
 fn a_client_s_reset_is_a_reset_at_the_server() {
-    let upstream = Upstream::start();
-    let tollgate = Tollgate::tcp(upstream.address(), "");
-    let (mut client, mut server) = upstream.session(&tollgate);
-    client.send(b"half a quest");
-    server.expect(b"half a quest");
-    client.reset();
-    server.read_until_reset();
-    ended(&tollgate, "client_reset", "cancelled");
+    plain_and_encrypted(|start| {
+        let upstream = start();
+        let tollgate = upstream.proxy("");
+        let (mut client, mut server) = upstream.session(&tollgate);
+        client.send(b"half a quest");
+        server.expect(b"half a quest");
+        client.reset();
+        server.read_until_reset();
+        ended(&tollgate, "client_reset", "cancelled");
+    });
 }
 
 #[test]
 fn a_server_s_reset_is_a_reset_at_the_client() {
-    let upstream = Upstream::start();
-    let tollgate = Tollgate::tcp(upstream.address(), "");
-    let (mut client, mut server) = upstream.session(&tollgate);
-    server.send(b"half an answ");
-    server.reset();
-    assert_eq!(client.read_until_reset(), b"half an answ");
-    ended(&tollgate, "upstream_reset", "lost");
+    plain_and_encrypted(|start| {
+        let upstream = start();
+        let tollgate = upstream.proxy("");
+        let (mut client, mut server) = upstream.session(&tollgate);
+        server.send(b"half an answ");
+        server.reset();
+        assert_eq!(client.read_until_reset(), b"half an answ");
+        ended(&tollgate, "upstream_reset", "lost");
+    });
 }
 
 #[test]
 fn a_reset_after_the_client_s_end_is_the_server_s_all_the_same() {
-    let upstream = Upstream::start();
-    let tollgate = Tollgate::tcp(upstream.address(), "");
-    let (mut client, mut server) = upstream.session(&tollgate);
-    client.finish();
-    assert!(server.rest().is_empty());
-    server.reset();
-    client.read_until_reset();
-    ended(&tollgate, "upstream_reset", "lost");
+    plain_and_encrypted(|start| {
+        let upstream = start();
+        let tollgate = upstream.proxy("");
+        let (mut client, mut server) = upstream.session(&tollgate);
+        client.finish();
+        assert!(server.rest().is_empty());
+        server.reset();
+        client.read_until_reset();
+        ended(&tollgate, "upstream_reset", "lost");
+    });
 }
 
 #[test]
 fn the_last_bytes_of_a_server_arrive_before_its_reset() {
     let upstream = Upstream::start();
-    let tollgate = Tollgate::tcp(upstream.address(), "");
+    let tollgate = upstream.proxy("");
     let (mut client, mut server) = upstream.session(&tollgate);
     // What it leaves unread makes its end a reset.
     client.send(b"two words");
@@ -95,18 +101,20 @@ fn a_session_without_an_endpoint_is_logged_as_lost() {
 
 #[test]
 fn a_service_that_closes_without_a_reply_is_a_lost_session() {
-    let upstream = Upstream::start();
-    let tollgate = Tollgate::tcp(upstream.address(), "");
-    let (mut client, mut server) = upstream.session(&tollgate);
-    client.send(b"anybody there?");
-    server.expect(b"anybody there?");
-    drop(server);
-    client.expect_end();
-    drop(client);
-    let line = logged(&tollgate);
-    assert_eq!((&line["outcome"], &line["reason"]), (&"lost".into(), &"no_reply".into()));
-    let labels = [("listener", "wire"), ("reason", "upstream")];
-    tollgate.wait_for_metric("tollgate_connection_close_total", &labels, 1.0);
+    plain_and_encrypted(|start| {
+        let upstream = start();
+        let tollgate = upstream.proxy("");
+        let (mut client, mut server) = upstream.session(&tollgate);
+        client.send(b"anybody there?");
+        server.expect(b"anybody there?");
+        drop(server);
+        client.expect_end();
+        drop(client);
+        let line = logged(&tollgate);
+        assert_eq!((&line["outcome"], &line["reason"]), (&"lost".into(), &"no_reply".into()));
+        let labels = [("listener", "wire"), ("reason", "upstream")];
+        tollgate.wait_for_metric("tollgate_connection_close_total", &labels, 1.0);
+    });
 }
 
 /// A service that reads what a client says, and hangs up.

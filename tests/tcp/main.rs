@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 use support::{
-    ends::{End, Upstream},
+    ends::{End, plain_and_encrypted},
     tollgate::Tollgate,
 };
 
@@ -78,108 +78,120 @@ fn send_in_pieces(mut end: End, bytes: Vec<u8>, mut dice: Dice) -> thread::JoinH
 
 #[test]
 fn bytes_pass_unchanged_both_ways() {
-    let upstream = Upstream::start();
-    let tollgate = Tollgate::tcp(upstream.address(), "");
-    let (mut client, mut server) = upstream.session(&tollgate);
-    let (asked, answered) = (Dice(1).bytes(5 * MIB + 1), Dice(2).bytes(3 * MIB + 7));
-    let up = send_in_pieces(client.try_clone(), asked.clone(), Dice(3));
-    let down = send_in_pieces(server.try_clone(), answered.clone(), Dice(4));
-    let reading = thread::spawn(move || server.rest());
-    assert!(client.rest() == answered, "not the server's bytes");
-    assert!(reading.join().unwrap() == asked, "not the client's bytes");
-    [up, down].into_iter().for_each(|sending| sending.join().unwrap());
-    let line = logged(&tollgate);
-    assert_eq!(line["request_bytes"], asked.len());
-    assert_eq!(line["reply_bytes"], answered.len());
-    for (direction, bytes) in [("request", asked), ("reply", answered)] {
-        let labels = [("protocol", "tcp"), ("operation", "session"), ("direction", direction)];
-        tollgate.wait_for_metric("tollgate_operation_bytes_total", &labels, bytes.len() as f64);
-    }
+    plain_and_encrypted(|start| {
+        let upstream = start();
+        let tollgate = upstream.proxy("");
+        let (mut client, mut server) = upstream.session(&tollgate);
+        let (asked, answered) = (Dice(1).bytes(5 * MIB + 1), Dice(2).bytes(3 * MIB + 7));
+        let up = send_in_pieces(client.try_clone(), asked.clone(), Dice(3));
+        let down = send_in_pieces(server.try_clone(), answered.clone(), Dice(4));
+        let reading = thread::spawn(move || server.rest());
+        assert!(client.rest() == answered, "not the server's bytes");
+        assert!(reading.join().unwrap() == asked, "not the client's bytes");
+        [up, down].into_iter().for_each(|sending| sending.join().unwrap());
+        let line = logged(&tollgate);
+        assert_eq!(line["request_bytes"], asked.len());
+        assert_eq!(line["reply_bytes"], answered.len());
+        for (direction, bytes) in [("request", asked), ("reply", answered)] {
+            let labels = [("protocol", "tcp"), ("operation", "session"), ("direction", direction)];
+            tollgate.wait_for_metric("tollgate_operation_bytes_total", &labels, bytes.len() as f64);
+        }
+    });
 }
 
 #[test]
 fn a_half_closed_client_gets_the_reply() {
-    let upstream = Upstream::start();
-    let tollgate = Tollgate::tcp(upstream.address(), "");
-    let (mut client, mut server) = upstream.session(&tollgate);
-    client.send(b"question");
-    client.finish();
-    assert_eq!(server.rest(), b"question");
-    server.send(&[7; 2 * MIB]);
-    drop(server);
-    assert!(client.rest() == [7; 2 * MIB], "not the answer");
-    ended(&tollgate, "client", "ok");
+    plain_and_encrypted(|start| {
+        let upstream = start();
+        let tollgate = upstream.proxy("");
+        let (mut client, mut server) = upstream.session(&tollgate);
+        client.send(b"question");
+        client.finish();
+        assert_eq!(server.rest(), b"question");
+        server.send(&[7; 2 * MIB]);
+        drop(server);
+        assert!(client.rest() == [7; 2 * MIB], "not the answer");
+        ended(&tollgate, "client", "ok");
+    });
 }
 
 #[test]
 fn a_half_closed_server_gets_the_request() {
-    let upstream = Upstream::start();
-    let tollgate = Tollgate::tcp(upstream.address(), "");
-    let (mut client, mut server) = upstream.session(&tollgate);
-    server.send(b"greeting");
-    server.finish();
-    assert_eq!(client.rest(), b"greeting");
-    client.send(&[7; 2 * MIB]);
-    drop(client);
-    assert!(server.rest() == [7; 2 * MIB], "not what the client went on to say");
-    ended(&tollgate, "upstream", "ok");
+    plain_and_encrypted(|start| {
+        let upstream = start();
+        let tollgate = upstream.proxy("");
+        let (mut client, mut server) = upstream.session(&tollgate);
+        server.send(b"greeting");
+        server.finish();
+        assert_eq!(client.rest(), b"greeting");
+        client.send(&[7; 2 * MIB]);
+        drop(client);
+        assert!(server.rest() == [7; 2 * MIB], "not what the client went on to say");
+        ended(&tollgate, "upstream", "ok");
+    });
 }
 
 #[test]
 fn a_server_may_speak_first() {
-    let upstream = Upstream::start();
-    let tollgate = Tollgate::tcp(upstream.address(), "");
-    let (mut client, mut server) = upstream.session(&tollgate);
-    server.send(b"220 ready");
-    client.expect(b"220 ready");
-    client.send(b"HELO");
-    server.expect(b"HELO");
-    drop(client);
-    server.expect_end();
-    drop(server);
-    let line = ended(&tollgate, "client", "ok");
-    assert_eq!(line["request_bytes"], 4);
-    assert_eq!(line["reply_bytes"], 9);
+    plain_and_encrypted(|start| {
+        let upstream = start();
+        let tollgate = upstream.proxy("");
+        let (mut client, mut server) = upstream.session(&tollgate);
+        server.send(b"220 ready");
+        client.expect(b"220 ready");
+        client.send(b"HELO");
+        server.expect(b"HELO");
+        drop(client);
+        server.expect_end();
+        drop(server);
+        let line = ended(&tollgate, "client", "ok");
+        assert_eq!(line["request_bytes"], 4);
+        assert_eq!(line["reply_bytes"], 9);
+    });
 }
 
 #[test]
 fn the_first_byte_is_timed_from_the_session_s_beginning() {
-    let upstream = Upstream::start();
-    let tollgate = Tollgate::tcp(upstream.address(), "");
-    let began = Instant::now();
-    let (mut client, mut server) = upstream.session(&tollgate);
-    client.send(b"question");
-    server.expect(b"question");
-    let heard = Instant::now();
-    client.expect_silence(Duration::from_millis(50));
-    let least = heard.elapsed();
-    server.send(b"answer");
-    client.expect(b"answer");
-    let most = began.elapsed();
-    drop(client);
-    server.expect_end();
-    drop(server);
-    let line = ended(&tollgate, "client", "ok");
-    let milliseconds = |key: &str| Duration::from_secs_f64(line[key].as_f64().unwrap() / 1e3);
-    // What is logged is rounded to a microsecond.
-    let first_byte = milliseconds("ttfb_ms") + Duration::from_micros(1);
-    assert!((least..=most).contains(&first_byte), "{least:?} {most:?} {line}");
-    assert!(milliseconds("duration_ms") >= milliseconds("ttfb_ms"), "{line}");
+    plain_and_encrypted(|start| {
+        let upstream = start();
+        let tollgate = upstream.proxy("");
+        let began = Instant::now();
+        let (mut client, mut server) = upstream.session(&tollgate);
+        client.send(b"question");
+        server.expect(b"question");
+        let heard = Instant::now();
+        client.expect_silence(Duration::from_millis(50));
+        let least = heard.elapsed();
+        server.send(b"answer");
+        client.expect(b"answer");
+        let most = began.elapsed();
+        drop(client);
+        server.expect_end();
+        drop(server);
+        let line = ended(&tollgate, "client", "ok");
+        let milliseconds = |key: &str| Duration::from_secs_f64(line[key].as_f64().unwrap() / 1e3);
+        // What is logged is rounded to a microsecond.
+        let first_byte = milliseconds("ttfb_ms") + Duration::from_micros(1);
+        assert!((least..=most).contains(&first_byte), "{least:?} {most:?} {line}");
+        assert!(milliseconds("duration_ms") >= milliseconds("ttfb_ms"), "{line}");
+    });
 }
 
 #[test]
 fn a_session_without_a_reply_has_no_first_byte_time() {
-    let upstream = Upstream::start();
-    let tollgate = Tollgate::tcp(upstream.address(), "");
-    let (client, server) = upstream.session(&tollgate);
-    let (peer, endpoint) = (client.address().to_string(), upstream.address().to_string());
-    drop((client, server));
-    let line = logged(&tollgate);
-    assert!(line.get("ttfb_ms").is_none(), "{line}");
-    assert_eq!((&line["request_bytes"], &line["reply_bytes"]), (&0.into(), &0.into()));
-    assert_eq!(line["peer"], peer);
-    assert_eq!(line["endpoint"], endpoint);
-    assert_eq!(line["cluster"], "wire");
+    plain_and_encrypted(|start| {
+        let upstream = start();
+        let tollgate = upstream.proxy("");
+        let (client, server) = upstream.session(&tollgate);
+        let (peer, endpoint) = (client.address().to_string(), upstream.address().to_string());
+        drop((client, server));
+        let line = logged(&tollgate);
+        assert!(line.get("ttfb_ms").is_none(), "{line}");
+        assert_eq!((&line["request_bytes"], &line["reply_bytes"]), (&0.into(), &0.into()));
+        assert_eq!(line["peer"], peer);
+        assert_eq!(line["endpoint"], endpoint);
+        assert_eq!(line["cluster"], "wire");
+    });
 }
 
 /// What comes is looked at a block at a time.
@@ -223,39 +235,46 @@ fn stops_growing(look: impl Fn() -> usize) -> usize {
 
 #[test]
 fn a_server_that_does_not_read_stalls_its_client() {
-    let upstream = Upstream::start();
-    let tollgate = Tollgate::tcp(upstream.address(), "");
-    let (client, server) = upstream.session(&tollgate);
-    a_slow_reader_stalls_its_sender(&tollgate, client, server);
-    assert_eq!(logged(&tollgate)["request_bytes"], 200 * MIB);
+    plain_and_encrypted(|start| {
+        let upstream = start();
+        let tollgate = upstream.proxy("");
+        let (client, server) = upstream.session(&tollgate);
+        a_slow_reader_stalls_its_sender(&tollgate, client, server);
+        assert_eq!(logged(&tollgate)["request_bytes"], 200 * MIB);
+    });
 }
 
 #[test]
 fn a_client_that_does_not_read_stalls_its_server() {
-    let upstream = Upstream::start();
-    let tollgate = Tollgate::tcp(upstream.address(), "");
-    let (client, server) = upstream.session(&tollgate);
-    a_slow_reader_stalls_its_sender(&tollgate, server, client);
-    assert_eq!(logged(&tollgate)["reply_bytes"], 200 * MIB);
+    plain_and_encrypted(|start| {
+        let upstream = start();
+        let tollgate = upstream.proxy("");
+        let (client, server) = upstream.session(&tollgate);
+        a_slow_reader_stalls_its_sender(&tollgate, server, client);
+        assert_eq!(logged(&tollgate)["reply_bytes"], 200 * MIB);
+    });
 }
 
 #[test]
 fn small_writes_do_not_wait_for_an_acknowledgement() {
-    let upstream = Upstream::start();
-    let tollgate = Tollgate::tcp(upstream.address(), "");
-    let (mut client, mut server) = upstream.session(&tollgate);
-    let mut slow = 0;
-    for _ in 0..1000 {
-        let asked = Instant::now();
-        // Each half has arrived before the next one is sent, so that none can be joined. Whoever
-        // hears the first has nothing to say yet, and delays its acknowledgement by 40 ms.
-        for (half, from, to) in [(b"ques", 0, 1), (b"tion", 0, 1), (b"answ", 1, 0), (b"ered", 1, 0)]
-        {
-            let ends = [&mut client, &mut server];
-            ends[from].send(half);
-            ends[to].expect(half);
+    plain_and_encrypted(|start| {
+        let upstream = start();
+        let tollgate = upstream.proxy("");
+        let (mut client, mut server) = upstream.session(&tollgate);
+        let mut slow = 0;
+        for _ in 0..1000 {
+            let asked = Instant::now();
+            // Each half has arrived before the next one is sent, so that none can be joined. Whoever
+            // hears the first has nothing to say yet, and delays its acknowledgement by 40 ms.
+            for (half, from, to) in
+                [(b"ques", 0, 1), (b"tion", 0, 1), (b"answ", 1, 0), (b"ered", 1, 0)]
+            {
+                let ends = [&mut client, &mut server];
+                ends[from].send(half);
+                ends[to].expect(half);
+            }
+            slow += usize::from(asked.elapsed() >= Duration::from_millis(38));
         }
-        slow += usize::from(asked.elapsed() >= Duration::from_millis(38));
-    }
-    assert!(slow < 20, "{slow} of 1000 round trips were slow");
+        assert!(slow < 20, "{slow} of 1000 round trips were slow");
+    });
 }
