@@ -326,7 +326,12 @@ impl ConnectionPool {
             let shaken = time::timeout(limit, shaken).await.unwrap_or_else(|_| {
                 Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "no reply to the handshake"))
             });
-            shaken.map_err(|error| self.cluster.handshake_error(&upstream.lease, error))?;
+            if let Err(error) = shaken {
+                if error.kind() != std::io::ErrorKind::TimedOut {
+                    upstream.lease.record_no_answer();
+                }
+                return Err(self.cluster.handshake_error(&upstream.lease, error));
+            }
         }
         Ok(upstream)
     }

@@ -375,6 +375,12 @@ impl Lease {
         }
     }
 
+    /// Records that the endpoint did not answer the first request of the connection: it closed it, or
+    /// sent what can't be read. Servers that expect TLS do that.
+    pub fn record_no_answer(&self) {
+        self.cluster.hint_at_tls(self.endpoint.name());
+    }
+
     /// Records that an operation goes to the endpoint.
     pub fn operation_started(&self) {
         self.endpoint.active_operations.fetch_add(1, Relaxed);

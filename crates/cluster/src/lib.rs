@@ -19,6 +19,7 @@ mod plan;
 mod preconnect;
 mod report;
 mod set;
+mod tls_hint;
 
 pub use breaker::{BreakerLimit, OperationPermit, QueueError};
 pub use connect::{ConnectError, ConnectOptions, FailedAttempt, UpstreamConnection, is_local};
@@ -50,6 +51,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Instant,
 };
+use tls_hint::TlsHint;
 use tokio::sync::Notify;
 use tollgate_metrics::{Metrics, table};
 
@@ -75,6 +77,7 @@ pub struct Cluster {
     events: Events,
     /// When connections close because of the certificate that they were opened with.
     certificate_ends: CertificateEnds,
+    tls_hint: TlsHint,
     /// Throttles the log message about missing local resources.
     local_errors: LogThrottle,
     /// 1 while the cluster is in panic.
@@ -120,6 +123,7 @@ impl Cluster {
             sweep_needed: Notify::new(),
             events: Events::new(Arc::clone(&plan.name)),
             certificate_ends: CertificateEnds::default(),
+            tls_hint: TlsHint::default(),
             local_errors: LogThrottle::default(),
             panic: metrics.gauge(table::CLUSTER_PANIC, &[("cluster", &plan.name)]),
             breaker: Breaker::new(&plan.name, &plan.circuit_breaker, metrics),

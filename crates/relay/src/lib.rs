@@ -43,7 +43,7 @@ pub use splice::MAX_PIPES;
 pub use upstream::RelayUpstream;
 
 use closing::Closing;
-use cluster::is_local;
+use cluster::{Lease, is_local};
 use deadlines::Timers;
 use flow::Flow;
 use front_request::FrontRequest;
@@ -338,6 +338,9 @@ impl<C: Codec> Relay<C> {
     /// Settles the operations that the end of the connection interrupts.
     fn settle_on_close(&mut self, close: Close) {
         self.wake_up.now = None;
+        if self.lacks_first_answer(close) {
+            self.upstream.lease().into_iter().for_each(Lease::record_no_answer);
+        }
         let stream = self.is_stream();
         let oldest = self.in_flight.oldest().filter(|open| stream && open.reply_bytes == 0);
         let asked = oldest.as_ref().is_some_and(|open| open.request_bytes > 0);
@@ -353,6 +356,15 @@ impl<C: Codec> Relay<C> {
             Completion::bare(close.outcome(stream), Some(close.into()))
         };
         self.settle_all(Completion { session: stream, ..end });
+    }
+
+    /// Whether the server's side ends the connection instead of answering its first request.
+    fn lacks_first_answer(&mut self, close: Close) -> bool {
+        let by_server =
+            matches!(close, Close::Upstream | Close::UpstreamReset | Close::UpstreamViolation);
+        by_server
+            && !self.progress.reply_parsed
+            && self.in_flight.oldest().is_some_and(|it| it.request_bytes > 0 && it.reply_bytes == 0)
     }
 
     fn settle_all(&mut self, end: Completion) {

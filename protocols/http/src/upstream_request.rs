@@ -284,6 +284,9 @@ impl UpstreamRequest<'_> {
                 Err(failed) => failed,
             };
             attempt.finish(failed.outcome());
+            if fresh && failed.is_no_answer() {
+                conn.lease().record_no_answer();
+            }
             let stale = !fresh
                 && matches!(
                     failed,
@@ -382,6 +385,12 @@ impl AttemptError {
     /// Whether the service cannot have processed the request.
     fn is_unprocessed(&self) -> bool {
         matches!(self, AttemptError::Upstream(UpstreamError::Refused))
+    }
+
+    /// Whether the service has closed the connection, or sent what is no HTTP.
+    fn is_no_answer(&self) -> bool {
+        use UpstreamError::{ConnectionReset, InvalidResponse};
+        matches!(self, AttemptError::Upstream(ConnectionReset | InvalidResponse))
     }
 }
 
