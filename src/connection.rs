@@ -7,9 +7,11 @@ mod handshake;
 mod preface_attributes;
 mod proxy_header;
 pub mod session_info;
+mod starttls;
 
 use crate::listener::{ConnectionSlot, Upstreams, WorkerListener};
 pub use client_session::ClientSession;
+use cluster::ConnectOptions;
 use config::plan::UpstreamConnectMode;
 pub use connections::Connections;
 use handshake::{Introduced, handshake};
@@ -20,6 +22,7 @@ use process::panics::{Panic, caught};
 use proxy_header::read_proxy_header;
 use session::linger;
 use std::{io, net::SocketAddr, pin::Pin, rc::Rc, time::Instant};
+use tls::StartTls;
 use tokio::net::TcpStream;
 
 /// A connection that was accepted.
@@ -127,12 +130,12 @@ async fn open(
         }
         return reject(connections, listener, session, socket.into(), rejection).await;
     }
-    let Introduced { stream, server_name, tls } =
+    let Introduced { stream, server_name, tls, starttls } =
         handshake(connections, listener, socket, link.peer).await?;
     session.set_tls(server_name, tls);
     match ask_policies(connections, &session, ConnectPhase::AfterHandshake).await? {
         Some(rejection) => reject(connections, listener, session, stream, rejection).await,
-        None => connect(connections, listener, session, stream).await,
+        None => connect(connections, listener, session, stream, starttls).await,
     }
 }
 
@@ -173,12 +176,14 @@ async fn reject(
     }
 }
 
-/// Connects the upstream. Returns the future that serves the connection.
+/// Connects the upstream, which is asked for TLS by `starttls` if the client passes its own through.
+/// Returns the future that serves the connection.
 async fn connect(
     connections: &Rc<Connections>,
     listener: &Rc<WorkerListener>,
     session: Rc<ClientSession>,
     mut client: Stream,
+    starttls: Option<StartTls>,
 ) -> Result<Serving, Close> {
     let protocol = &listener.plan().protocol;
     let preconnects = match listener.upstreams() {
@@ -193,7 +198,8 @@ async fn connect(
     if listener.plan().upstream_connect_mode != Some(UpstreamConnectMode::Immediate) {
         first_byte::wait_for_first_byte(&mut client, &*session).await?;
     }
-    let connecting = preconnects.connect(session.connect_options(preconnects.cluster()));
+    let options = ConnectOptions { starttls, ..session.connect_options(preconnects.cluster()) };
+    let connecting = preconnects.connect(options);
     let upstream = tokio::select! {
         upstream = connecting => upstream,
         // No operation depends on an upstream connection that is still being opened.

@@ -1,6 +1,9 @@
 //! The TLS handshake with a client, before the connection's protocol.
 
-use super::Connections;
+use super::{
+    Connections,
+    starttls::{Opening, answer_requests},
+};
 use crate::listener::WorkerListener;
 use config::plan::ListenerPlan;
 use net::{Stream, peek};
@@ -11,8 +14,8 @@ use std::{
     time::{Duration, Instant},
 };
 use tls::{
-    ClientHello, FirstBytes, HandshakeFailure, MAX_CLIENT_HELLO, TlsInfo, TlsStream, name_matches,
-    read_client_hello,
+    ClientHello, FirstBytes, HandshakeFailure, MAX_CLIENT_HELLO, StartTls, TlsInfo, TlsStream,
+    name_matches, read_client_hello,
 };
 use tokio::{net::TcpStream, sync::Semaphore, task::yield_now, time::timeout};
 
@@ -31,11 +34,14 @@ pub(super) struct Introduced {
     pub(super) server_name: Option<String>,
     /// What both sides have agreed upon, if the connection is encrypted.
     pub(super) tls: Option<TlsInfo>,
+    /// The request for TLS that the client has begun with and that the endpoint has yet to get, where
+    /// TLS passes through.
+    pub(super) starttls: Option<StartTls>,
 }
 
 impl Introduced {
     fn plain(socket: TcpStream) -> Self {
-        Self { stream: socket.into(), server_name: None, tls: None }
+        Self { stream: socket.into(), server_name: None, tls: None, starttls: None }
     }
 }
 
@@ -79,10 +85,21 @@ async fn accept(
     plan: &ListenerPlan,
     socket: TcpStream,
 ) -> Result<Introduced, HandshakeFailure> {
-    let hello = match first_bytes(&socket).await? {
+    let opening = match plan.starttls {
+        Some(starttls) => answer_requests(&socket, starttls).await?,
+        None => Opening::Direct,
+    };
+    let hello = match client_hello(&socket).await? {
         FirstBytes::Hello(hello) => *hello,
-        FirstBytes::Plaintext(_) if allows_plaintext(plan) => return Ok(Introduced::plain(socket)),
-        FirstBytes::Plaintext(protocol) => return Err(HandshakeFailure::NotTls(protocol)),
+        FirstBytes::Plaintext(_) if allows_plaintext(plan, opening) => {
+            return Ok(Introduced::plain(socket));
+        }
+        FirstBytes::Plaintext(protocol) => {
+            if let Some(starttls) = plan.starttls {
+                send(&socket, &starttls.refusal());
+            }
+            return Err(HandshakeFailure::NotTls(protocol));
+        }
         FirstBytes::Invalid(failure, alert) => {
             send(&socket, &alert);
             return Err(failure);
@@ -98,12 +115,13 @@ async fn accept(
     let ClientHello { server_name, .. } = hello;
     let Some(tls) = &plan.tls else {
         // The hello is still in the socket, for the endpoint.
-        return Ok(Introduced { server_name, ..Introduced::plain(socket) });
+        let starttls = plan.starttls.filter(|_| opening == Opening::Asked);
+        return Ok(Introduced { server_name, starttls, ..Introduced::plain(socket) });
     };
     let mut stream = TlsStream::server(socket, tls.config())?;
     in_steps(&mut stream, &connections.handshakes).await?;
     let tls = Some(stream.info(server_name.clone()));
-    Ok(Introduced { stream: stream.into(), server_name, tls })
+    Ok(Introduced { stream: stream.into(), server_name, tls, starttls: None })
 }
 
 /// Completes the handshake in steps, each of which keeps the core busy. A permit is held for a step and
@@ -121,9 +139,18 @@ async fn in_steps(stream: &mut TlsStream, steps: &Semaphore) -> Result<(), Hands
     }
 }
 
-/// Whether clients without TLS are served: where TLS passes through, if there is a cluster for them.
-fn allows_plaintext(plan: &ListenerPlan) -> bool {
-    plan.tls.as_ref().map_or(plan.cluster.is_some(), |tls| tls.plan().allow_plaintext)
+/// Whether a client without TLS is served: where TLS passes through, if there is a cluster for it. One that
+/// has asked for TLS must use it. One that only cancels an operation need not, unless clients must have
+/// certificates: psql before version 17 has no TLS then, and PostgreSQL's servers accept that too.
+fn allows_plaintext(plan: &ListenerPlan, opening: Opening) -> bool {
+    let Some(tls) = plan.tls.as_ref().map(|tls| tls.plan()) else {
+        return opening != Opening::Asked && plan.cluster.is_some();
+    };
+    match opening {
+        Opening::Direct => tls.allow_plaintext,
+        Opening::Asked => false,
+        Opening::Cancel => tls.client_certificates.as_ref().is_none_or(|it| !it.required),
+    }
 }
 
 /// Whether a cluster serves clients that ask for this name.
@@ -132,20 +159,30 @@ fn has_cluster(plan: &ListenerPlan, name: Option<&str>) -> bool {
     plan.sni.is_empty() || plan.cluster.is_some() || name.is_some_and(is_named)
 }
 
-/// What the client's first bytes are; they stay in the socket.
-async fn first_bytes(socket: &TcpStream) -> Result<FirstBytes, HandshakeFailure> {
-    let judged = peek(socket, MAX_CLIENT_HELLO, |bytes| match read_client_hello(bytes) {
+/// The client's ClientHello, or what comes in its place; it stays in the socket.
+async fn client_hello(socket: &TcpStream) -> Result<FirstBytes, HandshakeFailure> {
+    let judged = first_bytes(socket, MAX_CLIENT_HELLO, |bytes| match read_client_hello(bytes) {
         FirstBytes::Incomplete => None,
         known => Some(known),
     });
-    judged.await.map_err(|error: io::Error| match error.kind() {
+    judged.await
+}
+
+/// What `judge` makes of the client's first bytes, of which there are at most `most`; they stay in the
+/// socket.
+pub(super) async fn first_bytes<T>(
+    socket: &TcpStream,
+    most: usize,
+    judge: impl FnMut(&[u8]) -> Option<T>,
+) -> Result<T, HandshakeFailure> {
+    peek(socket, most, judge).await.map_err(|error: io::Error| match error.kind() {
         ErrorKind::UnexpectedEof => HandshakeFailure::Closed,
         ErrorKind::InvalidData => HandshakeFailure::Protocol,
         _ => HandshakeFailure::from_io(&error),
     })
 }
 
-/// Sends an alert, if the socket takes it at once: nothing was sent before, so it has room.
-fn send(socket: &TcpStream, alert: &[u8]) {
-    let _ = socket.try_write(alert);
+/// Sends an alert or an answer, if the socket takes it at once: little was sent before, so it has room.
+pub(super) fn send(socket: &TcpStream, bytes: &[u8]) {
+    let _ = socket.try_write(bytes);
 }

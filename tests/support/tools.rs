@@ -79,8 +79,11 @@ fn environment(name: &str, flags: &[&str], packages: &[&str]) -> Option<PathBuf>
 /// A program of the machine, which `.ci/run` installs. As [`python`] otherwise.
 pub fn program(name: &str) -> Option<Command> {
     let paths = std::env::var_os("PATH").unwrap_or_default();
-    // Servers are where only root looks.
-    let directories = std::env::split_paths(&paths).chain([PathBuf::from("/usr/sbin")]);
+    // Servers are where only root looks, and Debian's PostgreSQL has a directory for each version.
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let postgres = versions.map(|version| version.path().join("bin"));
+    let directories =
+        std::env::split_paths(&paths).chain([PathBuf::from("/usr/sbin")]).chain(postgres);
     let found = directories.map(|directory| directory.join(name)).find(|it| it.is_file());
     if found.is_none() {
         missing(name, "it is not on this machine");

@@ -23,6 +23,7 @@ mod resumption;
 mod scanners;
 mod server_names;
 mod sni;
+mod starttls;
 
 use std::{
     io::{self, Read, Write},

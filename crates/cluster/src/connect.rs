@@ -9,7 +9,7 @@ use super::{
     endpoint::ConnectFailure,
 };
 use crate::plan::ClusterPlan;
-pub(crate) use establish::establish;
+pub(crate) use establish::{Preamble, establish};
 use net::Stream;
 use rustix::io::Errno;
 use socket2::{SockRef, TcpKeepalive};
@@ -19,7 +19,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tls::HandshakeFailure;
+use tls::{HandshakeFailure, StartTls};
 use tokio::{
     net::{TcpSocket, TcpStream},
     time,
@@ -52,6 +52,9 @@ pub struct ConnectOptions {
     pub tried: Vec<Arc<Endpoint>>,
     /// The PROXY protocol header that is sent first, if the cluster has one.
     pub header: Option<Vec<u8>>,
+    /// The request for TLS that the endpoint gets before what the client sends, where the client's TLS
+    /// passes through. No spare connection is used then.
+    pub starttls: Option<StartTls>,
 }
 
 /// Options that leave the choice of the endpoint to load balancing.
@@ -213,8 +216,8 @@ impl Cluster {
         let mut opening = OpeningConnection::new(&self.breaker);
         let (mut permit, mut deadline) = (None, None);
         let mut attempts: Vec<FailedAttempt> = Vec::new();
-        let ConnectOptions { hash, preferred: first, mut tried, header } = options.into();
-        let header = header.as_deref();
+        let ConnectOptions { hash, preferred: first, mut tried, header, starttls } = options.into();
+        let preamble = Preamble { header: header.as_deref(), starttls };
         let first = first.as_ref();
         let mut rounds = 0;
         let mut queued = Duration::ZERO;
@@ -246,7 +249,7 @@ impl Cluster {
             };
             let connected = match ready(lease.endpoint()) {
                 Some(stream) => Ok(UpstreamConnection { stream, lease, queued }),
-                None => self.dial_racing(lease, &tried, header, &dial).await,
+                None => self.dial_racing(lease, &tried, preamble, &dial).await,
             };
             match connected {
                 Ok(mut upstream) => {

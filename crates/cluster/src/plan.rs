@@ -15,7 +15,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tls::ClientTls;
+use tls::{ClientTls, StartTls};
 use values::{Keyword, Target, shown};
 
 /// A named set of endpoints. It is serialized as in a config, without features that are off.
@@ -55,6 +55,9 @@ pub struct ClusterPlan {
     /// The version of the PROXY protocol header that connections begin with; `None`: no header.
     #[serde(serialize_with = "shown", skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<Version>,
+    /// The protocol in which endpoints are asked for TLS; `None`: connections begin with TLS.
+    #[serde(serialize_with = "shown", skip_serializing_if = "Option::is_none")]
+    pub starttls: Option<StartTls>,
     /// How connections are encrypted; `None`: not at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Arc<ClientTls>>,
@@ -130,6 +133,7 @@ impl ClusterPlan {
             outlier_detection: None,
             circuit_breaker: BreakerPlan::default(),
             proxy_protocol: None,
+            starttls: None,
             tls: None,
             connect_timeout: Duration::from_secs(1),
             connect_attempts: 3,

@@ -5,7 +5,10 @@
 //! endpoint could serve. A service that limits its connections needs room for `spare_connections` ×
 //! workers more on each endpoint.
 
-use super::{Cluster, ConnectError, ConnectOptions, Endpoint, UpstreamConnection, connect::dial};
+use super::{
+    Cluster, ConnectError, ConnectOptions, Endpoint, UpstreamConnection,
+    connect::{Preamble, dial},
+};
 use foldhash::HashMap;
 use net::Stream;
 use std::{
@@ -92,7 +95,11 @@ impl PreconnectPool {
         options: impl Into<ConnectOptions>,
     ) -> Result<UpstreamConnection, ConnectError> {
         let dial = async |address| dial(&self.cluster.plan, address).await;
-        self.cluster.connect_with(options, |endpoint| self.take(endpoint), dial).await
+        let options = options.into();
+        // A spare connection has begun without this request.
+        let needs_new = options.starttls.is_some();
+        let ready = |endpoint: &_| if needs_new { None } else { self.take(endpoint) };
+        self.cluster.connect_with(options, ready, dial).await
     }
 
     /// Closes all sockets and stops preconnecting, since the worker drains.
@@ -135,7 +142,10 @@ impl PreconnectPool {
             for endpoint in self.missing(MAX_DIALS - dials.len()) {
                 let (pool, dial) = (Rc::clone(&self), Rc::clone(&dial));
                 dials.spawn_local(async move {
-                    let result = pool.cluster.dial_with_timeout(&endpoint, None, &*dial).await;
+                    let result = pool
+                        .cluster
+                        .dial_with_timeout(&endpoint, Preamble::default(), &*dial)
+                        .await;
                     pool.cluster.record_dial(&endpoint, &result);
                     pool.dial_ended(&endpoint, result.ok());
                 });

@@ -90,6 +90,9 @@ pub(crate) struct Listener {
     /// one label is `*.example.net`. Without `tls` the handshake is read and TLS passes through: only for
     /// `tcp`. Others go to `cluster`, and are refused if there is none. Default: all go to `cluster`.
     pub(crate) sni: Option<Spanned<NamedMap<String>>>,
+    /// Answer clients that ask for TLS in their own protocol, before the handshake: `postgres`. Only for
+    /// `tcp`, with `tls` or `sni`. Clients that begin with TLS at once are served too. Default: none.
+    pub(crate) starttls: Opt<tls::StartTls>,
     /// How its clients are encrypted. Default: not at all.
     pub(crate) tls: Option<Spanned<tls::ListenerSettings>>,
     /// How long a connection may be idle, or `off`. Default: `1h`.

@@ -17,7 +17,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tls::ServerTls;
+use tls::{ServerTls, StartTls};
 use values::{Keyword, shown, shown_size};
 
 /// A whole proxy. It is serialized as in a config, with all defaults and without secrets.
@@ -79,6 +79,9 @@ pub struct ListenerPlan {
     /// How its clients are encrypted; `None`: not at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Arc<ServerTls>>,
+    /// The protocol in which its clients ask for TLS; `None`: they begin with TLS.
+    #[serde(serialize_with = "shown", skip_serializing_if = "Option::is_none")]
+    pub starttls: Option<StartTls>,
     /// The clusters of clients that ask for these names by TLS (SNI): a name, or a wildcard of one label.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub sni: BTreeMap<Arc<str>, Arc<str>>,
@@ -139,6 +142,7 @@ impl ListenerPlan {
             protocol,
             cluster: Some(cluster.into()),
             tls: None,
+            starttls: None,
             sni: BTreeMap::new(),
             proxy_protocol: None,
             max_connections: 10_000,

@@ -128,6 +128,10 @@ fn recognise(bytes: &[u8]) -> FirstBytes {
         let whole = bytes.len() >= prefix.len();
         return if whole { FirstBytes::Plaintext(*protocol) } else { FirstBytes::Incomplete };
     }
+    if let [0, 0, _, _, 0, 3, 0, _, ..] = bytes {
+        // A StartupMessage: its length, and version 3.
+        return FirstBytes::Plaintext(Plaintext::Postgres);
+    }
     match bytes.get(12..16) {
         Some(opcode) if MONGO_OPCODES.iter().any(|known| known == opcode) => {
             FirstBytes::Plaintext(Plaintext::Mongo)

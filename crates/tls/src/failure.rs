@@ -8,6 +8,8 @@ use std::{fmt, io};
 pub enum HandshakeFailure {
     /// The first bytes are no TLS record. They may be of a protocol that is known.
     NotTls(Plaintext),
+    /// The endpoint does not offer TLS: it was asked in its protocol.
+    Refused,
     /// No certificate is for the name that the client asks for.
     UnknownName,
     /// No version of TLS in common.
@@ -61,7 +63,7 @@ pub enum Plaintext {
     Mongo,
     /// A PROXY protocol header.
     ProxyHeader,
-    /// PostgreSQL's request for TLS.
+    /// PostgreSQL's: a request for TLS, or a StartupMessage.
     Postgres,
     /// SSH.
     Ssh,
@@ -77,6 +79,7 @@ impl HandshakeFailure {
             Self::NotTls(Plaintext::ProxyHeader) => "looks_like_proxy_header",
             Self::NotTls(Plaintext::Postgres) => "looks_like_postgres",
             Self::NotTls(Plaintext::Ssh) => "looks_like_ssh",
+            Self::Refused => "refused",
             Self::UnknownName => "unknown_name",
             Self::Version => "version",
             Self::Cipher => "cipher",
@@ -213,9 +216,10 @@ impl fmt::Display for HandshakeFailure {
                 "the first bytes are a PROXY protocol header, which is not expected here",
             ),
             Self::NotTls(Plaintext::Postgres) => {
-                f.write_str("the first bytes are PostgreSQL's (`starttls: postgres`)")
+                f.write_str("the first bytes are PostgreSQL's: `sslmode=require`, and `starttls: postgres` here")
             }
             Self::NotTls(Plaintext::Ssh) => f.write_str("the first bytes are SSH, not TLS"),
+            Self::Refused => f.write_str("the endpoint does not offer TLS (PostgreSQL: `ssl = on`)"),
             Self::UnknownName => f.write_str("no certificate for the requested name"),
             Self::Version => f.write_str("no TLS version in common"),
             Self::Cipher => f.write_str("no cipher suite, group or signature scheme in common"),

@@ -5,6 +5,7 @@
 //! - `engine`: the TLS state of one connection without I/O; the only file that knows rustls' unbuffered API.
 //! - `stream`: the same over a socket, as `AsyncRead` and `AsyncWrite`.
 //! - `client_hello`: what a client asks for, read before the handshake.
+//! - `starttls`: requests for TLS in the protocol that runs inside it.
 //! - `server`, `client`: what was made of a listener's and of a cluster's settings, and their reload.
 //! - `identity`, `certificate`: certificates with their keys, and what they say.
 //! - `settings`: the keys of a config.
@@ -22,6 +23,7 @@ mod info;
 mod provider;
 mod server;
 mod settings;
+mod starttls;
 mod stream;
 
 pub use certificate::{CertificateInfo, key_digest, name_matches};
@@ -36,4 +38,5 @@ pub use settings::{
     CertificateSettings, ClientCertificateMode, ClusterSettings, CrlSettings, ListenerSettings,
     Pin, PlaintextMode, SniMode,
 };
+pub use starttls::{StartTls, StartTlsRequest};
 pub use stream::TlsStream;

@@ -66,12 +66,13 @@ fn a_hello_may_be_cut_at_any_byte_and_into_records() {
 #[test]
 fn other_protocols_are_recognised_by_their_first_bytes() {
     let mongo = [&[60u8, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0][..], &2013u32.to_le_bytes()].concat();
-    let cases: [(&[u8], Plaintext); 8] = [
+    let cases: [(&[u8], Plaintext); 9] = [
         (b"GET / HTTP/1.1\r\n", Plaintext::Http),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Plaintext::Http),
         (b"PROXY TCP4 192.0.2.7 198.51.100.1 1 2\r\n", Plaintext::ProxyHeader),
         (b"\r\n\r\n\0\r\nQUIT\n\x21\x11", Plaintext::ProxyHeader),
         (b"\0\0\0\x08\x04\xd2\x16\x2f", Plaintext::Postgres),
+        (b"\0\0\0\x11\0\x03\0\0user\0me\0\0", Plaintext::Postgres),
         (b"SSH-2.0-OpenSSH_9.2\r\n", Plaintext::Ssh),
         (&mongo, Plaintext::Mongo),
         (b"EHLO mail.example.net\r\n", Plaintext::Unknown),

@@ -110,7 +110,8 @@ impl Pool {
         if let Some(conn) = preferred.as_ref().and_then(|endpoint| self.take_idle(endpoint)) {
             return Ok(conn);
         }
-        let options = ConnectOptions { hash, preferred, tried: tried.to_vec(), header: None };
+        let tried = tried.to_vec();
+        let options = ConnectOptions { hash, preferred, tried, ..ConnectOptions::default() };
         Box::pin(self.connect_or_wait(options, waits)).await
     }
 

@@ -2,7 +2,8 @@
 //! for the same name (happy eyeballs, RFC 8305).
 
 use super::{
-    super::balance, FailedAttempt, UpstreamConnection, classify, describe, establish, is_local,
+    super::balance, FailedAttempt, Preamble, UpstreamConnection, classify, describe, establish,
+    is_local,
 };
 use crate::{Cluster, Endpoint, Lease, events::Event};
 use net::Stream;
@@ -19,11 +20,11 @@ impl Cluster {
         self: &Arc<Self>,
         lease: Lease,
         tried: &[Arc<Endpoint>],
-        header: Option<&[u8]>,
+        preamble: Preamble<'_>,
         dial: &impl AsyncFn(SocketAddr) -> io::Result<TcpStream>,
     ) -> Result<UpstreamConnection, Vec<FailedAttempt>> {
         let endpoint = Arc::clone(lease.endpoint());
-        let mut first = pin!(self.dial_with_timeout(&endpoint, header, dial));
+        let mut first = pin!(self.dial_with_timeout(&endpoint, preamble, dial));
         if let Ok(result) = time::timeout(HEAD_START, &mut first).await {
             return self.finish_dial(lease, result).map_err(|attempt| vec![attempt]);
         }
@@ -31,7 +32,7 @@ impl Cluster {
             return self.finish_dial(lease, first.await).map_err(|attempt| vec![attempt]);
         };
         let endpoint = Arc::clone(other.endpoint());
-        let mut second = pin!(self.dial_with_timeout(&endpoint, header, dial));
+        let mut second = pin!(self.dial_with_timeout(&endpoint, preamble, dial));
         let (failed, left) = tokio::select! {
             biased;
             result = &mut first => match self.finish_dial(lease, result) {
@@ -51,12 +52,14 @@ impl Cluster {
     pub(crate) async fn dial_with_timeout(
         &self,
         endpoint: &Endpoint,
-        header: Option<&[u8]>,
+        preamble: Preamble<'_>,
         dial: &impl AsyncFn(SocketAddr) -> io::Result<TcpStream>,
     ) -> io::Result<Stream> {
         let connect = async {
             let socket = dial(endpoint.address()).await?;
-            establish(socket, endpoint, header, self.plan.tls.as_deref()).await
+            let starttls = preamble.starttls.or(self.plan.starttls);
+            let preamble = Preamble { starttls, ..preamble };
+            establish(socket, endpoint, preamble, self.plan.tls.as_deref()).await
         };
         let dialed = time::timeout(self.plan.connect_timeout, connect).await;
         dialed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))

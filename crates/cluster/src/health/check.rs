@@ -2,7 +2,7 @@
 
 use crate::{
     Endpoint,
-    connect::{describe, establish, is_local},
+    connect::{Preamble, describe, establish, is_local},
     plan::ClusterPlan,
 };
 use bytes::BytesMut;
@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
-use tls::ClientTls;
+use tls::{ClientTls, StartTls};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -44,6 +44,8 @@ pub(super) struct Checker {
     reuse: bool,
     /// The PROXY protocol header of the proxy itself, if the cluster has one.
     header: Option<Vec<u8>>,
+    /// The cluster's request for TLS, in the endpoint's protocol.
+    starttls: Option<StartTls>,
     /// The TLS of the cluster.
     tls: Option<Arc<ClientTls>>,
     /// The connection of the last check, to be used again.
@@ -66,7 +68,7 @@ impl From<io::Error> for ExchangeError {
 
 impl Checker {
     pub(super) fn new(endpoint: Arc<Endpoint>, timeout: Duration, reuse: bool) -> Self {
-        Self { endpoint, timeout, reuse, header: None, tls: None, reusable: None }
+        Self { endpoint, timeout, reuse, header: None, starttls: None, tls: None, reusable: None }
     }
 
     /// The same with the PROXY header and the TLS of this cluster.
@@ -76,7 +78,7 @@ impl Checker {
             OutgoingHeader::default().write(version, &mut header);
             header
         });
-        Self { header, tls: plan.tls.clone(), ..self }
+        Self { header, starttls: plan.starttls, tls: plan.tls.clone(), ..self }
     }
 
     /// Checks once, with a probe from `new_probe`.
@@ -109,8 +111,8 @@ impl Checker {
         }
         let stream = TcpStream::connect(self.endpoint.address()).await?;
         stream.set_nodelay(true)?;
-        let (header, tls) = (self.header.as_deref(), self.tls.as_deref());
-        let stream = establish(stream, &self.endpoint, header, tls).await?;
+        let preamble = Preamble { header: self.header.as_deref(), starttls: self.starttls };
+        let stream = establish(stream, &self.endpoint, preamble, self.tls.as_deref()).await?;
         self.exchange(stream, new_probe()).await
     }
 

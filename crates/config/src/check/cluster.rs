@@ -38,6 +38,7 @@ impl Check<'_> {
         let keepalive = self.keepalive(cluster.keepalive);
         let health_check =
             cluster.health_check.and_then(|it| self.health_check(name, &pooling, it));
+        let starttls = self.cluster_starttls(name, cluster.starttls, cluster.tls.is_some());
         let tls = self.cluster_tls(name, &pooling, cluster.tls);
         let proxy_protocol = self.outgoing_proxy_protocol(name, cluster.proxy_protocol);
         let spare = cluster.spare_connections.as_ref();
@@ -55,6 +56,7 @@ impl Check<'_> {
                 .and_then(|path| self.file_to_read(path))
                 .map(|path| EndpointsFile { path, read: read_endpoints }),
             zone: self.zone.clone(),
+            starttls,
             tls,
             proxy_protocol,
             lb_policy,

@@ -80,7 +80,8 @@ impl Check<'_> {
         }
         let plan = ListenerPlan::new(name, address?, protocol?, "");
         let proxy_protocol = self.proxy_protocol(name, listener.proxy_protocol.take());
-        let tls = self.listener_tls(name, &*plan.protocol, listener.tls.take());
+        let starttls = self.starttls(&*plan.protocol, &listener);
+        let tls = self.listener_tls(name, &*plan.protocol, starttls, listener.tls.take());
         let plan = self.limits(plan, &listener);
         let upstream_connect_mode =
             self.connect_mode(&*plan.protocol, listener.upstream_connect_mode);
@@ -89,6 +90,7 @@ impl Check<'_> {
             upstream_connect_mode,
             cluster: cluster.map(Into::into),
             tls,
+            starttls,
             sni,
             proxy_protocol,
             max_connections: number(listener.max_connections, max_connections),

@@ -4,8 +4,11 @@ use super::Check;
 use crate::file::Listener;
 use protocols::{ListenerProtocol, Pooling, ProtocolSettings};
 use std::{collections::BTreeMap, sync::Arc};
-use tls::{ClientTls, ClusterSettings, ListenerSettings, ServerTls};
-use values::{Diagnostic, NamedMap, is_host_name, spanned::Spanned};
+use tls::{ClientTls, ClusterSettings, ListenerSettings, ServerTls, StartTls};
+use values::{
+    Diagnostic, NamedMap, Text, is_host_name,
+    spanned::{Opt, Spanned},
+};
 
 impl Check<'_> {
     /// How a listener's clients are encrypted.
@@ -13,16 +16,64 @@ impl Check<'_> {
         &mut self,
         listener: &str,
         protocol: &dyn ListenerProtocol,
+        starttls: Option<StartTls>,
         written: Option<Spanned<ListenerSettings>>,
     ) -> Option<Arc<ServerTls>> {
         let settings = written?.value?;
-        match settings.load(protocol.alpn()) {
+        let alpn = starttls.map_or_else(|| protocol.alpn(), |it| vec![it.alpn().to_vec()]);
+        match settings.load(alpn) {
             Ok(server) => Some(Arc::new(server)),
             Err(error) => {
                 self.add_tls_error(["listeners", listener, "tls"], error);
                 None
             }
         }
+    }
+
+    /// The protocol in which a listener's clients ask for TLS.
+    pub(super) fn starttls(
+        &mut self,
+        protocol: &dyn ListenerProtocol,
+        listener: &Listener,
+    ) -> Option<StartTls> {
+        let Spanned { at, value } = listener.starttls.as_ref()?;
+        let Text(starttls) = value.as_ref()?;
+        if !protocol.describe().stream {
+            let message = format!("clients of `{}` have no such request for TLS", protocol.name());
+            self.report.add(*at, message, "leave `starttls` out, or write `protocol: tcp`");
+        } else if listener.tls.is_none() && listener.sni.is_none() {
+            let message =
+                "`starttls` needs `tls` or `sni`: clients begin with TLS after the answer";
+            self.report.add(
+                *at,
+                message,
+                "end TLS here (`tls: { certificates: … }`), or leave it out",
+            );
+        }
+        Some(*starttls)
+    }
+
+    /// The protocol in which a cluster's endpoints are asked for TLS.
+    pub(super) fn cluster_starttls(
+        &mut self,
+        name: &str,
+        written: Opt<StartTls>,
+        has_tls: bool,
+    ) -> Option<StartTls> {
+        let Spanned { at, value } = written?;
+        let Text(starttls) = value?;
+        let mut protocols = self.cluster_protocols.get(name).into_iter().flatten();
+        if !has_tls {
+            let message = "`starttls` needs `tls`, which begins after the answer";
+            let hint = "add `tls: {}`; or leave it out: where clients' TLS passes through, so does \
+                        their request";
+            self.report.add(at, message, hint);
+        } else if let Some(other) = protocols.find(|it| !it.describe().stream) {
+            let message =
+                format!("`{name}` serves `{}`, which has no such request", other.describe().name);
+            self.report.add(at, message, "leave `starttls` out: connections begin with TLS");
+        }
+        Some(starttls)
     }
 
     /// How connections to a cluster's endpoints are encrypted.

@@ -30,6 +30,9 @@ pub(crate) struct ClusterConfig {
     /// `v2`. Not for clusters that `http` and `grpc` listeners use: there a connection serves several
     /// clients. Default: no header.
     pub(crate) proxy_protocol: Opt<proxy_protocol::Version>,
+    /// Ask the endpoints for TLS in their own protocol, before the handshake: `postgres`. Only for clusters
+    /// with `tls` that `tcp` listeners use. Default: connections begin with TLS.
+    pub(crate) starttls: Opt<tls::StartTls>,
     /// How connections to its endpoints are encrypted; `{}` for every default: verified, by the host as
     /// written, with the authorities of the system. Default: not at all.
     pub(crate) tls: Option<Spanned<tls::ClusterSettings>>,
