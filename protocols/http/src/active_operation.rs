@@ -55,10 +55,10 @@ impl AttemptGuard {
         Self { lease: Some(Rc::clone(lease)), since: Instant::now() }
     }
 
-    /// Fixes the target for the log; the request has ended.
-    pub(crate) fn finish(mut self, outcome: Outcome) {
+    /// The attempt has ended at this time.
+    pub(crate) fn finish(mut self, outcome: Outcome, now: Instant) {
         if let Some(lease) = self.lease.take() {
-            lease.operation_ended(outcome, self.since.elapsed());
+            lease.operation_ended(outcome, now.saturating_duration_since(self.since));
         }
     }
 }
@@ -86,7 +86,7 @@ impl<'r> PendingAttempt<'r> {
     /// The attempt ended without response.
     pub(crate) fn finish(mut self, outcome: Outcome) {
         if let Some(attempt) = self.attempt.take() {
-            attempt.finish(outcome);
+            attempt.finish(outcome, Instant::now());
         }
     }
 
@@ -99,7 +99,7 @@ impl<'r> PendingAttempt<'r> {
 impl Drop for PendingAttempt<'_> {
     fn drop(&mut self) {
         if let Some(attempt) = self.attempt.take() {
-            attempt.finish(self.operation.abandoned_outcome.get());
+            attempt.finish(self.operation.abandoned_outcome.get(), Instant::now());
         }
     }
 }
@@ -203,7 +203,8 @@ impl ActiveOperation {
         if let Some(attempt) = self.attempt.borrow_mut().take() {
             let is_bad = matches!(end.outcome, Outcome::Failed | Outcome::Lost);
             let blameless = end.reason.is_some_and(|reason| !reason.blames_endpoint());
-            attempt.finish(if is_bad && blameless { Outcome::Cancelled } else { end.outcome });
+            let outcome = if is_bad && blameless { Outcome::Cancelled } else { end.outcome };
+            attempt.finish(outcome, now);
         }
         let busy = &self.connection.state.active_operations;
         busy.set(busy.get() - 1);

@@ -115,13 +115,14 @@ impl AdmittedRequest {
         Ok(ReservedCluster { pool: Rc::clone(pool), permit })
     }
 
-    /// Records the time spent in policies. Returns the current time.
+    /// Records the time spent in policies. Returns when they let the request go on.
     fn start_forwarding(&self) -> Instant {
-        let went_on = Instant::now();
-        if self.terms.waited || !self.terms.delay.is_zero() {
-            let queue = went_on.saturating_duration_since(self.operation.started);
-            self.operation.attributes.wait_times.set(WaitTimes { queue, ..WaitTimes::default() });
+        if !self.terms.waited && self.terms.delay.is_zero() {
+            return self.operation.started;
         }
+        let went_on = Instant::now();
+        let queue = went_on.saturating_duration_since(self.operation.started);
+        self.operation.attributes.wait_times.set(WaitTimes { queue, ..WaitTimes::default() });
         went_on
     }
 
@@ -193,9 +194,11 @@ impl AdmittedRequest {
         waits: bool,
         response: &UpstreamResponse,
     ) {
-        let unasked = waits && replay.is_unread();
-        let given_up = unasked || header_policy::has_connection_close(&response.head.headers);
-        self.connection.state.body_abandoned.set(replay.is_incomplete() && given_up);
+        let given_up = || {
+            waits && replay.is_unread()
+                || header_policy::has_connection_close(&response.head.headers)
+        };
+        self.connection.state.body_abandoned.set(replay.is_incomplete() && given_up());
         if replay.only_end_missing() {
             Rc::clone(replay).drain_end();
         } else if !replay.is_read_to_end() {

@@ -10,7 +10,11 @@ use crate::{
 use http::Request;
 use http_body_util::BodyExt;
 use operation::Outcome;
-use std::{cell::Cell, rc::Rc, time::Duration};
+use std::{
+    cell::Cell,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 use tokio::{task::spawn_local, time::timeout};
 
 /// Default for the bytes of a request body that are kept for a second copy.
@@ -49,7 +53,7 @@ pub(crate) fn send(request: &AdmittedRequest, upstream_request: &UpstreamRequest
                 if answer.status().is_server_error() { Outcome::Failed } else { Outcome::Ok };
             let mut body = Body::Incoming(answer.into_body());
             while let Some(Ok(_)) = conn.drive(body.frame()).await {}
-            attempt.finish(outcome);
+            attempt.finish(outcome, Instant::now());
             pool.put(conn);
             Some(())
         });

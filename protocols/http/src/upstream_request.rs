@@ -26,8 +26,14 @@ use http::{
 use hyper::{body::Incoming, client::conn::TrySendError};
 use operation::{Close, Outcome, RejectReason};
 use std::{
-    cell::RefCell, error::Error, future::poll_fn, num::NonZeroU64, pin::pin, rc::Rc, sync::Arc,
-    time::Duration,
+    cell::RefCell,
+    error::Error,
+    future::poll_fn,
+    num::NonZeroU64,
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 use tokio::{
     select,
@@ -173,7 +179,7 @@ impl UpstreamRequest<'_> {
             }
             number += 1;
             if let Some(attempt) = result.ok().and_then(|response| response.attempt) {
-                attempt.finish(Outcome::Failed);
+                attempt.finish(Outcome::Failed, Instant::now());
             }
             self.operation.attributes.add_flag(RequestFlags::RETRIED);
             sleep(wait + retry.backoff.wait(number, fastrand::f64())).await;

@@ -32,8 +32,8 @@ impl AdmittedRequest {
         went_on: Instant,
         replay: Option<&ReplayBody>,
     ) -> RequestTimeout {
+        let mut now = went_on;
         loop {
-            let now = Instant::now();
             let Some((due, late)) = self.next_deadline(went_on, now, replay) else {
                 return pending().await;
             };
@@ -48,6 +48,7 @@ impl AdmittedRequest {
                 return late;
             }
             sleep_until(due.into()).await;
+            now = Instant::now();
         }
     }
 

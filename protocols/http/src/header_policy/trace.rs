@@ -28,7 +28,8 @@ pub struct Trace {
 impl fmt::Display for Trace {
     /// The trace id as logged.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.id)
+        let digits = hex_digits(self.id.to_be_bytes());
+        f.write_str(str::from_utf8(digits.as_flattened()).unwrap_or_default())
     }
 }
 
@@ -57,9 +58,9 @@ impl Trace {
     fn value(self) -> HeaderValue {
         let mut text = Vec::with_capacity(TRACEPARENT_LEN);
         text.extend_from_slice(b"00-");
-        push_hex(&mut text, &self.id.to_be_bytes());
+        text.extend_from_slice(hex_digits(self.id.to_be_bytes()).as_flattened());
         text.push(b'-');
-        push_hex(&mut text, &self.parent.to_be_bytes());
+        text.extend_from_slice(hex_digits(self.parent.to_be_bytes()).as_flattened());
         text.extend_from_slice(if self.sampled { b"-01" } else { b"-00" });
         header_value(text)
     }
@@ -116,15 +117,9 @@ pub(super) fn received_request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
 /// A UUID of version 4 (RFC 9562 §5.4).
 fn uuid(random: u128) -> HeaderValue {
     let random = random & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
-    let bytes = random.to_be_bytes();
-    let mut text = Vec::with_capacity(36);
-    for (at, byte) in bytes.iter().enumerate() {
-        if matches!(at, 4 | 6 | 8 | 10) {
-            text.push(b'-');
-        }
-        push_hex(&mut text, std::slice::from_ref(byte));
-    }
-    header_value(text)
+    let digits = hex_digits(random.to_be_bytes());
+    let groups = [&digits[..4], &digits[4..6], &digits[6..8], &digits[8..10], &digits[10..]];
+    header_value(groups.map(<[_]>::as_flattened).join(&b'-'))
 }
 
 /// Text that is known to be a valid header value.
@@ -133,9 +128,10 @@ fn header_value(text: Vec<u8>) -> HeaderValue {
         .unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
 
-fn push_hex(text: &mut Vec<u8>, bytes: &[u8]) {
-    let digit = |n: u8| n + if n < 10 { b'0' } else { b'a' - 10 };
-    text.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]));
+/// The two digits of each byte, in lower case.
+fn hex_digits<const N: usize>(bytes: [u8; N]) -> [[u8; 2]; N] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes.map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 0xf)]])
 }
 
 /// A number of `len` lower-case hex digits, and what follows it.
