@@ -430,3 +430,25 @@ fn a_member_without_a_listener_is_logged_once() {
     let said = "b:1 of the replica set `rs` is not in `members`: drivers do not see it";
     support::eventually("a warning", || (warnings(&tollgate, said) == 1).then_some(()));
 }
+
+#[test]
+fn a_login_by_certificate_is_explained_in_the_log_once() {
+    let refused = doc! { "ok": 0, "code": 18, "errmsg": "Authentication failed." };
+    let server = Scripted::answering(move |message| reply_to(message, &refused));
+    let tollgate = Tollgate::start(&mongo_config(server.address(), ""));
+    let mut client = RawClient::connect(tollgate.listener("db"));
+    let scram =
+        doc! { "saslStart": 1, "mechanism": "SCRAM-SHA-256", "payload": "", "$db": "admin" };
+    client.command(1, &scram);
+    let login = doc! { "authenticate": 1, "mechanism": "MONGODB-X509", "user": "CN=app" };
+    let hello = doc! { "hello": 1, "speculativeAuthenticate": login.clone(), "$db": "admin" };
+    client.command(2, &hello);
+    let mut external = login;
+    external.insert("$db", "$external");
+    client.command(3, &external);
+    let said = "the server sees the proxy's certificate";
+    support::eventually("a warning", || (warnings(&tollgate, said) == 1).then_some(()));
+    drop(client);
+    tollgate.wait_for_metric("tollgate_connections_active", &[], 0.0);
+    assert_eq!(warnings(&tollgate, said), 1);
+}

@@ -44,6 +44,8 @@ struct LoginAttempt {
     change: UserChange,
     /// A single step proves it, so the reply has no `done`.
     single_step: bool,
+    /// The client's certificate is to prove it (MONGODB-X509).
+    by_certificate: bool,
 }
 
 /// What changes if the server confirms the attempt.
@@ -153,11 +155,20 @@ impl ClientState {
         let readable =
             |name: &String| name.len() <= MAX_NAME_LEN && !name.chars().any(char::is_control);
         let known = name.filter(|name| !name.is_empty() && readable(name));
-        let step = match (known, database) {
+        let change = match (known, database) {
             (Some(name), Some(database)) => UserChange::LogIn(format!("{name}@{database}").into()),
             _ => UserChange::LogInUnknown,
         };
-        self.begin(step, one_step)
+        let number = self.begin(change, one_step);
+        let mechanism = field(step, b"mechanism");
+        let mechanism = mechanism.as_ref().and_then(|it| it.text());
+        self.login.by_certificate = mechanism == Some("MONGODB-X509");
+        number
+    }
+
+    /// Whether the current login is by the client's certificate.
+    pub(crate) fn logs_in_by_certificate(&self) -> bool {
+        self.login.by_certificate
     }
 
     /// Starts an unreadable request that may be a login. Returns its number.
@@ -179,7 +190,8 @@ impl ClientState {
     /// Replaces the current attempt. Returns the new number.
     fn begin(&mut self, step: UserChange, one_step: bool) -> u32 {
         let number = self.login.number.wrapping_add(1).max(1);
-        self.login = LoginAttempt { number, change: step, single_step: one_step };
+        self.login =
+            LoginAttempt { number, change: step, single_step: one_step, by_certificate: false };
         number
     }
 

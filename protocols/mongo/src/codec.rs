@@ -214,7 +214,7 @@ impl Codec for Mongo {
     }
 
     fn operator_notice(&mut self) -> Option<String> {
-        self.listener.replica_set.pop()
+        self.listener.notices.pop()
     }
 
     /// The late reply is still read, to its last part if replies stream: it may log the user in, or

@@ -14,7 +14,7 @@ use crate::{
     header::{self, HEADER_LEN, Header, REPLY_PREFIX_LEN, opcode},
     message_view::document,
     number::u32_at,
-    replica_set_notices::ReplicaSetNotices,
+    operator_notices::OperatorNotices,
     sections::{section_kind, sections},
 };
 use std::{borrow::Cow, net::SocketAddr, ops::Range};
@@ -92,12 +92,12 @@ pub(crate) fn rewrite_reply(
 }
 
 /// Records the replica set members that a `hello` reply names. Takes a whole message.
-pub(crate) fn record_members(message: &[u8], settings: &Settings, members: &ReplicaSetNotices) {
+pub(crate) fn record_members(message: &[u8], settings: &Settings, notices: &OperatorNotices) {
     let Some(body) = body_range(message) else { return };
     let hello = &message[body];
     let text = |name: &[u8]| elements(hello).find(|field| field.name == name)?.text();
     let (Some(me), Some(set)) = (text(b"me"), text(b"setName")) else { return };
-    members.record_member(me, set);
+    notices.record_member(me, set);
     if settings.members.is_empty() {
         return;
     }
@@ -106,7 +106,7 @@ pub(crate) fn record_members(message: &[u8], settings: &Settings, members: &Repl
     let mut hidden =
         hosts.filter_map(|host| host.text()).filter(|it| lookup(settings, it).is_none());
     if let Some(host) = hidden.next() {
-        members.record_hidden(host, set);
+        notices.record_hidden(host, set);
     }
 }
 

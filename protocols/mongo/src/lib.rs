@@ -30,10 +30,10 @@ mod message_view;
 mod namespaces;
 mod number;
 mod operation_names;
+mod operator_notices;
 mod parsed_command;
 mod pipeline;
 mod probe;
-mod replica_set_notices;
 mod request_summary;
 mod scan;
 mod sections;
@@ -53,7 +53,7 @@ pub use settings::Settings;
 use call_sites::CallSites;
 use cursor_table::CursorTable;
 use decompressor::DecompressionBudget;
-use replica_set_notices::ReplicaSetNotices;
+use operator_notices::OperatorNotices;
 use std::sync::Arc;
 
 /// What all connections of one listener share: settings, and tables of bounded size.
@@ -65,8 +65,8 @@ pub struct MongoListener {
     cursors: CursorTable,
     /// Call sites and their numbers.
     call_sites: CallSites,
-    /// What the replica set behind the listener shows of itself.
-    replica_set: ReplicaSetNotices,
+    /// What operators should know of the handshakes behind the listener.
+    notices: OperatorNotices,
     /// The memory of decompressors that wait for more of their requests.
     decompression: Arc<DecompressionBudget>,
 }

@@ -251,7 +251,11 @@ impl Mongo {
             ReplyKind::Hello if !asked.sensitive => 0,
             ReplyKind::Hello | ReplyKind::SaslStart | ReplyKind::Authenticate => {
                 let client = self.client.get_or_insert_default();
-                client.begin_login(asked.reply_kind, message.body, &self.resource)
+                let number = client.begin_login(asked.reply_kind, message.body, &self.resource);
+                if client.logs_in_by_certificate() {
+                    self.listener.notices.record_certificate_login();
+                }
+                number
             }
             ReplyKind::Logout => self.client.get_or_insert_default().begin_logout(&self.resource),
             ReplyKind::SaslContinue => self.client.as_deref().map_or(0, ClientState::pending_login),

@@ -84,14 +84,14 @@ impl Mongo {
             return None;
         }
         if header.opcode != opcode::COMPRESSED {
-            hello::record_members(message, settings, &self.listener.replica_set);
+            hello::record_members(message, settings, &self.listener.notices);
             return hello::rewrite_reply(message, settings, self.local);
         }
         let limit = (MAX_FRONT - HEADER_LEN) as u32;
         let (mut decompressor, inner) = Decompressor::of_message(header, message, limit).ok()?;
         let (plain, fed) = decompressor.plain_front(inner, message, MAX_FRONT, |_| {});
         fed.and_then(|()| decompressor.finish()).ok()?;
-        hello::record_members(&plain, settings, &self.listener.replica_set);
+        hello::record_members(&plain, settings, &self.listener.notices);
         hello::rewrite_reply(&plain, settings, self.local)
     }
 

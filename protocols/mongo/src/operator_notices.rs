@@ -1,27 +1,28 @@
-//! Warnings for the operator about the replica set behind a listener, found in `hello` replies.
+//! Warnings for the operator that only the handshakes behind a listener show.
 //!
 //! A driver treats a listener as one server. If several members reply behind it, applications see
-//! elections that did not happen; if a member has no listener, they may see no primary. Only the
-//! `hello` replies show this.
+//! elections that did not happen; if a member has no listener, they may see no primary. And a server
+//! sees the proxy's certificate, never that of a client.
 
 use std::sync::{
     Mutex, OnceLock, PoisonError,
     atomic::{AtomicBool, Ordering::Relaxed},
 };
 
-/// The members seen behind one listener, and the notices that were not logged yet.
+/// What was seen behind one listener, and the notices that were not logged yet.
 #[derive(Debug, Default)]
-pub(crate) struct ReplicaSetNotices {
+pub(crate) struct OperatorNotices {
     /// The member that replied first.
     first: OnceLock<Box<str>>,
     several_members: AtomicBool,
     hidden_member: AtomicBool,
+    certificate_login: AtomicBool,
     /// Whether `notices` has any.
     pending: AtomicBool,
     notices: Mutex<Vec<String>>,
 }
 
-impl ReplicaSetNotices {
+impl OperatorNotices {
     /// Records that this member of `set` replied.
     pub(crate) fn record_member(&self, me: &str, set: &str) {
         let first = self.first.get_or_init(|| me.into());
@@ -40,6 +41,18 @@ impl ReplicaSetNotices {
             self.push(format!(
                 "{host} of the replica set `{set}` is not in `members`: drivers do not see it"
             ));
+        }
+    }
+
+    /// Records that a client logs in by its certificate (MONGODB-X509).
+    pub(crate) fn record_certificate_login(&self) {
+        if !self.certificate_login.swap(true, Relaxed) {
+            self.push(
+                "a client logs in by MONGODB-X509, but the server sees the proxy's certificate (the \
+                 cluster's `tls.certificate`), if any, and never the client's: log in by SCRAM, or pass \
+                 TLS through to the server on a `tcp` listener"
+                    .to_owned(),
+            );
         }
     }
 
@@ -67,7 +80,7 @@ mod tests {
 
     #[test]
     fn unexpected_members_are_noticed_once_each() {
-        let members = ReplicaSetNotices::default();
+        let members = OperatorNotices::default();
         members.record_member("a:1", "rs0");
         members.record_member("A:1", "rs0");
         assert_eq!(members.pop(), None, "it is the same one");
@@ -79,5 +92,13 @@ mod tests {
         assert_eq!(notices.len(), 2, "{notices:?}");
         assert!(notices[1].contains("`rs0`") && notices[1].contains("(a:1, b:1)"), "{notices:?}");
         assert!(notices[0].starts_with("c:1 of"), "{notices:?}");
+    }
+
+    #[test]
+    fn logins_by_certificate_are_noticed_once() {
+        let notices = OperatorNotices::default();
+        (0..3).for_each(|_| notices.record_certificate_login());
+        assert!(notices.pop().unwrap().contains("MONGODB-X509"));
+        assert_eq!(notices.pop(), None);
     }
 }
