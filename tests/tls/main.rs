@@ -15,6 +15,7 @@ mod flood;
 mod hostile;
 mod https_service;
 mod load_balancers;
+mod openssl;
 mod plaintext_cluster;
 mod proxy_protocol;
 mod records;

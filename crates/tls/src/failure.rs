@@ -170,7 +170,9 @@ impl HandshakeFailure {
     fn from_incompatible(incompatible: &PeerIncompatible) -> Self {
         use PeerIncompatible as P;
         match incompatible {
-            P::ServerDoesNotSupportTls12Or13
+            // Clients of TLS 1.1 and older do not send this extension.
+            P::SignatureAlgorithmsExtensionRequired
+            | P::ServerDoesNotSupportTls12Or13
             | P::ServerTlsVersionIsDisabledByOurConfig
             | P::SupportedVersionsExtensionRequired
             | P::Tls12NotOffered
