@@ -1,9 +1,11 @@
-"""grpcio's client through the proxy: `grpc_scenarios.py SCENARIO ADDRESS`.
+"""grpcio's client through the proxy: `grpc_scenarios.py SCENARIO ADDRESS [DIRECTORY]`.
 
-Whatever is not as it should be fails the script.
+Whatever is not as it should be fails the script. With a directory of certificates the client is inside
+TLS: it trusts `ca.crt`, and has `client.crt` and `client.key`.
 """
 
 import os
+import pathlib
 import sys
 import threading
 import time
@@ -24,8 +26,17 @@ UNLIMITED = [
 ]
 
 
+def channel_to(address, options=()):
+    if len(sys.argv) < 4:
+        return grpc.insecure_channel(address, options)
+    ca, key, chain = (
+        pathlib.Path(sys.argv[3], file).read_bytes() for file in ("ca.crt", "client.key", "client.crt")
+    )
+    return grpc.secure_channel(address, grpc.ssl_channel_credentials(ca, key, chain), options)
+
+
 def client(address, *options):
-    channel = grpc.insecure_channel(address, options=[*UNLIMITED, *options])
+    channel = channel_to(address, [*UNLIMITED, *options])
     return channel, stubs.EchoStub(channel)
 
 
@@ -81,9 +92,9 @@ def errors(address):
     status = status_pb2.Status.FromString(details)
     info = error_details_pb2.ErrorInfo()
     assert status.details[0].Unpack(info) and info.reason == "BECAUSE", status
-    unknown = grpc.insecure_channel(address).unary_unary("/real.v1.Echo/Nothing")
+    unknown = channel_to(address).unary_unary("/real.v1.Echo/Nothing")
     assert fails(unknown, b"").code() == grpc.StatusCode.UNIMPLEMENTED
-    lost = grpc.insecure_channel(address).unary_unary("/nothing.Here/Nothing")
+    lost = channel_to(address).unary_unary("/nothing.Here/Nothing")
     assert fails(lost, b"").code() == grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -254,7 +265,7 @@ def reverse(address):
     error = fails(lambda: list(echo.Both(pb.Msg(n=n) for n in range(3))))
     assert error.code() == grpc.StatusCode.UNIMPLEMENTED, error
     for path, code in (("/status/404", "NOT_FOUND"), ("/status/503", "UNAVAILABLE")):
-        call = grpc.insecure_channel(address).unary_unary(path)
+        call = channel_to(address).unary_unary(path)
         assert fails(call, b"").code().name == code, path
 
 

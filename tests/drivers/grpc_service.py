@@ -1,5 +1,10 @@
-"""A gRPC service on grpcio. It says its port, and ends when its stdin does."""
+"""A gRPC service on grpcio: `grpc_service.py [DIRECTORY]`.
 
+It says its port, and ends when its stdin does. With a directory of certificates it is inside TLS: it has
+`server.crt` and `server.key`, and demands certificates that `ca.crt` has issued.
+"""
+
+import pathlib
 import sys
 import threading
 import time
@@ -98,7 +103,15 @@ stubs.add_EchoServicer_to_server(Echo(), server)
 health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(), server)
 names = [pb.DESCRIPTOR.services_by_name["Echo"].full_name, reflection.SERVICE_NAME]
 reflection.enable_server_reflection(names, server)
-print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+if len(sys.argv) < 2:
+    port = server.add_insecure_port("127.0.0.1:0")
+else:
+    ca, key, chain = (
+        pathlib.Path(sys.argv[1], file).read_bytes() for file in ("ca.crt", "server.key", "server.crt")
+    )
+    credentials = grpc.ssl_server_credentials([(key, chain)], ca, require_client_auth=True)
+    port = server.add_secure_port("127.0.0.1:0", credentials)
+print(port, flush=True)
 server.start()
 sys.stdin.read()
 server.stop(0)

@@ -12,6 +12,7 @@ mod support;
 
 use std::net::SocketAddr;
 use support::{
+    certificates::Certificates,
     python::{self, Service},
     tollgate::Tollgate,
 };
@@ -20,6 +21,8 @@ use support::{
 struct Stage {
     service: Service,
     tollgate: Tollgate,
+    /// Client, proxy and service are inside TLS, and demand certificates of each other.
+    encrypted: bool,
 }
 
 impl Stage {
@@ -28,12 +31,29 @@ impl Stage {
     fn new(settings: &str, more: &str) -> Option<Self> {
         let service = Service::start("grpc_service.py", &[])?;
         let tollgate = before(service.address(), settings, more);
-        Some(Self { service, tollgate })
+        Some(Self { service, tollgate, encrypted: false })
+    }
+
+    /// The same, and one inside TLS. None where there is no grpcio.
+    fn plain_and_encrypted(settings: &str, more: &str) -> impl Iterator<Item = Self> {
+        Self::new(settings, more).into_iter().chain(Self::encrypted(settings, more))
+    }
+
+    fn encrypted(settings: &str, more: &str) -> Option<Self> {
+        let certificates = Certificates::shared();
+        let directory = certificates.directory().to_str().unwrap();
+        let service = Service::start("grpc_service.py", &[directory])?;
+        let (server, client) = (certificates.pair("server"), certificates.pair("client"));
+        let listener = format!("tls: {{ certificates: {server}, client_ca: {directory}/ca.crt }}");
+        let cluster = format!("tls: {{ ca: {directory}/ca.crt, certificate: {client} }}");
+        let config = config(service.address(), settings, &listener, &cluster);
+        let tollgate = Tollgate::start(&format!("{config}{more}"));
+        Some(Self { service, tollgate, encrypted: true })
     }
 
     /// Runs a scenario of grpcio's client.
     fn plays(&self, scenario: &str) {
-        python::run("grpc_scenarios.py", &[scenario, &self.address()]);
+        play(scenario, &self.address(), self.encrypted);
     }
 
     /// Runs a scenario of clients that speak less.
@@ -46,11 +66,23 @@ impl Stage {
     }
 }
 
+/// Runs a scenario of grpcio's client before this address.
+fn play(scenario: &str, address: &str, encrypted: bool) {
+    let directory = encrypted.then(|| Certificates::shared().directory().to_str().unwrap());
+    let arguments: Vec<&str> = [scenario, address].into_iter().chain(directory).collect();
+    python::run("grpc_scenarios.py", &arguments);
+}
+
 /// A proxy before this service.
 fn before(service: SocketAddr, settings: &str, more: &str) -> Tollgate {
-    Tollgate::start(&format!(
+    Tollgate::start(&format!("{}{more}", config(service, settings, "", "")))
+}
+
+/// A config with more keys of the listener and of its cluster.
+fn config(service: SocketAddr, settings: &str, listener: &str, cluster: &str) -> String {
+    format!(
         "listeners:\n  rpc: {{ address: \"127.0.0.1:0\", protocol: {{ grpc: {{ {settings} }} }}, \
-         cluster: rpc }}\n\
-         clusters:\n  rpc: {{ endpoints: [\"{service}\"] }}\n{more}"
-    ))
+         cluster: rpc, {listener} }}\n\
+         clusters:\n  rpc: {{ endpoints: [\"{service}\"], {cluster} }}\n"
+    )
 }

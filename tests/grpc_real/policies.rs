@@ -31,7 +31,7 @@ fn a_denied_call_must_not_be_retried() {
 
 #[test]
 fn a_killed_service_is_unavailable_to_all_calls() {
-    let Some(Stage { mut service, tollgate }) = Stage::new("", "") else { return };
+    let Some(Stage { mut service, tollgate, .. }) = Stage::new("", "") else { return };
     let address = tollgate.listener("rpc").to_string();
     let caller = {
         let address = address.clone();
@@ -84,7 +84,7 @@ fn a_service_that_ignores_deadlines_is_given_up_by_the_proxy() {
 
 #[test]
 fn a_service_s_health_is_asked_in_grpc() {
-    let Some(Stage { mut service, tollgate }) = Stage::new("", "") else { return };
+    let Some(Stage { mut service, tollgate, .. }) = Stage::new("", "") else { return };
     drop(tollgate);
     let address = service.address();
     let tollgate = crate::support::tollgate::Tollgate::start(&format!(

@@ -96,6 +96,12 @@ pub fn node_modules() -> Option<PathBuf> {
     packages_of_node("node", &NODE_PACKAGES)
 }
 
+/// MongoDB's shell. As [`python`] otherwise.
+pub fn mongosh() -> Option<Command> {
+    let modules = packages_of_node("mongosh", &["mongosh@2.12.0"])?;
+    Some(Command::new(modules.join(".bin/mongosh")))
+}
+
 /// The same with a driver that is years old.
 pub fn old_node_modules() -> Option<PathBuf> {
     packages_of_node("node-old", &OLD_NODE_PACKAGES)
