@@ -309,10 +309,7 @@ impl TrackedResponse {
 
     fn settle(mut self: Box<Self>, end: &OperationEnd) {
         self.operation.settle(end);
-        if let Some((mut conn, pool)) = self.upstream.take() {
-            // An HTTP/1 connection notices the end of the response only when polled.
-            let mut cx = Context::from_waker(std::task::Waker::noop());
-            conn.poll(&mut cx);
+        if let Some((conn, pool)) = self.upstream.take() {
             pool.put(conn);
         }
     }

@@ -10,6 +10,7 @@ mod upstream_socket;
 use crate::{header_policy::length, request_body::RequestBody};
 use cluster::{CloseRequest, Lease};
 use http::{Request, Response, Version, uri::Scheme};
+use http_body::Body as _;
 use hyper::{
     body::Incoming,
     client::conn::{TrySendError, http1, http2},
@@ -133,11 +134,18 @@ impl H1Connection {
         self.requests += 1;
         // It completes within this task, which needs no extra wake-up.
         let mut answer = pin!(unconstrained(self.sender.try_send_request(request)));
-        poll_fn(|cx| {
+        let mut no_wake = Context::from_waker(Waker::noop());
+        let answer = poll_fn(|cx| {
             let _ = self.poll(cx);
-            answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+            answer.as_mut().poll(&mut no_wake)
         })
-        .await
+        .await;
+        // A body wakes the last task that polled the connection when it is first read. Its reader
+        // polls the connection too, and would be woken for nothing.
+        if answer.as_ref().is_ok_and(|answer| !answer.body().is_end_stream()) {
+            let _ = self.poll(&mut no_wake);
+        }
+        answer
     }
 
     /// Counts the connection.
