@@ -62,8 +62,9 @@ pub(super) async fn handshake(
     }
     let limit = plan.timeouts.handshake.map_or(MAX_HANDSHAKE, |limit| limit.min(MAX_HANDSHAKE));
     let began = Instant::now();
+    let mut server_name = None;
     let accepted = tokio::select! {
-        accepted = timeout(limit, accept(connections, plan, socket)) => accepted,
+        accepted = timeout(limit, accept(connections, plan, socket, &mut server_name)) => accepted,
         () = connections.closing() => return Err(Close::DrainTimeout),
     };
     match accepted.unwrap_or(Err(HandshakeFailure::Timeout)) {
@@ -74,16 +75,19 @@ pub(super) async fn handshake(
             Ok(introduced)
         }
         Err(failure) => {
-            listener.handshakes().record_failure(&failure, peer);
+            listener.handshakes().record_failure(&failure, peer, server_name.as_deref());
             Err(Close::TlsHandshake)
         }
     }
 }
 
+/// The connection after the handshake. Sets `server_name` as soon as it is known, so that failures are
+/// logged with it.
 async fn accept(
     connections: &Connections,
     plan: &ListenerPlan,
     socket: TcpStream,
+    server_name: &mut Option<String>,
 ) -> Result<Introduced, HandshakeFailure> {
     let opening = match plan.starttls {
         Some(starttls) => answer_requests(&socket, starttls).await?,
@@ -107,6 +111,7 @@ async fn accept(
         // It was waited for.
         FirstBytes::Incomplete => return Err(HandshakeFailure::Closed),
     };
+    server_name.clone_from(&hello.server_name);
     let is_served = plan.tls.as_ref().is_none_or(|tls| tls.serves(&hello));
     if !is_served || !has_cluster(plan, hello.server_name.as_deref()) {
         send(&socket, &UNRECOGNIZED_NAME);

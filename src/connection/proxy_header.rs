@@ -33,14 +33,14 @@ pub(super) async fn read_proxy_header(
     match header {
         Ok(Ok(Ok(header))) => Ok(Some(header)),
         Ok(Ok(Err(invalid))) => {
-            listener.handshakes().log(invalid.reason(), &invalid, peer);
+            listener.handshakes().log(invalid.reason(), &invalid, peer, None);
             Err(Close::ProxyHeader)
         }
         // A load balancer that only looks whether the port is open sends nothing.
         Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Close::Client),
         Ok(Err(_)) => Err(Close::ClientReset),
         Err(_) => {
-            listener.handshakes().log(Invalid::Missing.reason(), &Invalid::Missing, peer);
+            listener.handshakes().log(Invalid::Missing.reason(), &Invalid::Missing, peer, None);
             Err(Close::ProxyHeader)
         }
     }

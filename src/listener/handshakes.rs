@@ -49,13 +49,25 @@ impl Handshakes {
     }
 
     /// Counts a handshake that failed, and logs it if no other of its reason was logged lately.
-    pub fn record_failure(&self, failure: &HandshakeFailure, peer: SocketAddr) {
+    /// `server_name` is the name that the client asked for (SNI).
+    pub fn record_failure(
+        &self,
+        failure: &HandshakeFailure,
+        peer: SocketAddr,
+        server_name: Option<&str>,
+    ) {
         self.count(failure.reason());
-        self.log(failure.reason(), failure, peer);
+        self.log(failure.reason(), failure, peer, server_name);
     }
 
     /// Logs why a connection is closed before its protocol, if no other of its reason was logged lately.
-    pub fn log(&self, reason: &'static str, error: &dyn Display, peer: SocketAddr) {
+    pub fn log(
+        &self,
+        reason: &'static str,
+        error: &dyn Display,
+        peer: SocketAddr,
+        server_name: Option<&str>,
+    ) {
         let mut logged = self.logged.borrow_mut();
         let now = Instant::now();
         let unlogged = match logged.get_mut(reason) {
@@ -71,6 +83,7 @@ impl Handshakes {
             listener = &*self.listener,
             %peer,
             reason,
+            sni = server_name,
             %error,
             unlogged,
             "a connection is closed before its protocol begins"

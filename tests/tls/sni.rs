@@ -1,7 +1,7 @@
 //! Clusters that are chosen by the name that a client asks for.
 
 use super::{Certificates, certificates, closed, echo_server, exchange, server_tls};
-use crate::support::{PATIENCE, tollgate::Tollgate};
+use crate::support::{PATIENCE, eventually, tollgate::Tollgate};
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
@@ -53,6 +53,10 @@ fn an_unknown_name_is_refused_or_goes_to_the_cluster_of_others() {
     let mut refused = certificates.connect(tollgate.listener("wire"), "other.test", None);
     let error = refused.write_all(b"hello").unwrap_err().to_string();
     assert!(error.contains("UnrecognisedName"), "{error}");
+    let log = eventually("the failure", || {
+        tollgate.stderr().lines().find(|line| line.contains("unknown_name")).map(str::to_owned)
+    });
+    assert!(log.contains("\"sni\":\"other.test\""), "{log}");
     let mut plain = TcpStream::connect_timeout(&tollgate.listener("wire"), PATIENCE).unwrap();
     plain.write_all(b"hello, this is no TLS at all\n").unwrap();
     assert!(closed(&plain.read(&mut [0; 16])));

@@ -4,7 +4,7 @@ use crate::{certificate::CertificateInfo, provider::provider};
 use rustls::{
     Error, InconsistentKeys,
     pki_types::{
-        CertificateDer, CertificateRevocationListDer, PrivateKeyDer,
+        CertificateDer, PrivateKeyDer,
         pem::{self, PemObject},
     },
     sign::CertifiedKey,
@@ -105,21 +105,7 @@ pub(crate) fn certificates(
     Ok(certificates)
 }
 
-/// The revocation lists of a PEM file.
-pub(crate) fn revocation_lists(
-    path: &Path,
-    content: &[u8],
-) -> Result<Vec<CertificateRevocationListDer<'static>>, LoadError> {
-    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(content).collect();
-    let lists = lists.map_err(|error| not_pem(path, &error))?;
-    if lists.is_empty() {
-        let hint = "a PEM file of revocation lists has lines `-----BEGIN X509 CRL-----`";
-        return Err(LoadError::new(path, "has no revocation list", hint));
-    }
-    Ok(lists)
-}
-
-fn not_pem(path: &Path, error: &pem::Error) -> LoadError {
+pub(crate) fn not_pem(path: &Path, error: &pem::Error) -> LoadError {
     LoadError::new(path, format!("is not PEM: {error:?}"), "convert it: `openssl x509 -inform der`")
 }
 

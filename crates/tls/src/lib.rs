@@ -8,6 +8,7 @@
 //! - `starttls`: requests for TLS in the protocol that runs inside it.
 //! - `server`, `client`: what was made of a listener's and of a cluster's settings, and their reload.
 //! - `identity`, `certificate`: certificates with their keys, and what they say.
+//! - `revocation`: lists of revoked certificates.
 //! - `settings`: the keys of a config.
 //! - `failure`: why a handshake failed, in words.
 //! - `info`: what a handshake has led to.
@@ -21,6 +22,7 @@ mod failure;
 mod identity;
 mod info;
 mod provider;
+mod revocation;
 mod server;
 mod settings;
 mod starttls;

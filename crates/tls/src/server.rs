@@ -3,11 +3,9 @@
 use crate::{
     certificate::{CertificateInfo, name_matches},
     client_hello::ClientHello,
-    identity::{
-        CertificateFiles, Content, Identity, LoadError, certificates, read, read_pair,
-        revocation_lists,
-    },
+    identity::{CertificateFiles, Content, Identity, LoadError, certificates, read, read_pair},
     provider::{MinVersion, provider},
+    revocation::revocation_lists,
 };
 use arc_swap::ArcSwap;
 use rustls::{

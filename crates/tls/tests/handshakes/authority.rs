@@ -66,7 +66,20 @@ impl Authority {
 
     /// A list that revokes these.
     pub(crate) fn revocation_list(&self, revoked: &[&Pair]) -> PathBuf {
-        let now = time::OffsetDateTime::now_utc();
+        self.revocation_lists(&[(time::Duration::ZERO, revoked)])
+    }
+
+    /// Lists with their ages, which revoke these, in one file.
+    pub(crate) fn revocation_lists(&self, lists: &[(time::Duration, &[&Pair])]) -> PathBuf {
+        let path = self.folder.path().join("crl.pem");
+        let pem: String =
+            lists.iter().map(|(age, revoked)| self.revocation_list_pem(*age, revoked)).collect();
+        fs::write(&path, pem).unwrap();
+        path
+    }
+
+    fn revocation_list_pem(&self, age: time::Duration, revoked: &[&Pair]) -> String {
+        let now = time::OffsetDateTime::now_utc() - age;
         let params = CertificateRevocationListParams {
             this_update: now,
             next_update: now + time::Duration::days(1),
@@ -83,9 +96,7 @@ impl Authority {
                 .collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
-        let path = self.folder.path().join("crl.pem");
-        fs::write(&path, params.signed_by(&self.issuer).unwrap().pem().unwrap()).unwrap();
-        path
+        params.signed_by(&self.issuer).unwrap().pem().unwrap()
     }
 }
 

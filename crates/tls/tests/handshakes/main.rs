@@ -247,6 +247,24 @@ async fn a_revoked_client_is_refused() {
 }
 
 #[tokio::test]
+async fn the_newest_list_of_an_issuer_counts() {
+    let authority = Authority::new();
+    let (pair, own) = (authority.issue(&["db"]), authority.issue(&["app"]));
+    let (old, new) = (time::Duration::hours(2), time::Duration::ZERO);
+    for (lists, wanted) in [
+        ([(old, &[][..]), (new, &[&own])], ["peer_rejects_us", "revoked"]),
+        ([(new, &[&own]), (old, &[])], ["peer_rejects_us", "revoked"]),
+        ([(old, &[&own]), (new, &[])], ["ok", "ok"]),
+    ] {
+        let mut server = with_clients(&server_plan(&pair), &authority, true);
+        let clients = server.client_certificates.as_mut().unwrap();
+        clients.crl = Some(authority.revocation_lists(&lists));
+        let client = ClientTlsPlan { certificate: Some(own.files()), ..client_plan(&authority) };
+        assert_eq!(reasons(&server, &client, "db").await, wanted);
+    }
+}
+
+#[tokio::test]
 async fn a_pinned_key_is_required_beside_a_valid_certificate() {
     let authority = Authority::new();
     let pair = authority.issue(&["db"]);
