@@ -10,8 +10,10 @@ mod sessions;
 mod sockets;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod token;
 
+use self::tls::TlsListener;
 use crate::{
     certificates::Certificates,
     handover::{Offer, Sockets},
@@ -179,11 +181,20 @@ fn serve_at(
 ) -> io::Result<()> {
     let router = router(view.clone(), Arc::new(rules));
     match listener {
-        AnyListener::Tcp(listener) => {
+        AnyListener::Tcp(listener, tls) => {
             listener.set_nonblocking(true)?;
-            let listener =
-                LimitedListener::new(TcpListener::from_std(listener)?, limits, offer.replaced());
-            serving.spawn(axum::serve(listener, router).into_future());
+            let listener = TcpListener::from_std(listener)?;
+            match tls {
+                None => {
+                    let listener = LimitedListener::new(listener, limits, offer.replaced());
+                    serving.spawn(axum::serve(listener, router).into_future());
+                }
+                Some(tls) => {
+                    let listener = TlsListener::new(listener, tls);
+                    let listener = LimitedListener::new(listener, limits, offer.replaced());
+                    serving.spawn(axum::serve(listener, router).into_future());
+                }
+            }
         }
         AnyListener::Unix(listener) => {
             listener.set_nonblocking(true)?;

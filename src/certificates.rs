@@ -22,10 +22,12 @@ const REMIND: Duration = Duration::from_secs(60 * 60);
 /// From how long before its end on a certificate is logged about.
 const EXPIRES_SOON: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// The certificates of all listeners and clusters.
+/// The certificates of all listeners and clusters, and of the admin interface.
 #[derive(Clone)]
 pub struct Certificates {
-    listeners: Vec<(Arc<str>, Arc<ServerTls>)>,
+    /// Those that clients see, by their owner: `listener web`.
+    servers: Vec<(String, Arc<ServerTls>)>,
+    /// Those of clusters, by the cluster's name.
     clusters: Vec<(Arc<str>, Arc<ClientTls>)>,
     metrics: Metrics,
 }
@@ -41,12 +43,17 @@ struct Logged {
 impl Certificates {
     /// Those of a plan.
     pub fn of(plan: &Plan, metrics: &Metrics) -> Self {
-        let listeners = plan.listeners.iter();
+        let listeners = plan
+            .listeners
+            .iter()
+            .filter_map(|it| Some((format!("listener {}", it.name), Arc::clone(it.tls.as_ref()?))));
+        let admin = plan
+            .admin
+            .iter()
+            .filter_map(|it| Some((format!("admin {}", it.address), Arc::clone(it.tls.as_ref()?))));
         let clusters = plan.clusters.iter();
         Self {
-            listeners: listeners
-                .filter_map(|it| Some((Arc::clone(&it.name), Arc::clone(it.tls.as_ref()?))))
-                .collect(),
+            servers: listeners.chain(admin).collect(),
             clusters: clusters
                 .filter_map(|it| Some((Arc::clone(&it.name), Arc::clone(it.tls.as_ref()?))))
                 .collect(),
@@ -56,7 +63,7 @@ impl Certificates {
 
     /// Reads files again when they have changed, and logs what operators must know. Never ends.
     pub async fn watch(self) {
-        if self.listeners.is_empty() && self.clusters.is_empty() {
+        if self.servers.is_empty() && self.clusters.is_empty() {
             return;
         }
         let mut logged = Logged::default();
@@ -76,23 +83,21 @@ impl Certificates {
     /// Returns whether any file has changed.
     fn reload(&self, logged: &mut Logged) -> bool {
         let mut changed = false;
-        for (name, server) in &self.listeners {
-            changed |= self.reloaded("listener", name, server.reload(), logged);
+        for (owner, server) in &self.servers {
+            changed |= self.reloaded(owner.clone(), server.reload(), logged);
         }
         for (name, client) in &self.clusters {
-            changed |= self.reloaded("cluster", name, client.reload(), logged);
+            changed |= self.reloaded(format!("cluster {name}"), client.reload(), logged);
         }
         changed
     }
 
     fn reloaded(
         &self,
-        kind: &str,
-        name: &str,
+        owner: String,
         result: Result<bool, LoadError>,
         logged: &mut Logged,
     ) -> bool {
-        let owner = format!("{kind} {name}");
         let count = |result: &str| {
             self.metrics.counter(names::TLS_RELOADS_TOTAL, &[("result", result)]).increment(1);
         };
@@ -147,14 +152,14 @@ impl Certificates {
     }
 
     fn identities(&self) -> Vec<(String, Identity)> {
-        let of_listeners = self.listeners.iter().flat_map(|(name, server)| {
-            server.identities().into_iter().map(move |it| (format!("listener {name}"), it))
+        let of_servers = self.servers.iter().flat_map(|(owner, server)| {
+            server.identities().into_iter().map(move |it| (owner.clone(), it))
         });
         let of_clusters = self
             .clusters
             .iter()
             .filter_map(|(name, client)| Some((format!("cluster {name}"), client.identity()?)));
-        of_listeners.chain(of_clusters).collect()
+        of_servers.chain(of_clusters).collect()
     }
 
     fn export(&self) {

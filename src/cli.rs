@@ -10,7 +10,7 @@ use crate::{
     demo, own_log,
     proxy::Proxy,
     top::{
-        self,
+        self, AdminAddress, TlsFiles,
         choice::{Sort, View, ViewOptions},
     },
 };
@@ -87,9 +87,15 @@ enum Command {
     /// Sorted by total time unless `--sort` or a key changes it. Columns with a star count since the
     /// proxy's start, the others over the last interval.
     Top {
-        /// The proxy's admin interface: `HOST:PORT`, or `unix:/PATH`.
+        /// The proxy's admin interface: `HOST:PORT`, `https://HOST:PORT`, or `unix:/PATH`.
         #[arg(default_value = "127.0.0.1:9901")]
         admin: String,
+        /// The authorities to trust with `https` (PEM). Default: the system's.
+        #[arg(long, value_name = "FILE")]
+        ca: Option<PathBuf>,
+        /// The certificate to show with `https`, and its key, in one file (PEM).
+        #[arg(long, value_name = "FILE")]
+        certificate: Option<PathBuf>,
         /// Print one table and exit.
         #[arg(long)]
         once: bool,
@@ -143,10 +149,13 @@ pub fn main() -> ExitCode {
             tell(format_args!("{:#}\n", config::schema()));
             ExitCode::SUCCESS
         }
-        Command::Top { admin, once, interval, sort, callsites } => {
+        Command::Top { admin, ca, certificate, once, interval, sort, callsites } => {
             let view = if callsites { View::CallSites } else { View::Operations };
             let choice = ViewOptions { view, sort, ..ViewOptions::default() };
-            done(on_this_thread(top::top(&admin, once, interval, choice)).and_then(|result| result))
+            let admin = AdminAddress::parse(&admin, TlsFiles { ca, certificate });
+            done(admin.and_then(|admin| {
+                on_this_thread(top::top(admin, once, interval, choice)).and_then(|result| result)
+            }))
         }
     }
 }

@@ -59,8 +59,9 @@ pub async fn show(
     duration: Option<Duration>,
 ) -> anyhow::Result<()> {
     let began = Instant::now();
+    let at = top::AdminAddress::plain(admin);
     let options = top::Options {
-        admin: admin.to_string(),
+        admin: at.clone(),
         interval: Duration::from_secs(1),
         tables: None,
         title: format!("tollgate demo  http://{admin}/"),
@@ -72,7 +73,7 @@ pub async fn show(
         Some(duration) => tokio::time::timeout(duration, table).await.unwrap_or(Ok(())),
         None => table.await,
     };
-    let summed = top::summary(&admin.to_string(), "tollgate demo", began.elapsed()).await;
+    let summed = top::summary(&at, "tollgate demo", began.elapsed()).await;
     // The cancelling side may have stopped the proxy as well; then there is nothing to sum up.
     let summed = if until.is_cancelled() { Ok(()) } else { summed };
     until.cancel();

@@ -1,11 +1,13 @@
 //! `tollgate top`: a live table of what passes through a proxy, sorted by what hurts.
 
+mod address;
 pub mod choice;
 pub mod notices;
 pub mod poll;
 pub mod screen;
 pub mod table;
 
+pub use address::{AdminAddress, TlsFiles};
 pub use table::{Row, Series, render};
 
 use anyhow::{Context as _, bail};
@@ -20,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 /// What to show, and for how long.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where the proxy's admin interface is, `host:port`.
-    pub admin: String,
+    /// Where the proxy's admin interface is.
+    pub admin: AdminAddress,
     /// How long one table counts. At least a tenth of a second.
     pub interval: Duration,
     /// Show this many tables, then end; `None`: until stopped.
@@ -43,23 +45,16 @@ pub struct Story {
     pub lines: fn(admin: &str, &Snapshot) -> Vec<String>,
 }
 
-/// Shows the operations of the proxy whose admin interface is at `admin`, `host:port`, in a table
+/// Shows the operations of the proxy whose admin interface is at `admin`, in a table
 /// that is redrawn each `interval`; with `once` a single one. Ends with `q` and with Ctrl-C.
 /// Fails if the admin interface does not answer and `once` is given or there is no terminal.
 pub async fn top(
-    admin: &str,
+    admin: AdminAddress,
     once: bool,
     interval: Duration,
     choice: ViewOptions,
 ) -> anyhow::Result<()> {
-    let admin = admin.trim_start_matches("http://").trim_end_matches('/').to_owned();
-    // A socket's path has none, and an IPv6 address is full of colons.
-    let port = admin.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    if !port && !admin.starts_with("unix:") {
-        let shown = values::hide(&admin);
-        bail!("`{shown}` has no port: write HOST:PORT, such as `{shown}:9901`");
-    }
-    let title = format!("tollgate top  {}", values::hide(&admin));
+    let title = format!("tollgate top  {}", values::hide(&admin.to_string()));
     let (tables, story) = (once.then_some(1), None);
     let options = Options { admin, interval, tables, title, choice, story };
     show(options, CancellationToken::new()).await
@@ -197,7 +192,7 @@ fn page(
     let before_notices = lines.len();
     lines.extend(notices);
     if let Some(story) = &options.story {
-        let told = (story.lines)(&options.admin, now);
+        let told = (story.lines)(&options.admin.to_string(), now);
         lines.extend(told.iter().flat_map(|line| table::wrapped(line, width)));
     }
     if lines.len() > before_notices {
@@ -257,7 +252,7 @@ async fn interrupted() {
 }
 
 /// Writes what passed through a proxy in all, as a plain table.
-pub async fn summary(admin: &str, title: &str, elapsed: Duration) -> anyhow::Result<()> {
+pub async fn summary(admin: &AdminAddress, title: &str, elapsed: Duration) -> anyhow::Result<()> {
     let now = poll::operations(admin).await?;
     let rows = rates(&[], &now, elapsed.as_secs_f64());
     let operations: u64 = now.iter().map(|series| series.count).sum();
@@ -278,10 +273,9 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let admin = listener.local_addr().unwrap().to_string();
         drop(listener);
-        let error =
-            top(&format!("http://{admin}/"), true, Duration::from_secs(1), ViewOptions::default())
-                .await
-                .unwrap_err();
+        let at = AdminAddress::plain(&admin);
+        let shown = top(at, true, Duration::from_secs(1), ViewOptions::default()).await;
+        let error = shown.unwrap_err();
         assert!(error.to_string().starts_with(&format!("no answer from {admin}: ")), "{error}");
     }
 
@@ -290,7 +284,7 @@ mod tests {
         let until = CancellationToken::new();
         until.cancel();
         let options = Options {
-            admin: "127.0.0.1:1".to_owned(),
+            admin: AdminAddress::plain("127.0.0.1:1"),
             interval: Duration::from_secs(3600),
             tables: None,
             title: String::new(),

@@ -127,7 +127,7 @@ fn a_token_that_is_none_stops_the_start() {
 #[test]
 fn an_address_that_others_reach_is_read_only_and_says_so() {
     let tollgate = Tollgate::start(&config("0.0.0.0:0"));
-    assert!(tollgate.stderr().contains("read-only here"), "{}", tollgate.stderr());
+    eventually("the line", || tollgate.stderr().contains("read-only here").then_some(()));
     let (status, body) = tollgate.post("/drain");
     assert_eq!(status, 403);
     assert!(body.contains("admin.control"), "{body}");

@@ -23,6 +23,7 @@ use std::{
     sync::Arc,
     time::SystemTime,
 };
+use tls::ServerTls;
 
 /// Permissions of a control socket: only the user that the proxy runs as.
 const MODE: u32 = 0o600;
@@ -37,7 +38,8 @@ pub(super) struct AdminSocket {
 
 /// A listening socket of either kind.
 pub(super) enum AnyListener {
-    Tcp(TcpListener),
+    /// An address, and how its clients are encrypted, if they are.
+    Tcp(TcpListener, Option<Arc<ServerTls>>),
     Unix(UnixListener),
 }
 
@@ -92,7 +94,10 @@ pub(super) fn open(plan: &AdminPlan, handover: &mut Sockets) -> anyhow::Result<O
                 );
             }
             let rules = Rules { hosts: hosts(), control: Control::Allowed(token) };
-            others.push(AdminSocket { listener: AnyListener::Tcp(listener), rules });
+            others.push(AdminSocket {
+                listener: AnyListener::Tcp(listener, plan.tls.clone()),
+                rules,
+            });
             changed_elsewhere(&ControlAddress::Tcp(control))
         }
         Some(at @ ControlAddress::Unix(file)) => {
@@ -107,7 +112,7 @@ pub(super) fn open(plan: &AdminPlan, handover: &mut Sockets) -> anyhow::Result<O
         }
     };
     let rules = Rules { hosts: hosts(), control };
-    let first = AdminSocket { listener: AnyListener::Tcp(listener), rules };
+    let first = AdminSocket { listener: AnyListener::Tcp(listener, plan.tls.clone()), rules };
     Ok(OpenedSockets { address, sockets: std::iter::once(first).chain(others).collect(), path })
 }
 

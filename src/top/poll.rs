@@ -4,7 +4,7 @@
 mod tests;
 
 use super::{
-    Series,
+    AdminAddress, Series,
     notices::{ClusterState, Policy},
 };
 use anyhow::{Context as _, bail};
@@ -37,7 +37,7 @@ pub struct Snapshot {
 
 /// Asks for all of it. Fails if there is no answer, or one of another form. If a proxy reports only
 /// its operations, the rest is empty.
-pub async fn snapshot(admin: &str, callsites: bool) -> anyhow::Result<Snapshot> {
+pub async fn snapshot(admin: &AdminAddress, callsites: bool) -> anyhow::Result<Snapshot> {
     let operations = operations(admin).await?;
     let at = Instant::now();
     let callsites = match callsites {
@@ -50,36 +50,44 @@ pub async fn snapshot(admin: &str, callsites: bool) -> anyhow::Result<Snapshot> 
 }
 
 /// Fetches `GET /operations`. Fails without a valid response.
-pub async fn operations(admin: &str) -> anyhow::Result<Vec<Series>> {
+pub async fn operations(admin: &AdminAddress) -> anyhow::Result<Vec<Series>> {
     list(admin, "/operations").await.map_err(|error| match error.is::<serde_json::Error>() {
         true => error.context("the answer is no list of operations"),
         false => error,
     })
 }
 
-async fn list<T: DeserializeOwned>(admin: &str, path: &str) -> anyhow::Result<Vec<T>> {
+async fn list<T: DeserializeOwned>(admin: &AdminAddress, path: &str) -> anyhow::Result<Vec<T>> {
     let answer = tokio::time::timeout(TIMEOUT, send(admin, "GET", path, "")).await;
     let body = body(&answer.context("no answer in time")??)?;
     Ok(serde_json::from_slice(&body)?)
 }
 
 /// Switches a policy on or off.
-pub async fn switch(admin: &str, policy: &str, on: bool) -> anyhow::Result<()> {
+pub async fn switch(admin: &AdminAddress, policy: &str, on: bool) -> anyhow::Result<()> {
     let (path, change) = (format!("/policies/{policy}"), format!("{{\"enabled\":{on}}}"));
     let answer = tokio::time::timeout(TIMEOUT, send(admin, "PUT", &path, &change)).await;
     body(&answer.context("no answer in time")??).map(|_| ())
 }
 
 /// The whole answer, head and all.
-async fn send(admin: &str, method: &str, path: &str, said: &str) -> anyhow::Result<Vec<u8>> {
+async fn send(
+    admin: &AdminAddress,
+    method: &str,
+    path: &str,
+    said: &str,
+) -> anyhow::Result<Vec<u8>> {
     let line = format!("{method} {path} HTTP/1.1");
-    if let Some(socket) = admin.strip_prefix("unix:") {
+    if let Some(socket) = admin.socket() {
         return ask(UnixStream::connect(socket).await?, "localhost", &line, said).await;
     }
-    let stream = TcpStream::connect(admin).await?;
+    let stream = TcpStream::connect(admin.host_and_port()).await?;
     // Whatever name was given, the proxy takes requests by its address.
     let host = stream.peer_addr()?.to_string();
-    ask(stream, &host, &line, said).await
+    match admin.tls() {
+        None => ask(stream, &host, &line, said).await,
+        Some((tls, name)) => ask(tls.connect(stream, name).await?, &host, &line, said).await,
+    }
 }
 
 async fn ask(

@@ -9,6 +9,7 @@ const PAGE: &str = "docs/configuration.md";
 const MAPS: &[(&str, &str)] = &[
     ("", "The file"),
     ("Admin", "`admin`"),
+    ("AdminTls", "`admin.tls`"),
     ("Drain", "`drain`"),
     ("Listener", "`listeners.NAME`"),
     ("ListenerTls", "`listeners.NAME.tls`"),

@@ -33,6 +33,15 @@ impl Tollgate {
         Self::start_as(program(), "", config)
     }
 
+    /// The same for a config that begins with `admin`, whose clients are encrypted: it may not be ready
+    /// yet.
+    pub fn start_with_encrypted_admin(config: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("tollgate.yaml");
+        std::fs::write(&file, config).expect("a config");
+        Self::launch(program().args(["run", "-c"]).arg(&file).stdout(Stdio::null()), directory)
+    }
+
     /// The same as another `program` that takes the same arguments (a shell that limits the
     /// process first, or one with variables set), and with more settings for the access log.
     pub fn start_as(mut program: Command, log_settings: &str, config: &str) -> Self {
@@ -59,6 +68,12 @@ impl Tollgate {
     }
 
     fn spawn(program: &mut Command, directory: tempfile::TempDir) -> Self {
+        let this = Self::launch(program, directory);
+        eventually("the proxy to be ready", || (this.get("/ready").0 == 200).then_some(()));
+        this
+    }
+
+    fn launch(program: &mut Command, directory: tempfile::TempDir) -> Self {
         let program = program.stdin(Stdio::null()).stderr(Stdio::piped());
         let mut child = program.spawn().expect("the binary runs");
         let stderr = Arc::new(Mutex::new(String::new()));
@@ -68,9 +83,7 @@ impl Tollgate {
             let _ = child.wait();
             panic!("no admin interface: {}", stderr.lock().unwrap());
         };
-        let this = Self { child, directory, admin, stderr };
-        eventually("the proxy to be ready", || (this.get("/ready").0 == 200).then_some(()));
-        this
+        Self { child, directory, admin, stderr }
     }
 
     /// A proxy with one MongoDB listener, `db`, before this server.
@@ -347,12 +360,23 @@ pub fn page(
     path: &str,
     body: &str,
 ) -> std::io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+    let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(PATIENCE))?;
+    page_over(stream, &address.to_string(), method, path, body)
+}
+
+/// The same on this connection, of this host.
+pub fn page_over(
+    mut stream: impl Read + Write,
+    host: &str,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> std::io::Result<(u16, String)> {
     let length = body.len();
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\
+        "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\
          content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
     )?;
     let mut reply = String::new();

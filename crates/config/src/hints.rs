@@ -73,7 +73,12 @@ fn more_than_all(plan: &Plan, listener: &ListenerPlan) -> Option<String> {
 
 /// An admin interface that is reachable from other machines.
 fn open_admin(plan: &Plan) -> Option<String> {
-    let address = plan.admin.as_ref()?.address;
+    let admin = plan.admin.as_ref()?;
+    let clients = admin.tls.as_ref().and_then(|tls| tls.plan().client_certificates.as_ref());
+    if clients.is_some_and(|clients| clients.required) {
+        return None;
+    }
+    let address = admin.address;
     let port = address.port();
     address.ip().is_unspecified().then(|| {
         format!(

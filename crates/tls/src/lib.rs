@@ -6,14 +6,15 @@
 //! - `stream`: the same over a socket, as `AsyncRead` and `AsyncWrite`.
 //! - `client_hello`: what a client asks for, read before the handshake.
 //! - `starttls`: requests for TLS in the protocol that runs inside it.
-//! - `server`, `client`: what was made of a listener's and of a cluster's settings, and their reload.
+//! - `server`, `client`: what was made of the settings of either side, and its reload.
 //! - `identity`, `certificate`: certificates with their keys, and what they say.
 //! - `revocation`: lists of revoked certificates.
-//! - `settings`: the keys of a config.
+//! - `settings`, `admin_settings`: the keys of a config.
 //! - `failure`: why a handshake failed, in words.
 //! - `info`: what a handshake has led to.
 //! - `provider`: the cryptography.
 
+mod admin_settings;
 mod certificate;
 mod client;
 mod client_hello;
@@ -28,6 +29,7 @@ mod settings;
 mod starttls;
 mod stream;
 
+pub use admin_settings::AdminSettings;
 pub use certificate::{CertificateInfo, key_digest, name_matches};
 pub use client::{ClientTls, ClientTlsPlan};
 pub use client_hello::{ClientHello, FirstBytes, MAX_CLIENT_HELLO, read_client_hello};

@@ -91,6 +91,15 @@ impl Contents {
     }
 }
 
+/// By what they are made from.
+impl PartialEq for ServerTls {
+    fn eq(&self, other: &Self) -> bool {
+        self.plan == other.plan
+    }
+}
+
+impl Eq for ServerTls {}
+
 /// As in a config.
 impl Serialize for ServerTls {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {

@@ -152,7 +152,12 @@ impl TlsStream {
         }
     }
 
-    fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HandshakeFailure>> {
+    /// As [`handshake`](Self::handshake), of an accepted connection. It stays ready once the handshake
+    /// is over and what was to be sent is sent.
+    ///
+    /// # Errors
+    /// As [`handshake`](Self::handshake).
+    pub fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HandshakeFailure>> {
         loop {
             ready!(self.poll_send(cx)).map_err(|error| HandshakeFailure::from_io(&error))?;
             if self.established {

@@ -4,7 +4,7 @@ use tokio::net::TcpListener;
 /// What comes of it if the admin interface answers so.
 async fn answered(answer: &'static str) -> anyhow::Result<Vec<Series>> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let admin = listener.local_addr().unwrap().to_string();
+    let admin = AdminAddress::plain(listener.local_addr().unwrap().to_string());
     let serve = async {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut request = Vec::new();

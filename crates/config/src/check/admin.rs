@@ -20,7 +20,7 @@ impl Check<'_> {
             Some(Admin::Short(address)) => return self.read_at(address, at),
             Some(Admin::Long(keys)) => keys,
         };
-        let AdminKeys { address, control, token_file, allowed_hosts } = keys;
+        let AdminKeys { address, control, token_file, allowed_hosts, tls } = *keys;
         let at = address.as_ref().map_or(at, |address| address.at);
         let address = default.map(|default| or(address, default));
         let mut plan = self.read_at(address, at)?;
@@ -38,6 +38,7 @@ impl Check<'_> {
         }
         let hosts = allowed_hosts.and_then(|hosts| hosts.value).unwrap_or_default();
         plan.allowed_hosts = hosts.into_iter().filter_map(|host| self.host(host)).collect();
+        plan.tls = self.admin_tls(tls);
         Some(plan)
     }
 

@@ -4,7 +4,7 @@ use super::Check;
 use crate::file::Listener;
 use protocols::{ListenerProtocol, Pooling, ProtocolSettings};
 use std::{collections::BTreeMap, sync::Arc};
-use tls::{ClientTls, ClusterSettings, ListenerSettings, ServerTls, StartTls};
+use tls::{AdminSettings, ClientTls, ClusterSettings, ListenerSettings, ServerTls, StartTls};
 use values::{
     Diagnostic, NamedMap, Text, is_host_name,
     spanned::{Opt, Spanned},
@@ -24,7 +24,21 @@ impl Check<'_> {
         match settings.load(alpn) {
             Ok(server) => Some(Arc::new(server)),
             Err(error) => {
-                self.add_tls_error(["listeners", listener, "tls"], error);
+                self.add_tls_error(&["listeners", listener, "tls"], error);
+                None
+            }
+        }
+    }
+
+    /// How the clients of the admin interface are encrypted.
+    pub(super) fn admin_tls(
+        &mut self,
+        written: Option<Spanned<AdminSettings>>,
+    ) -> Option<Arc<ServerTls>> {
+        match written?.value?.load() {
+            Ok(server) => Some(Arc::new(server)),
+            Err(error) => {
+                self.add_tls_error(&["admin", "tls"], error);
                 None
             }
         }
@@ -96,7 +110,7 @@ impl Check<'_> {
         match settings.load(alpn) {
             Ok(client) => Some(Arc::new(client)),
             Err(error) => {
-                self.add_tls_error(["clusters", cluster, "tls"], error);
+                self.add_tls_error(&["clusters", cluster, "tls"], error);
                 None
             }
         }
@@ -161,9 +175,9 @@ impl Check<'_> {
         sni
     }
 
-    fn add_tls_error(&mut self, keys: [&str; 3], error: Diagnostic) {
+    fn add_tls_error(&mut self, keys: &[&str], error: Diagnostic) {
         let inner = error.path.iter().map(String::as_str);
-        let path: Vec<&str> = keys.into_iter().chain(inner).collect();
+        let path: Vec<&str> = keys.iter().copied().chain(inner).collect();
         let at = self.tree.place(&path);
         self.report.add_diagnostic(at, error);
     }

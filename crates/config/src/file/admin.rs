@@ -16,7 +16,7 @@ pub(crate) enum Admin {
     /// `ip:port`, or `off`.
     Short(OrOff<SocketAddr>),
     /// A map.
-    Long(AdminKeys),
+    Long(Box<AdminKeys>),
 }
 
 /// The addresses of the admin interface, for reading and for changes. Every key is optional.
@@ -37,9 +37,12 @@ pub(crate) struct AdminKeys {
     /// for every name). IP addresses, `localhost` and names without a dot are always accepted.
     /// Default: no others.
     pub(crate) allowed_hosts: Option<Spanned<Vec<Spanned<String>>>>,
+    /// How clients are encrypted, at `address` and at a `control` that is an address. Default: not at
+    /// all.
+    pub(crate) tls: Option<Spanned<tls::AdminSettings>>,
 }
 
-const KEYS: &[&str] = &["address", "control", "token_file", "allowed_hosts"];
+const KEYS: &[&str] = &["address", "control", "token_file", "allowed_hosts", "tls"];
 
 impl<'de> Deserialize<'de> for Admin {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -61,7 +64,8 @@ impl<'de> Visitor<'de> for AdminVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Admin, A::Error> {
-        AdminKeys::deserialize(MapAccessDeserializer::new(map)).map(Admin::Long)
+        let keys = AdminKeys::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(Admin::Long(keys.into()))
     }
 }
 

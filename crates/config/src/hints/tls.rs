@@ -12,6 +12,10 @@ pub(super) fn tls_hints(plan: &Plan) -> Vec<String> {
         hints.extend(advertised_names(listener));
         hints.extend(unread_connections(plan, listener));
     }
+    if let Some(tls) = plan.admin.as_ref().and_then(|admin| admin.tls.as_ref()) {
+        let warnings = tls.identities().into_iter().flat_map(|identity| identity.warnings(now));
+        hints.extend(warnings.map(|warning| format!("admin: {warning}")));
+    }
     for cluster in &plan.clusters {
         let Some(tls) = &cluster.tls else { continue };
         let (name, identity) = (&cluster.name, tls.identity());

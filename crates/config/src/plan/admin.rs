@@ -2,6 +2,7 @@
 
 use serde::{Serialize, Serializer};
 use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc};
+use tls::ServerTls;
 
 /// The admin interface. The token itself is not part of the plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -18,12 +19,15 @@ pub struct AdminPlan {
     /// `*.example.net`, `*`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allowed_hosts: Vec<Arc<str>>,
+    /// How clients are encrypted at addresses; a Unix socket needs no encryption.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Arc<ServerTls>>,
 }
 
 impl AdminPlan {
     /// One address for everything.
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, control: None, token_file: None, allowed_hosts: Vec::new() }
+        Self { address, control: None, token_file: None, allowed_hosts: Vec::new(), tls: None }
     }
 }
 
