@@ -19,7 +19,7 @@ impl Stage<'_> {
         tcp.set_read_timeout(Some(PATIENCE)).unwrap();
         tcp.set_nodelay(true).unwrap();
         let Some(certificates) = self.tls else { return Client(tcp.into()) };
-        let config = Arc::new(certificates.client_config_with_alpn(None, self.speaker.alpn));
+        let config = Arc::new(certificates.client_config_with_alpn(self.own, self.speaker.alpn));
         let connection = ClientConnection::new(config, "localhost".try_into().unwrap());
         Client(Socket::encrypted(tcp, connection.unwrap()))
     }

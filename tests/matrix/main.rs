@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 mod client;
+mod client_certificates;
 mod drains;
 mod endpoints;
 mod policies;
@@ -224,12 +225,15 @@ fn said(answer: &[u8]) -> Option<Document> {
 }
 
 /// A protocol's proxy, and what can be promised of it.
+#[derive(Clone, Copy)]
 struct Stage<'a> {
     speaker: &'a Speaker,
     /// The server that clients are served by.
     upstream: SocketAddr,
     /// The certificates, if clients and servers are encrypted.
     tls: Option<&'static Certificates>,
+    /// The certificate that clients have, if any.
+    own: Option<&'static str>,
 }
 
 impl Stage<'_> {
@@ -282,10 +286,10 @@ impl Stage<'_> {
 fn each(promise: impl Fn(&Stage<'_>)) {
     for speaker in &speakers() {
         println!("{}", speaker.protocol);
-        promise(&Stage { speaker, upstream: (speaker.serve)(), tls: None });
+        promise(&Stage { speaker, upstream: (speaker.serve)(), tls: None, own: None });
         println!("{} inside TLS", speaker.protocol);
         let tls = Some(Certificates::shared());
-        promise(&Stage { speaker, upstream: speaker.flaky(tls).address(), tls });
+        promise(&Stage { speaker, upstream: speaker.flaky(tls).address(), tls, own: None });
     }
 }
 
