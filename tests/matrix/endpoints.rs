@@ -122,10 +122,10 @@ fn an_endpoint_that_breaks_operations_is_ejected_and_returns() {
         let tollgate = stage.before(
             &[breaks.address(), works.address()],
             "lb_policy: round_robin, outlier_detection: { consecutive_local_failures: 3, \
-             interval: 50ms, base_ejection_time: 1s }",
+             interval: 50ms, base_ejection_time: 2s }",
         );
         breaks.set_mode(Mode::Resets);
-        let failed = (0..20).filter(|_| !stage.round_trip(&tollgate)).count();
+        let failed = (0..10).filter(|_| !stage.round_trip(&tollgate)).count();
         assert_eq!(failed, 3, "each second one, until it was ejected");
         gauge_becomes(&tollgate, "tollgate_endpoint_ejected", &breaks, 1.0);
         let labels = [("cluster", "it"), ("detector", "consecutive_local_failures")];
