@@ -325,6 +325,16 @@ fn notify_workers_of_changes(shared: &SharedState, inboxes: &Inboxes) {
     };
     shared.clusters.values().for_each(|cluster| cluster.on_close_request(notifier()));
     shared.live.on_change(notifier());
+    for tls in shared.plan.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
+        let (inboxes, server) = (Arc::clone(inboxes), Arc::downgrade(tls));
+        tls.on_rules_change(move || {
+            let Some(server) = server.upgrade() else { return };
+            for inbox in inboxes.iter() {
+                // A worker that has ended has no connections.
+                let _ = inbox.send(Message::ClientRulesChanged(Arc::clone(&server)));
+            }
+        });
+    }
 }
 
 fn run_worker(

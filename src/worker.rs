@@ -226,6 +226,9 @@ fn handle(worker: &Rc<Worker>, listeners: &[Rc<WorkerListener>], message: Messag
     match message {
         Message::Serve(index, hand_off) => serve(worker, listeners, index, hand_off),
         Message::EndpointsChanged => endpoints_changed(worker, listeners),
+        Message::ClientRulesChanged(server) => {
+            spawn_local(Rc::clone(&worker.connections).close_revoked(server));
+        }
         Message::ListSessions(choice, answer) => {
             drop(answer.send(worker.connections.list(&choice)))
         }

@@ -9,8 +9,8 @@ use crate::listener::{Upstreams, WorkerListener};
 use cluster::{Cluster, ConnectOptions, Endpoint};
 use config::plan::{ListenerPlan, OnViolation};
 use operation::{
-    AttributeValue, Attributes, ConnectionInfo, Decision, Direction, Gate, Operation, Rejection,
-    Revision, Settlement, Ticket, Verdict, Violation,
+    AttributeValue, Attributes, Close, ConnectionInfo, Decision, Direction, Gate, Operation,
+    Rejection, Revision, Settlement, Ticket, Verdict, Violation,
 };
 use policy::{
     attributes::ConnectPhase,
@@ -216,8 +216,8 @@ impl Session for ClientSession {
         }
     }
 
-    fn is_killed(&self) -> bool {
-        self.info.is_killed()
+    fn kill_reason(&self) -> Option<Close> {
+        self.info.kill_reason()
     }
 
     fn record_read(&self, direction: Direction, bytes: usize, now: Instant) {

@@ -1,16 +1,22 @@
 //! The open connections of one worker, and what they share.
 
 use super::session_info::{SessionInfo, SessionQuery, SessionReport};
+use operation::Close;
 use relay::Buffers;
 use session::Phase;
 use slab::Slab;
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
+    sync::Arc,
     task::Waker,
     time::Instant,
 };
-use tokio::sync::{Notify, Semaphore};
+use tls::ServerTls;
+use tokio::{
+    sync::{Notify, Semaphore},
+    task::yield_now,
+};
 
 /// The most steps of TLS handshakes in one turn of a worker: each keeps its core busy for up to half a
 /// millisecond.
@@ -89,11 +95,41 @@ impl Connections {
     /// Requests the close of the connection with this id. Returns whether it is on this worker.
     pub fn kill(&self, id: u64) -> bool {
         let connections = self.open.borrow();
-        let Some((_, open)) = connections.iter().find(|(_, open)| open.session.kill(id)) else {
+        let Some((_, open)) = connections.iter().find(|(_, open)| open.session.id == id) else {
             return false;
         };
+        open.session.kill(Close::Killed);
         open.waker.wake_by_ref();
         true
+    }
+
+    /// Verifies the clients' certificates of a listener again, and closes the connections of those that are
+    /// no longer accepted. Each takes up to a millisecond, so other tasks have their turns in between.
+    pub async fn close_revoked(self: Rc<Self>, server: Arc<ServerTls>) {
+        for (key, session) in self.sessions_of(&server) {
+            if session.tls.get().is_some_and(|tls| !server.accepts(&tls.chain)) {
+                session.kill(Close::CertificateRevoked);
+                // The key may be another connection's by now, which is woken in vain.
+                self.wake(key);
+            }
+            yield_now().await;
+        }
+    }
+
+    /// The open connections of a listener, with their keys.
+    fn sessions_of(&self, server: &Arc<ServerTls>) -> Vec<(usize, Rc<SessionInfo>)> {
+        let open = self.open.borrow();
+        let sessions =
+            open.iter().map(|(key, open)| (key, &open.session)).filter(|(_, session)| {
+                session.listener().plan().tls.as_ref().is_some_and(|tls| Arc::ptr_eq(tls, server))
+            });
+        sessions.map(|(key, session)| (key, Rc::clone(session))).collect()
+    }
+
+    fn wake(&self, key: usize) {
+        if let Some(open) = self.open.borrow().get(key) {
+            open.waker.wake_by_ref();
+        }
     }
 
     /// Incremented whenever connections must check for changes.

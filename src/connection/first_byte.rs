@@ -95,8 +95,8 @@ fn classify(peeked: &io::Result<usize>) -> Result<(), Close> {
 async fn closing(session: &dyn Session) -> Close {
     poll_fn(|cx| {
         session.set_waker(cx.waker());
-        if session.is_killed() {
-            return Poll::Ready(Close::Killed);
+        if let Some(close) = session.kill_reason() {
+            return Poll::Ready(close);
         }
         match session.phase() {
             Phase::Running => Poll::Pending,

@@ -11,6 +11,7 @@ use operation::Close;
 use std::{
     io::{self, ErrorKind},
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tls::{
@@ -123,9 +124,10 @@ async fn accept(
         let starttls = plan.starttls.filter(|_| opening == Opening::Asked);
         return Ok(Introduced { server_name, starttls, ..Introduced::plain(socket) });
     };
-    let mut stream = TlsStream::server(socket, tls.config())?;
+    let config = tls.config();
+    let mut stream = TlsStream::server(socket, Arc::clone(&config))?;
     in_steps(&mut stream, &connections.handshakes).await?;
-    let tls = Some(stream.info(server_name.clone()));
+    let tls = Some(tls.info(&stream, &config, server_name.clone())?);
     Ok(Introduced { stream: stream.into(), server_name, tls, starttls: None })
 }
 

@@ -1,7 +1,7 @@
 //! Live data of an open connection for the admin interface, and the request to close it.
 
 use crate::listener::WorkerListener;
-use operation::{ConnectionInfo, Direction};
+use operation::{Close, ConnectionInfo, Direction};
 use proxy_protocol::Header;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -44,7 +44,7 @@ pub struct SessionInfo {
     last_read: Cell<Instant>,
     /// The gate's slot of the oldest operation in flight.
     pub operation: Cell<Option<u32>>,
-    killed: Cell<bool>,
+    kill_reason: Cell<Option<Close>>,
 }
 
 impl SessionInfo {
@@ -63,7 +63,7 @@ impl SessionInfo {
             bytes: Default::default(),
             last_read: Cell::new(accepted),
             operation: Cell::default(),
-            killed: Cell::default(),
+            kill_reason: Cell::default(),
         })
     }
 
@@ -80,16 +80,14 @@ impl SessionInfo {
         self.last_read.set(now);
     }
 
-    /// Whether an operator has requested to close it.
-    pub fn is_killed(&self) -> bool {
-        self.killed.get()
+    /// Why it is to be closed at once, if it is.
+    pub fn kill_reason(&self) -> Option<Close> {
+        self.kill_reason.get()
     }
 
-    /// Marks it to be closed if it has this id. Returns whether it has.
-    pub fn kill(&self, id: u64) -> bool {
-        let is_this = self.id == id;
-        self.killed.set(self.killed.get() || is_this);
-        is_this
+    /// Marks it to be closed at once, unless it is already.
+    pub fn kill(&self, reason: Close) {
+        self.kill_reason.set(self.kill_reason.get().or(Some(reason)));
     }
 
     fn idle(&self, now: Instant) -> Duration {

@@ -8,6 +8,7 @@ use crate::{
     listener::{ConnectionBudget, ListenSocket},
 };
 use std::{rc::Rc, sync::Arc, time::Duration};
+use tls::ServerTls;
 use tokio::sync::mpsc::UnboundedSender;
 
 /// A message to a worker.
@@ -18,6 +19,8 @@ pub enum Message {
     Serve(usize, HandOff),
     /// Endpoints or policies changed: every connection checks whether it must close.
     EndpointsChanged,
+    /// The rules for clients' certificates of this listener changed: its connections are verified again.
+    ClientRulesChanged(Arc<ServerTls>),
     /// Report these connections.
     ListSessions(SessionQuery, UnboundedSender<Vec<SessionReport>>),
     /// Close the connection with this id, and report whether it is on this worker.

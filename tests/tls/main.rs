@@ -22,6 +22,7 @@ mod proxy_protocol;
 mod records;
 mod renewal;
 mod resumption;
+mod revocation;
 mod scanners;
 mod server_names;
 mod sni;

@@ -112,7 +112,8 @@ impl<C: Codec> Relay<C> {
     /// Returns why the connection is to close now, if it is.
     pub(super) fn close_reason(&mut self, up_done: bool, down_done: bool) -> Option<Close> {
         if let Closing::ServerRefused(close) = self.closing {
-            let leaving = self.session.phase() == Phase::Closing || self.session.is_killed();
+            let leaving =
+                self.session.phase() == Phase::Closing || self.session.kill_reason().is_some();
             return (down_done || leaving).then_some(close);
         }
         if up_done && down_done {
@@ -129,8 +130,8 @@ impl<C: Codec> Relay<C> {
         if down_done && !stream {
             return Some(Close::Upstream);
         }
-        if self.session.is_killed() {
-            return Some(Close::Killed);
+        if let Some(close) = self.session.kill_reason() {
+            return Some(close);
         }
         match (self.session.phase(), self.upstream.close_request()) {
             (Phase::Closing, _) => Some(Close::DrainTimeout),

@@ -19,7 +19,8 @@ pub use linger::{LINGER_TIMEOUT, linger, poll_discard};
 pub use timeouts::Timeouts;
 
 use operation::{
-    AttributeValue, ConnectionInfo, Direction, Gate, Operation, Rejection, Revision, Violation,
+    AttributeValue, Close, ConnectionInfo, Direction, Gate, Operation, Rejection, Revision,
+    Violation,
 };
 use std::{sync::Arc, task::Waker, time::Instant};
 
@@ -55,11 +56,12 @@ pub trait Session: Gate {
     fn generation(&self) -> u64;
 
     /// Registers the waker of the connection's task: the proxy wakes it when the phase, the
-    /// generation or [`is_killed`](Session::is_killed) changes.
+    /// generation or [`kill_reason`](Session::kill_reason) changes.
     fn set_waker(&self, waker: &Waker);
 
-    /// Whether an operator has requested that the connection be closed.
-    fn is_killed(&self) -> bool;
+    /// Why the connection is to be closed at once, if it is: an operator has requested it, or the client's
+    /// certificate is no longer accepted.
+    fn kill_reason(&self) -> Option<Close>;
 
     /// Counts bytes of this direction, for operators.
     fn record_read(&self, direction: Direction, bytes: usize, now: Instant);

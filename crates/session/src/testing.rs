@@ -2,8 +2,8 @@
 
 use crate::{HeldBytesBudget, Phase, Session, Timeouts};
 use operation::{
-    AttributeValue, ConnectionInfo, Decision, Direction, Gate, Operation, Rejection, Revision,
-    Settlement, Ticket, Verdict, Violation,
+    AttributeValue, Close, ConnectionInfo, Decision, Direction, Gate, Operation, Rejection,
+    Revision, Settlement, Ticket, Verdict, Violation,
 };
 use std::{rc::Rc, sync::Arc, task::Waker, time::Instant};
 
@@ -76,8 +76,8 @@ impl Session for TestSession {
 
     fn set_waker(&self, _: &Waker) {}
 
-    fn is_killed(&self) -> bool {
-        false
+    fn kill_reason(&self) -> Option<Close> {
+        None
     }
 
     fn record_read(&self, _: Direction, _: usize, _: Instant) {}

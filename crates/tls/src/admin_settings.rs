@@ -49,6 +49,7 @@ impl AdminSettings {
             client_certificate,
             crl,
             min_version,
+            on_revoked: None,
             plaintext: None,
             sni: None,
         };

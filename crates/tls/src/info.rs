@@ -1,7 +1,7 @@
 //! What both sides of a connection have agreed upon: for policies and logs.
 
 use crate::{certificate::CertificateInfo, provider::suite_name};
-use rustls::{CommonState, HandshakeKind, ProtocolVersion};
+use rustls::{CommonState, HandshakeKind, ProtocolVersion, pki_types::CertificateDer};
 
 /// What a handshake has led to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct TlsInfo {
     pub resumed: bool,
     /// The peer's certificate.
     pub peer: Option<Box<CertificateInfo>>,
+    /// The peer's certificate and its issuers, where open connections are verified again.
+    pub chain: Vec<CertificateDer<'static>>,
 }
 
 impl TlsInfo {
@@ -35,6 +37,7 @@ impl TlsInfo {
             server_name,
             resumed: state.handshake_kind() == Some(HandshakeKind::Resumed),
             peer: peer.and_then(|der| CertificateInfo::read(der)).map(Box::new),
+            chain: Vec::new(),
         }
     }
 }

@@ -40,7 +40,7 @@ pub use provider::MinVersion;
 pub use server::{ClientCertificates, ServerTls, ServerTlsPlan};
 pub use settings::{
     CertificateSettings, ClientCertificateMode, ClusterSettings, CrlSettings, ListenerSettings,
-    Pin, PlaintextMode, SniMode,
+    OnRevoked, Pin, PlaintextMode, SniMode,
 };
 pub use starttls::{StartTls, StartTlsRequest};
 pub use stream::TlsStream;

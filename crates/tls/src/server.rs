@@ -3,13 +3,17 @@
 use crate::{
     certificate::{CertificateInfo, name_matches},
     client_hello::ClientHello,
+    failure::HandshakeFailure,
     identity::{CertificateFiles, Content, Identity, LoadError, certificates, read, read_pair},
+    info::TlsInfo,
     provider::{MinVersion, provider},
     revocation::revocation_lists,
+    stream::TlsStream,
 };
 use arc_swap::ArcSwap;
 use rustls::{
     RootCertStore, ServerConfig,
+    pki_types::{CertificateDer, UnixTime},
     server::{
         NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier,
         danger::ClientCertVerifier,
@@ -20,7 +24,7 @@ use serde::{Serialize, Serializer};
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 /// What a listener's clients get and must have.
@@ -50,20 +54,26 @@ pub struct ClientCertificates {
     pub required: bool,
     /// Revoked ones (PEM).
     pub crl: Option<PathBuf>,
-    /// A certificate whose state no list tells is refused, and so are lists that have expired.
+    /// A certificate whose state no list has is refused, and so are lists that have expired.
     pub strict_crl: bool,
+    /// Open connections whose certificate is no longer accepted are closed, once `ca` or `crl` changes.
+    pub close_revoked: bool,
 }
 
 /// The TLS side of a listener. All workers share it.
 pub struct ServerTls {
     plan: ServerTlsPlan,
     loaded: ArcSwap<Loaded>,
+    /// Called when open connections must be verified again.
+    verify_again: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 /// What was made of the files.
 struct Loaded {
     config: Arc<ServerConfig>,
     certificates: Arc<CertificateSet>,
+    /// Verifies clients' certificates, if they are asked for one.
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
     contents: Contents,
     /// The key that session tickets are encrypted with. Clients that come back must find the same
     /// rules for client certificates, so where there are any there are no tickets.
@@ -120,11 +130,12 @@ impl ServerTls {
     /// A file can't be used.
     pub fn load(plan: ServerTlsPlan) -> Result<Self, LoadError> {
         let loaded = Loaded::new(&plan, Contents::read(&plan)?, None)?;
-        Ok(Self { plan, loaded: ArcSwap::from_pointee(loaded) })
+        Ok(Self { plan, loaded: ArcSwap::from_pointee(loaded), verify_again: OnceLock::new() })
     }
 
-    /// Reads the files again. New connections get what they have now; open ones keep what they have.
-    /// Returns whether anything has changed.
+    /// Reads the files again. New connections get what they have now; open ones keep what they have, unless
+    /// the rules for clients have changed and the plan closes them then. Returns whether anything has
+    /// changed.
     ///
     /// # Errors
     /// A file can't be used; nothing has changed then.
@@ -134,8 +145,60 @@ impl ServerTls {
         if contents == before.contents {
             return Ok(false);
         }
+        let same_rules =
+            contents.client_ca == before.contents.client_ca && contents.crl == before.contents.crl;
         self.loaded.store(Arc::new(Loaded::new(&self.plan, contents, before.tickets.clone())?));
+        if let Some(verify_again) = self.verify_again.get()
+            && self.closes_revoked()
+            && !same_rules
+        {
+            verify_again();
+        }
         Ok(true)
+    }
+
+    /// Whether open connections whose certificate is no longer accepted are closed.
+    fn closes_revoked(&self) -> bool {
+        self.plan.client_certificates.as_ref().is_some_and(|clients| clients.close_revoked)
+    }
+
+    /// Sets what is called when open connections must be verified again by [`ServerTls::accepts`]. The
+    /// first call counts.
+    pub fn on_rules_change(&self, verify_again: impl Fn() + Send + Sync + 'static) {
+        let _ = self.verify_again.set(Box::new(verify_again));
+    }
+
+    /// What a handshake by `config` has led to. `server_name` is what the client asked for.
+    ///
+    /// # Errors
+    /// The rules for clients have changed within the handshake, and its certificate is no longer accepted.
+    pub fn info(
+        &self,
+        stream: &TlsStream,
+        config: &Arc<ServerConfig>,
+        server_name: Option<String>,
+    ) -> Result<TlsInfo, HandshakeFailure> {
+        let mut info = stream.info(server_name);
+        if self.closes_revoked() {
+            let chain = stream.peer_certificates();
+            info.chain = chain.map(|der| CertificateDer::from(der.to_vec())).collect();
+            let is_current = Arc::ptr_eq(config, &self.loaded.load().config);
+            if !is_current && !self.accepts(&info.chain) {
+                return Err(HandshakeFailure::Revoked);
+            }
+        }
+        Ok(info)
+    }
+
+    /// Whether a client with this certificate and these issuers is accepted now.
+    pub fn accepts(&self, chain: &[CertificateDer<'static>]) -> bool {
+        let loaded = self.loaded.load();
+        match (&loaded.verifier, chain.split_first()) {
+            (Some(verifier), Some((own, issuers))) => {
+                verifier.verify_client_cert(own, issuers, UnixTime::now()).is_ok()
+            }
+            _ => true,
+        }
     }
 
     /// The config for the next connection.
@@ -178,11 +241,11 @@ impl Loaded {
         let first = plan.certificates.first().map_or(Path::new(""), |it| &it.chain);
         let failed = |error: rustls::Error| LoadError::new(first, error.to_string(), "");
         let builder = builder.map_err(failed)?;
-        let builder = match &plan.client_certificates {
-            Some(clients) => {
-                let (ca, crl) = (contents.client_ca.as_deref(), contents.crl.as_deref());
-                builder.with_client_cert_verifier(client_verifier(clients, ca, crl)?)
-            }
+        let (ca, crl) = (contents.client_ca.as_deref(), contents.crl.as_deref());
+        let clients = plan.client_certificates.as_ref();
+        let verifier = clients.map(|clients| client_verifier(clients, ca, crl)).transpose()?;
+        let builder = match &verifier {
+            Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
             None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_cert_resolver(Arc::clone(&certificates) as _);
@@ -197,7 +260,7 @@ impl Loaded {
             config.ticketer = Arc::clone(&tickets);
             Some(tickets)
         };
-        Ok(Self { config: Arc::new(config), certificates, contents, tickets })
+        Ok(Self { config: Arc::new(config), certificates, verifier, contents, tickets })
     }
 }
 
@@ -232,7 +295,7 @@ fn client_verifier(
 pub(crate) fn add_root(
     roots: &mut RootCertStore,
     path: &Path,
-    authority: rustls::pki_types::CertificateDer<'static>,
+    authority: CertificateDer<'static>,
 ) -> Result<(), LoadError> {
     let subject = CertificateInfo::read(&authority).map(|info| info.subject);
     roots.add(authority).map_err(|error| {

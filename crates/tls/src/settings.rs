@@ -35,6 +35,10 @@ pub struct ListenerSettings {
     /// Revoked certificates of clients (PEM). Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crl: Option<CrlSettings>,
+    /// Whether open connections stay whose certificate is no longer accepted, once `client_ca` or `crl` has
+    /// changed: `keep` or `close`. Default: `keep`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_revoked: Option<Text<OnRevoked>>,
     /// The lowest version: `1.2` or `1.3`. Default: `1.2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_version: Option<Text<MinVersion>>,
@@ -127,6 +131,16 @@ pub enum ClientCertificateMode {
     Optional,
 }
 
+/// Whether open connections stay whose certificate is no longer accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnRevoked {
+    /// They stay open.
+    #[default]
+    Keep,
+    /// They are closed at once.
+    Close,
+}
+
 /// What becomes of clients without TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PlaintextMode {
@@ -162,6 +176,12 @@ impl Keyword for ClientCertificateMode {
         ("required", ClientCertificateMode::Required),
         ("optional", ClientCertificateMode::Optional),
     ];
+}
+
+impl Keyword for OnRevoked {
+    const EXPECTED: &str = "`keep` or `close`";
+
+    const WORDS: &[(&str, Self)] = &[("keep", OnRevoked::Keep), ("close", OnRevoked::Close)];
 }
 
 impl Keyword for PlaintextMode {
@@ -263,17 +283,20 @@ impl ListenerSettings {
                 let hint = "name the file of the authorities that issue clients' certificates";
                 Diagnostic::at(&[key], message, hint)
             };
-            return match (&self.client_certificate, &self.crl) {
-                (Some(_), _) => Err(needs("client_certificate")),
-                (_, Some(_)) => Err(needs("crl")),
-                (None, None) => Ok(None),
-            };
+            let written = [
+                ("client_certificate", self.client_certificate.is_some()),
+                ("crl", self.crl.is_some()),
+                ("on_revoked", self.on_revoked.is_some()),
+            ];
+            let first = written.iter().find(|(_, is_written)| *is_written);
+            return first.map_or(Ok(None), |(key, _)| Err(needs(key)));
         };
         Ok(Some(ClientCertificates {
             ca: ca.clone(),
             required: self.client_certificate != Some(Text(ClientCertificateMode::Optional)),
             crl: self.crl.as_ref().map(|crl| crl.file.clone()),
             strict_crl: self.crl.as_ref().is_some_and(|crl| crl.strict),
+            close_revoked: self.on_revoked == Some(Text(OnRevoked::Close)),
         }))
     }
 
@@ -347,6 +370,9 @@ impl From<&ServerTlsPlan> for ListenerSettings {
                 let file = clients.crl.clone()?;
                 Some(CrlSettings { file, strict: clients.strict_crl })
             }),
+            on_revoked: clients
+                .is_some_and(|clients| clients.close_revoked)
+                .then_some(Text(OnRevoked::Close)),
             min_version: shown(plan.min_version),
             plaintext: plan.allow_plaintext.then_some(Text(PlaintextMode::Allow)),
             sni: plan.strict_names.then_some(Text(SniMode::Strict)),

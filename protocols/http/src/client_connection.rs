@@ -221,8 +221,8 @@ impl ClientConnection {
     pub(crate) async fn tunnel_closed(&self, lease: &Lease) -> Close {
         poll_fn(|cx| {
             self.session.set_waker(cx.waker());
-            if self.session.is_killed() {
-                return Poll::Ready(Close::Killed);
+            if let Some(close) = self.session.kill_reason() {
+                return Poll::Ready(close);
             }
             if self.session.phase() == Phase::Closing {
                 return Poll::Ready(Close::DrainTimeout);

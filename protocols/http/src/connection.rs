@@ -362,8 +362,8 @@ impl ConnectionMonitor {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Close> {
         self.connection.session.set_waker(cx.waker());
         self.connection.wake_streams();
-        if self.connection.session.is_killed() {
-            return Poll::Ready(Close::Killed);
+        if let Some(close) = self.connection.session.kill_reason() {
+            return Poll::Ready(close);
         }
         match self.connection.session.phase() {
             Phase::Closing => return Poll::Ready(Close::DrainTimeout),

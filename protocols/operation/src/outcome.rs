@@ -159,6 +159,8 @@ pub enum Close {
     EndpointUnhealthy,
     /// The certificate that the connection to the endpoint was opened with is about to expire.
     CertificateExpired,
+    /// The client's certificate is no longer accepted.
+    CertificateRevoked,
     /// No endpoint of the cluster accepted a connection.
     ConnectFailed,
     /// No endpoint of the cluster accepted a connection within `connect_timeout`.
@@ -197,7 +199,7 @@ pub enum Close {
 
 impl Close {
     /// Every reason, for tests and tables.
-    pub const ALL: [Close; 34] = [
+    pub const ALL: [Close; 35] = [
         Close::Client,
         Close::Upstream,
         Close::ClientReset,
@@ -216,6 +218,7 @@ impl Close {
         Close::EndpointRemoved,
         Close::EndpointUnhealthy,
         Close::CertificateExpired,
+        Close::CertificateRevoked,
         Close::ConnectFailed,
         Close::ConnectTimeout,
         Close::LocalError,
@@ -255,6 +258,7 @@ impl Close {
             Close::EndpointRemoved => "endpoint_removed",
             Close::EndpointUnhealthy => "endpoint_unhealthy",
             Close::CertificateExpired => "certificate_expired",
+            Close::CertificateRevoked => "certificate_revoked",
             Close::ConnectFailed => "connect_failed",
             Close::ConnectTimeout => "connect_timeout",
             Close::LocalError => "local_error",
@@ -297,7 +301,7 @@ impl Close {
             Close::WriteTimeout | Close::IdleTimeout | Close::MaxDuration => Outcome::Cancelled,
             Close::Drain | Close::DrainTimeout | Close::MaxRequests => Outcome::Cancelled,
             Close::EndpointDrained | Close::EndpointRemoved | Close::Panic => Outcome::Cancelled,
-            Close::CertificateExpired => Outcome::Cancelled,
+            Close::CertificateExpired | Close::CertificateRevoked => Outcome::Cancelled,
             Close::EndpointUnhealthy | Close::OperationTimeout | Close::Injected => Outcome::Lost,
             Close::Overloaded | Close::ConnectionLimit => Outcome::Rejected,
             Close::RateLimited | Close::Denied => Outcome::Rejected,

@@ -175,7 +175,8 @@ async fn client_certificates_switch_off_resumption() {
 
 fn with_clients(plan: &ServerTlsPlan, authority: &Authority, required: bool) -> ServerTlsPlan {
     let ca = authority.file().to_owned();
-    let clients = ClientCertificates { ca, required, crl: None, strict_crl: false };
+    let clients =
+        ClientCertificates { ca, required, crl: None, strict_crl: false, close_revoked: false };
     ServerTlsPlan { client_certificates: Some(clients), ..plan.clone() }
 }
 
