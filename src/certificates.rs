@@ -2,6 +2,7 @@
 //! listed for the admin interface.
 
 use config::plan::Plan;
+use policy::Live;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -22,13 +23,15 @@ const REMIND: Duration = Duration::from_secs(60 * 60);
 /// From how long before its end on a certificate is logged about.
 const EXPIRES_SOON: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// The certificates of all listeners and clusters, and of the admin interface.
+/// The certificates of all listeners, clusters and stores, and of the admin interface.
 #[derive(Clone)]
 pub struct Certificates {
     /// Those that clients see, by their owner: `listener web`.
     servers: Vec<(String, Arc<ServerTls>)>,
     /// Those of clusters, by the cluster's name.
     clusters: Vec<(Arc<str>, Arc<ClientTls>)>,
+    /// The policies in force, of which some have a store.
+    policies: Arc<Live>,
     metrics: Metrics,
 }
 
@@ -42,7 +45,7 @@ struct Logged {
 
 impl Certificates {
     /// Those of a plan.
-    pub fn of(plan: &Plan, metrics: &Metrics) -> Self {
+    pub fn of(plan: &Plan, policies: &Arc<Live>, metrics: &Metrics) -> Self {
         let listeners = plan
             .listeners
             .iter()
@@ -57,15 +60,24 @@ impl Certificates {
             clusters: clusters
                 .filter_map(|it| Some((Arc::clone(&it.name), Arc::clone(it.tls.as_ref()?))))
                 .collect(),
+            policies: Arc::clone(policies),
             metrics: metrics.clone(),
         }
     }
 
+    /// Those that servers see, by their owner: `cluster orders`, `policy each-user`.
+    fn clients(&self) -> Vec<(String, Arc<ClientTls>)> {
+        let clusters = self.clusters.iter();
+        let clusters = clusters.map(|(name, tls)| (format!("cluster {name}"), Arc::clone(tls)));
+        let rules = self.policies.rules();
+        let stores = rules.iter().filter_map(|rule| {
+            Some((format!("policy {}", rule.name), Arc::clone(rule.config.tls()?)))
+        });
+        clusters.chain(stores).collect()
+    }
+
     /// Reads files again when they have changed, and logs what operators must know. Never ends.
     pub async fn watch(self) {
-        if self.servers.is_empty() && self.clusters.is_empty() {
-            return;
-        }
         let mut logged = Logged::default();
         self.export();
         loop {
@@ -86,8 +98,8 @@ impl Certificates {
         for (owner, server) in &self.servers {
             changed |= self.reloaded(owner.clone(), server.reload(), logged);
         }
-        for (name, client) in &self.clusters {
-            changed |= self.reloaded(format!("cluster {name}"), client.reload(), logged);
+        for (owner, client) in self.clients() {
+            changed |= self.reloaded(owner, client.reload(), logged);
         }
         changed
     }
@@ -140,12 +152,12 @@ impl Certificates {
                 tracing::warn!(owner, %file, %end_text, "a certificate expires soon");
             }
         }
-        for (name, client) in &self.clusters {
+        for (owner, client) in self.clients() {
             if !client.plan().verify {
                 tracing::warn!(
-                    cluster = &**name,
-                    "the endpoints' certificates are not verified (`verify: false`): whoever is on \
-                     the way can read and change everything"
+                    owner,
+                    "the servers' certificates are not verified (`verify: false`): a host on the way \
+                     can read and change all data"
                 );
             }
         }
@@ -155,11 +167,9 @@ impl Certificates {
         let of_servers = self.servers.iter().flat_map(|(owner, server)| {
             server.identities().into_iter().map(move |it| (owner.clone(), it))
         });
-        let of_clusters = self
-            .clusters
-            .iter()
-            .filter_map(|(name, client)| Some((format!("cluster {name}"), client.identity()?)));
-        of_servers.chain(of_clusters).collect()
+        let clients = self.clients().into_iter();
+        let of_clients = clients.filter_map(|(owner, client)| Some((owner, client.identity()?)));
+        of_servers.chain(of_clients).collect()
     }
 
     fn export(&self) {

@@ -106,14 +106,15 @@ impl Proxy {
         let clusters = make_clusters(&plan, &metrics, sink(&events));
         let (threads, stop_background) = (Threads::default(), CancellationToken::new());
         let all_clusters = clusters.values().cloned().collect();
-        let certificates = Certificates::of(&plan, &metrics);
+        let live = Live::new(plan.policies.clone());
+        let certificates = Certificates::of(&plan, &live, &metrics);
         let background =
             start_discovery(all_clusters, certificates, stop_background.clone(), &threads)?;
         let cardinality_limits =
             plan.listeners.iter().map(|listener| cardinality_limits(&plan, &metrics, listener));
         let shared = Arc::new(SharedState {
             cardinality_limits: cardinality_limits.collect(),
-            live: Live::new(plan.policies.clone()),
+            live,
             budget: connection_budget(&plan),
             plan: Arc::clone(&plan),
             metrics: metrics.clone(),
@@ -425,7 +426,7 @@ fn open_admin(
         ready: Arc::new(move || ready.is_ready()),
         listeners: Arc::new(move || for_listeners.listeners.iter().map(|l| l.report()).collect()),
         clusters: Arc::new(move || for_clusters.clusters.values().cloned().collect()),
-        certificates: Certificates::of(&shared.plan, &shared.metrics),
+        certificates: Certificates::of(&shared.plan, &shared.live, &shared.metrics),
         policies: Arc::clone(&shared.live),
         scope: Scope::of(&shared.plan),
         sessions: Sessions::new(control.inboxes()),

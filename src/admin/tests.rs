@@ -49,7 +49,7 @@ fn opened(admin: &AdminPlan, limits: Limits) -> Fixture {
         ready: Arc::new(move || is_ready.load(SeqCst)),
         listeners: Arc::new(|| json!([{ "name": "orders-db" }])),
         clusters: Arc::new(move || clusters.clone()),
-        certificates: Certificates::of(&plan, &metrics),
+        certificates: Certificates::of(&plan, &policies, &metrics),
         policies: Arc::clone(&policies),
         scope: Scope::of(&plan),
         sessions: crate::worker::Sessions::default(),

@@ -165,6 +165,7 @@ impl Limiter {
             address: Target::Host(self.address.ip().to_string(), self.address.port()),
             domain: "databases".to_owned(),
             descriptors: descriptors.iter().map(|one| one.iter().map(entry).collect()).collect(),
+            tls: None,
         })
     }
 }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 mod accuracy;
+mod encrypted;
 mod leases;
 mod limiter;
 mod machine;

@@ -1,5 +1,6 @@
 //! A redis-server of a test's own.
 
+use crate::support::certificates::Certificates;
 use policy::kinds::rate_limit::shared::{RedisPlan, StorePlan};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
@@ -23,11 +24,27 @@ impl Server {
 
     /// Starts one with more arguments.
     pub fn with(arguments: &[&str]) -> Self {
+        Self::starting(|_| arguments.iter().map(|&it| it.to_owned()).collect())
+    }
+
+    /// Starts one that speaks TLS with the certificate `server`, and asks clients for theirs.
+    pub fn encrypted(certificates: &Certificates) -> Self {
+        let path = |file: &str| certificates.path(file).display().to_string();
+        Self::starting(|address| {
+            let port = address.port().to_string();
+            let files = [("cert", "server.crt"), ("key", "server.key"), ("ca-cert", "ca.crt")];
+            let files = files.map(|(key, file)| [format!("--tls-{key}-file"), path(file)]);
+            let ports = ["--port", "0", "--tls-port", &port].map(str::to_owned);
+            ports.into_iter().chain(files.into_iter().flatten()).collect()
+        })
+    }
+
+    fn starting(arguments: impl Fn(SocketAddr) -> Vec<String>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         // Another process may take the port between picking and using it.
         let found = (0..5).find_map(|_| {
             let address = free_address();
-            Some((spawn(address, directory.path(), arguments)?, address))
+            Some((spawn(address, directory.path(), &arguments(address))?, address))
         });
         let (process, address) = found.expect("redis-server starts");
         Self { process, address, directory }
@@ -40,6 +57,7 @@ impl Server {
             database: 0,
             user: None,
             password_file: None,
+            tls: None,
         })
     }
 
@@ -90,7 +108,7 @@ fn free_address() -> SocketAddr {
 }
 
 /// `None` if it ends at once, which it does if another process has the port.
-fn spawn(address: SocketAddr, directory: &std::path::Path, arguments: &[&str]) -> Option<Child> {
+fn spawn(address: SocketAddr, directory: &std::path::Path, arguments: &[String]) -> Option<Child> {
     let mut command = Command::new("redis-server");
     command.args(["--bind", "127.0.0.1", "--port", &address.port().to_string()]);
     command.args(["--save", "", "--appendonly", "no", "--dir"]).arg(directory).args(arguments);

@@ -11,6 +11,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use tls::ClientTls;
 use tollgate_metrics::EffectCounts;
 
 /// A configured policy, shared by all workers.
@@ -155,6 +156,11 @@ pub trait PolicyConfig: fmt::Debug + Send + Sync {
 
     /// A hint about a valid but questionable setting, for `tollgate check`.
     fn hint(&self) -> Option<String> {
+        None
+    }
+
+    /// How its connections to a store are encrypted, if they are.
+    fn tls(&self) -> Option<&Arc<ClientTls>> {
         None
     }
 

@@ -78,7 +78,8 @@ pub struct CrlSettings {
     pub strict: bool,
 }
 
-/// How connections to a cluster's endpoints are encrypted. Every key is optional.
+/// How connections to a cluster's endpoints, or to the store of a shared limit, are encrypted. Every key
+/// is optional.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     deny_unknown_fields,

@@ -16,14 +16,18 @@ pub(super) fn tls_hints(plan: &Plan) -> Vec<String> {
         let warnings = tls.identities().into_iter().flat_map(|identity| identity.warnings(now));
         hints.extend(warnings.map(|warning| format!("admin: {warning}")));
     }
-    for cluster in &plan.clusters {
-        let Some(tls) = &cluster.tls else { continue };
-        let (name, identity) = (&cluster.name, tls.identity());
-        let warnings = identity.map(|it| it.warnings(now)).unwrap_or_default();
-        hints.extend(warnings.into_iter().map(|warning| format!("cluster `{name}`: {warning}")));
+    let clusters = plan.clusters.iter();
+    let clusters =
+        clusters.filter_map(|it| Some((format!("cluster `{}`", it.name), it.tls.as_ref()?)));
+    let policies = plan.policies.iter();
+    let policies =
+        policies.filter_map(|it| Some((format!("policy `{}`", it.name), it.config.tls()?)));
+    for (owner, tls) in clusters.chain(policies) {
+        let warnings = tls.identity().map(|it| it.warnings(now)).unwrap_or_default();
+        hints.extend(warnings.into_iter().map(|warning| format!("{owner}: {warning}")));
         if !tls.plan().verify {
             hints.push(format!(
-                "cluster `{name}`: certificates are not verified (`verify: false`), so a host on the \
+                "{owner}: certificates are not verified (`verify: false`), so a host on the \
                  way can read and change all data: name the authority instead, `ca: FILE`"
             ));
         }

@@ -32,6 +32,7 @@ use std::{
         time::{Duration, Instant},
     },
 };
+use tls::ClientTls;
 use values::{
     Count, Diagnostic, FromText, Rate, Size, duration_text, keyword_schema, parse_keyword,
     spanned::{Opt, Spanned, opt_value},
@@ -228,6 +229,10 @@ impl PolicyConfig for RateLimit {
 
     fn hint(&self) -> Option<String> {
         self.plan.hint()
+    }
+
+    fn tls(&self) -> Option<&Arc<ClientTls>> {
+        self.plan.shared.as_ref()?.store.tls()
     }
 
     fn worker_policy(&self, rule: &Rule, from: &PolicyEnv) -> Box<dyn WorkerPolicy> {

@@ -14,6 +14,7 @@ mod script;
 mod service;
 mod settings;
 mod store_health;
+mod store_socket;
 mod thread;
 
 pub use attribute_hasher::AttributeHasher;

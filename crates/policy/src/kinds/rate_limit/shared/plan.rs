@@ -4,6 +4,7 @@ use super::attribute_hasher::AttributeHasher;
 use schemars::Schema;
 use serde_json::{Value, json};
 use std::{path::PathBuf, sync::Arc, time::Duration};
+use tls::ClientTls;
 use values::{Diagnostic, FromText, Target, keyword_schema, parse_keyword};
 
 /// What is done with operations while the store is unreachable.
@@ -76,6 +77,8 @@ pub struct RedisPlan {
     pub user: Option<String>,
     /// A file whose first line is the password.
     pub password_file: Option<PathBuf>,
+    /// How connections are encrypted.
+    pub tls: Option<Arc<ClientTls>>,
 }
 
 /// A rate-limit service.
@@ -87,6 +90,8 @@ pub struct ServicePlan {
     pub domain: String,
     /// The descriptors of an operation that it receives.
     pub descriptors: Vec<Vec<DescriptorEntryPlan>>,
+    /// How connections are encrypted.
+    pub tls: Option<Arc<ClientTls>>,
 }
 
 /// An entry of a descriptor.
@@ -96,6 +101,16 @@ pub struct DescriptorEntryPlan {
     pub key: Arc<str>,
     /// A value that is always the same.
     pub value: Option<Arc<str>>,
+}
+
+impl StorePlan {
+    /// How connections to it are encrypted.
+    pub(crate) fn tls(&self) -> Option<&Arc<ClientTls>> {
+        match self {
+            StorePlan::Redis(redis) => redis.tls.as_ref(),
+            StorePlan::Service(service) => service.tls.as_ref(),
+        }
+    }
 }
 
 impl Plan {
@@ -111,10 +126,13 @@ impl Plan {
 
     /// As a config would have it.
     pub fn to_json(&self) -> Value {
-        let (key, store) = match &self.store {
+        let (key, mut store) = match &self.store {
             StorePlan::Redis(redis) => ("redis", redis.to_json()),
             StorePlan::Service(service) => ("rate_limit_service", service.to_json()),
         };
+        if let Some(tls) = self.store.tls() {
+            store["tls"] = json!(**tls);
+        }
         let mut shown = json!({
             key: store,
             "on_store_failure": self.on_failure.as_str(),

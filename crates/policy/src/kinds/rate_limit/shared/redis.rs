@@ -6,12 +6,10 @@ use super::{
     leases::{LeaseRequest, LeaseTable, Waiter},
     script::{Grant, LimitScript, TakeRequest},
     store_health::{StoreError, StoreFailure},
+    store_socket::StoreSocket,
 };
 use foldhash::{HashMap, HashMapExt as _};
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo,
-    RedisError, aio::MultiplexedConnection,
-};
+use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError, aio::MultiplexedConnection};
 use std::{
     cell::{Cell, RefCell},
     collections::hash_map::Entry,
@@ -26,7 +24,6 @@ use tokio::{
     task::{JoinSet, spawn_blocking, spawn_local},
     time::{self, MissedTickBehavior, interval, timeout},
 };
-use values::Target;
 
 /// The most keys in one request.
 const MAX_TRIPS: usize = 256;
@@ -238,15 +235,22 @@ impl RedisTask {
 
     /// Connects, logs in, and awaits one reply: a server that hangs accepts connections too.
     async fn dial(&self) -> Result<MultiplexedConnection, StoreError> {
-        let client = self.client().await?;
+        let login = self.login().await?;
+        let socket = StoreSocket { address: self.plan.address.clone(), tls: self.plan.tls.clone() };
+        let unreachable = |error: io::Error| (StoreFailure::Unreachable, error.to_string());
+        let stream = socket.connect().await.map_err(unreachable)?;
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
-        let connection = client.get_multiplexed_async_connection_with_config(&config).await;
-        let mut connection = connection.map_err(store_error)?;
+        let (mut connection, driver) =
+            MultiplexedConnection::new_with_config(&login, stream, config)
+                .await
+                .map_err(store_error)?;
+        // It ends with the last clone of the connection.
+        spawn_local(driver);
         let () = redis::cmd("PING").exec_async(&mut connection).await.map_err(store_error)?;
         Ok(connection)
     }
 
-    async fn client(&self) -> Result<Client, StoreError> {
+    async fn login(&self) -> Result<RedisConnectionInfo, StoreError> {
         let mut login = RedisConnectionInfo::default().set_db(i64::from(self.plan.database));
         if let Some(user) = &self.plan.user {
             login = login.set_username(user);
@@ -258,12 +262,7 @@ impl RedisTask {
             })?;
             login = login.set_password(text.lines().next().unwrap_or_default());
         }
-        let address = match &self.plan.address {
-            Target::Host(host, port) => ConnectionAddr::Tcp(host.clone(), *port),
-            Target::Srv(name) => ConnectionAddr::Tcp(name.clone(), 6379),
-        };
-        let info = address.into_connection_info().map_err(store_error)?;
-        Client::open(info.set_redis_settings(login)).map_err(store_error)
+        Ok(login)
     }
 }
 

@@ -6,6 +6,7 @@ use super::{
     AttributeHasher, AttributeLookup, DescriptorEntryPlan, LimitDecision, PendingDecision,
     ServicePlan, StoreHealth,
     store_health::{StoreError, StoreFailure},
+    store_socket::StoreSocket,
     thread::Inbox,
 };
 use client::{
@@ -183,7 +184,11 @@ impl ServiceTask {
     fn client(&self) -> Result<RateLimitClient, StoreError> {
         let mut client = self.client.borrow_mut();
         if client.is_none() {
-            *client = Some(RateLimitClient::new(&self.plan.address).map_err(store_error)?);
+            *client = Some({
+                let ServicePlan { address, tls, .. } = &*self.plan;
+                let socket = StoreSocket { address: address.clone(), tls: tls.clone() };
+                RateLimitClient::new(socket).map_err(store_error)?
+            });
         }
         client.clone().ok_or((StoreFailure::Unreachable, String::new()))
     }

@@ -10,8 +10,10 @@ use serde::{Deserialize, Deserializer};
 use std::{
     borrow::Cow,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
+use tls::{ClientTls, ClusterSettings};
 use values::{
     Diagnostic, HostPort, InRange, Target,
     spanned::{Opt, Spanned},
@@ -66,6 +68,8 @@ struct RedisSettings {
     user: Option<Spanned<String>>,
     /// A file whose first line is the password. It is read at each connect. Default: none.
     password_file: Option<Spanned<PathBuf>>,
+    /// How connections are encrypted. Default: not at all.
+    tls: Option<Spanned<ClusterSettings>>,
 }
 
 /// A rate-limit service.
@@ -83,6 +87,8 @@ struct ServiceSettings {
     /// is refused if it is over the limit of any of them.
     #[schemars(required)]
     descriptors: Option<Spanned<Vec<Vec<EntrySettings>>>>,
+    /// How connections are encrypted. Default: not at all.
+    tls: Option<Spanned<ClusterSettings>>,
 }
 
 /// An entry of a descriptor.
@@ -226,6 +232,7 @@ impl RedisSettings {
             database: given(&self.database).map_or(0, |InRange(it)| it as u16),
             user,
             password_file: self.password_file.as_ref().and_then(|file| file.value.clone()),
+            tls: store_tls("redis", self.tls.as_ref(), Vec::new(), wrong),
         })
     }
 }
@@ -260,7 +267,26 @@ impl ServiceSettings {
             value: it.value.as_deref().map(Into::into),
         };
         let descriptors = descriptors.iter().map(|one| one.iter().map(entry).collect()).collect();
-        Some(ServicePlan { address: address?, domain, descriptors })
+        let tls = store_tls(KEY, self.tls.as_ref(), vec![b"h2".to_vec()], wrong);
+        Some(ServicePlan { address: address?, domain, descriptors, tls })
+    }
+}
+
+/// Reads the files of a store's `tls`. `alpn` has the application protocols that are spoken.
+fn store_tls(
+    store: &str,
+    written: Option<&Spanned<ClusterSettings>>,
+    alpn: Vec<Vec<u8>>,
+    wrong: &mut Vec<Diagnostic>,
+) -> Option<Arc<ClientTls>> {
+    match written?.value.as_ref()?.load(alpn) {
+        Ok(tls) => Some(Arc::new(tls)),
+        Err(error) => {
+            let keys = ["shared", store, "tls"].map(str::to_owned);
+            let path = keys.into_iter().chain(error.path).collect();
+            wrong.push(Diagnostic { path, ..error });
+            None
+        }
     }
 }
 

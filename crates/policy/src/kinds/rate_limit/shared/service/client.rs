@@ -3,6 +3,7 @@
 //! The messages are written by hand: they have few fields, and generating them from their definitions
 //! would need a compiler for these at build time.
 
+use super::super::store_socket::StoreSocket;
 use http::uri::PathAndQuery;
 use prost::Message;
 use std::time::Duration;
@@ -12,7 +13,6 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 use tonic_prost::ProstCodec;
-use values::Target;
 
 const METHOD: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
@@ -122,10 +122,15 @@ impl RateLimitClient {
     ///
     /// # Errors
     /// When nothing can be dialled by the address.
-    pub(super) fn new(address: &Target) -> Result<Self, RateLimitError> {
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+    pub(super) fn new(socket: StoreSocket) -> Result<Self, RateLimitError> {
+        let origin = match socket.tls {
+            None => format!("http://{}", socket.address),
+            Some(_) => format!("https://{}", socket.address),
+        };
+        let endpoint = Endpoint::from_shared(origin)
             .map_err(|error| RateLimitError::Unreachable(error.to_string()))?;
-        Ok(Self(Grpc::new(endpoint.connect_timeout(CONNECT).tcp_nodelay(true).connect_lazy())))
+        let channel = endpoint.connect_timeout(CONNECT).connect_with_connector_lazy(socket);
+        Ok(Self(Grpc::new(channel)))
     }
 
     /// Sends a request and returns the answer. The caller sets the time-out.

@@ -46,6 +46,14 @@ fn everything_that_is_written_is_shown_but_no_password() {
 }
 
 #[test]
+fn a_store_may_be_encrypted() {
+    let shown = planned("redis: { address: 'redis:6379', tls: { verify: false } }").unwrap();
+    assert_eq!(shown.to_json()["redis"]["tls"], json!({ "verify": false }));
+    let wrong = wrong("redis: { address: 'redis:6379', tls: { ca: nowhere.crt } }");
+    assert_eq!(wrong[0].0, "shared.redis.tls.ca");
+}
+
+#[test]
 fn a_service_receives_descriptors() {
     let plan = planned(
         "rate_limit_service:\n  \
