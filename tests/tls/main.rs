@@ -15,6 +15,7 @@ mod expiry;
 mod flood;
 mod hostile;
 mod https_service;
+mod key_exchange;
 mod load_balancers;
 mod openssl;
 mod plaintext_cluster;
