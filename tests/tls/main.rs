@@ -28,6 +28,7 @@ mod scanners;
 mod server_names;
 mod sni;
 mod starttls;
+mod upstream;
 
 use std::{
     io::{self, Read, Write},
