@@ -141,7 +141,7 @@ impl H1Connection {
         })
         .await;
         // A body wakes the last task that polled the connection when it is first read. Its reader
-        // polls the connection too, and would be woken for nothing.
+        // polls the connection itself, and would be woken for nothing.
         if answer.as_ref().is_ok_and(|answer| !answer.body().is_end_stream()) {
             let _ = self.poll(&mut no_wake);
         }
