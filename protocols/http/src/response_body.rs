@@ -20,7 +20,7 @@ use std::{
     fmt,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 use tokio::time::{Sleep, sleep_until};
@@ -252,23 +252,10 @@ impl ResponseBody {
 
     /// The next frame. Polls an HTTP/1 connection too, since nothing else does.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let upstream = self.tracked.as_mut().and_then(|it| it.upstream.as_mut());
-        let Some((UpstreamConn::H1(conn), _)) = upstream else {
-            return Pin::new(&mut self.body).poll_frame(cx);
-        };
-        // hyper's connection wakes the reader of a body for each frame, and the reader wakes the
-        // connection. Both are this task, which gets its wake-ups only once there is no frame.
-        for cx in [&mut Context::from_waker(Waker::noop()), cx] {
-            let mut polled = Pin::new(&mut self.body).poll_frame(cx);
-            if polled.is_pending() {
-                let _ = conn.poll(cx);
-                polled = Pin::new(&mut self.body).poll_frame(cx);
-            }
-            if polled.is_ready() {
-                return polled;
-            }
+        match self.tracked.as_mut().and_then(|it| it.upstream.as_mut()) {
+            Some((UpstreamConn::H1(conn), _)) => conn.poll_frame(cx, &mut self.body),
+            _ => Pin::new(&mut self.body).poll_frame(cx),
         }
-        Poll::Pending
     }
 
     /// Ready when a timeout expires or the endpoint closes its connections.

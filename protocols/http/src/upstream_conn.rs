@@ -7,10 +7,15 @@
 mod peer_settings;
 mod upstream_socket;
 
-use crate::{header_policy::length, request_body::RequestBody};
+use crate::{
+    body::{Body, BodyError},
+    header_policy::length,
+    request_body::RequestBody,
+};
+use bytes::Bytes;
 use cluster::{CloseRequest, Lease};
 use http::{Request, Response, Version, uri::Scheme};
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
 use hyper::{
     body::Incoming,
     client::conn::{TrySendError, http1, http2},
@@ -107,6 +112,27 @@ impl H1Connection {
         if self.ended { Poll::Ready(()) } else { Poll::Pending }
     }
 
+    /// The next frame of the response that it carries.
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut Body,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        // hyper's connection wakes the reader of a body for each frame, and the reader wakes the
+        // connection. Both are this task, which gets its wake-ups only once there is no frame.
+        for cx in [&mut Context::from_waker(Waker::noop()), cx] {
+            let mut polled = Pin::new(&mut *body).poll_frame(cx);
+            if polled.is_pending() {
+                let _ = self.poll(cx);
+                polled = Pin::new(&mut *body).poll_frame(cx);
+            }
+            if polled.is_ready() {
+                return polled;
+            }
+        }
+        Poll::Pending
+    }
+
     /// Whether it can carry another request, as far as is known.
     pub(crate) fn is_reusable(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
@@ -134,18 +160,19 @@ impl H1Connection {
         self.requests += 1;
         // It completes within this task, which needs no extra wake-up.
         let mut answer = pin!(unconstrained(self.sender.try_send_request(request)));
-        let mut no_wake = Context::from_waker(Waker::noop());
-        let answer = poll_fn(|cx| {
-            let _ = self.poll(cx);
-            answer.as_mut().poll(&mut no_wake)
+        // Reading the body wakes who polled the connection when it came, which is this task too. So
+        // the connection gets its wake-ups only while the response has not come.
+        poll_fn(|cx| {
+            for cx in [&mut Context::from_waker(Waker::noop()), cx] {
+                let _ = self.poll(cx);
+                let polled = answer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                if polled.is_ready() {
+                    return polled;
+                }
+            }
+            Poll::Pending
         })
-        .await;
-        // A body wakes the last task that polled the connection when it is first read. Its reader
-        // polls the connection itself, and would be woken for nothing.
-        if answer.as_ref().is_ok_and(|answer| !answer.body().is_end_stream()) {
-            let _ = self.poll(&mut no_wake);
-        }
-        answer
+        .await
     }
 
     /// Counts the connection.
@@ -154,7 +181,7 @@ impl H1Connection {
     }
 
     /// Returns the socket, which now carries another protocol.
-    pub(crate) fn into_parts(self) -> (Stream, bytes::Bytes, Rc<Lease>) {
+    pub(crate) fn into_parts(self) -> (Stream, Bytes, Rc<Lease>) {
         let parts = self.connection.into_parts();
         (parts.io.into_inner(), parts.read_buf, self.lease)
     }

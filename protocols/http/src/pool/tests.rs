@@ -10,7 +10,12 @@ use crate::{
 use http::Request;
 use http_body_util::BodyExt;
 use shop::Shop;
-use std::{future::poll_fn, pin::Pin, task::Poll};
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    task::{Context, Poll, Wake, Waker},
+};
 use tokio::{
     task::{LocalSet, yield_now},
     time::timeout,
@@ -45,10 +50,14 @@ async fn reach(pool: &Rc<Pool>) -> UpstreamConn {
     pool.get(None, &[], &Cell::default()).await.expect("a connection")
 }
 
+fn get(path: &str) -> Request<RequestBody> {
+    let body = RequestBody::new(&ReplayBody::new(Body::Empty, 0, None, None), None);
+    Request::get(format!("http://shop{path}")).body(body).unwrap()
+}
+
 /// Sends a request, and reads the whole response. `false` if there is none.
 async fn asks(conn: &mut UpstreamConn, path: &str) -> bool {
-    let body = RequestBody::new(&ReplayBody::new(Body::Empty, 0, None, None), None);
-    let request = Request::get(format!("http://shop{path}")).body(body).unwrap();
+    let request = get(path);
     let Ok(answer) = conn.send(request).await else { return false };
     let whole = conn.drive(answer.into_body().collect()).await;
     whole.is_ok_and(|whole| whole.to_bytes() == "ok")
@@ -335,5 +344,43 @@ fn a_drain_closes_only_idle_connections() {
         pool.close_idle();
         becomes(|| shop.open_connections() == 1).await;
         ask(&mut busy, "/").await;
+    });
+}
+
+/// Counts wake-ups.
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+#[test]
+fn reading_a_response_does_not_wake_its_reader() {
+    with(false, 1, async |shop| {
+        let mut conn = reach(&pool(&shop, plan(false))).await;
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(Arc::clone(&wakes));
+        let mut cx = Context::from_waker(&waker);
+        let mut sending = Box::pin(conn.send(get("/")));
+        let answer = loop {
+            match sending.as_mut().poll(&mut cx) {
+                Poll::Ready(answer) => break answer,
+                Poll::Pending => yield_now().await,
+            }
+        };
+        drop(sending);
+        let Ok(answer) = answer else { panic!("no answer") };
+        let UpstreamConn::H1(conn) = &mut conn else { panic!("a connection of HTTP/1") };
+        let mut body = Body::Incoming(answer.into_body());
+        let before = wakes.0.load(SeqCst);
+        let Poll::Ready(Some(Ok(frame))) = conn.poll_frame(&mut cx, &mut body) else {
+            panic!("the body came with the head")
+        };
+        assert_eq!(frame.into_data().unwrap(), "ok");
+        assert!(matches!(conn.poll_frame(&mut cx, &mut body), Poll::Ready(None)));
+        assert_eq!(wakes.0.load(SeqCst), before);
     });
 }
