@@ -49,9 +49,10 @@ impl Buffers {
         }
     }
 
-    /// The class to ask for next, after a read of `n` bytes into `room` bytes.
+    /// The class to ask for next, after a read of `n` bytes into `room` bytes. Reads of an encrypted
+    /// connection end with a record: they fill a buffer, but not its bytes for alignment.
     pub(super) fn next_class(&self, class: usize, n: usize, room: usize) -> usize {
-        if n == room {
+        if n + CACHE_LINE >= room {
             (class + 1).min(LARGEST_CLASS)
         } else if n < MIN_FILL[class] {
             class - 1
@@ -116,6 +117,16 @@ mod tests {
             class = buffers.next_class(class, 100, 4096);
         }
         assert_eq!(class, 0);
+    }
+
+    #[test]
+    fn full_records_make_buffers_grow() {
+        let buffers = Buffers::default();
+        for (class, size) in SIZES.into_iter().enumerate() {
+            let buffer = buffers.take(class);
+            let room = buffer.capacity() - buffer.len();
+            assert_eq!(buffers.next_class(class, size, room), class + 1);
+        }
     }
 
     #[test]
