@@ -12,7 +12,11 @@ use crate::{
 use bson::doc;
 use policy::kinds::rate_limit::shared::{LimitDecision, OnStoreFailure, RedisPlan, StorePlan};
 use serde_json::Value;
-use std::{sync::Arc, time::Duration};
+use std::{
+    io::{Read, Write},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use tls::{CertificateFiles, ClientTls, ClientTlsPlan};
 
 const LONG: Duration = Duration::from_secs(5);
@@ -57,6 +61,40 @@ fn a_redis_is_verified_and_verifies() {
         let (admitted, fallbacks) = admitted(wrong);
         assert_eq!((admitted, fallbacks), (0, 10));
     }
+}
+
+#[test]
+fn a_connection_to_redis_ends_with_its_certificate() {
+    let certificates = Certificates::new();
+    certificates.issue("server", &["127.0.0.1"]);
+    let end = SystemTime::now() + Duration::from_secs(4);
+    certificates.issue_with("client", &[], |params| params.not_after = end.into());
+    let server = Server::encrypted(&certificates);
+    let store = encrypted(server.store(), &certificates, "ca.crt", Some("client"));
+    let StorePlan::Redis(RedisPlan { tls: Some(tls), .. }) = &store else { panic!("no TLS") };
+    let tls = Arc::clone(tls);
+    let machine = Machine::new(&plan(store, OnStoreFailure::Refuse, LONG), &limit("it", 100, 100));
+    let hand = machine.shared.client();
+    let admitted = || run(take(&hand, 1)) == LimitDecision::Allowed;
+    assert!(admitted());
+    certificates.issue("client", &[]);
+    assert!(tls.reload().unwrap());
+    let mut redis = certificates.connect(server.address, "127.0.0.1", Some("client"));
+    let mut connections = || {
+        redis.write_all(b"INFO stats\r\n").unwrap();
+        let mut text = String::new();
+        while !text.contains("total_commands_processed") {
+            let mut piece = [0; 4096];
+            let length = redis.read(&mut piece).unwrap();
+            text.push_str(str::from_utf8(&piece[..length]).unwrap());
+        }
+        let count = text.lines().find_map(|it| it.strip_prefix("total_connections_received:"));
+        count.unwrap().parse::<u32>().unwrap()
+    };
+    let before = connections();
+    eventually("another connection", || (admitted() && connections() > before).then_some(()));
+    assert!(SystemTime::now() < end + Duration::from_secs(1), "it outlived its certificate");
+    assert_eq!(machine.fallbacks(), 0);
 }
 
 /// A proxy with a limit that is shared so, for its MongoDB clients, before this server.

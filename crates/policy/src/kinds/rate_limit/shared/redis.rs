@@ -15,7 +15,7 @@ use std::{
     collections::hash_map::Entry,
     io,
     path::PathBuf,
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -224,20 +224,33 @@ impl RedisTask {
         };
         self.connecting.set(false);
         match made {
-            Ok(connection) => {
+            Ok((connection, lifetime)) => {
                 self.health.reachable();
                 self.connection.replace(Some(connection));
+                if let Some(lifetime) = lifetime {
+                    spawn_local(Self::close_after(Rc::downgrade(&self), lifetime));
+                }
             }
             Err((_, error)) => self.health.failed(StoreFailure::Unreachable, &error),
         }
         self.connected.notify_waiters();
     }
 
-    /// Connects, logs in, and awaits one reply: a server that hangs accepts connections too.
-    async fn dial(&self) -> Result<MultiplexedConnection, StoreError> {
+    /// Has later requests open another connection, since this one's certificate is about to expire.
+    async fn close_after(redis: Weak<Self>, lifetime: Duration) {
+        time::sleep(lifetime).await;
+        if let Some(redis) = redis.upgrade() {
+            redis.connection.take();
+        }
+    }
+
+    /// Connects, logs in, and awaits one reply: a server that hangs accepts connections too. Returns
+    /// the connection, and how long it may be used if that is bounded.
+    async fn dial(&self) -> Result<(MultiplexedConnection, Option<Duration>), StoreError> {
         let login = self.login().await?;
         let socket = StoreSocket { address: self.plan.address.clone(), tls: self.plan.tls.clone() };
         let unreachable = |error: io::Error| (StoreFailure::Unreachable, error.to_string());
+        let lifetime = socket.lifetime();
         let stream = socket.connect().await.map_err(unreachable)?;
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let (mut connection, driver) =
@@ -247,7 +260,7 @@ impl RedisTask {
         // It ends with the last clone of the connection.
         spawn_local(driver);
         let () = redis::cmd("PING").exec_async(&mut connection).await.map_err(store_error)?;
-        Ok(connection)
+        Ok((connection, lifetime))
     }
 
     async fn login(&self) -> Result<RedisConnectionInfo, StoreError> {

@@ -15,14 +15,14 @@ use client::{
 };
 use std::{
     cell::RefCell,
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{
     sync::{mpsc::Receiver, oneshot},
-    task::JoinSet,
-    time::timeout,
+    task::{JoinSet, spawn_local},
+    time::{sleep, timeout},
 };
 
 /// The most operations in requests at a time.
@@ -170,7 +170,7 @@ impl ServiceTask {
         }
     }
 
-    async fn ask(&self, request: RateLimitRequest) -> Result<LimitDecision, StoreError> {
+    async fn ask(self: &Rc<Self>, request: RateLimitRequest) -> Result<LimitDecision, StoreError> {
         let response = self.client()?.should_rate_limit(request).await.map_err(store_error)?;
         match response.overall_code {
             OK => Ok(LimitDecision::Allowed),
@@ -181,14 +181,23 @@ impl ServiceTask {
         }
     }
 
-    fn client(&self) -> Result<RateLimitClient, StoreError> {
+    /// Has later requests open another connection, since this one's certificate is about to expire.
+    async fn close_after(service: Weak<Self>, lifetime: Duration) {
+        sleep(lifetime).await;
+        if let Some(service) = service.upgrade() {
+            service.client.take();
+        }
+    }
+
+    fn client(self: &Rc<Self>) -> Result<RateLimitClient, StoreError> {
         let mut client = self.client.borrow_mut();
         if client.is_none() {
-            *client = Some({
-                let ServicePlan { address, tls, .. } = &*self.plan;
-                let socket = StoreSocket { address: address.clone(), tls: tls.clone() };
-                RateLimitClient::new(socket).map_err(store_error)?
-            });
+            let ServicePlan { address, tls, .. } = &*self.plan;
+            let socket = StoreSocket { address: address.clone(), tls: tls.clone() };
+            if let Some(lifetime) = socket.lifetime() {
+                spawn_local(Self::close_after(Rc::downgrade(self), lifetime));
+            }
+            *client = Some(RateLimitClient::new(socket).map_err(store_error)?);
         }
         client.clone().ok_or((StoreFailure::Unreachable, String::new()))
     }

@@ -8,11 +8,15 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::{Duration, SystemTime},
 };
 use tls::ClientTls;
 use tokio::net::TcpStream;
 use tower_service::Service;
 use values::Target;
+
+/// How long before the end of its certificate a connection is closed.
+const LEAD: Duration = Duration::from_secs(1);
 
 /// The port of a name without one.
 const REDIS_PORT: u16 = 6379;
@@ -25,6 +29,14 @@ pub(super) struct StoreSocket {
 }
 
 impl StoreSocket {
+    /// How long connections that are opened now may be used: until a second before the end of the
+    /// certificate that they show. `None` if they show none, or one that has ended.
+    pub(super) fn lifetime(&self) -> Option<Duration> {
+        let certificate = self.tls.as_ref()?.identity()?;
+        let left = certificate.info.expires().duration_since(SystemTime::now()).ok()?;
+        Some(left.saturating_sub(LEAD))
+    }
+
     /// Opens a connection. The caller sets the time-out.
     ///
     /// # Errors
