@@ -282,12 +282,14 @@ impl Session for ClientSession {
     }
 
     fn log_violation(&self, violation: Violation, done: &str) {
+        let Some(unlogged) = self.listener().handshakes().unlogged(violation.0) else { return };
         tracing::warn!(
             listener = &*self.plan().name,
             protocol = self.plan().protocol.name(),
             peer = %self.info.link.peer,
             endpoint = self.endpoint(),
             violation = violation.0,
+            unlogged,
             "the bytes can't be read as the listener's protocol: connection {done}"
         );
     }

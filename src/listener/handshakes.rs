@@ -1,4 +1,5 @@
-//! Counts the TLS handshakes of a listener on one worker, and logs those that fail.
+//! Counts the TLS handshakes of a listener on one worker, and logs connections that fail, no more than one
+//! of each reason in a minute.
 
 use metrics::Histogram;
 use std::{
@@ -68,17 +69,7 @@ impl Handshakes {
         peer: SocketAddr,
         server_name: Option<&str>,
     ) {
-        let mut logged = self.logged.borrow_mut();
-        let now = Instant::now();
-        let unlogged = match logged.get_mut(reason) {
-            Some((last, unlogged)) if now - *last < LOG_INTERVAL => {
-                *unlogged += 1;
-                return;
-            }
-            Some((_, unlogged)) => std::mem::take(unlogged),
-            None => 0,
-        };
-        logged.insert(reason, (now, 0));
+        let Some(unlogged) = self.unlogged(reason) else { return };
         tracing::warn!(
             listener = &*self.listener,
             %peer,
@@ -88,6 +79,23 @@ impl Handshakes {
             unlogged,
             "a connection is closed before its protocol begins"
         );
+    }
+
+    /// How many failures of this reason were not logged since the last one that was, if this one is to be
+    /// logged.
+    pub fn unlogged(&self, reason: &'static str) -> Option<u64> {
+        let mut logged = self.logged.borrow_mut();
+        let now = Instant::now();
+        let unlogged = match logged.get_mut(reason) {
+            Some((last, unlogged)) if now - *last < LOG_INTERVAL => {
+                *unlogged += 1;
+                return None;
+            }
+            Some((_, unlogged)) => std::mem::take(unlogged),
+            None => 0,
+        };
+        logged.insert(reason, (now, 0));
+        Some(unlogged)
     }
 
     fn count(&self, result: &str) {

@@ -127,3 +127,27 @@ fn what_one_proxy_sends_another_one_reads() {
     let labels = [("listener", "wire"), ("policy", "by-name")];
     second.wait_for_metric("tollgate_refusals_total", &labels, 1.0);
 }
+
+#[test]
+fn a_header_that_no_http_listener_expects_is_named() {
+    let tollgate = Tollgate::start(
+        "listeners:\n  web: { address: '127.0.0.1:0', protocol: { http: { routes: [{ name: all, \
+         reply: { status: 200 } }] } } }\nclusters: {}\n",
+    );
+    let v2 = [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"[..], &[127; 12]].concat();
+    for (number, header) in
+        [&b"PROXY TCP4 192.0.2.7 198.51.100.1 1 2\r\n"[..], &v2].into_iter().enumerate()
+    {
+        let request = [header, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"].concat();
+        let mut socket = TcpStream::connect(tollgate.listener("web")).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.write_all(&request).unwrap();
+        let mut status = [0; 12];
+        socket.read_exact(&mut status).unwrap();
+        assert_eq!(&status, b"HTTP/1.1 400");
+        let labels = [("listener", "web"), ("kind", "looks_like_proxy_header")];
+        tollgate.wait_for_metric("tollgate_violations_total", &labels, (number + 1) as f64);
+    }
+    let log = tollgate.stderr();
+    assert!(log.contains("\"violation\":\"looks_like_proxy_header\""), "{log}");
+}

@@ -111,7 +111,8 @@ pub trait Session: Gate {
     /// Counts a protocol violation.
     fn count_violation(&self, violation: Violation);
 
-    /// Logs a violation after which no byte can be parsed, and what was `done` about it.
+    /// Logs a violation after which no byte can be parsed, and what was `done` about it: one of each kind in
+    /// a minute, so that a scanner does not fill the log.
     fn log_violation(&self, violation: Violation, done: &str);
 
     /// The error message for clients whose endpoint does not speak `protocol`.

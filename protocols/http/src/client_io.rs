@@ -243,6 +243,9 @@ impl ClientIo {
         self.validator = None;
         self.state.incomplete_since.set(None);
         self.session.count_violation(fault.violation);
+        if fault.is_other_protocol() {
+            self.session.log_violation(fault.violation, "closed");
+        }
         let in_body = fault.in_body;
         self.state.h1_error.set(Some(fault));
         self.state.had_h1_error.set(true);

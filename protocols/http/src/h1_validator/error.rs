@@ -16,6 +16,12 @@ pub struct H1Error {
 }
 
 impl H1Error {
+    /// Whether the bytes are of another protocol: a mistake in a configuration, which operators look for in
+    /// the log.
+    pub(crate) fn is_other_protocol(&self) -> bool {
+        [LOOKS_LIKE_TLS, LOOKS_LIKE_PROXY_HEADER].contains(self)
+    }
+
     pub(super) const fn in_body(self) -> Self {
         Self { in_body: true, ..self }
     }
@@ -37,6 +43,14 @@ pub(super) const BARE_CR: H1Error =
 pub(super) const REPEATED_EMPTY_LINE: H1Error = bad(
     "repeated_empty_line",
     "more than one empty line comes before a request; send none between requests",
+);
+
+// Other protocols.
+pub(super) const LOOKS_LIKE_TLS: H1Error =
+    bad("looks_like_tls", "the bytes are TLS, and this port speaks HTTP without TLS; use http://");
+pub(super) const LOOKS_LIKE_PROXY_HEADER: H1Error = bad(
+    "looks_like_proxy_header",
+    "the bytes are a PROXY protocol header, which is not expected from this peer (proxy_protocol)",
 );
 
 // The request line, RFC 9112 §3.

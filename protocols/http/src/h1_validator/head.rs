@@ -10,6 +10,8 @@ use std::ops::Range;
 
 /// Longest method, in bytes.
 const METHOD: usize = 32;
+/// The first byte of TLS: the content type of a handshake record (RFC 8446, 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
 /// Longest request line without its target, with CRLF.
 const AROUND_TARGET: usize = METHOD + 12;
 
@@ -17,8 +19,8 @@ const AROUND_TARGET: usize = METHOD + 12;
 #[derive(Debug, Default)]
 pub(super) struct HeadParser {
     cursor: LineCursor,
-    /// An empty line preceded the request.
-    blank: bool,
+    /// How many empty lines preceded the request: one is allowed.
+    blanks: u8,
     request_line: Option<RequestLine>,
     headers: usize,
     /// A header name has characters other than letters, digits and `-`.
@@ -68,7 +70,7 @@ pub(super) enum BodyLength {
 impl HeadParser {
     /// Whether no byte of a request has arrived.
     pub(super) fn is_untouched(&self) -> bool {
-        self.cursor.seen == 0 || (self.blank && self.cursor.seen == 2)
+        self.cursor.seen == 0 || (self.blanks == 1 && self.cursor.seen == 2)
     }
 
     /// Parses all complete lines; `None` if the head is incomplete.
@@ -101,22 +103,31 @@ impl HeadParser {
             let start = self.cursor.start;
             // Fails early on bytes that cannot be HTTP.
             let first = bytes.get(start).copied();
+            if self.blanks > 1 {
+                // A PROXY header of version 2 begins with two empty lines and a zero.
+                let Some(first) = first else { return Ok(false) };
+                return Err(match first {
+                    0 => error::LOOKS_LIKE_PROXY_HEADER,
+                    _ => error::REPEATED_EMPTY_LINE,
+                });
+            }
             if first.is_some_and(|byte| !is_tchar(byte) && byte != b'\r' && byte != b'\n') {
-                return Err(error::INVALID_METHOD);
+                let is_tls = first == Some(TLS_HANDSHAKE);
+                return Err(if is_tls { error::LOOKS_LIKE_TLS } else { error::INVALID_METHOD });
             }
             let most = (start + limits.target_bytes + AROUND_TARGET).min(limits.head_bytes);
             let line = self.cursor.line(bytes, most, error::TARGET_TOO_LONG)?;
             let Some(line) = line else { return Ok(false) };
             if !line.is_empty() {
-                let request_line =
-                    RequestLine::read(line, start, limits).map_err(|fault| blame(line, fault))?;
+                let blame = |fault| match line.starts_with(b"PROXY ") {
+                    true => error::LOOKS_LIKE_PROXY_HEADER,
+                    false => blame(line, fault),
+                };
+                let request_line = RequestLine::read(line, start, limits).map_err(blame)?;
                 self.request_line = Some(request_line);
                 return Ok(true);
             }
-            if self.blank {
-                return Err(error::REPEATED_EMPTY_LINE);
-            }
-            self.blank = true;
+            self.blanks += 1;
         }
     }
 

@@ -35,6 +35,20 @@ fn a_head_passes_once_it_is_complete() {
 }
 
 #[test]
+fn other_protocols_are_recognised_by_their_first_bytes() {
+    for (bytes, wanted) in [
+        (&b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n"[..], "looks_like_proxy_header"),
+        (b"PROXY UNKNOWN\r\nGET / HTTP/1.1\r\n", "looks_like_proxy_header"),
+        (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c", "looks_like_proxy_header"),
+        (b"\x16\x03\x01\x02\0\x01", "looks_like_tls"),
+        (b"\x16", "looks_like_tls"),
+    ] {
+        assert_eq!(fault(bytes), Some(wanted), "{bytes:?}");
+    }
+    assert_eq!(fault("PROXY / HTTP/1.1\r\nHost: a\r\n\r\n"), None, "a method of this name");
+}
+
+#[test]
 fn pipelined_requests_pass_up_to_the_one_that_is_wrong() {
     let mut bytes = GET.repeat(3);
     bytes.extend_from_slice(b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n");
@@ -157,7 +171,7 @@ fn endless_input_is_rejected_at_its_limit() {
 
 #[test]
 fn bytes_that_are_not_http_are_rejected_at_the_first_byte() {
-    for byte in [0, 0x16, b' ', b'\t', b':', b'{', 0x7f, 0x80, 0xff] {
+    for byte in [0, 0x15, b' ', b'\t', b':', b'{', 0x7f, 0x80, 0xff] {
         assert_eq!(fault([byte]), Some("invalid_method"), "{byte:#x}");
     }
 }
