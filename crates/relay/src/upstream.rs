@@ -119,7 +119,9 @@ impl Upstream {
     pub(super) fn close_request(&self) -> CloseRequest {
         let asked = self.lease().map_or(CloseRequest::None, Lease::close_request);
         match self {
-            Self::Pooled(_) if asked == CloseRequest::WhenIdle => CloseRequest::None,
+            Self::Pooled(_) if matches!(asked, CloseRequest::WhenIdle | CloseRequest::Expiring) => {
+                CloseRequest::None
+            }
             _ => asked,
         }
     }
