@@ -76,7 +76,11 @@ impl Drop for Postgres {
             let log = fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
             println!("PostgreSQL's log:\n{log}");
         }
-        let _ = self.process.kill();
+        // A fast shutdown: a server that is killed leaves shared memory behind.
+        let id = self.process.id().to_string();
+        if !Command::new("kill").args(["-INT", &id]).status().is_ok_and(|status| status.success()) {
+            let _ = self.process.kill();
+        }
         let _ = self.process.wait();
     }
 }
