@@ -62,8 +62,8 @@ impl<C: Codec> Relay<C> {
             if self.requests.passes_everything() {
                 return Poll::Ready(Err(self.stream_rejection_close()));
             }
-            if let Some((len, _)) = self.front.rewrite.take() {
-                self.requests.pass(len as u64, true);
+            if let Some(action) = self.front.action.take() {
+                self.requests.pass(action.request_len() as u64, true);
             }
         }
         Poll::Ready(Ok(()))
@@ -111,6 +111,7 @@ impl<C: Codec> Relay<C> {
             tag: request.tag,
             ticket,
             long_poll: request.long_poll,
+            is_answered: self.front.is_answered(),
             started: began,
             deadline: due,
             shape: request.shape,
@@ -123,7 +124,7 @@ impl<C: Codec> Relay<C> {
             rejections: None,
         });
         self.front.delayed_until = delay;
-        let takes = self.want_upstream(request.long_poll);
+        let takes = !self.front.is_answered() && self.want_upstream(request.long_poll);
         let waits = takes || delay.is_some() || self.has_request_cut();
         Ok(waits.then_some(Need::Flush))
     }

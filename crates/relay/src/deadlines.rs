@@ -137,6 +137,9 @@ impl<C: Codec> Relay<C> {
         if let Some(until) = self.front.delayed_until {
             sooner(until, None);
         }
+        if let Some(answer) = self.local_replies.later {
+            sooner(answer.due, None);
+        }
         // A release that is already due waits for something else.
         let now = self.wake_up.now;
         let impaired =

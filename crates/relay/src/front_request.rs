@@ -14,13 +14,46 @@ pub(super) struct FrontRequest {
     pub(super) verdict: Option<Box<PendingVerdict>>,
     /// A policy delays it until then.
     pub(super) delayed_until: Option<Instant>,
-    /// Its length, and the bytes that replace it.
-    pub(super) rewrite: Option<(usize, Bytes)>,
+    /// What happens to it once it may be forwarded, unless it passes unchanged.
+    pub(super) action: Option<FrontAction>,
     /// Why the connection closes if the request that was rejected last is the whole connection.
     pub(super) rejected: Option<Close>,
 }
 
+/// What happens to a request that is not forwarded unchanged.
+#[derive(Debug)]
+pub(super) enum FrontAction {
+    /// Other bytes are forwarded.
+    Rewrite {
+        /// Its length.
+        len: usize,
+        /// The bytes that replace it.
+        with: Bytes,
+    },
+    /// The codec answers it.
+    Answer {
+        /// Its length.
+        len: usize,
+        /// An upstream connection was opened for the answer.
+        has_upstream: bool,
+    },
+}
+
+impl FrontAction {
+    /// The request's length.
+    pub(super) fn request_len(&self) -> usize {
+        match self {
+            FrontAction::Rewrite { len, .. } | FrontAction::Answer { len, .. } => *len,
+        }
+    }
+}
+
 impl FrontRequest {
+    /// Whether the codec answers it.
+    pub(super) fn is_answered(&self) -> bool {
+        matches!(self.action, Some(FrontAction::Answer { .. }))
+    }
+
     /// Whether a verdict or a delay holds it back.
     pub(super) fn is_delayed(&self) -> bool {
         self.delayed_until.is_some() || self.verdict.is_some()

@@ -20,6 +20,8 @@ pub(super) struct InFlightRequest {
     pub(super) tag: Option<Tag>,
     pub(super) ticket: Ticket,
     pub(super) long_poll: bool,
+    /// The codec answers it: the endpoint does not get it.
+    pub(super) is_answered: bool,
     pub(super) started: Instant,
     /// When its reply has to have started.
     pub(super) deadline: Option<Instant>,
@@ -84,7 +86,7 @@ impl InFlightRequest {
         now: Instant,
         facts: &OperationAttributes<'_, C>,
     ) {
-        if let Some(lease) = facts.lease.filter(|_| !self.long_poll) {
+        if let Some(lease) = facts.lease.filter(|_| !self.long_poll && !self.is_answered) {
             let took = now.saturating_duration_since(self.started);
             match (end.greeting, end.outcome) {
                 (true, Outcome::Ok) => lease.handshake_ended(took),
@@ -152,6 +154,11 @@ impl InFlightRequests {
     /// The one whose request passes now.
     pub(super) fn newest(&mut self) -> Option<&mut InFlightRequest> {
         self.requests.back_mut()
+    }
+
+    /// The one with this tag.
+    pub(super) fn get(&mut self, tag: Tag) -> Option<&mut InFlightRequest> {
+        self.requests.iter_mut().find(|open| open.tag == Some(tag))
     }
 
     /// The one whose reply most likely passes now.
@@ -297,6 +304,9 @@ impl<'f, C: Codec> OperationAttributes<'f, C> {
 impl<C: Codec> Attributes for OperationAttributes<'_, C> {
     fn get<'a>(&'a self, front: &'a [u8], name: &str) -> AttributeValue<'a> {
         match self.session.attribute(name) {
+            AttributeValue::Absent if name == "endpoint" => {
+                self.lease.map(|lease| &**lease.endpoint().name()).into()
+            }
             AttributeValue::Absent => match (self.codec.attribute(front, name), self.learned) {
                 (AttributeValue::Unread, Some(learned)) => {
                     self.codec.late_attribute(front, learned, name)

@@ -13,6 +13,7 @@
 //! - `admission`, `in_flight`: operations, from the gate's verdict to settlement
 //! - `front_request`, `held_request`: a request that may not be forwarded yet
 //! - `local_replies`: rejections, written between the server's replies
+//! - `answers`: requests that the codec answers itself
 //! - `upstream`: the connection to the endpoint
 //! - `shaping`, `impaired`, `operation_timeout`: effects of policies on an admitted operation
 //! - `deadlines`: the timer of a connection
@@ -20,6 +21,7 @@
 //! - `reject`: a client that is not served
 
 mod admission;
+mod answers;
 mod buffers;
 mod closing;
 mod deadlines;

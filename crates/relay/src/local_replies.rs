@@ -1,6 +1,7 @@
-//! Replies of the proxy's own: rejections, written between the replies of the server.
+//! Replies of the proxy's own, rejections and answers: they are written between the replies of the
+//! server.
 
-use super::{Relay, in_flight::InFlightRequest};
+use super::{Relay, answers::LaterAnswer, in_flight::InFlightRequest};
 use bytes::{Buf, BytesMut};
 use operation::{Close, Codec, Rejection, Tag};
 use std::{
@@ -19,6 +20,8 @@ pub(super) struct LocalReplies {
     pub(super) due: BytesMut,
     /// How many bytes wait for older replies, in the table of requests in flight.
     deferred: usize,
+    /// The codec's own answer that is due later.
+    pub(super) later: Option<LaterAnswer>,
 }
 
 impl LocalReplies {

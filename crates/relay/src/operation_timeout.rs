@@ -33,8 +33,7 @@ impl<C: Codec> Relay<C> {
             let limit = open.ticket.effects().and_then(|terms| terms.reply_timeout.as_ref());
             let message = limit.map_or("the service took too long", |limit| &limit.message);
             let why = RejectionRef::new(RejectReason::TimedOut, message);
-            let can =
-                tag.is_some_and(|tag| self.codec.give_up(tag, &why, &mut self.local_replies.due));
+            let can = tag.is_some_and(|tag| give_up(self, tag, &why));
             self.release_rejections(&mut open);
             let reason = if can {
                 EndReason::Rejected(RejectReason::TimedOut)
@@ -52,4 +51,21 @@ impl<C: Codec> Relay<C> {
         self.in_flight.shrink();
         Ok(answered)
     }
+}
+
+/// Answers an operation that the service has not answered in time. Returns `false` if the protocol
+/// can't.
+///
+/// A late reply on a pooled connection would be the next client's, so that connection closes. Most
+/// services then stop the work, too.
+fn give_up<C: Codec>(relay: &mut Relay<C>, tag: Tag, why: &RejectionRef<'_>) -> bool {
+    let Relay { codec, local_replies, upstream, .. } = relay;
+    if !upstream.is_pooled() {
+        return codec.give_up(tag, why, &mut local_replies.due);
+    }
+    if codec.prefers_close(tag, why.reason, true) {
+        return false;
+    }
+    relay.drop_upstream();
+    relay.codec.reject(tag, why, &mut relay.local_replies.due)
 }

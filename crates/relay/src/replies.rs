@@ -157,9 +157,12 @@ impl<C: Codec> Relay<C> {
                         return Ok(1);
                     }
                 }
-                // `Violates` is returned for requests only.
                 Ok(Next::Violates(violation)) | Err(violation) => {
                     self.lose_framing(Side::Server, violation)?;
+                }
+                Ok(Next::Answer { .. }) => {
+                    let wrong = operation::Violation("answer_to_a_reply");
+                    self.lose_framing(Side::Server, wrong)?;
                 }
             }
         }
@@ -211,7 +214,7 @@ impl<C: Codec> Relay<C> {
     }
 
     /// A reply has passed completely: its operation ends.
-    fn settle_reply(&mut self, reply: Reply) {
+    pub(super) fn settle_reply(&mut self, reply: Reply) {
         if let Some(violation) = reply.violation {
             self.session.count_violation(violation);
         }
@@ -220,7 +223,13 @@ impl<C: Codec> Relay<C> {
         {
             self.session.log_notice(&notice);
         }
-        let Some(open) = self.take_in_flight(reply.tag) else { return };
+        let Some(open) = self.take_in_flight(reply.tag) else {
+            if self.upstream.is_pooled() {
+                // It may be another client's.
+                self.schedule_close(Close::UpstreamViolation, false, false);
+            }
+            return;
+        };
         let now = self.now();
         let end = Completion {
             outcome: reply.outcome,

@@ -1,7 +1,7 @@
 //! From the client to the server: requests are parsed, judged, and forwarded or dropped.
 
-use super::{MESSAGE_COST, Relay, Side, in_flight::Completion};
-use operation::{Close, Codec, Direction, Next, Outcome, Violation};
+use super::{MESSAGE_COST, Relay, Side, front_request::FrontAction, in_flight::Completion};
+use operation::{Close, Codec, Direction, Next, Outcome, Request, Violation};
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 
@@ -82,11 +82,24 @@ impl<C: Codec> Relay<C> {
         if self.upstream.is_wanted() {
             return self.poll_upstream(cx).map_ok(|()| true);
         }
-        if let Some((len, with)) = self.front.rewrite.take() {
-            self.rewrite_request(len, &with);
-            return Poll::Ready(Ok(true));
+        if self.answer_is_due() || self.front.action.is_some() {
+            return Poll::Ready(self.act().map(|()| true));
         }
         Poll::Ready(Ok(false))
+    }
+
+    /// Does what is to be done instead of forwarding the request at the front, and writes an answer that
+    /// is due.
+    fn act(&mut self) -> Result<(), Close> {
+        self.write_due_answer();
+        match self.front.action.take() {
+            Some(FrontAction::Rewrite { len, with }) => self.rewrite_request(len, &with),
+            Some(FrontAction::Answer { len, has_upstream }) => {
+                self.answer_request(len, has_upstream)?;
+            }
+            None => {}
+        }
+        Ok(())
     }
 
     /// Reads from the client.
@@ -225,20 +238,36 @@ impl<C: Codec> Relay<C> {
                 Ok(None)
             }
             Next::Swap { len, with, mark } => {
-                let need = mark.map_or(Ok(None), |request| self.admit(request))?;
-                if let Some(Need::More) = need {
-                    return self.judge_request();
-                }
-                if self.requests.dropping {
-                    self.requests.pass(len as u64, true);
-                } else if need.is_some() {
-                    self.front.rewrite = Some((len, with));
-                } else {
-                    self.rewrite_request(len, &with);
-                }
-                Ok(need)
+                self.judge_with(FrontAction::Rewrite { len, with }, mark)
+            }
+            Next::Answer { len, mark } => {
+                let action = FrontAction::Answer { len, has_upstream: false };
+                self.judge_with(action, Some(mark))
             }
         }
+    }
+
+    /// Asks the gate about a request that is not forwarded unchanged, and does what happens instead if
+    /// nothing holds it back.
+    fn judge_with(
+        &mut self,
+        action: FrontAction,
+        mark: Option<Request>,
+    ) -> Result<Option<Need>, Close> {
+        let len = action.request_len();
+        self.front.action = Some(action);
+        let need = mark.map_or(Ok(None), |request| self.admit(request))?;
+        if let Some(Need::More) = need {
+            self.front.action = None;
+            return self.judge_request();
+        }
+        if self.requests.dropping {
+            self.front.action = None;
+            self.requests.pass(len as u64, true);
+        } else if need.is_none() {
+            self.act()?;
+        }
+        Ok(need)
     }
 
     /// Forwards a request as the codec has rewritten it.

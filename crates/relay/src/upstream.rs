@@ -150,7 +150,7 @@ impl Upstream {
 
     /// Says that an operation needs a connection. Returns whether it has to wait for
     /// [`poll_take`](Upstream::poll_take).
-    fn want(&mut self, long_poll: bool) -> bool {
+    pub(super) fn want(&mut self, long_poll: bool) -> bool {
         let Self::Pooled(pooled) = self else { return false };
         if matches!(pooled.state, PooledState::Taken(_)) {
             return false;
@@ -241,6 +241,11 @@ impl<C: Codec> Relay<C> {
     pub(super) fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
         match ready!(self.upstream.poll_take(cx)) {
             Ok(()) => {
+                if self.front.is_answered() {
+                    // The handshake was what the answer needs.
+                    self.upstream.give_back();
+                    return Poll::Ready(Ok(()));
+                }
                 let counts = self.in_flight.newest().is_some_and(|open| !open.long_poll);
                 if counts {
                     self.upstream.lease().into_iter().for_each(Lease::operation_started);
@@ -260,8 +265,8 @@ impl<C: Codec> Relay<C> {
         let end = Completion::bare(close.outcome(false), Some(EndReason::Closed(close)));
         open.settle(end, now, &self.attributes());
         self.reject_request(tag, &Rejection::new(reason, message))?;
-        if let Some((len, _)) = self.front.rewrite.take() {
-            self.requests.pass(len as u64, true);
+        if let Some(action) = self.front.action.take() {
+            self.requests.pass(action.request_len() as u64, true);
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use crate::{AttributeValue, Outcome, Protocol, RejectReason, RejectionRef, Violation};
 use bytes::{Bytes, BytesMut};
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 /// Identifies the request of a reply: the protocol's request id, or a counter if replies come in the
 /// order of requests.
@@ -131,6 +131,27 @@ pub enum Next<M> {
         /// The request that begins, or the operation that ends, with these bytes.
         mark: Option<M>,
     },
+    /// The codec answers this request in the service's place. Its `len` bytes, which are all in the
+    /// buffer, are discarded, and [`Codec::answer`] is called when the request is admitted. Only for
+    /// requests.
+    Answer {
+        /// The length of the request.
+        len: usize,
+        /// The request.
+        mark: M,
+    },
+}
+
+/// What follows an answer of the codec's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocalAnswer {
+    /// The last reply to the request was written.
+    Done,
+    /// Another reply is due after this time. At most one request of a connection may wait so.
+    Later(Duration),
+    /// Nothing was written: the answer depends on what the handshake with a service shows. The relay
+    /// takes a connection of the pool, gives it back, and asks again.
+    NeedsUpstream,
 }
 
 impl<M> Next<M> {
@@ -247,6 +268,11 @@ pub trait Codec: Sized + 'static {
     /// others and the connection must be closed.
     fn give_up(&mut self, _tag: Tag, _why: &RejectionRef<'_>, _out: &mut BytesMut) -> bool {
         false
+    }
+
+    /// Writes the next reply to a request for which the codec has returned [`Next::Answer`].
+    fn answer(&mut self, _tag: Tag, _out: &mut BytesMut) -> LocalAnswer {
+        LocalAnswer::Done
     }
 
     /// Whether the upstream connection may serve another client, asked at the end of a reply when no

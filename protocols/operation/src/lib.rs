@@ -27,7 +27,8 @@ pub mod testing;
 pub use attribute_value::AttributeValue;
 pub use byte_bucket::ByteBucket;
 pub use codec::{
-    Codec, ConnectionInfo, LateDetails, Next, OperationNames, Reply, Request, Tag, UpstreamUse,
+    Codec, ConnectionInfo, LateDetails, LocalAnswer, Next, OperationNames, Reply, Request, Tag,
+    UpstreamUse,
 };
 pub use direction::Direction;
 pub use effects::{

@@ -3,32 +3,77 @@
 
 use super::*;
 use cluster::{ConnectionPool, PoolPlan, TakeOptions};
-use operation::UpstreamUse;
+use operation::{Handshake, HandshakeConfig, HandshakeStep, LocalAnswer, UpstreamUse};
 use relay::RelayUpstream;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// As [`Lines`], but `hold` keeps the connection until `release`, and `own` for good.
+/// As [`Lines`], but `hold` keeps the connection until `release`, and `own` for good. The codec itself
+/// answers `who` at once, `later` after a while, twice, and `greeted` when a handshake has been made.
 struct PooledLines {
     lines: Lines,
     upstream_use: UpstreamUse,
+    answers: Vec<LocalAnswer>,
+    greeted: Arc<AtomicBool>,
+}
+
+/// Greets the service on each new connection.
+#[derive(Debug)]
+struct Greeting(Arc<AtomicBool>);
+
+impl HandshakeConfig for Greeting {
+    fn begin(&self) -> Box<dyn Handshake> {
+        Box::new(Self(Arc::clone(&self.0)))
+    }
+}
+
+impl Handshake for Greeting {
+    fn write_request(&mut self, out: &mut BytesMut) {
+        out.extend_from_slice(b"greetings\n");
+    }
+
+    fn read_reply(&mut self, reply: &[u8]) -> HandshakeStep {
+        if line(reply).is_none() {
+            return HandshakeStep::NeedMore;
+        }
+        self.0.store(true, Relaxed);
+        HandshakeStep::Done
+    }
 }
 
 impl Codec for PooledLines {
     const PROTOCOL: Protocol = Protocol::plain("lines");
 
-    type Shared = ();
+    type Shared = AtomicBool;
 
-    fn new(shared: &Arc<()>, link: ConnectionInfo) -> Self {
-        Self { lines: Lines::new(shared, link), upstream_use: UpstreamUse::Free }
+    fn new(greeted: &Arc<AtomicBool>, link: ConnectionInfo) -> Self {
+        let lines = Lines::new(&Arc::new(()), link);
+        let (upstream_use, answers) = (UpstreamUse::Free, Vec::new());
+        Self { lines, upstream_use, answers, greeted: Arc::clone(greeted) }
     }
 
     fn request(&mut self, bytes: &[u8]) -> Result<Next<Request>, Violation> {
-        match bytes {
+        let first = line(bytes).map_or(bytes, |len| &bytes[..len as usize]);
+        match first {
             b"hold\n" => self.upstream_use = UpstreamUse::Held,
             b"own\n" => self.upstream_use = UpstreamUse::Own,
             b"release\n" => self.upstream_use = UpstreamUse::Free,
             _ => {}
         }
+        let soon = LocalAnswer::Later(Duration::from_millis(20));
+        self.answers = match first {
+            b"who\n" => vec![LocalAnswer::Done],
+            b"later\n" => vec![LocalAnswer::Done, soon, soon],
+            b"greeted\n" => vec![LocalAnswer::Done, LocalAnswer::NeedsUpstream],
+            _ => Vec::new(),
+        };
         let mut next = self.lines.request(bytes)?;
+        if let Next::Pass { len, mark: Some(mut mark), .. } = next
+            && !self.answers.is_empty()
+        {
+            self.lines.answered += 1;
+            mark.long_poll = self.answers.len() == 3;
+            return Ok(Next::Answer { len: len as usize, mark });
+        }
         if let Next::Pass { mark: Some(request), .. } = &mut next {
             request.long_poll = bytes.starts_with(b"news");
             if bytes.starts_with(b"tell") {
@@ -49,6 +94,18 @@ impl Codec for PooledLines {
 
     fn reject(&mut self, tag: Tag, why: &RejectionRef<'_>, out: &mut BytesMut) -> bool {
         self.lines.reject(tag, why, out)
+    }
+
+    fn answer(&mut self, _: Tag, out: &mut BytesMut) -> LocalAnswer {
+        let step = self.answers.pop().unwrap_or(LocalAnswer::Done);
+        let text = match (step, self.answers.len()) {
+            (LocalAnswer::NeedsUpstream, _) | (LocalAnswer::Later(_), 2) => "",
+            (LocalAnswer::Later(_), _) => "soon\n",
+            (LocalAnswer::Done, _) if self.greeted.load(Relaxed) => "the proxy, greeted\n",
+            (LocalAnswer::Done, _) => "the proxy\n",
+        };
+        out.extend_from_slice(text.as_bytes());
+        step
     }
 
     fn upstream_use(&self) -> UpstreamUse {
@@ -108,7 +165,9 @@ async fn pooled(service: &Numbered, plan: PoolPlan) -> (SocketAddr, Rc<Connectio
     let buffers = Rc::default();
     let breaker = Breaker { cluster: Arc::clone(&cluster), permits: RefCell::default() };
     let gate = Rc::new(LineGate(Rc::new(breaker)));
-    let pool = ConnectionPool::start(cluster, plan, None);
+    let greeted = Arc::<AtomicBool>::default();
+    let handshake = Arc::new(Greeting(Arc::clone(&greeted)));
+    let pool = ConnectionPool::start(cluster, plan, Some(handshake));
     let shared = Rc::clone(&pool);
     spawn_local(async move {
         while let Ok((client, peer)) = socket.accept().await {
@@ -116,7 +175,7 @@ async fn pooled(service: &Numbered, plan: PoolPlan) -> (SocketAddr, Rc<Connectio
             let session = Rc::new(TestSession::new(gate, ConnectionInfo { peer, local: address }));
             let upstream = RelayUpstream::Pool(Rc::clone(&shared), TakeOptions::default());
             let client = client.into();
-            spawn_local(relay::<PooledLines>(&Arc::new(()), session, &buffers, client, upstream));
+            spawn_local(relay::<PooledLines>(&greeted, session, &buffers, client, upstream));
         }
     });
     (address, pool)
@@ -338,5 +397,70 @@ fn an_unreachable_service_is_an_error_of_each_operation() {
         let mut client = Client::connect(address).await;
         assert_eq!(client.ask("a").await, "no: no_endpoint");
         assert_eq!(client.ask("b").await, "no: no_endpoint");
+    });
+}
+
+#[test]
+fn the_codec_answers_without_a_connection() {
+    run(async {
+        let service = Numbered::start().await;
+        let (address, _) = pooled(&service, sized(1)).await;
+        let mut client = Client::connect(address).await;
+        client.send("who\nwho\na\nwho\n").await;
+        assert_eq!([client.read().await, client.read().await], ["the proxy", "the proxy"]);
+        assert_eq!([client.read().await, client.read().await], ["1: a", "the proxy, greeted"]);
+    });
+}
+
+#[test]
+fn an_answer_may_need_what_a_handshake_shows() {
+    run(async {
+        let service = Numbered::start().await;
+        let (address, pool) = pooled(&service, sized(1)).await;
+        let mut client = Client::connect(address).await;
+        assert_eq!(client.ask("greeted").await, "the proxy, greeted");
+        assert_eq!(pool.report()[0].1, [1, 0, 0, 0], "the connection was given back");
+        assert_eq!(client.ask("greeted").await, "the proxy, greeted");
+        assert_eq!(service.connections.get(), 1);
+    });
+}
+
+#[test]
+fn an_answer_that_needs_a_connection_may_fail() {
+    run(async {
+        let service = Numbered::start().await;
+        let unbound = tokio::net::TcpSocket::new_v4().unwrap();
+        unbound.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let gone = Numbered { address: unbound.local_addr().unwrap(), ..service };
+        let (address, _) = pooled(&gone, sized(1)).await;
+        let mut client = Client::connect(address).await;
+        client.send("greeted\nwho\n").await;
+        assert_eq!([client.read().await, client.read().await], ["no: no_endpoint", "the proxy"]);
+    });
+}
+
+#[test]
+fn an_answer_may_come_later_in_parts() {
+    run(async {
+        let service = Numbered::start().await;
+        let (address, _) = pooled(&service, sized(1)).await;
+        let mut client = Client::connect(address).await;
+        let began = Instant::now();
+        client.send("later\na\n").await;
+        assert_eq!(client.read().await, "soon");
+        assert!(began.elapsed() >= Duration::from_millis(20));
+        assert_eq!([client.read().await, client.read().await], ["the proxy", "1: a"]);
+    });
+}
+
+#[test]
+fn a_client_may_leave_before_its_answer_is_due() {
+    run(async {
+        let service = Numbered::start().await;
+        let (address, _) = pooled(&service, sized(1)).await;
+        let mut client = Client::connect(address).await;
+        client.send("later\n").await;
+        client.0.shutdown().await.unwrap();
+        assert_eq!(client.read().await, "");
     });
 }

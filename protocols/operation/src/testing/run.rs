@@ -264,6 +264,11 @@ impl<C: Codec> CodecRun<C> {
             }
             self.begin(request)?;
         }
+        if let Next::Answer { mark: Request { tag: Some(tag), .. }, .. } = next
+            && self.sending.is_some_and(|place| !self.requests[place].refused)
+        {
+            self.answer(tag);
+        }
         if self.sending.is_some() && ends(&next) {
             let (sent, details) = (self.codec.request_items(), self.codec.late_details());
             if let Some(asked) = self.requests.last_mut() {
@@ -340,6 +345,14 @@ impl<C: Codec> CodecRun<C> {
         Ok(())
     }
 
+    /// Sends the codec's own answer to the client. Only the first one of an answer in parts.
+    fn answer(&mut self, tag: Tag) {
+        let mut words = BytesMut::new();
+        let _ = self.codec.answer(tag, &mut words);
+        self.open.retain(|(open, ..)| *open != tag);
+        self.send_error(&words);
+    }
+
     fn reply(&mut self) -> Result<bool, RuleBreach> {
         let next = match self.codec.reply(self.upstream.here()) {
             Ok(next) => next,
@@ -355,10 +368,10 @@ impl<C: Codec> CodecRun<C> {
                 "drops a reply, and no request was given up",
             ));
         }
-        if let Next::Violates(_) = next {
+        if let Next::Violates(_) | Next::Answer { .. } = next {
             return Err(RuleBreach::new(
                 ConformanceRule::MarkPosition,
-                "returns Violates for a reply, and replies are never held",
+                "returns for a reply what is for requests only",
             ));
         }
         if let Some(reply) = mark(&next) {
@@ -432,6 +445,7 @@ fn mark<M: Copy>(next: &Next<M>) -> Option<M> {
     match next {
         Next::Hold(_) => None,
         Next::Pass { mark, .. } | Next::Swap { mark, .. } => *mark,
+        Next::Answer { mark, .. } => Some(*mark),
         Next::Drop { .. } | Next::Violates(_) => None,
     }
 }
@@ -439,6 +453,9 @@ fn mark<M: Copy>(next: &Next<M>) -> Option<M> {
 fn ends<M>(next: &Next<M>) -> bool {
     matches!(
         next,
-        Next::Pass { ends: true, .. } | Next::Drop { ends: true, .. } | Next::Swap { .. }
+        Next::Pass { ends: true, .. }
+            | Next::Drop { ends: true, .. }
+            | Next::Swap { .. }
+            | Next::Answer { .. }
     )
 }

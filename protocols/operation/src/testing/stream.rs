@@ -154,13 +154,15 @@ impl Stream {
                     format!("passes nothing at byte {} and marks nothing", self.came),
                 ))
             }
-            Next::Swap { len, .. } if *len > here => Err(RuleBreach::new(
+            Next::Swap { len, .. } | Next::Answer { len, .. } if *len > here => {
+                Err(RuleBreach::new(
+                    ConformanceRule::Progress,
+                    format!("replaces {len} bytes at byte {} of which {here} are here", self.came),
+                ))
+            }
+            Next::Swap { len: 0, .. } | Next::Answer { len: 0, .. } => Err(RuleBreach::new(
                 ConformanceRule::Progress,
-                format!("swaps {len} bytes at byte {} of which {here} are here", self.came),
-            )),
-            Next::Swap { len: 0, .. } => Err(RuleBreach::new(
-                ConformanceRule::Progress,
-                format!("swaps nothing at byte {}", self.came),
+                format!("replaces nothing at byte {}", self.came),
             )),
             _ => Ok(()),
         }
@@ -186,6 +188,13 @@ impl Stream {
                 self.left = len;
                 self.ends = ends;
                 self.inside |= len > 0 || ends;
+            }
+            Next::Answer { len, .. } => {
+                self.here.advance(len);
+                self.came += len;
+                self.swapped = true;
+                self.inside = true;
+                self.ends = true;
             }
             Next::Swap { len, with, .. } => {
                 if !self.dropping {

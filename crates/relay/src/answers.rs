@@ -1,0 +1,84 @@
+//! Requests that the codec answers itself, at once or later.
+
+use super::{Relay, front_request::FrontAction};
+use operation::{Close, Codec, Direction, LocalAnswer, Outcome, Reply, Tag, Violation};
+use std::time::Instant;
+
+/// The codec's own answer that is due later.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LaterAnswer {
+    tag: Tag,
+    pub(super) due: Instant,
+}
+
+impl<C: Codec> Relay<C> {
+    /// Has the codec answer the request at the front, which has `len` bytes and is dropped.
+    /// `has_upstream`: a connection was opened because the answer needs one.
+    pub(super) fn answer_request(&mut self, len: usize, has_upstream: bool) -> Result<(), Close> {
+        let Some(open) = self.in_flight.newest() else { return Ok(()) };
+        let Some(tag) = open.tag else { return Err(Close::ClientViolation) };
+        if !has_upstream {
+            open.request_bytes += len as u64;
+            self.record_passed(Direction::Up, len);
+        }
+        if self.write_answer(tag) == LocalAnswer::NeedsUpstream {
+            if has_upstream || !self.upstream.want(false) {
+                self.session.log_violation(Violation("no_answer"), "closed");
+                return Err(Close::UpstreamViolation);
+            }
+            self.front.action = Some(FrontAction::Answer { len, has_upstream: true });
+            return Ok(());
+        }
+        self.requests.dropping = true;
+        self.requests.pass(len as u64, true);
+        Ok(())
+    }
+
+    /// Whether an answer is due that was not when its request came.
+    pub(super) fn answer_is_due(&mut self) -> bool {
+        let Some(answer) = self.local_replies.later else { return false };
+        answer.due <= self.now()
+    }
+
+    /// Writes the answer that is due, if there is one.
+    pub(super) fn write_due_answer(&mut self) {
+        if self.answer_is_due()
+            && let Some(answer) = self.local_replies.later.take()
+        {
+            self.write_answer(answer.tag);
+        }
+    }
+
+    /// Has the codec write the next reply to a request. The last one settles the operation.
+    fn write_answer(&mut self, tag: Tag) -> LocalAnswer {
+        let before = self.local_replies.due.len();
+        let step = self.codec.answer(tag, &mut self.local_replies.due);
+        let written = self.local_replies.due.len() - before;
+        let now = self.now();
+        if written > 0 {
+            // The client was waiting, not idle.
+            self.timers.last_byte = now;
+            self.record_passed(Direction::Down, written);
+        }
+        if let Some(open) = self.in_flight.get(tag).filter(|_| written > 0) {
+            open.first_byte.get_or_insert(now);
+            open.reply_bytes += written as u64;
+        }
+        match step {
+            LocalAnswer::Done => self.settle_reply(Reply {
+                tag,
+                outcome: Outcome::Ok,
+                code: None,
+                items: 0,
+                confirms_names: false,
+                is_control: true,
+                violation: None,
+            }),
+            LocalAnswer::Later(after) => {
+                self.local_replies.later = Some(LaterAnswer { tag, due: now + after });
+            }
+            LocalAnswer::NeedsUpstream => {}
+        }
+        step
+    }
+}
