@@ -53,7 +53,7 @@ fn pass<M>(message: &[u8], mut judge: impl FnMut(&[u8]) -> Next<M>) {
         at += match black_box(judge(here)) {
             Next::Hold(wanted) => unreachable!("{wanted} bytes wanted of {}", here.len()),
             Next::Pass { len, .. } | Next::Drop { len, .. } => usize::try_from(len).unwrap(),
-            Next::Swap { len, .. } => len,
+            Next::Swap { len, .. } | Next::Answer { len, .. } => len,
             Next::Violates(violation) => unreachable!("{violation}"),
         };
     }

@@ -214,6 +214,11 @@ async fn sweep(policies: Arc<Live>) {
     }
 }
 
+/// The connections that operations share, for each cluster with a pool.
+fn pools(view: &View) -> serde_json::Value {
+    (view.clusters)().iter().filter_map(|cluster| cluster.pool_report()).collect()
+}
+
 fn router(view: View, rules: Arc<Rules>) -> Router {
     let index = pages::index(&rules);
     Router::new()
@@ -224,6 +229,7 @@ fn router(view: View, rules: Arc<Rules>) -> Router {
         .route("/listeners", get(async |State(view): State<View>| Json((view.listeners)())))
         .route("/clusters", get(clusters::list))
         .route("/clusters/{cluster}/endpoints/{endpoint}", post(clusters::set_state))
+        .route("/pools", get(async |State(view): State<View>| Json(pools(&view))))
         .route("/tls", get(async |State(view): State<View>| Json(view.certificates.report())))
         .route("/operations", get(pages::operations))
         .route("/callsites", get(pages::callsites))

@@ -20,6 +20,7 @@ use operation::{Close, ConnectionInfo, RejectMode, Rejection, RejectionRef};
 use policy::attributes::ConnectPhase;
 use process::panics::{Panic, caught};
 use proxy_header::read_proxy_header;
+use relay::RelayUpstream;
 use session::linger;
 use std::{io, net::SocketAddr, pin::Pin, rc::Rc, time::Instant};
 use tls::StartTls;
@@ -187,6 +188,10 @@ async fn connect(
 ) -> Result<Serving, Close> {
     let protocol = &listener.plan().protocol;
     let preconnects = match listener.upstreams() {
+        Upstreams::Pool(pool) => {
+            let upstream = RelayUpstream::Pool(Rc::clone(pool), session.take_options(pool));
+            return Ok(protocol.serve(session, &connections.buffers, client, upstream));
+        }
         Upstreams::Cluster(preconnects) => preconnects,
         Upstreams::ByServerName(names) => {
             let found = names.find(session.server_name()).ok_or(Close::NoEndpoint)?;
@@ -208,7 +213,7 @@ async fn connect(
     match upstream {
         Ok(upstream) => {
             session.set_endpoint(upstream.lease.endpoint());
-            Ok(protocol.serve(session, &connections.buffers, client, upstream))
+            Ok(protocol.serve(session, &connections.buffers, client, upstream.into()))
         }
         Err(error) => {
             listener.warn_unreachable(&error);

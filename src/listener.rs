@@ -10,7 +10,7 @@ mod server_names;
 mod socket;
 
 pub use budget::ConnectionBudget;
-use cluster::{ConnectError, PreconnectPool};
+use cluster::{ConnectError, ConnectionPool, PreconnectPool};
 use config::plan::ListenerPlan;
 use foldhash::HashMap;
 pub use handshakes::Handshakes;
@@ -159,6 +159,8 @@ impl Drop for ConnectionSlot {
 pub enum Upstreams {
     /// To one cluster, with one upstream connection per client connection.
     Cluster(Rc<PreconnectPool>),
+    /// To one cluster, whose connections operations share.
+    Pool(Rc<ConnectionPool>),
     /// To the cluster for the name that the client asks for by TLS, each client connection with an
     /// upstream connection of its own.
     ByServerName(ServerNames),
@@ -186,7 +188,7 @@ impl Upstreams {
     /// single cluster check this themselves.
     pub fn close_unwanted(&self) {
         match self {
-            Upstreams::Cluster(_) | Upstreams::ByServerName(_) => {}
+            Upstreams::Cluster(_) | Upstreams::ByServerName(_) | Upstreams::Pool(_) => {}
             Upstreams::Server(server) => server.close_unwanted(),
         }
     }
@@ -196,6 +198,7 @@ impl Upstreams {
         match self {
             Upstreams::Cluster(preconnects) => preconnects.close(),
             Upstreams::ByServerName(names) => names.close(),
+            Upstreams::Pool(pool) => pool.close(),
             Upstreams::Server(server) => server.close_idle(),
         }
     }

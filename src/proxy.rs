@@ -15,7 +15,7 @@ use crate::{
     worker::{self, Dispatcher, Message, Sessions, Worker},
 };
 use anyhow::{Context, bail};
-use cluster::{Cluster, ClusterPlan, PreconnectPool};
+use cluster::{Cluster, ClusterPlan, ConnectionPool, PreconnectPool};
 use config::{
     Scope,
     plan::{AdminPlan, ListenerPlan, Plan},
@@ -352,7 +352,7 @@ fn run_worker(
     let lines = shared.access_log.clone().map(LineBuffer::new);
     let dispatcher = Dispatcher { inboxes: inboxes.into(), budget: Arc::clone(&shared.budget) };
     runtime.block_on(async {
-        let listeners = listeners(shared, lines.as_ref());
+        let listeners = listeners(shared, index, lines.as_ref());
         started.report();
         worker::work(Worker::with_gauge(index, open), listeners, dispatcher, lines, outbox).await
     })?;
@@ -360,7 +360,11 @@ fn run_worker(
 }
 
 /// One worker's part of every listener.
-fn listeners(shared: &SharedState, lines: Option<&Rc<LineBuffer>>) -> Vec<Rc<WorkerListener>> {
+fn listeners(
+    shared: &SharedState,
+    worker: usize,
+    lines: Option<&Rc<LineBuffer>>,
+) -> Vec<Rc<WorkerListener>> {
     let preconnect = |(name, cluster): (&Arc<str>, &Arc<Cluster>)| {
         (Arc::clone(name), PreconnectPool::start(Arc::clone(cluster)))
     };
@@ -374,10 +378,12 @@ fn listeners(shared: &SharedState, lines: Option<&Rc<LineBuffer>>) -> Vec<Rc<Wor
         let only = preconnects.filter(|_| plan.sni.is_empty());
         let cluster = only.map(|pool| pool.cluster());
         let gate = gate(shared, listener, cluster, limits, lines);
-        let upstreams = match server {
-            Some(server) => Upstreams::Server(server),
-            None if plan.sni.is_empty() => Upstreams::Cluster(Rc::clone(preconnects?)),
-            None => {
+        let pool = only.and_then(|preconnects| pool(shared, plan, preconnects.cluster(), worker));
+        let upstreams = match (server, pool) {
+            (Some(server), _) => Upstreams::Server(server),
+            (None, Some(pool)) => Upstreams::Pool(pool),
+            (None, None) if plan.sni.is_empty() => Upstreams::Cluster(Rc::clone(preconnects?)),
+            (None, None) => {
                 let named = plan.sni.iter();
                 let named = named.filter_map(|(sni, name)| Some((&**sni, upstreams.get(name)?)));
                 let named = named.map(|(sni, cluster)| (sni, Rc::clone(cluster)));
@@ -387,6 +393,19 @@ fn listeners(shared: &SharedState, lines: Option<&Rc<LineBuffer>>) -> Vec<Rc<Wor
         Some(WorkerListener::new(Arc::clone(listener), gate, upstreams, shared.metrics.clone()))
     };
     shared.listeners.iter().zip(&shared.cardinality_limits).filter_map(listener).collect()
+}
+
+/// This worker's share of a listener's pool, if operations share connections.
+fn pool(
+    shared: &SharedState,
+    plan: &ListenerPlan,
+    cluster: &Arc<Cluster>,
+    worker: usize,
+) -> Option<Rc<ConnectionPool>> {
+    let clusters = shared.plan.clusters.iter();
+    let pool = clusters.filter(|it| it.name == *cluster.name()).find_map(|it| it.pool.as_ref())?;
+    let share = pool.share(worker, shared.plan.workers);
+    Some(ConnectionPool::start(Arc::clone(cluster), share, plan.protocol.pool_handshake()))
 }
 
 fn gate(

@@ -6,7 +6,7 @@ use super::{
     session_info::SessionInfo,
 };
 use crate::listener::{Upstreams, WorkerListener};
-use cluster::{Cluster, ConnectOptions, Endpoint};
+use cluster::{Cluster, ConnectOptions, ConnectionPool, Endpoint, TakeOptions};
 use config::plan::{ListenerPlan, OnViolation};
 use operation::{
     AttributeValue, Attributes, Close, ConnectionInfo, Decision, Direction, Gate, Operation,
@@ -112,6 +112,13 @@ impl ClientSession {
         let hash = cluster.hash_client(self.info.link.peer.ip());
         let header = cluster.proxy_protocol().map(|version| outgoing_header(&self.info, version));
         ConnectOptions { header, ..hash.into() }
+    }
+
+    /// How operations take a connection of the pool: by the hash of the client's key, if the cluster
+    /// picks by one.
+    pub(super) fn take_options(&self, pool: &ConnectionPool) -> TakeOptions {
+        let hash = pool.cluster().hash_client(self.info.link.peer.ip());
+        TakeOptions { hash, ..TakeOptions::default() }
     }
 
     fn listener(&self) -> &WorkerListener {
@@ -325,6 +332,7 @@ impl Session for ClientSession {
     fn is_cluster_connected(&self) -> bool {
         match self.listener().upstreams() {
             Upstreams::Cluster(preconnects) => preconnects.cluster().is_connected(),
+            Upstreams::Pool(pool) => pool.cluster().is_connected(),
             Upstreams::Server(_) | Upstreams::ByServerName(_) => false,
         }
     }

@@ -55,6 +55,7 @@ const MAPS: &[(&str, &str)] = &[
     ("OutlierDetection", "`clusters.NAME.outlier_detection`"),
     ("SuccessRate", "`clusters.NAME.outlier_detection.success_rate`"),
     ("FailurePercentage", "`clusters.NAME.outlier_detection.failure_percentage`"),
+    ("Pool", "`clusters.NAME.pool`"),
     ("CircuitBreaker", "`clusters.NAME.circuit_breaker`"),
     ("Keepalive", "`clusters.NAME.keepalive`"),
     ("Dns", "`clusters.NAME.dns`"),
@@ -187,7 +188,7 @@ fn the_defaults_on_the_page_are_those_that_run() {
                    w: { address: \":2\", protocol: http, cluster: w }, r: { address: \":3\", \
                    protocol: { grpc: { bridge: true, reverse_bridge: true, web: true } }, cluster: r }, \
                    g: { address: \":4\", protocol: grpc, cluster: r } }\n\
-                   clusters: { w: { endpoints: [\"c:2\"] }, r: { endpoints: [\"c:3\"] }, b: { endpoints: [\"c:1\"], lb_policy: maglev, slow_start: {}, \
+                   clusters: { w: { endpoints: [\"c:2\"] }, p: { endpoints: [\"c:4\"], pool: {} }, r: { endpoints: [\"c:3\"] }, b: { endpoints: [\"c:1\"], lb_policy: maglev, slow_start: {}, \
                    health_check: {}, outlier_detection: {} } }\naccess_log: {}\nevent_log: {}\n\
                    policies: [{ name: d, deny: {} }, { name: r, rate_limit: { rate: 5/s } }, \
                    { name: c, concurrency_limit: { adaptive: {} } }, \
@@ -215,6 +216,7 @@ fn the_defaults_on_the_page_are_those_that_run() {
         ("OutlierDetection", "/clusters/b/outlier_detection"),
         ("SuccessRate", "/clusters/b/outlier_detection/success_rate"),
         ("FailurePercentage", "/clusters/b/outlier_detection/failure_percentage"),
+        ("Pool", "/clusters/p/pool"),
         ("CircuitBreaker", "/clusters/b/circuit_breaker"),
         ("Keepalive", "/clusters/b/keepalive"),
         ("Dns", "/clusters/b/dns"),

@@ -40,8 +40,16 @@ const REQUESTS: &[[&str; 4]] = &[
 ];
 
 /// The paths whose answers are read until every known key was seen.
-const PAGES: &[&str] =
-    &["/operations", "/callsites", "/clusters", "/listeners", "/sessions", "/policies", "/faults"];
+const PAGES: &[&str] = &[
+    "/operations",
+    "/callsites",
+    "/clusters",
+    "/listeners",
+    "/sessions",
+    "/policies",
+    "/faults",
+    "/pools",
+];
 
 /// Adds the path of every key in `value`.
 fn add_keys(value: &Value, place: &str, keys: &mut BTreeSet<String>) {
@@ -94,7 +102,7 @@ fn contract_of_the_admin_interface() {
         "admin: 127.0.0.1:0\nworkers: 1\n\
          listeners:\n  db: {{ address: \"127.0.0.1:0\", protocol: mongo, cluster: db }}\n\
          clusters:\n  db: {{ endpoints: [\"{server}\"], health_check: {{ interval: 100ms }}, outlier_detection: {{}} }}\n  \
-         spare: {{ endpoints: [\"localhost:1\"] }}\n\
+         spare: {{ endpoints: [\"localhost:1\"], pool: {{}} }}\n\
          policies: [{{ name: slow, enabled: false, match: {{ operation: find }}, fault: {{ delay: 50ms }} }}]\n",
     );
     let proxy = Proxy::start(config::parse("test", &plan).unwrap()).unwrap();

@@ -77,30 +77,41 @@ pub struct Observed {
 
 impl Observed {
     /// Runs a scenario with each way to write a connection string, through a proxy before the shared
-    /// server, and then with TLS on both sides. Nothing where server or driver can't be installed.
+    /// server, then with TLS on both sides, and then through a proxy whose clients share connections.
+    /// Nothing where server or driver can't be installed.
     pub fn run(driver: Driver, scenario: &str) -> Vec<Self> {
         let servers = Secantus::shared_plain_and_encrypted();
-        let runs = servers.into_iter().map(|server| Self::before(server, driver, scenario, None));
-        runs.flatten().collect()
+        let run =
+            |server: &Secantus, tollgate| Self::before(server, tollgate, driver, scenario, None);
+        let runs = servers.into_iter().map(|server| run(server, server.proxy()));
+        // The fail points of `retries` are for one application, and the server knows a pool by none.
+        let shares = scenario != "retries";
+        let pooled = Secantus::shared().filter(|_| shares);
+        let pooled = pooled.map(|server| run(server, server.pooled_proxy()));
+        runs.chain(pooled).flatten().collect()
     }
 
     /// The same as a user who logs in, before servers that demand it.
     pub fn run_with_login(driver: Driver, scenario: &str) -> Vec<Self> {
         let credentials = format!("{}:{}", secantus::USER, secantus::PASSWORD);
         let servers = Secantus::with_login();
-        let runs =
-            servers.iter().map(|server| Self::before(server, driver, scenario, Some(&credentials)));
-        runs.flatten().collect()
+        let run = |server: &Secantus, tollgate| {
+            Self::before(server, tollgate, driver, scenario, Some(&credentials))
+        };
+        let runs = servers.iter().map(|server| run(server, server.proxy()));
+        let plain = servers.iter().filter(|server| !server.is_encrypted());
+        let pooled = plain.map(|server| run(server, server.pooled_proxy()));
+        runs.chain(pooled).flatten().collect()
     }
 
     fn before(
         server: &Secantus,
+        tollgate: Tollgate,
         driver: Driver,
         scenario: &str,
         credentials: Option<&str>,
     ) -> Option<Self> {
         let mut command = driver.command()?;
-        let tollgate = server.proxy();
         command.env("URI_OPTIONS", server.uri_options());
         command.arg(tollgate.listener("db").to_string()).arg(scenario).args(credentials);
         let output = command.output().expect("the driver's interpreter runs");

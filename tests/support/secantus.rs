@@ -109,6 +109,16 @@ impl Secantus {
         Tollgate::start(&config.replace(&endpoints, &tls))
     }
 
+    /// A proxy with a listener `db` before it whose clients share at most four connections, and see a
+    /// replica set of one member.
+    pub fn pooled_proxy(&self) -> Tollgate {
+        let endpoints = format!("endpoints: [\"{}\"]", self.address);
+        let config = mongo_config(self.address, "")
+            .replace("protocol: mongo", "protocol: { mongo: { present_as: primary } }")
+            .replace(&endpoints, &format!("{endpoints}, pool: {{ max_pool_size: 4 }}"));
+        Tollgate::start(&format!("workers: 1\n{config}"))
+    }
+
     /// What a connection string needs for it, or for its proxy.
     pub fn uri_options(&self) -> String {
         if !self.encrypted {

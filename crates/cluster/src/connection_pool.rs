@@ -19,12 +19,13 @@ pub use pooled_connection::PooledConnection;
 pub use take_error::TakeError;
 
 use crate::{
-    Cluster, ConnectError, ConnectOptions, Endpoint, Lease, PickOptions, UpstreamConnection,
-    plan::PoolPlan,
+    Cluster, ConnectError, ConnectOptions, Endpoint, Lease, PickOptions, PoolReport,
+    UpstreamConnection, plan::PoolPlan,
 };
 use endpoint_pool::{EndpointPool, Use};
 use foldhash::HashMap;
 use handshake::shake_hands;
+use metrics::Histogram;
 use net::Stream;
 use operation::HandshakeConfig;
 use pooled_connection::Slot;
@@ -41,12 +42,13 @@ use tokio::{
     task::spawn_local,
     time::{self, Instant},
 };
+use tollgate_metrics::table as names;
 
 /// How often idle connections are inspected.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// From this idle time on a connection is checked before it is used again: servers and firewalls close
-/// idle connections.
+/// From this idle time on the system is asked whether a connection is still open before it is used
+/// again: servers and firewalls close idle connections.
 const CHECKED_AFTER: Duration = Duration::from_secs(1);
 
 /// One worker's pool of connections to a cluster.
@@ -56,6 +58,7 @@ pub struct ConnectionPool {
     plan: PoolPlan,
     handshake: Option<Arc<dyn HandshakeConfig>>,
     endpoints: RefCell<HashMap<SocketAddr, EndpointPool>>,
+    wait_seconds: Histogram,
     closed: Cell<bool>,
 }
 
@@ -107,7 +110,10 @@ impl ConnectionPool {
         plan: PoolPlan,
         handshake: Option<Arc<dyn HandshakeConfig>>,
     ) -> Rc<Self> {
+        let labels = [("cluster", &**cluster.name())];
+        let wait_seconds = cluster.metrics.histogram(names::POOL_WAIT_SECONDS, &labels);
         let pool = Rc::new(Self {
+            wait_seconds,
             cluster,
             plan,
             handshake,
@@ -135,7 +141,11 @@ impl ConnectionPool {
             .endpoints
             .borrow_mut()
             .values_mut()
-            .flat_map(|it| it.remove_idle(|_| true))
+            .flat_map(|it| {
+                let idle = it.remove_idle(|_| true);
+                it.publish();
+                idle
+            })
             .collect();
         drop(idle);
     }
@@ -148,9 +158,12 @@ impl ConnectionPool {
             let now = Instant::now();
             loop {
                 let mut connection = pool.take_idle(options.usage())?;
-                let rested = now - connection.since;
-                let is_fresh = rested < CHECKED_AFTER || connection.stream.is_idle();
-                if is_fresh && connection.is_usable(&self.plan, now) {
+                let is_open = if now - connection.since < CHECKED_AFTER {
+                    connection.stream.seems_idle()
+                } else {
+                    connection.stream.is_idle()
+                };
+                if is_open && connection.is_usable(&self.plan, now) {
                     return Some(connection);
                 }
                 pool.release(options.usage());
@@ -176,16 +189,23 @@ impl ConnectionPool {
             match time::timeout_at(deadline, handed).await {
                 Ok(Ok(Handed::Connection(mut connection))) => {
                     connection.waited = began.elapsed();
+                    self.wait_seconds.record(connection.waited);
                     return Ok(*connection);
                 }
                 Ok(Ok(Handed::Failed(error))) => return Err((*error).into()),
                 Ok(Ok(Handed::PickAgain) | Err(_)) => {}
                 Err(_) => {
+                    self.count_refusal("timeout");
                     let (cluster, waited) = (self.cluster.plan.name.clone(), began.elapsed());
                     return Err(TakeError::TimedOut { cluster, waited });
                 }
             }
         }
+    }
+
+    fn count_refusal(&self, reason: &'static str) {
+        let labels = [("cluster", &**self.cluster.name()), ("reason", reason)];
+        self.cluster.metrics.counter(names::POOL_REFUSALS_TOTAL, &labels).increment(1);
     }
 
     fn pick(&self, options: &TakeOptions) -> Option<Arc<Endpoint>> {
@@ -209,9 +229,9 @@ impl ConnectionPool {
             }
             Ok(pool.enqueue(options.usage(), options.fair_key))
         });
-        let queued = queued.map_err(|waiting| TakeError::QueueFull {
-            cluster: self.cluster.plan.name.clone(),
-            waiting,
+        let queued = queued.map_err(|waiting| {
+            self.count_refusal("queue_full");
+            TakeError::QueueFull { cluster: self.cluster.plan.name.clone(), waiting }
         })?;
         self.connect_missing(&endpoint);
         Ok(queued)
@@ -227,11 +247,12 @@ impl ConnectionPool {
         let pool = endpoints
             .entry(endpoint.address())
             .or_insert_with(|| EndpointPool::new(endpoint, &self.plan));
-        // An address that has left the cluster and has come back is another endpoint.
         if !Arc::ptr_eq(&pool.endpoint, endpoint) {
-            pool.endpoint = Arc::clone(endpoint);
+            pool.move_to(endpoint);
         }
-        act(pool)
+        let result = act(pool);
+        pool.publish();
+        result
     }
 
     fn in_use(
@@ -250,6 +271,7 @@ impl ConnectionPool {
     fn returned(self: &Rc<Self>, address: SocketAddr, usage: Use, connection: IdleConnection) {
         if let Some(pool) = self.endpoints.borrow_mut().get_mut(&address) {
             pool.release(usage);
+            pool.publish();
         }
         self.hand_out(connection);
     }
@@ -258,6 +280,7 @@ impl ConnectionPool {
     fn lost(self: &Rc<Self>, address: SocketAddr, usage: Use) {
         let endpoint = self.endpoints.borrow_mut().get_mut(&address).map(|pool| {
             pool.release(usage);
+            pool.publish();
             Arc::clone(&pool.endpoint)
         });
         if let Some(endpoint) = endpoint {
@@ -388,6 +411,7 @@ impl ConnectionPool {
                 ready -= usize::from(closes);
                 closes
             }));
+            pool.publish();
             !pool.is_empty()
         });
         drop(expired);
@@ -401,6 +425,7 @@ impl ConnectionPool {
                 for usage in [Use::Operation, Use::LongPoll] {
                     waiters.extend(std::iter::from_fn(|| pool.pop_waiter(usage)));
                 }
+                pool.publish();
             }
         }
         for waiter in waiters {
@@ -409,11 +434,10 @@ impl ConnectionPool {
         }
     }
 
-    /// How many connections there are to each endpoint: idle, for operations, for long polls, being
-    /// opened; and how many operations wait.
-    pub fn report(&self) -> Vec<(Arc<Endpoint>, [usize; 4], usize)> {
+    /// How many connections this worker has to each endpoint, and how many operations wait.
+    pub fn report(&self) -> Vec<(Arc<Endpoint>, PoolReport)> {
         let endpoints = self.endpoints.borrow();
-        let row = |pool: &EndpointPool| (Arc::clone(&pool.endpoint), pool.report(), pool.waiting());
+        let row = |pool: &EndpointPool| (Arc::clone(&pool.endpoint), pool.report());
         endpoints.values().map(row).collect()
     }
 }

@@ -1,9 +1,12 @@
 //! One endpoint: its address, load, state, and connect results.
 
 mod metrics;
+mod pool_counts;
 
 pub(super) use metrics::EndpointMetrics;
 use metrics::{EJECTED, MEMBER, UP};
+pub(super) use pool_counts::PoolCounts;
+pub use pool_counts::PoolReport;
 
 use super::{
     Cluster,
@@ -42,6 +45,7 @@ pub struct Endpoint {
     usable_since: ArcSwapOption<Instant>,
     active_connections: AtomicUsize,
     active_operations: AtomicUsize,
+    pool: PoolCounts,
     connects_ok: AtomicU64,
     connects_failed: AtomicU64,
     last_error: ArcSwapOption<String>,
@@ -70,6 +74,7 @@ impl Endpoint {
             usable_since: ArcSwapOption::empty(),
             active_connections: AtomicUsize::new(0),
             active_operations: AtomicUsize::new(0),
+            pool: PoolCounts::default(),
             connects_ok: AtomicU64::new(0),
             connects_failed: AtomicU64::new(0),
             last_error: ArcSwapOption::empty(),
@@ -236,6 +241,18 @@ impl Endpoint {
         }
         self.connects_failed.fetch_add(1, Relaxed);
         self.last_error.store(Some(Arc::new(error)));
+    }
+
+    /// Counts what has changed in one worker's pool.
+    pub(super) fn pool_changed(&self, before: PoolReport, now: PoolReport) {
+        if before != now {
+            self.pool.add_change(before, now, self.metrics.pool());
+        }
+    }
+
+    /// How many connections operations share, over all workers.
+    pub fn pool(&self) -> PoolReport {
+        self.pool.report()
     }
 
     pub(super) fn metrics(&self) -> &Arc<EndpointMetrics> {

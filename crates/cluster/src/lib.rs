@@ -25,7 +25,7 @@ pub use breaker::{BreakerLimit, OperationPermit, QueueError};
 pub use connect::{ConnectError, ConnectOptions, FailedAttempt, UpstreamConnection, is_local};
 pub use connection_pool::{ConnectionPool, PooledConnection, TakeError, TakeOptions};
 pub use discovery::{HostAnswer, Lookup, Resolver, SrvAnswer, SrvRecord, SystemResolver};
-pub use endpoint::{CloseRequest, Endpoint, Exclusion, Lease};
+pub use endpoint::{CloseRequest, Endpoint, Exclusion, Lease, PoolReport};
 pub use operator::NoSuchEndpoint;
 pub use plan::{
     BreakerPlan, ClusterPlan, DnsPlan, EndpointPlan, EndpointsFile, FailurePercentagePlan,
@@ -82,6 +82,8 @@ pub struct Cluster {
     local_errors: LogThrottle,
     /// 1 while the cluster is in panic.
     panic: Gauge,
+    /// For what is counted on first use.
+    metrics: Metrics,
 }
 
 /// See [`Cluster::on_close_request`].
@@ -128,6 +130,7 @@ impl Cluster {
             panic: metrics.gauge(table::CLUSTER_PANIC, &[("cluster", &plan.name)]),
             breaker: Breaker::new(&plan.name, &plan.circuit_breaker, metrics),
             names: Discovery::new(&plan, metrics, resolver),
+            metrics: metrics.clone(),
             plan,
         };
         cluster.publish();

@@ -58,6 +58,9 @@ pub struct ClusterPlan {
     /// The protocol in which endpoints are asked for TLS; `None`: connections begin with TLS.
     #[serde(serialize_with = "shown", skip_serializing_if = "Option::is_none")]
     pub starttls: Option<StartTls>,
+    /// Connections that operations share; `None`: each client connection has its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<PoolPlan>,
     /// How connections are encrypted; `None`: not at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Arc<ClientTls>>,
@@ -134,6 +137,7 @@ impl ClusterPlan {
             circuit_breaker: BreakerPlan::default(),
             proxy_protocol: None,
             starttls: None,
+            pool: None,
             tls: None,
             connect_timeout: Duration::from_secs(1),
             connect_attempts: 3,

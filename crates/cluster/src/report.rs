@@ -180,6 +180,23 @@ impl Cluster {
         })
     }
 
+    /// The state of its pooled connections for the admin interface; `None` if it has no pool.
+    pub fn pool_report(&self) -> Option<Value> {
+        let plan = self.plan.pool.as_ref()?;
+        let set = self.set.load_full();
+        let rows = set.endpoints().map(|endpoint| {
+            let mut row = serde_json::to_value(endpoint.pool()).unwrap_or_default();
+            row["endpoint"] = (&**endpoint.name()).into();
+            row
+        });
+        Some(json!({
+            "cluster": &*self.plan.name,
+            "max_pool_size": plan.max_pool_size,
+            "max_awaiting": plan.max_awaiting,
+            "endpoints": rows.collect::<Value>(),
+        }))
+    }
+
     /// The text for the admin interface: a line about the cluster, and one for each endpoint.
     pub fn report_text(&self) -> String {
         let (rows, set) = (self.rows(), self.set.load());

@@ -9,6 +9,7 @@ mod health;
 mod listener;
 mod matching;
 mod policies;
+mod pool;
 mod proxy_protocol;
 mod reserved;
 mod rest;
@@ -27,7 +28,12 @@ pub(crate) use policies::Policies;
 use policy::access_log::AccessLogPlan;
 use protocols::{Pooling, ProtocolConfig, ProtocolSettings, UncheckedProbe};
 use std::{
-    collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration,
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    thread,
+    time::Duration,
 };
 use values::{InRange, NAME_HINT, Node, Workers, is_name};
 use values::{
@@ -51,6 +57,7 @@ pub(crate) fn check(file: File, tree: &Node, report: &mut Report) -> Option<Plan
         cluster_probes,
         cluster_protocols,
         poolings: BTreeMap::new(),
+        pooled: BTreeSet::new(),
     }
     .file(file)
 }
@@ -68,6 +75,8 @@ struct Check<'a> {
     cluster_protocols: BTreeMap<String, Vec<ProtocolConfig>>,
     /// How connections to clusters are kept.
     poolings: BTreeMap<Arc<str>, Pooling>,
+    /// The clusters with connections that operations share.
+    pooled: BTreeSet<String>,
 }
 
 impl Check<'_> {

@@ -4,6 +4,7 @@
 mod admin;
 mod cluster;
 mod endpoint;
+mod pool;
 
 use super::plan::{OnViolation, UpstreamConnectMode};
 use policy::PolicySettings;
@@ -18,6 +19,7 @@ pub(crate) use {
     admin::{Admin, AdminKeys},
     cluster::*,
     endpoint::{EndpointConfig, EndpointKeys},
+    pool::PoolConfig,
 };
 
 /// The maximum of `max_series`: each series takes memory.

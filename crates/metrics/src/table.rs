@@ -3,6 +3,11 @@
 //! To add one: a constant for its name, a row in [`TABLE`], and
 //! `UPDATE_DOCS=1 cargo test --test docs`.
 
+mod row;
+
+pub use row::{Kind, Metric};
+use row::{counter, gauge, histogram};
+
 /// Client connections accepted.
 pub const CONNECTIONS_TOTAL: &str = "tollgate_connections_total";
 /// Client connections open.
@@ -87,6 +92,14 @@ pub const ENDPOINT_DURATION_SECONDS: &str = "tollgate_endpoint_operation_duratio
 pub const CLUSTER_PANIC: &str = "tollgate_cluster_panic";
 /// Clients that wait for an upstream connection.
 pub const CONNECTIONS_PENDING: &str = "tollgate_connections_pending";
+/// Pooled connections, by state.
+pub const POOL_CONNECTIONS: &str = "tollgate_pool_connections";
+/// Operations that wait for a pooled connection.
+pub const POOL_WAITING: &str = "tollgate_pool_waiting";
+/// How long operations have waited for a pooled connection.
+pub const POOL_WAIT_SECONDS: &str = "tollgate_pool_wait_seconds";
+/// Operations that got no pooled connection.
+pub const POOL_REFUSALS_TOTAL: &str = "tollgate_pool_refusals_total";
 /// Rejections by circuit breakers, by limit.
 pub const BREAKER_REFUSALS_TOTAL: &str = "tollgate_breaker_refusals_total";
 /// Look-ups of a cluster's names.
@@ -101,43 +114,6 @@ pub const EVENT_LOG_DROPPED_TOTAL: &str = "tollgate_event_log_dropped_total";
 pub const METRICS_DROPPED_TOTAL: &str = "tollgate_metrics_dropped_total";
 /// Always 1; the version is its label.
 pub const BUILD_INFO: &str = "tollgate_build_info";
-
-/// The kind of a metric, which decides how it is exported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Only increases.
-    Counter,
-    /// Increases and decreases; whole numbers.
-    Gauge,
-    /// Durations in fixed buckets.
-    Histogram,
-}
-
-impl Kind {
-    /// The keyword of the Prometheus text format.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
-        }
-    }
-}
-
-/// A row of the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Metric {
-    /// The whole name.
-    pub name: &'static str,
-    /// Its kind.
-    pub kind: Kind,
-    /// What is counted, in the plural: `seconds`, `bytes`, `connections`.
-    pub unit: &'static str,
-    /// The labels' names, in the order of the exported text.
-    pub labels: &'static [&'static str],
-    /// The help text, in one line.
-    pub help: &'static str,
-}
 
 /// The label that a series lacks if it has no value.
 pub const REASON: &str = "reason";
@@ -390,6 +366,25 @@ pub const TABLE: &[Metric] = &[
         "Client connections that wait because the cluster has as many upstream connections as it \
          may.",
     ),
+    gauge(
+        POOL_CONNECTIONS,
+        "connections",
+        &["cluster", "endpoint", "state"],
+        "Connections that operations share, by state: idle, active (an operation uses it), awaiting (an \
+         operation that waits for news uses it), connecting.",
+    ),
+    gauge(POOL_WAITING, "operations", ENDPOINT, "Operations that wait for a connection of a pool."),
+    histogram(
+        POOL_WAIT_SECONDS,
+        &["cluster"],
+        "Time that operations have waited for a connection of a pool, without those that got one at once.",
+    ),
+    counter(
+        POOL_REFUSALS_TOTAL,
+        "operations",
+        &["cluster", "reason"],
+        "Operations that got no connection of a pool, by reason: queue_full, timeout.",
+    ),
     counter(
         BREAKER_REFUSALS_TOTAL,
         "refusals",
@@ -432,32 +427,6 @@ pub const TABLE: &[Metric] = &[
     ),
     gauge(BUILD_INFO, "builds", &["version"], "Always 1; the version is its label."),
 ];
-
-const fn counter(
-    name: &'static str,
-    unit: &'static str,
-    labels: &'static [&'static str],
-    help: &'static str,
-) -> Metric {
-    Metric { name, kind: Kind::Counter, unit, labels, help }
-}
-
-const fn gauge(
-    name: &'static str,
-    unit: &'static str,
-    labels: &'static [&'static str],
-    help: &'static str,
-) -> Metric {
-    Metric { name, kind: Kind::Gauge, unit, labels, help }
-}
-
-const fn histogram(
-    name: &'static str,
-    labels: &'static [&'static str],
-    help: &'static str,
-) -> Metric {
-    Metric { name, kind: Kind::Histogram, unit: "seconds", labels, help }
-}
 
 /// The metrics that a protocol adds to the table, as rows.
 pub fn extras(protocol: &operation::Protocol) -> impl Iterator<Item = Metric> {

@@ -11,7 +11,7 @@ use std::{
 };
 use tls::TlsStream;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
 
@@ -118,6 +118,19 @@ impl Stream {
         match self {
             Self::Plain(socket) => {
                 let peeked = SockRef::from(&*socket).peek(&mut [MaybeUninit::uninit()]);
+                matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock)
+            }
+            Self::Tls(stream) => stream.is_idle(),
+        }
+    }
+
+    /// As [`is_idle`](Stream::is_idle), as far as the runtime has noticed: without a system call, unless
+    /// something has arrived.
+    pub fn seems_idle(&mut self) -> bool {
+        match self {
+            Self::Plain(socket) => {
+                let peek = || SockRef::from(&*socket).peek(&mut [MaybeUninit::uninit()]);
+                let peeked = socket.try_io(Interest::READABLE, peek);
                 matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock)
             }
             Self::Tls(stream) => stream.is_idle(),

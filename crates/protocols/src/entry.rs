@@ -1,11 +1,11 @@
 //! The traits of the registry: a protocol's row, its settings as written, and its checked settings.
 
 use super::{DryRunReport, Pooling, Pools, ProbePlan, Server, Serving, UnfitCluster};
-use cluster::{PreconnectPool, UpstreamConnection};
+use cluster::PreconnectPool;
 use erased_serde::Deserializer;
 use net::Stream;
-use operation::{AttributeValue, Close, Protocol, RejectMode, RejectionRef};
-use relay::Buffers;
+use operation::{AttributeValue, Close, HandshakeConfig, Protocol, RejectMode, RejectionRef};
+use relay::{Buffers, RelayUpstream};
 use schemars::{Schema, SchemaGenerator};
 use serde_json::Value;
 use session::Session;
@@ -127,15 +127,31 @@ pub trait ProtocolSettings: Debug + Send + Sync {
         false
     }
 
+    /// Whether operations of several clients can share a connection, one after the other.
+    fn pools_operations(&self) -> bool {
+        false
+    }
+
     /// The health check of a service that speaks this, unless another one is configured.
     fn fallback_probe(&self) -> Arc<dyn UncheckedProbe>;
 
-    /// The checked settings. Operations without a route go to `cluster`.
+    /// The checked settings.
     ///
     /// # Errors
     /// All mistakes in the settings, each with its path of keys.
-    fn protocol(&self, cluster: Option<&str>)
-    -> Result<Arc<dyn ListenerProtocol>, Vec<Diagnostic>>;
+    fn protocol(
+        &self,
+        context: ListenerContext<'_>,
+    ) -> Result<Arc<dyn ListenerProtocol>, Vec<Diagnostic>>;
+}
+
+/// What a protocol's settings are checked with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ListenerContext<'a> {
+    /// The cluster of operations without a route.
+    pub cluster: Option<&'a str>,
+    /// Whether operations share the connections of a pool.
+    pub pooled: bool,
 }
 
 /// A health check's settings as written.
@@ -226,13 +242,18 @@ pub trait ListenerProtocol: Debug + Send + Sync {
         None
     }
 
+    /// What makes the connections of a pool ready for operations; `None`: nothing.
+    fn pool_handshake(&self) -> Option<Arc<dyn HandshakeConfig>> {
+        None
+    }
+
     /// Serves a connection until it ends, if the protocol has no server.
     fn serve(
         &self,
         session: Rc<dyn Session>,
         buffers: &Rc<Buffers>,
         client: Stream,
-        upstream: UpstreamConnection,
+        upstream: RelayUpstream,
     ) -> Serving;
 
     /// Rejects a client's connection that has no upstream, if the protocol has no server.

@@ -19,7 +19,8 @@ mod terminated;
 mod written;
 
 pub use entry::{
-    DryRequest, ListenerProtocol, NamedSchema, ProtocolEntry, ProtocolSettings, UncheckedProbe,
+    DryRequest, ListenerContext, ListenerProtocol, NamedSchema, ProtocolEntry, ProtocolSettings,
+    UncheckedProbe,
 };
 use operation::Close;
 pub use probe::ProbePlan;
@@ -44,7 +45,7 @@ pub fn find(name: &str) -> Option<&'static dyn ProtocolEntry> {
 
 /// A listener of this protocol without any settings; `None` if there is no such protocol.
 pub fn plain(name: &str) -> Option<Arc<dyn ListenerProtocol>> {
-    find(name)?.default_settings().protocol(None).ok()
+    find(name)?.default_settings().protocol(ListenerContext::default()).ok()
 }
 
 /// Why no operation of a protocol has a name that this glob matches; `None` if one can.
@@ -72,7 +73,7 @@ mod tests {
         for protocol in all() {
             let written = json!({ protocol.name: {} });
             let settings: ProtocolConfig = serde_json::from_value(written).unwrap();
-            let read = settings.protocol(None).unwrap();
+            let read = settings.protocol(ListenerContext::default()).unwrap();
             assert_eq!(read.to_json(), plain(protocol.name).unwrap().to_json());
             assert!(std::ptr::eq(read.describe(), protocol));
             let probe: ConfiguredProbe =

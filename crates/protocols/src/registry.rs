@@ -7,7 +7,7 @@ use super::{
     row::{ProtocolParts, Row, WrittenProbe, to_json},
     terminated::{TerminatedParts, TerminatedSettings},
 };
-use operation::{AttributeValue, Codec, Protocol};
+use operation::{AttributeValue, Codec, HandshakeConfig, Protocol};
 use std::{collections::BTreeMap, sync::Arc};
 use tollgate_http::{RouteSettings, Routes, ServerPlan, dry_run::DryRequest, normalize};
 use values::{Diagnostic, Node};
@@ -71,7 +71,7 @@ impl RelayedParts for Tcp {
 
     type Codec = tcp::Tcp;
 
-    fn shared(_: &tcp::Settings) -> Result<(), Vec<Diagnostic>> {
+    fn shared(_: &tcp::Settings, _: bool) -> Result<(), Vec<Diagnostic>> {
         Ok(())
     }
 }
@@ -121,12 +121,21 @@ impl ProtocolParts for Mongo {
 impl RelayedParts for Mongo {
     const CLIENT_SPEAKS_FIRST: bool = true;
     const SEVERAL_SERVERS: Option<&str> = Some(mongo::SEVERAL_SERVERS);
+    const POOLS_OPERATIONS: bool = true;
 
     type Codec = mongo::Mongo;
 
-    fn shared(settings: &mongo::Settings) -> Result<mongo::MongoListener, Vec<Diagnostic>> {
-        settings.check()?;
-        Ok(mongo::MongoListener::new(settings.clone()))
+    fn shared(
+        settings: &mongo::Settings,
+        pooled: bool,
+    ) -> Result<mongo::MongoListener, Vec<Diagnostic>> {
+        settings.check(pooled)?;
+        let new = if pooled { mongo::MongoListener::pooled } else { mongo::MongoListener::new };
+        Ok(new(settings.clone()))
+    }
+
+    fn pool_handshake(shared: &Arc<mongo::MongoListener>) -> Option<Arc<dyn HandshakeConfig>> {
+        Some(Arc::new(mongo::PoolHandshake(Arc::clone(shared))))
     }
 
     fn members(settings: &mongo::Settings) -> Vec<String> {

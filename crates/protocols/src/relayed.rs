@@ -2,13 +2,12 @@
 
 use super::{
     Serving,
-    entry::{ListenerProtocol, ProtocolSettings, UncheckedProbe},
+    entry::{ListenerContext, ListenerProtocol, ProtocolSettings, UncheckedProbe},
     row::{ProtocolParts, below, to_json},
 };
-use cluster::UpstreamConnection;
 use net::Stream;
-use operation::{Close, Codec, Protocol, RejectMode, RejectionRef};
-use relay::{Buffers, relay};
+use operation::{Close, Codec, HandshakeConfig, Protocol, RejectMode, RejectionRef};
+use relay::{Buffers, RelayUpstream, relay};
 use serde_json::{Value, json};
 use session::Session;
 use std::{fmt, future::Future, pin::Pin, rc::Rc, sync::Arc};
@@ -24,12 +23,25 @@ pub(super) trait RelayedParts: ProtocolParts {
     /// The codec.
     type Codec: Codec<Shared: Send + Sync>;
 
-    /// What all connections of a listener share.
+    /// See [`ProtocolSettings::pools_operations`].
+    const POOLS_OPERATIONS: bool = false;
+
+    /// What all connections of a listener share. `pooled`: operations share connections.
     ///
     /// # Errors
     /// All mistakes in the settings, each with its path of keys.
-    fn shared(settings: &Self::Settings)
-    -> Result<<Self::Codec as Codec>::Shared, Vec<Diagnostic>>;
+    fn shared(
+        settings: &Self::Settings,
+        pooled: bool,
+    ) -> Result<<Self::Codec as Codec>::Shared, Vec<Diagnostic>>;
+
+    /// See [`ListenerProtocol::pool_handshake`].
+    fn pool_handshake(
+        shared: &Arc<<Self::Codec as Codec>::Shared>,
+    ) -> Option<Arc<dyn HandshakeConfig>> {
+        let _ = shared;
+        None
+    }
 
     /// See [`ListenerProtocol::members`].
     fn members(settings: &Self::Settings) -> Vec<String> {
@@ -59,12 +71,20 @@ impl<P: RelayedParts> ProtocolSettings for RelayedSettings<P> {
         P::describe()
     }
 
+    fn pools_operations(&self) -> bool {
+        P::POOLS_OPERATIONS
+    }
+
     fn fallback_probe(&self) -> Arc<dyn UncheckedProbe> {
         P::fallback_probe(&self.0)
     }
 
-    fn protocol(&self, _: Option<&str>) -> Result<Arc<dyn ListenerProtocol>, Vec<Diagnostic>> {
-        let shared = P::shared(&self.0).map_err(below(P::describe().name))?;
+    fn protocol(
+        &self,
+        context: ListenerContext<'_>,
+    ) -> Result<Arc<dyn ListenerProtocol>, Vec<Diagnostic>> {
+        let shared = P::shared(&self.0, context.pooled && P::POOLS_OPERATIONS)
+            .map_err(below(P::describe().name))?;
         let settings = self.0.clone();
         Ok(Arc::new(RelayedListener::<P> { settings, shared: Arc::new(shared) }))
     }
@@ -101,12 +121,16 @@ impl<P: RelayedParts> ListenerProtocol for RelayedListener<P> {
         P::CLIENT_SPEAKS_FIRST
     }
 
+    fn pool_handshake(&self) -> Option<Arc<dyn HandshakeConfig>> {
+        P::pool_handshake(&self.shared)
+    }
+
     fn serve(
         &self,
         session: Rc<dyn Session>,
         buffers: &Rc<Buffers>,
         client: Stream,
-        upstream: UpstreamConnection,
+        upstream: RelayUpstream,
     ) -> Serving {
         relay::<P::Codec>(&self.shared, session, buffers, client, upstream)
     }

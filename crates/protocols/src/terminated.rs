@@ -2,13 +2,13 @@
 
 use super::{
     Serving,
-    entry::{DryRequest, ListenerProtocol, ProtocolSettings, UncheckedProbe},
+    entry::{DryRequest, ListenerContext, ListenerProtocol, ProtocolSettings, UncheckedProbe},
     row::{ProtocolParts, below, to_json},
 };
-use cluster::{PreconnectPool, UpstreamConnection};
+use cluster::PreconnectPool;
 use net::Stream;
 use operation::{Close, Protocol, RejectMode, RejectionRef};
-use relay::Buffers;
+use relay::{Buffers, RelayUpstream};
 use serde_json::{Value, json};
 use session::Session;
 use std::{collections::BTreeMap, fmt, future::Future, pin::Pin, rc::Rc, sync::Arc};
@@ -117,9 +117,9 @@ impl<P: TerminatedParts> ProtocolSettings for TerminatedSettings<P> {
 
     fn protocol(
         &self,
-        cluster: Option<&str>,
+        context: ListenerContext<'_>,
     ) -> Result<Arc<dyn ListenerProtocol>, Vec<Diagnostic>> {
-        let built = P::build(&self.0, cluster).map_err(below(P::describe().name));
+        let built = P::build(&self.0, context.cluster).map_err(below(P::describe().name));
         let ((dialect, plan), settings) = (built?, self.0.clone());
         Ok(Arc::new(TerminatedListener::<P> { settings, dialect, plan }))
     }
@@ -192,13 +192,7 @@ impl<P: TerminatedParts> ListenerProtocol for TerminatedListener<P> {
     }
 
     /// A connection has no upstream: the server connects one for a request.
-    fn serve(
-        &self,
-        _: Rc<dyn Session>,
-        _: &Rc<Buffers>,
-        _: Stream,
-        _: UpstreamConnection,
-    ) -> Serving {
+    fn serve(&self, _: Rc<dyn Session>, _: &Rc<Buffers>, _: Stream, _: RelayUpstream) -> Serving {
         Box::pin(std::future::ready(Close::NoEndpoint))
     }
 

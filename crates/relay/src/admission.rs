@@ -112,6 +112,7 @@ impl<C: Codec> Relay<C> {
             ticket,
             long_poll: request.long_poll,
             is_answered: self.front.is_answered(),
+            pool_wait: None,
             started: began,
             deadline: due,
             shape: request.shape,

@@ -1,6 +1,6 @@
 //! Requests that the codec answers itself, at once or later.
 
-use super::{Relay, front_request::FrontAction};
+use super::{Relay, front_action::FrontAction};
 use operation::{Close, Codec, Direction, LocalAnswer, Outcome, Reply, Tag, Violation};
 use std::time::Instant;
 

@@ -1,7 +1,6 @@
 //! The request at the front of a connection's unread bytes, while it may not be forwarded.
 
-use super::{admission::PendingVerdict, held_request::HeldRequest};
-use bytes::Bytes;
+use super::{admission::PendingVerdict, front_action::FrontAction, held_request::HeldRequest};
 use operation::Close;
 use std::time::Instant;
 
@@ -18,34 +17,6 @@ pub(super) struct FrontRequest {
     pub(super) action: Option<FrontAction>,
     /// Why the connection closes if the request that was rejected last is the whole connection.
     pub(super) rejected: Option<Close>,
-}
-
-/// What happens to a request that is not forwarded unchanged.
-#[derive(Debug)]
-pub(super) enum FrontAction {
-    /// Other bytes are forwarded.
-    Rewrite {
-        /// Its length.
-        len: usize,
-        /// The bytes that replace it.
-        with: Bytes,
-    },
-    /// The codec answers it.
-    Answer {
-        /// Its length.
-        len: usize,
-        /// An upstream connection was opened for the answer.
-        has_upstream: bool,
-    },
-}
-
-impl FrontAction {
-    /// The request's length.
-    pub(super) fn request_len(&self) -> usize {
-        match self {
-            FrontAction::Rewrite { len, .. } | FrontAction::Answer { len, .. } => *len,
-        }
-    }
 }
 
 impl FrontRequest {

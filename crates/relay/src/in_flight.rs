@@ -11,7 +11,12 @@ use operation::{
     OperationNames, Outcome, Request, Settlement, Tag, Ticket,
 };
 use session::Session;
-use std::{collections::VecDeque, net::IpAddr, rc::Rc, time::Instant};
+use std::{
+    collections::VecDeque,
+    net::IpAddr,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 /// An operation that was forwarded and is not settled.
 #[derive(Debug)]
@@ -22,6 +27,8 @@ pub(super) struct InFlightRequest {
     pub(super) long_poll: bool,
     /// The codec answers it: the endpoint does not get it.
     pub(super) is_answered: bool,
+    /// How long it has waited for a pooled connection.
+    pub(super) pool_wait: Option<Duration>,
     pub(super) started: Instant,
     /// When its reply has to have started.
     pub(super) deadline: Option<Instant>,
@@ -119,7 +126,12 @@ impl InFlightRequest {
             confirmed: end.confirmed,
             first_byte: self.first_byte,
             now,
-            attributes: &OperationAttributes { learned: self.learned.as_deref(), ..*facts },
+            attributes: &OperationAttributes {
+                learned: self.learned.as_deref(),
+                is_answered: self.is_answered,
+                pool_wait: self.pool_wait,
+                ..*facts
+            },
             names: self
                 .learned
                 .as_deref()
@@ -274,12 +286,14 @@ pub(super) struct OperationAttributes<'a, C> {
     lease: Option<&'a Lease>,
     /// What was read from the rest of the operation's request.
     learned: Option<&'a LateDetails>,
+    is_answered: bool,
+    pool_wait: Option<Duration>,
 }
 
 impl<'f, C: Codec> OperationAttributes<'f, C> {
     /// The attributes known to this codec and this connection.
     pub(super) fn new(codec: &'f C, session: &'f dyn Session, lease: Option<&'f Lease>) -> Self {
-        Self { codec, session, lease, learned: None }
+        Self { codec, session, lease, learned: None, is_answered: false, pool_wait: None }
     }
 
     /// The operation that the codec marked last, at the front of these bytes.
@@ -301,16 +315,29 @@ impl<'f, C: Codec> OperationAttributes<'f, C> {
     }
 }
 
+impl<C> OperationAttributes<'_, C> {
+    /// An attribute that says where the operation has gone.
+    fn delivery(&self, name: &str) -> AttributeValue<'_> {
+        match name {
+            "endpoint" => self.lease.map(|lease| &**lease.endpoint().name()).into(),
+            "answered" if self.is_answered => AttributeValue::known("proxy"),
+            "pool_wait_ms" => match self.pool_wait {
+                Some(waited) => waited.as_millis().to_string().into(),
+                None => AttributeValue::Absent,
+            },
+            _ => AttributeValue::Absent,
+        }
+    }
+}
+
 impl<C: Codec> Attributes for OperationAttributes<'_, C> {
     fn get<'a>(&'a self, front: &'a [u8], name: &str) -> AttributeValue<'a> {
         match self.session.attribute(name) {
-            AttributeValue::Absent if name == "endpoint" => {
-                self.lease.map(|lease| &**lease.endpoint().name()).into()
-            }
             AttributeValue::Absent => match (self.codec.attribute(front, name), self.learned) {
                 (AttributeValue::Unread, Some(learned)) => {
                     self.codec.late_attribute(front, learned, name)
                 }
+                (AttributeValue::Absent, _) => self.delivery(name),
                 (fact, _) => fact,
             },
             own => own,

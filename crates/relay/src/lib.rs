@@ -11,7 +11,7 @@
 //! - `flow`, `buffers`, `splice`: bytes of one direction, in buffers that the worker lends, or pipes
 //! - `requests`, `replies`: what the codec finds in the bytes
 //! - `admission`, `in_flight`: operations, from the gate's verdict to settlement
-//! - `front_request`, `held_request`: a request that may not be forwarded yet
+//! - `front_request`, `front_action`, `held_request`: a request that may not be forwarded yet
 //! - `local_replies`: rejections, written between the server's replies
 //! - `answers`: requests that the codec answers itself
 //! - `upstream`: the connection to the endpoint
@@ -26,6 +26,7 @@ mod buffers;
 mod closing;
 mod deadlines;
 mod flow;
+mod front_action;
 mod front_request;
 mod held_request;
 mod impaired;
@@ -306,7 +307,9 @@ impl<C: Codec> Relay<C> {
     /// Handles lost framing: no further message can be parsed on this connection.
     fn lose_framing(&mut self, side: Side, violation: Violation) -> Result<(), Close> {
         self.session.count_violation(violation);
+        // A pooled connection has proved by its handshake that the server speaks the protocol.
         if side == Side::Server
+            && !self.upstream.is_pooled()
             && !self.progress.reply_parsed
             && self.reject_wrong_protocol(violation)
         {
@@ -365,6 +368,7 @@ impl<C: Codec> Relay<C> {
         let by_server =
             matches!(close, Close::Upstream | Close::UpstreamReset | Close::UpstreamViolation);
         by_server
+            && !self.upstream.is_pooled()
             && !self.progress.reply_parsed
             && self.in_flight.oldest().is_some_and(|it| it.request_bytes > 0 && it.reply_bytes == 0)
     }

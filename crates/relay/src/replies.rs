@@ -30,6 +30,8 @@ impl<C: Codec> Relay<C> {
             }
             self.apply_black_hole(Direction::Down);
             let wanted = self.examine_replies()?;
+            // Before more is read: what follows on a pooled connection is no longer this client's.
+            self.release_upstream();
             if self.replies.is_ready() || self.is_closing_now() || self.has_due_rejections() {
                 continue;
             }

@@ -1,6 +1,6 @@
 //! From the client to the server: requests are parsed, judged, and forwarded or dropped.
 
-use super::{MESSAGE_COST, Relay, Side, front_request::FrontAction, in_flight::Completion};
+use super::{MESSAGE_COST, Relay, Side, front_action::FrontAction, in_flight::Completion};
 use operation::{Close, Codec, Direction, Next, Outcome, Request, Violation};
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;

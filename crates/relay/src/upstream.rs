@@ -119,9 +119,7 @@ impl Upstream {
     pub(super) fn close_request(&self) -> CloseRequest {
         let asked = self.lease().map_or(CloseRequest::None, Lease::close_request);
         match self {
-            Self::Pooled(_) if matches!(asked, CloseRequest::WhenIdle | CloseRequest::Expiring) => {
-                CloseRequest::None
-            }
+            Self::Pooled(_) if asked.close_now().is_none() => CloseRequest::None,
             _ => asked,
         }
     }
@@ -141,6 +139,13 @@ impl Upstream {
     fn is_taken(&self) -> bool {
         let Self::Pooled(pooled) = self else { return false };
         matches!(pooled.state, PooledState::Taken(_))
+    }
+
+    /// How long the operation has waited for its pooled connection.
+    fn waited(&self) -> Option<std::time::Duration> {
+        let Self::Pooled(pooled) = self else { return None };
+        let PooledState::Taken(connection) = &pooled.state else { return None };
+        Some(connection.waited).filter(|waited| !waited.is_zero())
     }
 
     /// Whether the server's stream has ended in a way that may hide missing bytes.
@@ -246,7 +251,12 @@ impl<C: Codec> Relay<C> {
                     self.upstream.give_back();
                     return Poll::Ready(Ok(()));
                 }
-                let counts = self.in_flight.newest().is_some_and(|open| !open.long_poll);
+                let waited = self.upstream.waited();
+                let mut counts = false;
+                if let Some(open) = self.in_flight.newest() {
+                    open.pool_wait = waited;
+                    counts = !open.long_poll;
+                }
                 if counts {
                     self.upstream.lease().into_iter().for_each(Lease::operation_started);
                 }
@@ -296,8 +306,8 @@ impl<C: Codec> Relay<C> {
         }
     }
 
-    /// Whether a pooled connection has sent bytes that answer no request. They are nobody's: the client
-    /// that uses it next must not get them.
+    /// Whether a pooled connection has sent bytes that answer no request. The client that uses it
+    /// next must not get them.
     pub(super) fn answers_nothing(&self) -> bool {
         self.upstream.is_pooled()
             && self.in_flight.is_empty()

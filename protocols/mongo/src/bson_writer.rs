@@ -38,6 +38,10 @@ impl BsonWriter {
         self.element(kind::INT64, key.as_bytes(), &value.to_le_bytes());
     }
 
+    pub(crate) fn boolean(&mut self, key: &str, value: bool) {
+        self.element(kind::BOOLEAN, key.as_bytes(), &[u8::from(value)]);
+    }
+
     pub(crate) fn string(&mut self, key: &str, value: &str) {
         self.element(kind::STRING, key.as_bytes(), &string_value(value));
     }

@@ -6,20 +6,23 @@ use crate::{
     commands::ReplyKind,
     error_reply::{self, ReplyFormat},
     in_flight_requests::{InFlightRequest, InFlightRequests},
+    presentation::Presentation,
 };
 use bytes::BytesMut;
 use operation::{
-    AttributeValue, BACKS_OFF, Codec, ConnectionInfo, ExtraCounter, LateDetails, Next,
+    AttributeValue, BACKS_OFF, Codec, ConnectionInfo, ExtraCounter, LateDetails, LocalAnswer, Next,
     OTHER_RESOURCES, OperationNames, Protocol, RejectReason, RejectionRef, Reply, Request, Tag,
-    Violation, WRITES,
+    UpstreamUse, Violation, WRITES,
 };
 use std::{net::SocketAddr, sync::Arc};
 
 mod attribute;
+mod pooled;
 mod request;
 mod streamed_reply;
 mod streamed_request;
 
+use pooled::PooledClient;
 use request::DecompressedFront;
 use streamed_reply::StreamedReply;
 use streamed_request::StreamedRequest;
@@ -47,6 +50,8 @@ pub struct Mongo {
     documents_sent: u64,
     in_flight: InFlightRequests,
     client: Option<Box<ClientState>>,
+    /// Of a client whose operations share connections.
+    pooled: Option<Box<PooledClient>>,
     /// How many bytes of the request marked last were read: [`MAX_FRONT`], more if a policy held
     /// it, fewer if the request is shorter.
     front_len: usize,
@@ -97,14 +102,14 @@ impl Codec for Mongo {
             WRITES,
             BACKS_OFF,
         ],
-        log_only: &[],
+        log_only: &["answered", "pool_wait_ms"],
         unknown_operation: "other",
         value_formats: &[(
             "user",
             "@",
             "write it with its database, `root@admin`, or `root@*` for any",
         )],
-        logged: &["driver", "max_time_ms"],
+        logged: &["driver", "max_time_ms", "answered", "pool_wait_ms"],
         logged_when_slow: &["query", "query_hash"],
         logged_with_values: &["query_values"],
     };
@@ -112,7 +117,9 @@ impl Codec for Mongo {
     type Shared = MongoListener;
 
     fn new(shared: &Arc<MongoListener>, link: ConnectionInfo) -> Self {
+        let numbered = shared.presentation.as_ref().map(Presentation::next_number);
         Self {
+            pooled: numbered.map(|number| Box::new(PooledClient::new(number))),
             listener: Arc::clone(shared),
             local: link.local,
             seen_message: false,
@@ -211,6 +218,14 @@ impl Codec for Mongo {
         passes
             && self.client.as_deref().is_some_and(closes)
             && u32::try_from(tag.0).is_ok_and(greets)
+    }
+
+    fn answer(&mut self, tag: Tag, out: &mut BytesMut) -> LocalAnswer {
+        self.answer_hello(tag, out)
+    }
+
+    fn upstream_use(&self) -> UpstreamUse {
+        self.pooled.as_deref().map_or(UpstreamUse::Free, PooledClient::upstream_use)
     }
 
     fn operator_notice(&mut self) -> Option<String> {

@@ -1,10 +1,11 @@
-//! The messages that the proxy writes itself: error replies, and the `hello` of health checks.
+//! The messages that the proxy writes itself: error replies, `hello` and replies to it.
 
 use crate::{
     bson_writer::{BsonWriter, string_array},
     comment::truncate,
+    element::kind,
     error_codes,
-    header::{HEADER_LEN, REPLY_PREFIX_LEN, opcode},
+    header::{HEADER_LEN, REPLY_PREFIX_LEN, flag, opcode},
 };
 use bytes::{BufMut, BytesMut};
 use operation::{RejectReason, RejectionRef};
@@ -98,9 +99,48 @@ pub(crate) fn hello(id: u32, out: &mut BytesMut) {
     message(id, 0, &body.finish(), out);
 }
 
+/// Writes the `hello` of a new pooled connection, which names the proxy as the client.
+pub(crate) fn client_hello(id: u32, out: &mut BytesMut) {
+    let (mut driver, mut os) = (BsonWriter::new(), BsonWriter::new());
+    driver.string("name", "tollgate");
+    driver.string("version", env!("CARGO_PKG_VERSION"));
+    os.string("type", std::env::consts::OS);
+    let mut client = BsonWriter::new();
+    client.element(kind::DOCUMENT, b"driver", &driver.finish());
+    client.element(kind::DOCUMENT, b"os", &os.finish());
+    let mut body = BsonWriter::new();
+    body.int32("hello", 1);
+    body.boolean("helloOk", true);
+    body.element(kind::DOCUMENT, b"client", &client.finish());
+    body.string("$db", "admin");
+    message(id, 0, &body.finish(), out);
+}
+
+/// Writes a reply to a `hello`. `number` identifies the reply; `answers` is the request, or the reply
+/// that this one follows. `more`: another one follows without a request.
+pub(crate) fn hello_reply(
+    format: ReplyFormat,
+    (number, answers): (u32, u32),
+    more: bool,
+    body: &[u8],
+    out: &mut BytesMut,
+) {
+    match format {
+        ReplyFormat::Message => {
+            let flags = if more { flag::MORE_TO_COME } else { 0 };
+            flagged_message(flags, number, answers, body, out);
+        }
+        ReplyFormat::LegacyCommand | ReplyFormat::LegacyQuery => reply(8, answers, body, out),
+    }
+}
+
 fn message(id: u32, answers: u32, body: &[u8], out: &mut BytesMut) {
+    flagged_message(0, id, answers, body, out);
+}
+
+fn flagged_message(flags: u32, id: u32, answers: u32, body: &[u8], out: &mut BytesMut) {
     put_header(HEADER_LEN + 5 + body.len(), id, answers, opcode::MSG, out);
-    out.put_u32_le(0);
+    out.put_u32_le(flags);
     out.put_u8(0);
     out.put_slice(body);
 }

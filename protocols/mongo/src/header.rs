@@ -37,6 +37,7 @@ pub(crate) mod opcode {
 pub(crate) mod flag {
     pub(crate) const CHECKSUM_PRESENT: u32 = 1;
     pub(crate) const MORE_TO_COME: u32 = 1 << 1;
+    pub(crate) const EXHAUST_ALLOWED: u32 = 1 << 16;
 }
 
 /// The header of a message.

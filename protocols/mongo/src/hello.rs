@@ -23,6 +23,39 @@ use std::{borrow::Cow, net::SocketAddr, ops::Range};
 ///
 /// Takes and returns a whole message; `None` if nothing needs to change.
 pub(crate) fn rewrite_request(message: &[u8]) -> Option<Vec<u8>> {
+    change_request(message, without_unsupported)
+}
+
+/// Removes what a `hello` may not have on a pooled connection: who the client is, which a server
+/// accepts once; compressors; and a wish to wait for the reply.
+///
+/// Takes and returns a whole message; `None` if nothing needs to change.
+pub(crate) fn rewrite_pooled_request(message: &[u8]) -> Option<Vec<u8>> {
+    change_request(message, |hello| {
+        edit(hello, |element| match element.name {
+            b"client" | b"compression" | b"topologyVersion" | b"maxAwaitTimeMS"
+            | b"loadBalanced" => ElementEdit::Drop,
+            _ => ElementEdit::Keep,
+        })
+    })
+}
+
+/// The elements of a `hello` reply that answer a log-in, encoded. Takes a whole message; `None` if
+/// the reply is an error, or can't be read.
+pub(crate) fn login_elements(message: &[u8]) -> Option<Vec<u8>> {
+    let hello = &message[body_range(message)?];
+    if !elements(hello).any(|element| element.name == b"ok" && element.truthy()) {
+        return None;
+    }
+    let mut out = BsonWriter::new();
+    elements(hello)
+        .filter(|it| matches!(it.name, b"speculativeAuthenticate" | b"saslSupportedMechs"))
+        .for_each(|it| out.element(it.kind, it.name, it.value));
+    let document = out.finish();
+    Some(document[4..document.len() - 1].to_vec())
+}
+
+fn change_request(message: &[u8], change: fn(&[u8]) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
     let body = body_range(message)?;
     let hello = &message[body.clone()];
     let first = elements(hello).next()?;
@@ -31,12 +64,12 @@ pub(crate) fn rewrite_request(message: &[u8]) -> Option<Vec<u8>> {
     let changed = if wrapped && legacy {
         edit(hello, |element| match element.name {
             name if name == first.name => {
-                without_unsupported(element.value).map_or(ElementEdit::Keep, ElementEdit::Put)
+                change(element.value).map_or(ElementEdit::Keep, ElementEdit::Put)
             }
             _ => ElementEdit::Keep,
         })?
     } else {
-        without_unsupported(hello)?
+        change(hello)?
     };
     splice(message, body, &changed)
 }

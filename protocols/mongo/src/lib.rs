@@ -33,6 +33,8 @@ mod operation_names;
 mod operator_notices;
 mod parsed_command;
 mod pipeline;
+mod pool_handshake;
+mod presentation;
 mod probe;
 mod request_summary;
 mod scan;
@@ -47,13 +49,15 @@ mod write_effect;
 
 pub use codec::Mongo;
 pub use operation_names::no_operation;
+pub use pool_handshake::PoolHandshake;
 pub use probe::{MongoProbe, MongoProbeContext, ProbeSettings};
-pub use settings::Settings;
+pub use settings::{PresentAs, Settings};
 
 use call_sites::CallSites;
 use cursor_table::CursorTable;
 use decompressor::DecompressionBudget;
 use operator_notices::OperatorNotices;
+use presentation::Presentation;
 use std::sync::Arc;
 
 /// What all connections of one listener share: settings, and tables of bounded size.
@@ -65,6 +69,8 @@ pub struct MongoListener {
     cursors: CursorTable,
     /// Call sites and their numbers.
     call_sites: CallSites,
+    /// What clients see where operations share connections; `None` where each client has its own.
+    presentation: Option<Presentation>,
     /// What operators should know of the handshakes behind the listener.
     notices: OperatorNotices,
     /// The memory of decompressors that wait for more of their requests.
@@ -82,5 +88,12 @@ impl MongoListener {
     /// A listener with these settings, which are not checked.
     pub fn new(settings: Settings) -> Self {
         Self { settings, ..Self::default() }
+    }
+
+    /// The same, where operations share the connections of a pool.
+    pub fn pooled(settings: Settings) -> Self {
+        let present_as = settings.present_as.unwrap_or(PresentAs::Router);
+        let presentation = Some(Presentation::new(present_as, settings.advertise.clone()));
+        Self { presentation, ..Self::new(settings) }
     }
 }

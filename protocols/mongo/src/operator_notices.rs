@@ -17,6 +17,7 @@ pub(crate) struct OperatorNotices {
     several_members: AtomicBool,
     hidden_member: AtomicBool,
     certificate_login: AtomicBool,
+    login: AtomicBool,
     /// Whether `notices` has any.
     pending: AtomicBool,
     notices: Mutex<Vec<String>>,
@@ -51,6 +52,17 @@ impl OperatorNotices {
                 "a client logs in by MONGODB-X509, but the server sees the proxy's certificate (the \
                  cluster's `tls.certificate`), if any, and never the client's: log in by SCRAM, or pass \
                  TLS through to the server on a `tcp` listener"
+                    .to_owned(),
+            );
+        }
+    }
+
+    /// Records that a client of a pool has logged in.
+    pub(crate) fn record_login(&self) {
+        if !self.login.swap(true, Relaxed) {
+            self.push(
+                "clients log in, so each gets an upstream connection of its own: users can't share the \
+                 connections of a pool yet"
                     .to_owned(),
             );
         }

@@ -97,7 +97,7 @@ impl Probe for MongoProbe {
 }
 
 /// The reply to the request `id`, once all of it is here, or why it is not usable.
-fn reply_body(answer: &[u8], id: u32) -> Result<Option<&[u8]>, String> {
+pub(crate) fn reply_body(answer: &[u8], id: u32) -> Result<Option<&[u8]>, String> {
     if let [0x15 | 0x16, 3, 0..=4, ..] = answer {
         return Err("speaks TLS, not MongoDB's protocol".to_owned());
     }
@@ -138,8 +138,8 @@ fn reply_body(answer: &[u8], id: u32) -> Result<Option<&[u8]>, String> {
 
 /// The fields of a `hello` reply that matter here.
 #[derive(Debug, Default)]
-struct HelloReply<'a> {
-    ok: bool,
+pub(crate) struct HelloReply<'a> {
+    pub(crate) ok: bool,
     code: Option<i32>,
     code_name: Option<&'a str>,
     set: Option<&'a str>,
@@ -153,7 +153,7 @@ struct HelloReply<'a> {
 }
 
 impl<'a> HelloReply<'a> {
-    fn read(body: &'a [u8]) -> Self {
+    pub(crate) fn read(body: &'a [u8]) -> Self {
         let mut told = Self::default();
         for element in element::elements(body) {
             match element.name {
@@ -174,7 +174,7 @@ impl<'a> HelloReply<'a> {
     }
 
     /// The error's code and name: the server's name for it if the code is not known here.
-    fn error(&self) -> String {
+    pub(crate) fn error(&self) -> String {
         let Some(code) = self.code else { return "an error without a code".to_owned() };
         match (classify(self.code).1, self.code_name) {
             ("other", Some(name)) => format!("error {code} {}", printable(name)),

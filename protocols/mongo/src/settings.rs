@@ -18,9 +18,26 @@ pub struct Settings {
     /// Rewrite `hello` replies so that drivers stay on the proxy. With `false` drivers learn the
     /// members' own addresses, and dial those. Default: `true`.
     pub rewrite_hello: bool,
+    /// What clients of a cluster with a `pool` take the proxy for: `router`, a mongos; `primary`, a
+    /// replica set of one member that is always the primary, for clients with `replicaSet=` in their URI;
+    /// or `member`, the server itself, which needs a cluster without a `pool`. Default: a router with a
+    /// `pool`, else a member.
+    pub present_as: Option<PresentAs>,
     /// The shard key of each `database.collection`, most significant field first, for
     /// `tollgate_mongo_reads_total`. Default: `_id`.
     pub shard_keys: BTreeMap<String, Vec<String>>,
+}
+
+/// What clients take the proxy for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", expecting = "`member`, `router` or `primary`")]
+pub enum PresentAs {
+    /// The server itself.
+    Member,
+    /// A mongos.
+    Router,
+    /// The only member of a replica set.
+    Primary,
 }
 
 impl Default for Settings {
@@ -29,20 +46,51 @@ impl Default for Settings {
             advertise: None,
             members: BTreeMap::new(),
             rewrite_hello: true,
+            present_as: None,
             shard_keys: BTreeMap::new(),
         }
     }
 }
 
 impl Settings {
-    /// Checks the settings.
+    /// Checks the settings. `pooled`: operations share connections.
     ///
     /// # Errors
     /// All mistakes in them, each with its path of keys.
-    pub fn check(&self) -> Result<(), Vec<Diagnostic>> {
-        let mistakes = mistakes(self);
+    pub fn check(&self, pooled: bool) -> Result<(), Vec<Diagnostic>> {
+        let mut mistakes = mistakes(self);
+        mistakes.extend(if pooled { unpoolable(self) } else { needs_pool(self) });
         if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
     }
+}
+
+/// What does not go with a pool.
+fn unpoolable(settings: &Settings) -> Option<Diagnostic> {
+    let (key, message) = match settings {
+        Settings { present_as: Some(PresentAs::Member), .. } => (
+            "present_as",
+            "clients of a `pool` can't take the proxy for one member: their connections are not the \
+             server's",
+        ),
+        Settings { rewrite_hello: false, .. } => {
+            ("rewrite_hello", "the proxy itself answers `hello` where its cluster has a `pool`")
+        }
+        Settings { members, .. } if !members.is_empty() => {
+            ("members", "clients see one server where the cluster has a `pool`")
+        }
+        _ => return None,
+    };
+    let hint = "leave it out, or leave out the cluster's `pool`";
+    Some(Diagnostic::at(&[key], message, hint))
+}
+
+/// What needs a pool.
+fn needs_pool(settings: &Settings) -> Option<Diagnostic> {
+    let other = settings.present_as.filter(|it| *it != PresentAs::Member)?;
+    let word = if other == PresentAs::Router { "router" } else { "primary" };
+    let message = format!("`present_as: {word}` needs a cluster with a `pool`");
+    let hint = "add `pool: {}` to the cluster, or leave `present_as` out";
+    Some(Diagnostic::at(&["present_as"], message, hint))
 }
 
 fn mistakes(settings: &Settings) -> Vec<Diagnostic> {

@@ -243,6 +243,10 @@ fn relay<M>(
                 assert!(len > 0);
                 ((len as usize).min(bytes.len() - at), ends)
             }
+            Next::Answer { len, .. } => {
+                assert!(len <= front.len());
+                (len, true)
+            }
             Next::Swap { len, with, .. } => {
                 assert!(len <= front.len());
                 seen.out.extend(with);
@@ -261,6 +265,7 @@ fn parts<M: Copy>(next: &Next<M>) -> (Option<M>, bool) {
         Next::Pass { mark, ends, .. } => (*mark, *ends),
         Next::Drop { ends, .. } => (None, *ends),
         Next::Swap { mark, .. } => (*mark, true),
+        Next::Answer { mark, .. } => (Some(*mark), true),
     }
 }
 
@@ -271,5 +276,6 @@ fn strip<M>(next: Next<M>) -> Next<()> {
         Next::Pass { len, ends, .. } => Next::Pass { len, mark: None, ends },
         Next::Drop { len, ends } => Next::Drop { len, ends },
         Next::Swap { len, with, .. } => Next::Swap { len, with, mark: None },
+        Next::Answer { len, .. } => Next::Answer { len, mark: () },
     }
 }

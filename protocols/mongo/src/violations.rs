@@ -27,6 +27,8 @@ pub(crate) const MISPLACED_QUERY: Violation = Violation("misplaced_query");
 pub(crate) const UNKNOWN_SECTION: Violation = Violation("unknown_section");
 /// More fields in a command than are checked for duplicates.
 pub(crate) const TOO_MANY_FIELDS: Violation = Violation("too_many_fields");
+/// A pooled connection sends a reply to no request of the client that uses it.
+pub(crate) const UNEXPECTED_REPLY: Violation = Violation("unexpected_reply");
 /// More requests without a reply than are tracked.
 pub(crate) const TOO_MANY_OPEN: Violation = Violation("too_many_open");
 /// A compressed request on a connection whose `hello` offered no compressor.

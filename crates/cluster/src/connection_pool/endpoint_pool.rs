@@ -1,7 +1,7 @@
 //! The pooled connections of one endpoint, without I/O: how many there are, and whose turn it is.
 
 use super::{Handed, IdleConnection, wait_queue::WaitQueue};
-use crate::{Endpoint, plan::PoolPlan};
+use crate::{Endpoint, PoolReport, plan::PoolPlan};
 use std::sync::Arc;
 use tokio::{sync::oneshot, time::Instant};
 
@@ -35,6 +35,8 @@ pub(super) struct EndpointPool {
     long_polls: UseCounts,
     /// The most connections that are opened at the same time.
     max_connecting: usize,
+    /// What was added to the sums over all workers.
+    published: PoolReport,
 }
 
 impl EndpointPool {
@@ -46,6 +48,7 @@ impl EndpointPool {
             operations: limited(plan.max_pool_size),
             long_polls: limited(plan.max_awaiting),
             max_connecting: plan.max_connecting,
+            published: PoolReport::default(),
         }
     }
 
@@ -54,6 +57,13 @@ impl EndpointPool {
             Use::Operation => &mut self.operations,
             Use::LongPoll => &mut self.long_polls,
         }
+    }
+
+    /// An address that has left the cluster and has come back is another endpoint.
+    pub(super) fn move_to(&mut self, endpoint: &Arc<Endpoint>) {
+        let published = std::mem::take(&mut self.published);
+        self.endpoint.pool_changed(published, PoolReport::default());
+        self.endpoint = Arc::clone(endpoint);
     }
 
     /// How many operations wait.
@@ -185,10 +195,28 @@ impl EndpointPool {
         self.idle.extract_if(.., |connection| expired(connection)).collect()
     }
 
-    /// How many connections there are: idle, for operations, for long polls, being opened.
-    pub(super) fn report(&self) -> [usize; 4] {
-        let connecting = self.operations.connecting + self.long_polls.connecting;
-        [self.idle.len(), self.operations.active, self.long_polls.active, connecting]
+    /// How many connections there are, and how many operations wait.
+    pub(super) fn report(&self) -> PoolReport {
+        PoolReport {
+            idle: self.idle.len(),
+            active: self.operations.active,
+            awaiting: self.long_polls.active,
+            connecting: self.operations.connecting + self.long_polls.connecting,
+            waiting: self.waiting(),
+        }
+    }
+
+    /// Adds what has changed to the sums over all workers.
+    pub(super) fn publish(&mut self) {
+        let now = self.report();
+        self.endpoint.pool_changed(std::mem::replace(&mut self.published, now), now);
+    }
+}
+
+/// Removes what was added to the sums over all workers.
+impl Drop for EndpointPool {
+    fn drop(&mut self) {
+        self.endpoint.pool_changed(self.published, PoolReport::default());
     }
 }
 

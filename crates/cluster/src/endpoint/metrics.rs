@@ -15,7 +15,7 @@ pub(super) const UP: u8 = 2;
 pub(super) const EJECTED: u8 = 4;
 
 /// The metrics that an endpoint gets with its first connection or check.
-const ON_FIRST_USE: [&str; 8] = [
+const ON_FIRST_USE: [&str; 10] = [
     names::UPSTREAM_CONNECT_TOTAL,
     names::UPSTREAM_CONNECTIONS_ACTIVE,
     names::ENDPOINT_OPERATIONS_ACTIVE,
@@ -24,6 +24,8 @@ const ON_FIRST_USE: [&str; 8] = [
     names::EJECTIONS_TOTAL,
     names::EJECTIONS_NOT_ENFORCED_TOTAL,
     names::HEALTH_CHECKS_TOTAL,
+    names::POOL_CONNECTIONS,
+    names::POOL_WAITING,
 ];
 
 /// The metrics of one configured endpoint. Its label is the name, not the addresses, since those
@@ -39,6 +41,8 @@ pub(crate) struct EndpointMetrics {
     used: OnceLock<UsedMetrics>,
     /// Of health checks: ok, failed, local_error.
     checks: OnceLock<[Counter; 3]>,
+    /// Of pooled connections: idle, active, awaiting, connecting; and of operations that wait.
+    pool: OnceLock<[Gauge; 5]>,
 }
 
 /// How many of a name's addresses are in the cluster, and their gauges.
@@ -82,6 +86,7 @@ impl EndpointMetrics {
             presence: Mutex::default(),
             used: OnceLock::new(),
             checks: OnceLock::new(),
+            pool: OnceLock::new(),
         };
         if written {
             meters.gauge_changed(0, MEMBER);
@@ -121,6 +126,19 @@ impl EndpointMetrics {
                 }),
                 duration: self.metrics.histogram(names::ENDPOINT_DURATION_SECONDS, &self.labels()),
             }
+        })
+    }
+
+    /// The gauges of pooled connections and of operations that wait for one.
+    pub(super) fn pool(&self) -> &[Gauge; 5] {
+        self.pool.get_or_init(|| {
+            let [cluster, endpoint] = self.labels();
+            let of = |state| {
+                let labels = [cluster, endpoint, ("state", state)];
+                self.metrics.gauge(names::POOL_CONNECTIONS, &labels)
+            };
+            let waiting = self.metrics.gauge(names::POOL_WAITING, &self.labels());
+            [of("idle"), of("active"), of("awaiting"), of("connecting"), waiting]
         })
     }
 

@@ -1,6 +1,6 @@
 //! Clusters: endpoints, load balancing and limits.
 
-use super::{Check, endpoints::Listed, given, number, or};
+use super::{Check, endpoints::Listed, given, number, or, pool::BesidePool};
 use crate::file::{CircuitBreaker, ClusterConfig, Dns, Hash, Keepalive};
 use cluster::{
     BreakerPlan, ClusterPlan, DnsPlan, EndpointPlan, EndpointsFile, HashPlan, KeepalivePlan,
@@ -49,6 +49,9 @@ impl Check<'_> {
             let hint = "leave out `spare_connections`, or `proxy_protocol`";
             self.report.add(spare.at, message, hint);
         }
+        let beside =
+            BesidePool { spare: spare.map(|it| it.at), has_header: proxy_protocol.is_some() };
+        let pool = cluster.pool.and_then(|pool| self.pool(name, pool, beside));
         self.poolings.insert(name.into(), pooling);
         Some(ClusterPlan {
             endpoints_file: cluster
@@ -59,6 +62,7 @@ impl Check<'_> {
             starttls,
             tls,
             proxy_protocol,
+            pool,
             lb_policy,
             hash: cluster.hash.map_or_else(HashPlan::default, |hash| self.hash(hash, lb_policy)),
             panic: PanicPlan {

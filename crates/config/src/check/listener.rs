@@ -7,7 +7,7 @@ use crate::{
     plan::{ListenerPlan, UpstreamConnectMode},
 };
 use cluster::ClusterPlan;
-use protocols::{ListenerProtocol, ProtocolSettings, UnfitCluster};
+use protocols::{ListenerContext, ListenerProtocol, ProtocolSettings, UnfitCluster};
 use session::Timeouts;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use values::{
@@ -74,7 +74,9 @@ impl Check<'_> {
         }
         let is_written = cluster.is_some();
         let cluster = cluster.and_then(|it| it.value);
-        let protocol = settings.and_then(|it| self.protocol(name, it, cluster.as_deref()));
+        let pooled = self.listener_is_pooled(name, cluster.as_deref(), sni.values().cloned());
+        let context = ListenerContext { cluster: cluster.as_deref(), pooled };
+        let protocol = settings.and_then(|it| self.protocol(name, it, context));
         if is_written || !optional {
             cluster.as_ref()?;
         }
@@ -182,9 +184,9 @@ impl Check<'_> {
         &mut self,
         listener: &str,
         written: &dyn ProtocolSettings,
-        cluster: Option<&str>,
+        context: ListenerContext<'_>,
     ) -> Option<Arc<dyn ListenerProtocol>> {
-        match written.protocol(cluster) {
+        match written.protocol(context) {
             Ok(protocol) => Some(protocol),
             Err(errors) => {
                 for error in errors {

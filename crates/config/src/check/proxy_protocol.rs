@@ -7,7 +7,7 @@ use proxy_protocol::{ListenerSettings, Version};
 use values::spanned::{Opt, Spanned};
 
 impl Check<'_> {
-    /// From whom a listener expects the PROXY protocol.
+    /// The senders of PROXY headers that a listener accepts.
     pub(super) fn proxy_protocol(
         &mut self,
         listener: &str,

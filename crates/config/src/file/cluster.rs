@@ -1,6 +1,6 @@
 //! The config of a cluster. A key's doc line states the unit and the default.
 
-use super::EndpointConfig;
+use super::{EndpointConfig, PoolConfig};
 use cluster::{InitialHealth, LbPolicy, OnPanic, SessionFailures};
 use protocols::{ConfiguredProbe, Pooling};
 use schemars::JsonSchema;
@@ -36,6 +36,10 @@ pub(crate) struct ClusterConfig {
     /// How connections to its endpoints are encrypted; `{}` for every default: verified, by the host as
     /// written, with the authorities of the system. Default: not at all.
     pub(crate) tls: Option<Spanned<tls::ClusterSettings>>,
+    /// Let the operations of all clients share connections to its endpoints; `{}` for every default. For
+    /// clusters of `mongo` listeners. Default: each client connection has an upstream connection of its
+    /// own.
+    pub(crate) pool: Option<Spanned<PoolConfig>>,
     /// How an endpoint is picked: `round_robin`, `least_request`, `random`, or always the same
     /// one for the same key by `ring_hash` or `maglev`. Default: `least_request`.
     pub(crate) lb_policy: Opt<LbPolicy>,

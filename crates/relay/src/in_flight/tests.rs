@@ -16,6 +16,8 @@ fn open(tag: Option<u64>) -> InFlightRequest {
         tag: tag.map(Tag),
         ticket: Ticket::new(Rc::new(Nobody), 0, None),
         long_poll: false,
+        is_answered: false,
+        pool_wait: None,
         started: Instant::now(),
         deadline: None,
         shape: None,

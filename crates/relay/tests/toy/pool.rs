@@ -2,7 +2,7 @@
 //! answer.
 
 use super::*;
-use cluster::{ConnectionPool, PoolPlan, TakeOptions};
+use cluster::{ConnectionPool, PoolPlan, PoolReport, TakeOptions};
 use operation::{Handshake, HandshakeConfig, HandshakeStep, LocalAnswer, UpstreamUse};
 use relay::RelayUpstream;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -76,7 +76,7 @@ impl Codec for PooledLines {
         }
         if let Next::Pass { mark: Some(request), .. } = &mut next {
             request.long_poll = bytes.starts_with(b"news");
-            if bytes.starts_with(b"tell") {
+            if bytes.starts_with(b"silent") {
                 request.tag = None;
                 self.lines.asked -= 1;
             }
@@ -114,7 +114,7 @@ impl Codec for PooledLines {
 }
 
 /// A service that answers each line with `N: LINE`, where N is the number of the connection. `slow`
-/// is not answered, `bye` is answered by a close, and `tell` is not answered either.
+/// is not answered, `bye` is answered by a close, and `silent` is not answered either.
 struct Numbered {
     address: SocketAddr,
     connections: Rc<Cell<usize>>,
@@ -146,7 +146,7 @@ impl Numbered {
         while socket.read_line(&mut line).await.is_ok_and(|n| n > 0) {
             match line.trim_end() {
                 "bye" => return,
-                "slow" | "news" | "tell" => {}
+                "slow" | "news" | "silent" => {}
                 "twice" => socket.write_all(b"one\ntwo\n").await.unwrap(),
                 _ => socket.write_all(format!("{number}: {line}").as_bytes()).await.unwrap(),
             }
@@ -179,6 +179,10 @@ async fn pooled(service: &Numbered, plan: PoolPlan) -> (SocketAddr, Rc<Connectio
         }
     });
     (address, pool)
+}
+
+fn one_idle() -> PoolReport {
+    PoolReport { idle: 1, ..PoolReport::default() }
 }
 
 fn sized(max_pool_size: usize) -> PoolPlan {
@@ -311,9 +315,9 @@ fn a_request_without_a_reply_frees_its_connection() {
         let service = Numbered::start().await;
         let (address, _) = pooled(&service, sized(1)).await;
         let (mut one, mut two) = (Client::connect(address).await, Client::connect(address).await);
-        one.send("tell\n").await;
+        one.send("silent\n").await;
         assert_eq!(two.ask("a").await, "1: a");
-        one.send("tell\n").await;
+        one.send("silent\n").await;
         assert_eq!(one.ask("b").await, "1: b");
     });
 }
@@ -343,7 +347,7 @@ fn a_connection_of_ones_own_is_no_part_of_the_pool() {
         assert_eq!(one.ask("b").await, "1: b");
         drop(one);
         until("it is closed", || service.open.get() == 1).await;
-        assert_eq!(pool.report()[0].1, [1, 0, 0, 0]);
+        assert_eq!(pool.report()[0].1, one_idle());
     });
 }
 
@@ -419,7 +423,7 @@ fn an_answer_may_need_what_a_handshake_shows() {
         let (address, pool) = pooled(&service, sized(1)).await;
         let mut client = Client::connect(address).await;
         assert_eq!(client.ask("greeted").await, "the proxy, greeted");
-        assert_eq!(pool.report()[0].1, [1, 0, 0, 0], "the connection was given back");
+        assert_eq!(pool.report()[0].1, one_idle(), "the connection was given back");
         assert_eq!(client.ask("greeted").await, "the proxy, greeted");
         assert_eq!(service.connections.get(), 1);
     });

@@ -53,8 +53,12 @@ impl Mongo {
             return Ok(self.pass_unreadable(header, BAD_MESSAGE));
         };
         let asked = ParsedCommand::parse(&message, &mut self.resource);
-        if asked.reply_kind == ReplyKind::Hello
-            && message.complete
+        let greets = asked.reply_kind == ReplyKind::Hello && message.complete;
+        if greets && let Some(next) = self.pooled_hello(&message, &asked, front) {
+            return Ok(next);
+        }
+        if greets
+            && self.pooled.is_none()
             && let Some(with) = hello::rewrite_request(front)
         {
             let mark = Some(self.register(&message, &asked));
@@ -233,10 +237,11 @@ impl Mongo {
     }
 
     /// Records everything about a request that its reply or a later reply needs.
-    fn register(&mut self, message: &MessageView<'_>, asked: &ParsedCommand) -> Request {
+    pub(super) fn register(&mut self, message: &MessageView<'_>, asked: &ParsedCommand) -> Request {
         if asked.reply_kind == ReplyKind::Hello && message.complete {
             self.client.get_or_insert_default().read_hello(message.body);
         }
+        self.note_connection_state(message.header, asked);
         let (claim, callsite) = self.login_and_call_site(message, asked);
         self.track(message.header, asked, claim, callsite)
     }

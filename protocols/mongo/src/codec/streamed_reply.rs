@@ -9,9 +9,9 @@ use crate::{
     hello,
     in_flight_requests::InFlightRequest,
     scan::{MessageFacts, Scan},
-    violations::BAD_DOCUMENT,
+    violations::{BAD_DOCUMENT, UNEXPECTED_REPLY},
 };
-use operation::{Next, Outcome, Reply, Tag, Violation};
+use operation::{Codec, Next, Outcome, Reply, Tag, UpstreamUse, Violation};
 
 /// A reply that is passing.
 pub(super) struct StreamedReply {
@@ -51,6 +51,10 @@ impl Mongo {
             .in_flight
             .by_response_to(header.response_to)
             .map(|open| (open.reply_kind, open.abandoned));
+        let shares = self.upstream_use() == UpstreamUse::Free && self.pooled.is_some();
+        if open.is_none() && shares {
+            return Err(UNEXPECTED_REPLY);
+        }
         let (role, late) = open.map_or((None, false), |(role, late)| (Some(role), late));
         let hello = role == Some(ReplyKind::Hello) && !late && self.listener.settings.rewrite_hello;
         let wanted = match header.opcode {
@@ -82,6 +86,9 @@ impl Mongo {
         let settings = &self.listener.settings;
         if message.len() > MAX_FRONT {
             return None;
+        }
+        if self.pooled.is_some() {
+            return self.present_reply(header, message);
         }
         if header.opcode != opcode::COMPRESSED {
             hello::record_members(message, settings, &self.listener.notices);

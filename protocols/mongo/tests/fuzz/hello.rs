@@ -169,6 +169,7 @@ fn settings(which: u8) -> Settings {
         advertise: (which & 1 != 0).then(|| "proxy:9".to_owned()),
         members: members.collect(),
         rewrite_hello: which & 2 == 0,
+        present_as: None,
         shard_keys: BTreeMap::new(),
     }
 }
