@@ -378,3 +378,33 @@ fn settings_that_no_pool_can_have_are_refused() {
     }
     assert!(check(&mongo("present_as: primary"), "pool: { max_pool_size: 4 }").0);
 }
+
+#[test]
+fn a_reply_after_the_time_limit_reaches_no_client() {
+    let server = Scripted::start(|peer| {
+        while let Some(message) = peer.message() {
+            let command = message.document();
+            if command.contains_key("hello") {
+                peer.send(&reply_to(&message, &hello("db.example:27017")));
+                continue;
+            }
+            if command.get_str("comment").is_ok_and(|it| it == "slow") {
+                // The proxy closes the connection when it gives the operation up.
+                peer.silence();
+            }
+            peer.send(&reply_to(&message, &doc! { "n": message.id(), "ok": 1.0 }));
+        }
+    });
+    let config =
+        mongo_config(server.address(), "").replace("] }", "], pool: { max_pool_size: 1 } }");
+    let tollgate = Tollgate::start(&format!(
+        "workers: 1\n{config}policies: [{{ name: soon, match: {{ operation: ping }}, \
+         time_limit: {{ timeout: 50ms }} }}]\n"
+    ));
+    let mut client = RawClient::connect(tollgate.listener("db"));
+    let error = client.command(7, &doc! { "ping": 1, "comment": "slow", "$db": "admin" });
+    assert_eq!(error.get_i32("code").unwrap(), 50, "{error}");
+    for id in 8..12 {
+        assert_eq!(ping(&mut client, id).get_i32("n").unwrap(), id);
+    }
+}

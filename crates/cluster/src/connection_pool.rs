@@ -134,7 +134,8 @@ impl ConnectionPool {
         self.cluster.plan.tls.is_some()
     }
 
-    /// Closes all idle connections, since the worker drains. Those in use close when they come back.
+    /// Closes all idle connections, since the worker drains. Those in use close when they come back and no
+    /// operation waits for them.
     pub fn close(&self) {
         self.closed.set(true);
         let idle: Vec<_> = self
@@ -292,7 +293,7 @@ impl ConnectionPool {
     /// to be used again.
     fn hand_out(self: &Rc<Self>, mut connection: IdleConnection) {
         let endpoint = Arc::clone(connection.lease.endpoint());
-        if self.closed.get() || !connection.is_usable(&self.plan, Instant::now()) {
+        if !connection.is_usable(&self.plan, Instant::now()) {
             drop(connection);
             self.connect_missing(&endpoint);
             return;
@@ -303,8 +304,18 @@ impl ConnectionPool {
                 None => return,
             }
         }
+        if self.closes_idle() {
+            drop(connection);
+            return;
+        }
         let surplus = self.with_endpoint(&endpoint, |pool| pool.keep(connection));
         drop(surplus);
+    }
+
+    /// Whether no connection stays idle: the worker drains, or an operation elsewhere waits because the
+    /// cluster has as many connections as it may.
+    fn closes_idle(&self) -> bool {
+        self.closed.get() || self.cluster.has_waiters()
     }
 
     /// Gives a connection to this operation. Returns it if the operation has given up just now.
@@ -325,11 +336,8 @@ impl ConnectionPool {
 
     /// Opens connections to an endpoint, as many as are waited for and allowed.
     fn connect_missing(self: &Rc<Self>, endpoint: &Arc<Endpoint>) {
-        if self.closed.get() {
-            return;
-        }
-        let missing =
-            self.with_endpoint(endpoint, |pool| pool.begin_connecting(self.plan.min_pool_size));
+        let idle = if self.closed.get() { 0 } else { self.plan.min_pool_size };
+        let missing = self.with_endpoint(endpoint, |pool| pool.begin_connecting(idle));
         for usage in missing {
             let (pool, endpoint) = (Rc::clone(self), Arc::clone(endpoint));
             spawn_local(async move {
@@ -406,6 +414,7 @@ impl ConnectionPool {
                 let is_idle = now - connection.since >= self.plan.max_idle_time
                     && ready > self.plan.min_pool_size;
                 let closes = is_idle
+                    || self.closes_idle()
                     || !connection.is_usable(&self.plan, now)
                     || !connection.stream.is_idle();
                 ready -= usize::from(closes);

@@ -285,6 +285,40 @@ fn a_closed_pool_closes_what_comes_back() {
 }
 
 #[test]
+fn operations_that_wait_are_served_by_a_closed_pool() {
+    run(async {
+        let service = Service::new();
+        let pool = pool_of(&service, sized(1));
+        let first = take(&pool).await;
+        let used = name(&first);
+        let waiting = spawn_local(Rc::clone(&pool).take(TakeOptions::default()));
+        settle().await;
+        pool.close();
+        first.give_back();
+        let second = waiting.await.unwrap().unwrap();
+        assert_eq!(name(&second), used);
+        drop(second);
+        take(&pool).await.give_back();
+        assert_eq!(pool.report()[0].1, PoolReport::default(), "none stays idle");
+    });
+}
+
+#[test]
+fn an_idle_connection_makes_room_where_the_cluster_is_at_its_limit() {
+    run(async {
+        let service = Service::new();
+        let mut plan = plan_at(&[service.address]);
+        plan.circuit_breaker.max_connections = Some(1);
+        plan.circuit_breaker.pending_timeout = Duration::from_secs(20);
+        let cluster = Cluster::new(Arc::new(plan), &Metrics::new());
+        let workers = [0, 1].map(|_| ConnectionPool::start(Arc::clone(&cluster), sized(1), None));
+        take(&workers[0]).await.give_back();
+        take(&workers[1]).await.give_back();
+        take(&workers[0]).await.give_back();
+    });
+}
+
+#[test]
 fn no_connection_is_an_error_with_its_cause() {
     run(async {
         let unbound = tokio::net::TcpSocket::new_v4().unwrap();
