@@ -86,6 +86,7 @@ listeners:
     protocol: {{ mongo: {{ shard_keys: {{ shop.orders: [customer] }} }} }}
     cluster: db
     max_held_bytes: 1KiB
+  pooled: {{ address: "127.0.0.1:0", protocol: mongo, cluster: pooled }}
   web: {{ address: "127.0.0.1:0", protocol: http, cluster: web }}
   rpc: {{ address: "127.0.0.1:0", protocol: grpc, cluster: rpc }}
   safe: {{ address: "127.0.0.1:0", protocol: mongo, cluster: gone, tls: {{ certificates: {pair} }} }}
@@ -99,6 +100,7 @@ clusters:
     health_check: {{ interval: 250ms, unhealthy_threshold: 1, probe: {{ tcp: {{}} }} }}
     outlier_detection: {{ consecutive_local_failures: 1, enforcing_consecutive: 0 }}
   db: {{ endpoints: ["{db}"] }}
+  pooled: {{ endpoints: ["{db}"], pool: {{ max_pool_size: 1, wait_queue_size: 1, wait_queue_timeout: 1h }} }}
   web:
     endpoints: ["{gone}", "{web}"]
     lb_policy: round_robin
@@ -132,8 +134,11 @@ fn without_disk() -> Command {
     shell
 }
 
-/// `insert` fails, everything else succeeds.
+/// `insert` fails, `sleep` is not answered, everything else succeeds.
 fn answer(asked: &Message) -> Vec<u8> {
+    if asked.opcode() == wire::OP_MSG && asked.document().contains_key("sleep") {
+        return Vec::new();
+    }
     let inserts = asked.opcode() == wire::OP_MSG && asked.document().contains_key("insert");
     let document = match inserts {
         true => doc! { "ok": 0.0, "code": 11000, "codeName": "DuplicateKey", "errmsg": "twice" },
@@ -193,6 +198,23 @@ fn drive_mongo(tollgate: &Tollgate) {
     broken.drain();
 }
 
+/// Pools: an operation that keeps the only connection, one that waits for it, and one for which there is no
+/// room. The first two must be held.
+fn drive_pool(tollgate: &Tollgate) -> [RawClient; 2] {
+    let connect = || RawClient::connect(tollgate.listener("pooled"));
+    let [mut first, mut second, mut third] = [connect(), connect(), connect()];
+    let ping = doc! { "ping": 1, "$db": "admin" };
+    first.round_trip(&op_msg(1, &ping));
+    first.send(&op_msg(2, &doc! { "sleep": 1, "$db": "admin" }));
+    let active = [("cluster", "pooled"), ("state", "active")];
+    tollgate.wait_for_metric(table::POOL_CONNECTIONS, &active, 1.0);
+    second.send(&op_msg(3, &ping));
+    tollgate.wait_for_metric(table::POOL_WAITING, &[("cluster", "pooled")], 1.0);
+    let refused = third.round_trip(&op_msg(4, &ping));
+    assert_eq!(refused.document().get_i32("code").unwrap(), 462);
+    [first, second]
+}
+
 /// HTTP: answers, an error, and an endpoint that takes no connection and so is ejected.
 fn drive_http(tollgate: &Tollgate) {
     let client = Client::connect(tollgate.listener("web"), Version::One);
@@ -250,7 +272,7 @@ fn a_proxy_that_serves_every_protocol_exports_every_metric() {
     drive_http(&tollgate);
     drive_grpc(&tollgate);
     drive_tls(&tollgate, &certificates);
-    let _held = drive_tcp(&tollgate, &servers.wire);
+    let _held = (drive_tcp(&tollgate, &servers.wire), drive_pool(&tollgate));
 
     let stays_at_zero = |row: &Metric| AT_ZERO.iter().any(|(name, _)| *name == row.name);
     let rows = rows();

@@ -44,6 +44,7 @@ fn settings_are_written_as_they_would_be_read() {
         "web": { "origins": ["https://a.example"], "headers": [], "expose": ["x-a"],
                  "credentials": true, "max_age": "5m" },
         "max_message": "1MiB",
+        "client_certificate_header": "rfc9440",
     });
     let settings = read(json.clone()).unwrap();
     assert_eq!(serde_json::to_value(&settings).unwrap(), json);

@@ -70,7 +70,7 @@ fn every_flaw_is_caught_for_its_own_reason() {
         (Flaw::HoldsForNothing, ConformanceRule::Hold, "are here"),
         (Flaw::HoldsForWhatIsClaimed, ConformanceRule::Hold, "is the most"),
         (Flaw::PassesNothing, ConformanceRule::Progress, "passes nothing"),
-        (Flaw::SwapsWhatIsNotHere, ConformanceRule::Progress, "swaps 16 bytes"),
+        (Flaw::SwapsWhatIsNotHere, ConformanceRule::Progress, "replaces 16 bytes"),
         (Flaw::GoesRoundInCircles, ConformanceRule::Progress, "without progress"),
         (Flaw::MarksInTheMidst, ConformanceRule::MarkPosition, "within a message"),
         (Flaw::DeniesItsCallsite, ConformanceRule::Callsite, "without may_have_callsite"),
