@@ -304,7 +304,7 @@ fn operations_that_wait_are_served_by_a_closed_pool() {
 }
 
 #[test]
-fn an_idle_connection_makes_room_where_the_cluster_is_at_its_limit() {
+fn an_idle_connection_makes_room_at_the_clusters_limit() {
     run(async {
         let service = Service::new();
         let mut plan = plan_at(&[service.address]);
