@@ -91,7 +91,11 @@ impl<C: Codec> Relay<C> {
         wanted: usize,
     ) -> Poll<io::Result<usize>> {
         let room = self.max_pass(Direction::Down);
-        let Some(stream) = self.upstream.stream() else { return Poll::Pending };
+        let Some(stream) = self.upstream.stream() else {
+            // An idle client owns no buffer.
+            self.replies.release(&self.buffers);
+            return Poll::Pending;
+        };
         self.replies.poll_fill(cx, stream, &self.buffers, wanted, room)
     }
 
