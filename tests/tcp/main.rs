@@ -264,8 +264,8 @@ fn small_writes_do_not_wait_for_an_acknowledgement() {
         let mut slow = 0;
         for _ in 0..1000 {
             let asked = Instant::now();
-            // Each half has arrived before the next one is sent, so that none can be joined. Whoever
-            // hears the first has nothing to say yet, and delays its acknowledgement by 40 ms.
+            // Each half has arrived before the next one is sent, so that no two are joined. The receiver of
+            // the first half has no answer yet, and delays its acknowledgement by 40 ms.
             for (half, from, to) in
                 [(b"ques", 0, 1), (b"tion", 0, 1), (b"answ", 1, 0), (b"ered", 1, 0)]
             {

@@ -269,7 +269,8 @@ impl ConnectionPool {
     }
 
     /// A connection was given back.
-    fn returned(self: &Rc<Self>, address: SocketAddr, usage: Use, connection: IdleConnection) {
+    fn returned(self: &Rc<Self>, usage: Use, connection: IdleConnection) {
+        let address = connection.lease.endpoint().address();
         if let Some(pool) = self.endpoints.borrow_mut().get_mut(&address) {
             pool.release(usage);
             pool.publish();
@@ -328,10 +329,9 @@ impl ConnectionPool {
         let connection = self.in_use(connection, usage, Duration::ZERO);
         let refused = waiter.send(Handed::Connection(Box::new(connection))).err()?;
         let Handed::Connection(refused) = refused else { return None };
-        let PooledConnection { stream, lease, mut slot, .. } = *refused;
-        slot.released = true;
-        self.with_endpoint(lease.endpoint(), |pool| pool.release(usage));
-        Some(IdleConnection { stream, lease, opened: slot.opened, since: Instant::now() })
+        let connection = refused.into_idle();
+        self.with_endpoint(connection.lease.endpoint(), |pool| pool.release(usage));
+        Some(connection)
     }
 
     /// Opens connections to an endpoint, as many as are waited for and allowed.

@@ -205,13 +205,6 @@ impl Upstream {
         }
     }
 
-    /// Closes the connection of the pool that the operation uses.
-    fn close_pooled(&mut self) {
-        if let Self::Pooled(pooled) = self {
-            pooled.state = PooledState::None;
-        }
-    }
-
     /// Closes the connection, and releases its place at the endpoint.
     pub(super) fn close(&mut self) {
         match self {
@@ -288,11 +281,14 @@ impl<C: Codec> Relay<C> {
 
     /// Gives the connection back to the pool if no operation uses it any more.
     pub(super) fn release_upstream(&mut self) {
+        if !self.upstream.is_taken() {
+            return;
+        }
         let is_used = !self.in_flight.is_empty()
             || self.requests.inside
             || self.requests.is_ready()
             || self.replies.inside;
-        if !self.upstream.is_taken() || is_used {
+        if is_used {
             return;
         }
         if self.answers_nothing() {
@@ -318,7 +314,7 @@ impl<C: Codec> Relay<C> {
     /// Closes the pooled connection that the operation uses: its next reply belongs to nothing.
     pub(super) fn drop_upstream(&mut self) {
         if self.upstream.is_pooled() {
-            self.upstream.close_pooled();
+            self.upstream.close();
             self.replies.drop_unread(&self.buffers);
         }
     }

@@ -44,7 +44,7 @@ pub(crate) fn rewrite_pooled_request(message: &[u8]) -> Option<Vec<u8>> {
 /// the reply is an error, or can't be read.
 pub(crate) fn login_elements(message: &[u8]) -> Option<Vec<u8>> {
     let hello = &message[body_range(message)?];
-    if !elements(hello).any(|element| element.name == b"ok" && element.truthy()) {
+    if !is_ok(hello) {
         return None;
     }
     let mut out = BsonWriter::new();
@@ -106,7 +106,7 @@ pub(crate) fn rewrite_reply(
     }
     let body = body_range(message)?;
     let hello = &message[body.clone()];
-    if !elements(hello).any(|element| element.name == b"ok" && element.truthy()) {
+    if !is_ok(hello) {
         return None;
     }
     let member = ReplyingMember::new(hello, settings, local);
@@ -158,12 +158,7 @@ impl<'a> ReplyingMember<'a> {
     fn new(hello: &'a [u8], settings: &'a Settings, local: SocketAddr) -> Self {
         let me = elements(hello).find(|element| element.name == b"me").and_then(|me| me.text());
         let named = me.and_then(|me| lookup(settings, me)).map(Cow::Borrowed);
-        let shown_as = named
-            .or_else(|| settings.advertise.as_deref().map(Cow::Borrowed))
-            .unwrap_or_else(|| {
-                // A listener on `[::]` sees IPv4 clients as `::ffff:127.0.0.1`.
-                SocketAddr::new(local.ip().to_canonical(), local.port()).to_string().into()
-            });
+        let shown_as = named.unwrap_or_else(|| shown_address(settings.advertise.as_deref(), local));
         let listed_in = elements(hello)
             .filter(|list| {
                 matches!(list.name, b"passives" | b"arbiters") && list.kind == kind::ARRAY
@@ -202,6 +197,21 @@ impl<'a> ReplyingMember<'a> {
         }
         string_array(hosts.iter().map(|host| &**host)).finish()
     }
+}
+
+/// The address of the only server that a client sees: `advertise`, or else the one that the client has
+/// reached.
+pub(crate) fn shown_address(advertise: Option<&str>, local: SocketAddr) -> Cow<'_, str> {
+    advertise.map_or_else(
+        // A listener on `[::]` sees IPv4 clients as `::ffff:127.0.0.1`.
+        || SocketAddr::new(local.ip().to_canonical(), local.port()).to_string().into(),
+        Cow::Borrowed,
+    )
+}
+
+/// Whether the reply is no error.
+fn is_ok(reply: &[u8]) -> bool {
+    elements(reply).any(|element| element.name == b"ok" && element.truthy())
 }
 
 fn lookup<'s>(settings: &'s Settings, host: &str) -> Option<&'s str> {

@@ -7,13 +7,13 @@
 use crate::{
     bson_writer::{BsonWriter, string_array},
     element::{Element, elements, kind},
-    header::flag,
+    header::{MAX_MESSAGE_LEN, flag},
+    hello,
     message_view::MessageView,
     settings::PresentAs,
 };
 use arc_swap::ArcSwapOption;
 use std::{
-    hash::BuildHasher,
     net::SocketAddr,
     sync::{
         Arc,
@@ -68,7 +68,7 @@ pub(crate) struct HelloRequest {
     /// The client knows the state that this process describes.
     knows_state: bool,
     /// Replies may follow one another without a request.
-    pub(crate) exhaust: bool,
+    exhaust: bool,
     /// It begins or prepares a log-in, which only the server can answer.
     pub(crate) needs_server: bool,
 }
@@ -160,9 +160,7 @@ impl Presentation {
             // A standalone server has no retryable writes, which drivers expect of the others.
             (None, _) if !server.mongos => {}
             (Some(set), PresentAs::Primary) => {
-                let me = self.advertise.clone().unwrap_or_else(|| {
-                    SocketAddr::new(local.ip().to_canonical(), local.port()).to_string()
-                });
+                let me = hello::shown_address(self.advertise.as_deref(), local);
                 reply.string("setName", set);
                 reply.int32("setVersion", 1);
                 reply.boolean("secondary", false);
@@ -221,7 +219,7 @@ impl ServerDescription {
     fn read(hello_reply: &[u8]) -> Self {
         let mut server = Self {
             max_document: 16 << 20,
-            max_message: 48_000_000,
+            max_message: MAX_MESSAGE_LEN.cast_signed(),
             max_batch: 100_000,
             ..Self::default()
         };
@@ -266,11 +264,8 @@ fn time_of(cluster_time: &[u8]) -> u64 {
 
 /// An id that no other process has.
 fn random_id() -> ObjectId {
-    #[expect(clippy::disallowed_types, reason = "it is the source of random numbers, and no map")]
-    let draw = || std::hash::RandomState::new().hash_one(()).to_le_bytes();
-    let (one, two) = (draw(), draw());
     let mut id = ObjectId::default();
-    id.iter_mut().zip(one.iter().chain(&two)).for_each(|(to, from)| *to = *from);
+    fastrand::fill(&mut id);
     id
 }
 

@@ -90,8 +90,8 @@ pub enum UpstreamUse {
     Free,
     /// Operations of this client, for now.
     Held,
-    /// Operations of this client, as long as it lasts: the connection has a state that others must not
-    /// meet, such as a user who is logged in.
+    /// Operations of this client, as long as it lasts: the connection has a state that other clients must
+    /// not see, such as a logged-in user.
     Own,
 }
 

@@ -30,11 +30,15 @@ pub(super) struct Slot {
 impl PooledConnection {
     /// Gives the connection back, for the next operation.
     pub fn give_back(self) {
+        let (pool, usage) = (Rc::clone(&self.slot.pool), self.slot.usage);
+        pool.returned(usage, self.into_idle());
+    }
+
+    /// The connection without its place among those in use, which the caller releases.
+    pub(super) fn into_idle(self) -> IdleConnection {
         let Self { stream, lease, mut slot, .. } = self;
         slot.released = true;
-        let opened = slot.opened;
-        let connection = IdleConnection { stream, lease, opened, since: Instant::now() };
-        slot.pool.returned(slot.address, slot.usage, connection);
+        IdleConnection { stream, lease, opened: slot.opened, since: Instant::now() }
     }
 
     /// Takes the connection out of the pool for good.

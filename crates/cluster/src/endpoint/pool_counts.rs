@@ -49,7 +49,7 @@ impl PoolCounts {
     /// The current sums.
     pub(crate) fn report(&self) -> PoolReport {
         let [idle, active, awaiting, connecting, waiting] =
-            [0, 1, 2, 3, 4].map(|at: usize| self.0[at].load(Relaxed));
+            self.0.each_ref().map(|count| count.load(Relaxed));
         PoolReport { idle, active, awaiting, connecting, waiting }
     }
 }
