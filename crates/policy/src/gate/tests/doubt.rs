@@ -40,6 +40,28 @@ fn only_protecting_policies_apply_in_doubt() {
 }
 
 #[test]
+fn an_unknown_name_is_denied_and_gets_no_fault() {
+    let admit = |policy: &str| {
+        let stage = stage(policy);
+        let unnamed = Operation { protocol: stage.protocol, name: "?", ..operation() };
+        stage.gate.admit(&unnamed, Instant::now())
+    };
+    for guard in [
+        "[{ name: g, match: { operation: drop }, deny: {} }]",
+        "[{ name: g, match: { not: { operation: find } }, deny: {} }]",
+        "[{ name: g, match: { operation: [insert, 'drop*'] }, read_only: true }]",
+    ] {
+        let Verdict::Reject(no) = admit(guard) else { panic!("{guard}") };
+        assert_eq!(no.reason, RejectReason::Denied);
+        assert!(no.message.ends_with("(its `operation` is not known)"), "{}", no.message);
+    }
+    let fault = "[{ name: f, match: { operation: drop }, \
+                 fault: { percent: 100, delay: { min: 1h, max: 2h } } }]";
+    let Verdict::Admit(ticket) = admit(fault) else { panic!("a fault refuses nothing") };
+    assert!(ticket.effects().is_none());
+}
+
+#[test]
 fn more_is_read_only_if_a_policy_depends_on_it() {
     for (policies, turns) in [
         ("[{ name: p, match: { comment: x }, deny: {} }]", true),

@@ -180,3 +180,18 @@ fn an_unreadable_value_is_excluded_only_if_certain() {
     assert!(applies(&twice, "find", "?", &none));
     assert!(!applies(&twice, "find", "?.users", &none));
 }
+
+#[test]
+fn an_unknown_name_is_guarded_as_if_it_were_any_name() {
+    let none = facts(&[]);
+    for glob in ["drop", "d*", "????", "*"] {
+        let (only, but) = (made! { "operation": glob }, made! { "not": { "operation": glob } });
+        assert!(applies(&only, "?", "shop.orders", &none), "{glob}");
+        // Only what matches every name excludes an unknown one.
+        assert_eq!(applies(&but, "?", "shop.orders", &none), glob != "*", "{glob}");
+    }
+    assert!(!applies(&made! { "operation": "drop" }, "drop?", "shop.orders", &none));
+    // Another key decides, whatever the name is.
+    let elsewhere = made! { "operation": "drop", "resource": "audit.*" };
+    assert!(!applies(&elsewhere, "?", "shop.orders", &none));
+}
