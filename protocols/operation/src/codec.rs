@@ -250,10 +250,10 @@ pub trait Codec: Sized + 'static {
         false
     }
 
-    /// Writes the protocol's error reply to the request with this tag. The service sends no reply to
-    /// it. A codec that matches replies to requests by their order delays the error until all older
-    /// requests have their replies. Returns `false` if the protocol has no error reply and the
-    /// connection must be closed.
+    /// Writes the protocol's error reply to the request with this tag, which is not forwarded: the
+    /// service sends no reply to it. Called as soon as the request is rejected, when replies to older
+    /// requests may still be due; the relay sends the error after these. Returns `false` if the
+    /// protocol has no error reply and the connection must be closed.
     fn reject(&mut self, tag: Tag, why: &RejectionRef<'_>, out: &mut BytesMut) -> bool;
 
     /// Whether the relay should close the connection instead of sending an error reply with this

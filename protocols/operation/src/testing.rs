@@ -17,6 +17,7 @@ mod fixture;
 pub mod fuzz;
 mod late;
 mod mutations;
+mod open_requests;
 mod refusals;
 mod reread;
 mod run;
@@ -53,7 +54,8 @@ pub enum ConformanceRule {
     Reread,
     /// The codec does not panic on any bytes.
     Panic,
-    /// After a rejected request, every reply is still attributed to its request.
+    /// An error is written as soon as its request is rejected, although replies to older requests are
+    /// due, and every later reply is still attributed to its request.
     Rejection,
     /// The late reply to an abandoned request is dropped, and everything else passes unchanged.
     LateReply,

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "that is how a test fails")]
 
+mod order;
 mod pool;
 
 use bytes::BytesMut;
@@ -58,8 +59,9 @@ impl Codec for Lines {
         Ok(Next::whole(len, request))
     }
 
-    fn names<'b>(&'b self, _: &'b [u8]) -> OperationNames<'b> {
-        OperationNames { name: "line", resource: "" }
+    fn names<'b>(&'b self, front: &'b [u8]) -> OperationNames<'b> {
+        let end = line(front).map_or(front.len(), |len| len as usize - 1);
+        OperationNames { name: str::from_utf8(&front[..end]).unwrap_or("?"), resource: "" }
     }
 
     fn reply(&mut self, bytes: &[u8]) -> Result<Next<Reply>, Violation> {
@@ -198,22 +200,27 @@ async fn proxy(
     plan.lb_policy = LbPolicy::RoundRobin;
     change(&mut plan);
     let cluster = Cluster::new(Arc::new(plan), &Metrics::new());
-    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = socket.local_addr().unwrap();
-    let (preconnects, buffers) = (PreconnectPool::start(Arc::clone(&cluster)), Rc::default());
     let breaker = Breaker { cluster: Arc::clone(&cluster), permits: RefCell::default() };
     let gate = Rc::new(LineGate(Rc::new(breaker)));
-    spawn_local(async move {
-        while let Ok((client, peer)) = socket.accept().await {
-            let gate = Rc::clone(&gate) as Rc<dyn Gate>;
-            let session = TestSession::new(gate, ConnectionInfo { peer, local: address });
-            spawn_local(serve(session, Rc::clone(&buffers), Rc::clone(&preconnects), client));
-        }
-    });
-    (address, cluster)
+    (listen::<Lines>(&cluster, gate).await, cluster)
 }
 
-async fn serve(
+/// The address at which clients reach a cluster.
+async fn listen<C: Codec<Shared = ()>>(cluster: &Arc<Cluster>, gate: Rc<dyn Gate>) -> SocketAddr {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let (preconnects, buffers) = (PreconnectPool::start(Arc::clone(cluster)), Rc::default());
+    spawn_local(async move {
+        while let Ok((client, peer)) = socket.accept().await {
+            let gate = Rc::clone(&gate);
+            let session = TestSession::new(gate, ConnectionInfo { peer, local: address });
+            spawn_local(serve::<C>(session, Rc::clone(&buffers), Rc::clone(&preconnects), client));
+        }
+    });
+    address
+}
+
+async fn serve<C: Codec<Shared = ()>>(
     session: TestSession,
     buffers: Rc<Buffers>,
     preconnects: Rc<PreconnectPool>,
@@ -223,13 +230,13 @@ async fn serve(
     let shared = Arc::new(());
     match preconnects.connect(None).await {
         Ok(upstream) => {
-            relay::<Lines>(&shared, Rc::new(session), &buffers, client, upstream).await;
+            relay::<C>(&shared, Rc::new(session), &buffers, client, upstream).await;
         }
         Err(error) => {
             let (reason, message) = error.client_error();
             let why = RejectionRef::new(reason, &message);
             let end = (error.close_reason(), RejectMode::Reply);
-            reject::<Lines>(&shared, &session, &mut client, end, &why).await;
+            reject::<C>(&shared, &session, &mut client, end, &why).await;
         }
     }
 }

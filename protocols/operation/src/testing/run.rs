@@ -1,11 +1,11 @@
 //! Drives a codec without I/O, and records its results.
 
-use super::{ConformanceRule, Fixture, RuleBreach, Side, Stream};
+use super::{ConformanceRule, Fixture, RuleBreach, Side, Stream, open_requests::OpenRequests};
 use crate::{
     Codec, ConnectionInfo, Next, RejectReason, RejectionRef, Reply, Request, Tag, Violation,
 };
 use bytes::BytesMut;
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 /// Attributes that are read besides those that the protocol logs.
 const COMMON: [&str; 6] = ["app", "user", "comment", "callsite", "trace_id", "no_such_attribute"];
@@ -31,16 +31,15 @@ pub struct FoundRequest {
 
 /// Drives a codec on one connection, in the relay's place.
 ///
-/// As in a relay, a codec that has lost the framing is not called again, a rejected message is dropped
-/// as it arrives, and its error is sent between replies, after those of older requests.
+/// As in a relay, a codec that has lost the framing is not called again, and a rejected message is
+/// dropped as it arrives. The codec writes its error as soon as the request is marked; the error is sent
+/// between replies, after those of older requests.
 pub struct CodecRun<C> {
     codec: C,
     client: Stream,
     upstream: Stream,
     requests: Vec<FoundRequest>,
-    /// Operations that wait for a reply, oldest first: tag, index in `requests`, and the reason if the
-    /// proxy rejects it.
-    open: VecDeque<(Tag, usize, Option<RejectReason>)>,
+    open: OpenRequests,
     /// The operation of the message that the client is sending.
     sending: Option<usize>,
     /// The operation that the current reply settled.
@@ -76,7 +75,7 @@ impl<C: Codec> CodecRun<C> {
             client: Stream::default(),
             upstream: Stream::default(),
             requests: Vec::new(),
-            open: VecDeque::new(),
+            open: OpenRequests::default(),
             sending: None,
             settled: None,
             given_up: 0,
@@ -127,14 +126,10 @@ impl<C: Codec> CodecRun<C> {
     /// Gives up the request with this index, if it still waits for its reply and the codec can. Returns
     /// whether it did.
     pub fn give_up(&mut self, place: usize) -> Result<bool, RuleBreach> {
-        let waits = |(_, other, refusal): &(Tag, usize, Option<RejectReason>)| {
-            *other == place && refusal.is_none()
-        };
-        let Some(at) = self.open.iter().position(waits) else { return Ok(false) };
+        let Some(tag) = self.open.forwarded(place) else { return Ok(false) };
         if self.lost.is_some() || self.closed || self.sending == Some(place) {
             return Ok(false);
         }
-        let (tag, ..) = self.open[at];
         let mut words = BytesMut::new();
         let why = RejectionRef::new(RejectReason::TimedOut, "the suite waits no longer");
         let gives_up = self.codec.give_up(tag, &why, &mut words);
@@ -144,7 +139,7 @@ impl<C: Codec> CodecRun<C> {
             return Err(RuleBreach::new(ConformanceRule::LateReply, detail));
         }
         if gives_up {
-            self.open.remove(at);
+            self.open.remove(place);
             self.given_up += 1;
             self.requests[place].refused = true;
             self.send_error(&words);
@@ -171,9 +166,11 @@ impl<C: Codec> CodecRun<C> {
             if self.stream(from).advance() {
                 self.end(from)?;
             }
-            self.send_rejections()?;
+            self.send_rejections();
             let eager = self.eager;
-            if self.lost.is_some() || self.closed || !self.stream(from).is_codec_due(eager) {
+            let ended = self.lost.is_some() || self.closed;
+            let closing = from == Side::Client && self.open.is_closing();
+            if ended || closing || !self.stream(from).is_codec_due(eager) {
                 return Ok(());
             }
             let stuck = "never stops returning results without progress";
@@ -330,7 +327,10 @@ impl<C: Codec> CodecRun<C> {
             self.client.discard();
         }
         self.sending = Some(place);
-        self.open.extend(request.tag.map(|tag| (tag, place, reason)));
+        if let Some(tag) = request.tag {
+            let rejection = reason.map(|reason| self.write_rejection(tag, reason)).transpose()?;
+            self.open.push(tag, place, rejection);
+        }
         let refused = reason.is_some();
         let (sent, reply) = (None, None);
         self.requests.push(FoundRequest {
@@ -349,7 +349,7 @@ impl<C: Codec> CodecRun<C> {
     fn answer(&mut self, tag: Tag) {
         let mut words = BytesMut::new();
         let _ = self.codec.answer(tag, &mut words);
-        self.open.retain(|(open, ..)| *open != tag);
+        self.open.take(tag);
         self.send_error(&words);
     }
 
@@ -375,11 +375,8 @@ impl<C: Codec> CodecRun<C> {
             ));
         }
         if let Some(reply) = mark(&next) {
-            let waits = |(tag, _, refusal): &(Tag, usize, Option<RejectReason>)| {
-                *tag == reply.tag && refusal.is_none()
-            };
-            match self.open.iter().position(waits).and_then(|at| self.open.remove(at)) {
-                Some((_, place, _)) => {
+            match self.open.take(reply.tag) {
+                Some(place) => {
                     self.settled = Some(place);
                     self.requests[place].reply = Some(reply);
                 }
@@ -397,7 +394,7 @@ impl<C: Codec> CodecRun<C> {
                 self.sending.take()
             }
             (Side::Upstream, None) if self.upstream.drops() => None,
-            (Side::Upstream, None) if self.open.len() == 1 => self.open.front().map(|o| o.1),
+            (Side::Upstream, None) => self.open.only(),
             (Side::Upstream, settled) => settled,
         };
         self.stream(from).end(operation);
@@ -422,22 +419,25 @@ impl<C: Codec> CodecRun<C> {
         }
     }
 
+    /// Has the codec write the error of the request that it marked last.
+    fn write_rejection(&mut self, tag: Tag, reason: RejectReason) -> Result<BytesMut, RuleBreach> {
+        let mut words = BytesMut::new();
+        let why = RejectionRef::new(reason, "the suite says no");
+        if self.codec.reject(tag, &why, &mut words) == words.is_empty() {
+            let detail =
+                "reject writes an error and returns `true`, or writes none and returns `false`";
+            return Err(RuleBreach::new(ConformanceRule::Rejection, detail));
+        }
+        Ok(words)
+    }
+
     /// Sends the errors whose older requests all have their replies.
-    fn send_rejections(&mut self) -> Result<(), RuleBreach> {
+    fn send_rejections(&mut self) {
         while self.upstream.at_boundary() && !self.closed && self.lost.is_none() {
-            let Some((tag, _, Some(reason))) = self.open.front().copied() else { break };
-            self.open.pop_front();
-            let mut words = BytesMut::new();
-            let why = RejectionRef::new(reason, "the suite says no");
-            self.closed = !self.codec.reject(tag, &why, &mut words);
-            if self.closed != words.is_empty() {
-                let detail =
-                    "reject writes an error and returns `true`, or writes none and returns `false`";
-                return Err(RuleBreach::new(ConformanceRule::Rejection, detail));
-            }
+            let Some(words) = self.open.next_rejection() else { break };
+            self.closed = words.is_empty();
             self.upstream.inject(&words);
         }
-        Ok(())
     }
 }
 

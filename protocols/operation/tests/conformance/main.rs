@@ -79,6 +79,7 @@ fn every_flaw_is_caught_for_its_own_reason() {
         (Flaw::NamesWhatWasReread, ConformanceRule::Reread, "name: \"half\""),
         (Flaw::TrustsTheText, ConformanceRule::Panic, "mutated with seed"),
         (Flaw::StillExpectsARefusedReply, ConformanceRule::Rejection, "request 0 rejected"),
+        (Flaw::RefusesTheOldest, ConformanceRule::Rejection, "several at once: request 2 rejected"),
         (Flaw::RefusesWithAYes, ConformanceRule::Rejection, "reads as Some(Ok)"),
         (Flaw::RefusesWithoutWords, ConformanceRule::Rejection, "reject writes an error"),
         (Flaw::RefusesWithHalfAMessage, ConformanceRule::Rejection, "request 0 rejected"),

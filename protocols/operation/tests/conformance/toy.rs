@@ -36,6 +36,7 @@ pub(crate) enum Flaw {
     DeniesItsCallsite,
     TrustsTheText,
     StillExpectsARefusedReply,
+    RefusesTheOldest,
     RefusesWithAYes,
     RefusesWithoutWords,
     RefusesWithHalfAMessage,
@@ -312,7 +313,9 @@ impl Codec for Toy {
     }
 
     fn reject(&mut self, tag: Tag, why: &RejectionRef<'_>, out: &mut BytesMut) -> bool {
-        if !self.has(Flaw::StillExpectsARefusedReply) {
+        if self.has(Flaw::RefusesTheOldest) {
+            self.due.pop_front();
+        } else if !self.has(Flaw::StillExpectsARefusedReply) {
             self.due.retain(|due| due.tag != tag);
         }
         let words = format!("no {}: {}", why.reason, why.message);
