@@ -26,6 +26,7 @@ pub mod nginx;
 pub mod observed;
 pub mod postgres;
 pub mod python;
+pub mod replica_set;
 pub mod scripted;
 pub mod secantus;
 pub mod socket;
