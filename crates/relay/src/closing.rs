@@ -156,8 +156,8 @@ impl<C: Codec> Relay<C> {
             Close::RateLimited | Close::Overloaded | Close::Denied | Close::Injected => false,
             // The client speaks another protocol, and may be sent a message.
             Close::ClientViolation => false,
-            // The service has sent nothing at all.
-            Close::OperationTimeout => false,
+            // The service has not begun its reply.
+            Close::OperationTimeout => !self.is_stream() && self.is_inside_reply(),
             // Only the two ends of a stream know whether it is complete.
             _ if self.is_stream() => !self.progress.no_bytes_yet,
             // Between two messages both ends know that nothing is missing.

@@ -39,6 +39,8 @@ pub(super) struct Flow {
     ends: bool,
     /// Whether the current message is dropped.
     pub(super) dropping: bool,
+    /// The bytes passed last answer no request.
+    pub(super) unsolicited: bool,
     /// Whether a message has started and not ended.
     pub(super) inside: bool,
     /// The reading side has ended.
@@ -94,6 +96,13 @@ impl Flow {
         self.pass = len;
         self.ends = ends;
         self.inside = true;
+        self.unsolicited = false;
+    }
+
+    /// Passes the next `len` bytes, which answer no request.
+    pub(super) fn pass_unsolicited(&mut self, len: u64, ends: bool) {
+        self.pass(len, ends);
+        self.unsolicited = true;
     }
 
     /// Stops parsing: all further bytes pass.
@@ -139,6 +148,7 @@ impl Flow {
         let end = (at + len).min(self.buffer.len());
         self.buffer.splice(at..end, with.iter().copied());
         self.ready += with.len();
+        self.unsolicited = false;
     }
 
     /// Writes the ready bytes. `Ok` means that none are left.

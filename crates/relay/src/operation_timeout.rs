@@ -10,7 +10,8 @@ impl<C: Codec> Relay<C> {
     /// `None` while a reply passes, since it may be that operation's. Operations whose request has
     /// not passed completely are left out.
     pub(super) fn next_timeout(&self) -> Option<(Option<Tag>, Instant)> {
-        if !self.timers.has_timeouts || self.is_inside_reply() {
+        let replying = self.is_inside_reply() && !self.replies.unsolicited;
+        if !self.timers.has_timeouts || replying {
             return None;
         }
         let stream = self.is_stream();

@@ -118,8 +118,13 @@ impl<C: Codec> Relay<C> {
                 return Ok(1);
             }
             let advance = self.replies.advance(self.max_pass(Direction::Down));
-            if advance.moved > 0 && !dropped {
-                self.record_reply_bytes(advance.moved);
+            if advance.moved > 0 {
+                // One test for nearly all bytes, which answer a request.
+                if !(dropped | self.replies.unsolicited) {
+                    self.record_reply_bytes(advance.moved);
+                } else if !dropped {
+                    self.record_passed(Direction::Down, advance.moved);
+                }
             }
             self.cut_reply();
             if advance.ended
@@ -142,36 +147,55 @@ impl<C: Codec> Relay<C> {
             }
             self.wake_up.budget -= MESSAGE_COST;
             let next = self.codec.reply(self.replies.unread());
-            self.progress.reply_parsed |=
-                matches!(next, Ok(Next::Pass { .. } | Next::Drop { .. } | Next::Swap { .. }));
-            match next {
-                Ok(Next::Hold(wanted)) if wanted <= super::flow::MAX_HOLD => return Ok(wanted),
-                Ok(Next::Hold(_)) => {
-                    let too_long = operation::Violation("hold_too_long");
-                    self.lose_framing(Side::Server, too_long)?;
-                }
-                Ok(Next::Pass { len, mark, ends }) => {
-                    self.ending_reply = mark;
-                    self.replies.pass(len, ends);
-                }
-                Ok(Next::Drop { len, ends }) => {
-                    self.replies.dropping = true;
-                    self.replies.pass(len, ends);
-                }
-                Ok(Next::Swap { len, with, mark }) => {
-                    if !self.rewrite_reply(len, &with, mark) {
-                        return Ok(1);
-                    }
-                }
-                Ok(Next::Violates(violation)) | Err(violation) => {
-                    self.lose_framing(Side::Server, violation)?;
-                }
-                Ok(Next::Answer { .. }) => {
-                    let wrong = operation::Violation("answer_to_a_reply");
-                    self.lose_framing(Side::Server, wrong)?;
-                }
+            if let Some(wanted) = self.apply_reply(next)? {
+                return Ok(wanted);
             }
         }
+    }
+
+    /// Does with the bytes at the front what the codec has decided. Returns how many unread bytes it needs
+    /// first, or `None` if more of the replies can be followed.
+    #[inline]
+    fn apply_reply(
+        &mut self,
+        next: Result<Next<Reply>, Violation>,
+    ) -> Result<Option<usize>, Close> {
+        self.progress.reply_parsed |= matches!(
+            next,
+            Ok(Next::Pass { .. }
+                | Next::PassUnsolicited { .. }
+                | Next::Drop { .. }
+                | Next::Swap { .. })
+        );
+        match next {
+            Ok(Next::Hold(wanted)) if wanted <= super::flow::MAX_HOLD => return Ok(Some(wanted)),
+            Ok(Next::Hold(_)) => {
+                let too_long = operation::Violation("hold_too_long");
+                self.lose_framing(Side::Server, too_long)?;
+            }
+            Ok(Next::Pass { len, mark, ends }) => {
+                self.ending_reply = mark;
+                self.replies.pass(len, ends);
+            }
+            Ok(Next::PassUnsolicited { len, ends }) => self.replies.pass_unsolicited(len, ends),
+            Ok(Next::Drop { len, ends }) => {
+                self.replies.dropping = true;
+                self.replies.pass(len, ends);
+            }
+            Ok(Next::Swap { len, with, mark }) => {
+                if !self.rewrite_reply(len, &with, mark) {
+                    return Ok(Some(1));
+                }
+            }
+            Ok(Next::Violates(violation)) | Err(violation) => {
+                self.lose_framing(Side::Server, violation)?;
+            }
+            Ok(Next::Answer { .. }) => {
+                let wrong = operation::Violation("answer_to_a_reply");
+                self.lose_framing(Side::Server, wrong)?;
+            }
+        }
+        Ok(None)
     }
 
     /// Forwards a reply as the codec has rewritten it. Returns `false` if a policy cuts it off.

@@ -232,6 +232,10 @@ impl<C: Codec> Relay<C> {
                 self.requests.pass(len, ends);
                 Ok(need)
             }
+            Next::PassUnsolicited { len, ends } => {
+                self.requests.pass(len, ends);
+                Ok(None)
+            }
             Next::Drop { len, ends } => {
                 self.requests.dropping = true;
                 self.requests.pass(len, ends);

@@ -144,6 +144,14 @@ impl<C: Codec> Relay<C> {
         self.shaping.as_ref()?.revised_terms.as_ref()
     }
 
+    /// The operation whose bytes most likely pass in this direction now.
+    fn current_operation(&self, way: Direction) -> Option<&InFlightRequest> {
+        match way {
+            Direction::Down if self.replies.unsolicited => None,
+            way => self.in_flight.current(way),
+        }
+    }
+
     /// The terms of an operation that are in force now.
     fn current_terms<'o>(&'o self, open: &'o InFlightRequest) -> Option<&'o Effects> {
         match self.revised_terms() {
@@ -202,7 +210,7 @@ impl<C: Codec> Relay<C> {
     /// How many bytes may still pass of a reply that is to be cut.
     pub(super) fn reply_bytes_before_cut(&self) -> Option<(usize, InjectedClose)> {
         self.shaping.as_ref()?;
-        let open = self.in_flight.current(Direction::Down)?;
+        let open = self.current_operation(Direction::Down)?;
         let cut = self.current_terms(open)?.injected_close?;
         let ClosePoint::AfterReplyBytes(n) = cut.at else { return None };
         let before = self.revised_terms().map_or(0, |revised| revised.reply_bytes);
@@ -212,7 +220,7 @@ impl<C: Codec> Relay<C> {
 
     /// Whether the operation whose bytes pass in this direction is throttled.
     fn is_throttled(&self, way: Direction) -> bool {
-        let terms = self.in_flight.current(way).and_then(|open| self.current_terms(open));
+        let terms = self.current_operation(way).and_then(|open| self.current_terms(open));
         terms.is_some_and(|terms| terms.bytes_per_second.is_some())
     }
 
@@ -228,7 +236,7 @@ impl<C: Codec> Relay<C> {
     fn charge(&mut self, way: Direction, bytes: usize) {
         let now = self.now();
         let paced = self.is_throttled(way);
-        let slot = self.in_flight.current(way).map(|open| open.ticket.slot());
+        let slot = self.current_operation(way).map(|open| open.ticket.slot());
         let Some(shaping) = &mut self.shaping else { return };
         let mut until = self.session.record_passed(way, bytes, now, slot);
         if let Some(pace) = shaping.throttle.as_ref().filter(|_| paced) {
@@ -258,7 +266,7 @@ impl<C: Codec> Relay<C> {
     pub(super) fn cut_stream(&mut self) {
         if self.shaping.is_some() && self.is_stream() {
             let terms =
-                self.in_flight.current(Direction::Down).and_then(|open| self.current_terms(open));
+                self.current_operation(Direction::Down).and_then(|open| self.current_terms(open));
             self.cut_end(terms.and_then(|terms| terms.injected_close), false);
         }
     }

@@ -232,7 +232,7 @@ fn relay<M>(
                 here = here.saturating_add(cut).min(bytes.len());
                 continue;
             }
-            Next::Pass { len, ends, .. } => {
+            Next::Pass { len, ends, .. } | Next::PassUnsolicited { len, ends } => {
                 assert!(len > 0);
                 let len = (len as usize).min(bytes.len() - at);
                 seen.out.extend(&bytes[at..at + len]);
@@ -263,7 +263,7 @@ fn parts<M: Copy>(next: &Next<M>) -> (Option<M>, bool) {
     match next {
         Next::Hold(_) | Next::Violates(_) => (None, false),
         Next::Pass { mark, ends, .. } => (*mark, *ends),
-        Next::Drop { ends, .. } => (None, *ends),
+        Next::PassUnsolicited { ends, .. } | Next::Drop { ends, .. } => (None, *ends),
         Next::Swap { mark, .. } => (*mark, true),
         Next::Answer { mark, .. } => (Some(*mark), true),
     }
@@ -274,6 +274,7 @@ fn strip<M>(next: Next<M>) -> Next<()> {
         Next::Hold(n) => Next::Hold(n),
         Next::Violates(violation) => Next::Violates(violation),
         Next::Pass { len, ends, .. } => Next::Pass { len, mark: None, ends },
+        Next::PassUnsolicited { len, ends } => Next::PassUnsolicited { len, ends },
         Next::Drop { len, ends } => Next::Drop { len, ends },
         Next::Swap { len, with, .. } => Next::Swap { len, with, mark: None },
         Next::Answer { len, .. } => Next::Answer { len, mark: () },

@@ -110,6 +110,16 @@ pub enum Next<M> {
         /// Whether the message ends with these bytes.
         ends: bool,
     },
+    /// Forward the next `len` bytes unchanged, like `Pass`, but as a part of a message that answers no
+    /// request: a push of Redis, a notice of PostgreSQL. They do not count for the operations in flight:
+    /// not for their time limits, faults, bandwidth or bytes. All parts of the message are passed so.
+    /// Only for replies.
+    PassUnsolicited {
+        /// How many bytes.
+        len: u64,
+        /// Whether the message ends with these bytes.
+        ends: bool,
+    },
     /// Discard the next `len` bytes, buffered ones and later ones. Only for replies to abandoned
     /// requests (see [`Codec::give_up`]).
     Drop {

@@ -35,7 +35,8 @@ use tokio::{
 use tollgate_metrics::Metrics;
 use values::Target;
 
-/// Each line is a request, and is answered by a line, in order.
+/// Each line is a request, and is answered by a line, in order. A line that begins with `push` answers no
+/// request.
 struct Lines {
     asked: u64,
     answered: u64,
@@ -66,6 +67,9 @@ impl Codec for Lines {
 
     fn reply(&mut self, bytes: &[u8]) -> Result<Next<Reply>, Violation> {
         let Some(len) = line(bytes) else { return Ok(Next::Hold(bytes.len() + 1)) };
+        if bytes.starts_with(b"push") {
+            return Ok(Next::PassUnsolicited { len, ends: true });
+        }
         self.answered += 1;
         while self.refused.remove(&self.answered) {
             self.answered += 1;

@@ -127,7 +127,7 @@ impl<C: Codec, S: Fn() -> Arc<C::Shared>> Scene<'_, C, S> {
                 run.requests().get(place).is_some_and(|asked| asked.refused)
                     && reply.as_ref().is_some_and(|reply| reply.contains(&came))
             };
-            if !self.replies.iter().enumerate().any(late) {
+            if message.unsolicited || !self.replies.iter().enumerate().any(late) {
                 expected.extend_from_slice(&was.out()[went..message.went]);
             }
         }

@@ -237,6 +237,12 @@ impl<C: Codec> CodecRun<C> {
         if let Next::Drop { .. } = next {
             return Err(RuleBreach::new(ConformanceRule::LateReply, "drops what a client says"));
         }
+        if let Next::PassUnsolicited { .. } = next {
+            return Err(RuleBreach::new(
+                ConformanceRule::MarkPosition,
+                "returns for a request what is for replies only",
+            ));
+        }
         if let Next::Violates(violation) = next {
             let Some(asked) = self.sending.and_then(|place| self.requests.get_mut(place)) else {
                 return Err(RuleBreach::new(
@@ -393,7 +399,9 @@ impl<C: Codec> CodecRun<C> {
                 self.settled = settled;
                 self.sending.take()
             }
-            (Side::Upstream, None) if self.upstream.drops() => None,
+            (Side::Upstream, None) if self.upstream.drops() || self.upstream.is_unsolicited() => {
+                None
+            }
             (Side::Upstream, None) => self.open.only(),
             (Side::Upstream, settled) => settled,
         };
@@ -446,7 +454,7 @@ fn mark<M: Copy>(next: &Next<M>) -> Option<M> {
         Next::Hold(_) => None,
         Next::Pass { mark, .. } | Next::Swap { mark, .. } => *mark,
         Next::Answer { mark, .. } => Some(*mark),
-        Next::Drop { .. } | Next::Violates(_) => None,
+        Next::PassUnsolicited { .. } | Next::Drop { .. } | Next::Violates(_) => None,
     }
 }
 
@@ -454,6 +462,7 @@ fn ends<M>(next: &Next<M>) -> bool {
     matches!(
         next,
         Next::Pass { ends: true, .. }
+            | Next::PassUnsolicited { ends: true, .. }
             | Next::Drop { ends: true, .. }
             | Next::Swap { .. }
             | Next::Answer { .. }

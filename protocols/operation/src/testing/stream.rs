@@ -19,6 +19,8 @@ pub struct Message {
     pub operation: Option<usize>,
     /// Whether its bytes were replaced.
     pub swapped: bool,
+    /// Whether it answers no request (see [`Next::PassUnsolicited`]).
+    pub unsolicited: bool,
 }
 
 /// One direction of a connection.
@@ -40,6 +42,8 @@ pub struct Stream {
     came: usize,
     /// Whether a part of the current message was swapped.
     swapped: bool,
+    /// Whether a part of the current message answers no request.
+    unsolicited: bool,
     /// The forwarded bytes.
     out: Vec<u8>,
     /// The ranges of `out` with the proxy's own messages.
@@ -118,12 +122,18 @@ impl Stream {
         self.dropping = false;
         let (came, went) = (self.came, self.out.len());
         let swapped = std::mem::take(&mut self.swapped);
-        self.messages.push(Message { came, went, operation, swapped });
+        let unsolicited = std::mem::take(&mut self.unsolicited);
+        self.messages.push(Message { came, went, operation, swapped, unsolicited });
     }
 
     /// Whether the current message is discarded.
     pub(super) fn drops(&self) -> bool {
         self.dropping
+    }
+
+    /// Whether the current message answers no request.
+    pub(super) fn is_unsolicited(&self) -> bool {
+        self.unsolicited
     }
 
     /// Discards the current message instead of forwarding it.
@@ -148,12 +158,12 @@ impl Stream {
                 ConformanceRule::Hold,
                 format!("holds for {n} bytes at byte {}, and {MAX_HOLD} is the most", self.came),
             )),
-            Next::Pass { len: 0, mark: None, ends: false } | Next::Drop { len: 0, ends: false } => {
-                Err(RuleBreach::new(
-                    ConformanceRule::Progress,
-                    format!("passes nothing at byte {} and marks nothing", self.came),
-                ))
-            }
+            Next::Pass { len: 0, mark: None, ends: false }
+            | Next::PassUnsolicited { len: 0, ends: false }
+            | Next::Drop { len: 0, ends: false } => Err(RuleBreach::new(
+                ConformanceRule::Progress,
+                format!("passes nothing at byte {} and marks nothing", self.came),
+            )),
             Next::Swap { len, .. } | Next::Answer { len, .. } if *len > here => {
                 Err(RuleBreach::new(
                     ConformanceRule::Progress,
@@ -181,6 +191,12 @@ impl Stream {
                 self.left = len;
                 self.ends = ends;
                 // A message of which no byte has passed has not begun.
+                self.inside |= len > 0 || ends;
+            }
+            Next::PassUnsolicited { len, ends } => {
+                self.unsolicited = true;
+                self.left = len;
+                self.ends = ends;
                 self.inside |= len > 0 || ends;
             }
             Next::Drop { len, ends } => {

@@ -43,6 +43,17 @@ fn fixtures() -> Vec<Fixture> {
             .expects(Expected::silent("put!", "a.b"))
             .expects(Expected::settled("get", "c.d", Outcome::Ok))
             .expects(Expected::open("get", "never.answered")),
+        Fixture::new("messages that answer no request")
+            .upstream(&message("push first"))
+            .client(&message("get a.b"))
+            .client(&message("get c.d"))
+            .upstream(&message("push before a reply"))
+            .upstream(&message("ok,a"))
+            .upstream(&message(&format!("push {}", "long".repeat(40))))
+            .upstream(&message("no such thing"))
+            .upstream(&message("push last"))
+            .expects(Expected { items: Some(1), ..Expected::settled("get", "a.b", Outcome::Ok) })
+            .expects(Expected::settled("get", "c.d", Outcome::Rejected)),
     ]
 }
 
@@ -73,6 +84,7 @@ fn every_flaw_is_caught_for_its_own_reason() {
         (Flaw::SwapsWhatIsNotHere, ConformanceRule::Progress, "replaces 16 bytes"),
         (Flaw::GoesRoundInCircles, ConformanceRule::Progress, "without progress"),
         (Flaw::MarksInTheMidst, ConformanceRule::MarkPosition, "within a message"),
+        (Flaw::AsksUnsolicited, ConformanceRule::MarkPosition, "for replies only"),
         (Flaw::DeniesItsCallsite, ConformanceRule::Callsite, "without may_have_callsite"),
         (Flaw::RereadsUnderAnotherTag, ConformanceRule::Reread, "that had the tag"),
         (Flaw::RereadsNoMore, ConformanceRule::Reread, "wants 68 bytes"),

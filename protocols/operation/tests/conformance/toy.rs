@@ -2,7 +2,8 @@
 //!
 //! A message is the length of its text (four bytes, big end first) and the text. A request is
 //! `VERB RESOURCE,ITEM,ITEM…`, and gets no reply if the verb ends in `!`. Replies keep the order
-//! of their requests: `ok,ITEM,ITEM…`, `no …`, `down …`, `at HOST`; `wait …` has more to follow.
+//! of their requests: `ok,ITEM,ITEM…`, `no …`, `down …`, `at HOST`; `wait …` has more to follow. `push …`
+//! comes between replies and answers no request.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use operation::{
@@ -33,6 +34,7 @@ pub(crate) enum Flaw {
     SwapsWhatIsNotHere,
     GoesRoundInCircles,
     MarksInTheMidst,
+    AsksUnsolicited,
     DeniesItsCallsite,
     TrustsTheText,
     StillExpectsARefusedReply,
@@ -65,6 +67,8 @@ pub(crate) struct Toy {
     reply: Walk,
     /// The current reply is to an abandoned request.
     late: bool,
+    /// The current message answers no request.
+    unsolicited: bool,
     outcome: Option<Outcome>,
 }
 
@@ -158,6 +162,9 @@ impl Toy {
             }
             Flaw::PassesNothing if bytes.is_empty() => Some(Next::more(0)),
             Flaw::GoesRoundInCircles if bytes.is_empty() => Some(Next::whole(0, mark)),
+            Flaw::AsksUnsolicited if bytes.len() > HEADER => {
+                Some(Next::PassUnsolicited { len: bytes.len() as u64, ends: true })
+            }
             Flaw::MarksInTheMidst if self.request.left > 0 => Some(Next::start(1, mark)),
             Flaw::TrustsTheText if bytes.len() > HEADER => {
                 assert!(bytes[HEADER].is_ascii(), "a name is ASCII, is it not?");
@@ -188,9 +195,10 @@ impl Codec for Toy {
 
     fn new(shared: &Arc<Self::Shared>, _: ConnectionInfo) -> Self {
         let (request, reply) = (Walk::default(), Walk::default());
-        let (due, late, outcome) = (VecDeque::new(), false, None);
+        let (due, late, outcome, unsolicited) = (VecDeque::new(), false, None, false);
         let (read, rereads) = (0, false);
-        Self { flaw: **shared, asked: 0, read, rereads, due, request, reply, late, outcome }
+        let flaw = **shared;
+        Self { flaw, asked: 0, read, rereads, due, request, reply, late, unsolicited, outcome }
     }
 
     fn request(&mut self, bytes: &[u8]) -> Result<Next<Request>, Violation> {
@@ -261,6 +269,7 @@ impl Codec for Toy {
                 Ok(front) => front,
                 Err(wanted) => return Ok(Next::Hold(wanted)),
             };
+            self.unsolicited = text.starts_with(b"push");
             self.late = self.due.front().is_some_and(|due| due.late);
             self.late &= !self.has(Flaw::LetsLateRepliesThrough);
             self.late |= self.has(Flaw::DropsWithoutNeed);
@@ -285,6 +294,9 @@ impl Codec for Toy {
         let here = self.reply.on(bytes);
         if here == 0 {
             return Ok(Next::Hold(1));
+        }
+        if self.unsolicited {
+            return Ok(Next::PassUnsolicited { len: here as u64, ends: self.reply.left == 0 });
         }
         self.due.iter_mut().take(1).for_each(|due| due.begun = true);
         let (ends, items) = (self.reply.left == 0, self.reply.items);
