@@ -6,8 +6,8 @@ use super::{
     requests::Need,
 };
 use operation::{
-    Close, Codec, EndReason, Outcome, PendingOperation, RejectMode, Rejection, Request, Tag,
-    Verdict,
+    Close, Codec, Direction, EndReason, Outcome, PendingOperation, RejectMode, Rejection, Request,
+    Tag, Ticket, Verdict,
 };
 use std::{
     task::{Context, Poll, ready},
@@ -101,33 +101,27 @@ impl<C: Codec> Relay<C> {
                 .filter(|_| !request.long_poll)
                 .map(|it| goes_on + it.after);
         }
-        if let Some(mut evicted) = self.in_flight.evict_if_full() {
-            self.release_rejections(&mut evicted);
-            // Its reply, if one comes, passes like any other.
-            let end = Completion::bare(Outcome::Cancelled, Some(EndReason::TooManyInFlight));
-            evicted.settle(end, now, &self.attributes());
-        }
+        self.evict_if_full();
         self.in_flight.push(InFlightRequest {
-            tag: request.tag,
-            ticket,
             long_poll: request.long_poll,
             is_answered: self.front.is_answered(),
-            pool_wait: None,
-            started: began,
             deadline: due,
             shape: request.shape,
-            request_bytes: 0,
-            request_items: 0,
-            reply_bytes: 0,
-            counted: [0; 2],
-            first_byte: None,
-            learned: None,
-            rejections: None,
+            ..InFlightRequest::new(request.tag, ticket, began)
         });
         self.front.delayed_until = delay;
         let takes = !self.front.is_answered() && self.want_upstream(request.long_poll);
         let waits = takes || delay.is_some() || self.has_request_cut();
         Ok(waits.then_some(Need::Flush))
+    }
+
+    /// Makes room in the table of requests in flight.
+    fn evict_if_full(&mut self) {
+        let Some(mut evicted) = self.in_flight.evict_if_full() else { return };
+        self.release_rejections(&mut evicted);
+        // Its reply, if one comes, passes like any other.
+        let (end, now) = (EndReason::TooManyInFlight, self.now());
+        evicted.settle(Completion::bare(Outcome::Cancelled, Some(end)), now, &self.attributes());
     }
 
     /// Drops the request at the front, and writes a rejection if a reply is expected.
@@ -140,7 +134,9 @@ impl<C: Codec> Relay<C> {
             (RejectMode::Reply, Some(tag)) if self.codec.prefers_close(tag, no.reason, true) => {
                 false
             }
-            (RejectMode::Reply, Some(tag)) => self.write_rejection(tag, no),
+            (RejectMode::Reply, Some(tag)) => {
+                self.forward_replacement(tag, no) || self.write_rejection(tag, no)
+            }
             (RejectMode::Reply, None) => {
                 self.front.rejected = Some(no.reason.close());
                 true
@@ -157,6 +153,24 @@ impl<C: Codec> Relay<C> {
             self.schedule_close(no.reason.close(), false, true);
         }
         Ok(Need::Flush)
+    }
+
+    /// Forwards a request in the place of a rejected one, if the codec has one. Returns whether it has:
+    /// the reply to it is the rejection.
+    fn forward_replacement(&mut self, tag: Tag, no: &Rejection) -> bool {
+        // Without a connection the service has no transaction to fail.
+        if self.upstream.stream().is_none() {
+            return false;
+        }
+        let Some(bytes) = self.codec.replace_rejected(tag, &no.as_ref()) else { return false };
+        self.requests.swap(0, &bytes);
+        self.evict_if_full();
+        // The gate has settled the operation, with the rejection.
+        let open = InFlightRequest::new(Some(tag), Ticket::settled(), self.now());
+        self.in_flight.push(open);
+        self.want_upstream(false);
+        self.record_passed(Direction::Up, bytes.len());
+        true
     }
 
     /// The close reason of a connection whose only operation was rejected.

@@ -74,6 +74,28 @@ impl Completion {
 }
 
 impl InFlightRequest {
+    /// A request that may be forwarded, of which nothing has passed yet.
+    #[inline]
+    pub(super) fn new(tag: Option<Tag>, ticket: Ticket, started: Instant) -> Self {
+        Self {
+            tag,
+            ticket,
+            long_poll: false,
+            is_answered: false,
+            pool_wait: None,
+            started,
+            deadline: None,
+            shape: None,
+            request_bytes: 0,
+            request_items: 0,
+            reply_bytes: 0,
+            counted: [0; 2],
+            first_byte: None,
+            learned: None,
+            rejections: None,
+        }
+    }
+
     /// How many request and reply bytes are still to be counted.
     pub(super) fn uncounted(&self) -> [u64; 2] {
         let [requested, replied] = self.counted;

@@ -260,6 +260,15 @@ pub trait Codec: Sized + 'static {
         false
     }
 
+    /// Called before [`reject`](Codec::reject) when a policy rejects the request marked last. Returns a
+    /// request for the service in its place, if the service must know of the rejection: a request that
+    /// fails, so that a transaction cannot commit without the rejected one. Its reply is the reply to
+    /// this tag; the codec replaces it by the rejection ([`Next::Swap`]). `None`: the service gets
+    /// nothing, and `reject` is called.
+    fn replace_rejected(&mut self, _tag: Tag, _why: &RejectionRef<'_>) -> Option<Bytes> {
+        None
+    }
+
     /// Writes the protocol's error reply to the request with this tag, which is not forwarded: the
     /// service sends no reply to it. Called as soon as the request is rejected, when replies to older
     /// requests may still be due; the relay sends the error after these. Returns `false` if the

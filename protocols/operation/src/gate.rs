@@ -180,6 +180,11 @@ impl Ticket {
         Self { sink: Some(sink), slot, effects }
     }
 
+    /// A ticket for an operation that was settled already. Settling it has no effect.
+    pub fn settled() -> Self {
+        Self { sink: None, slot: u32::MAX, effects: None }
+    }
+
     /// The effects of all policies, merged; nearly always `None`.
     pub fn effects(&self) -> Option<&Effects> {
         self.effects.as_deref()

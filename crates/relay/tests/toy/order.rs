@@ -1,8 +1,10 @@
 //! Replies come in the order of requests: a rejection keeps its turn, and messages that answer no request
-//! come between replies.
+//! come between replies. A transaction does not commit without a request that was rejected.
 
 use super::*;
+use bytes::Bytes;
 use operation::{ClosePoint, Effects, InjectedClose, ReplyTimeout};
+use std::collections::BTreeMap;
 
 /// Denies lines that begin with `deny`, limits the time for `soon`, and cuts the reply to `cut` after three
 /// bytes.
@@ -45,6 +47,79 @@ impl Gate for WordGate {
     }
 
     fn record_rejected(&self, _: &Operation<'_>, _: Instant, _: &Settlement<'_>) {}
+}
+
+/// As [`Lines`], with transactions: from `begin` to `commit` a rejected line is replaced by one that fails.
+struct Transactions {
+    lines: Lines,
+    is_open: bool,
+    /// The rejections that are written in the place of replies.
+    rejections: BTreeMap<u64, Bytes>,
+}
+
+impl Codec for Transactions {
+    const PROTOCOL: Protocol = Protocol::plain("transactions");
+
+    type Shared = ();
+
+    fn new(shared: &Arc<()>, link: ConnectionInfo) -> Self {
+        let lines = Lines::new(shared, link);
+        Self { lines, is_open: false, rejections: BTreeMap::new() }
+    }
+
+    fn request(&mut self, bytes: &[u8]) -> Result<Next<Request>, Violation> {
+        self.is_open |= bytes.starts_with(b"begin\n");
+        self.is_open &= !bytes.starts_with(b"commit\n");
+        self.lines.request(bytes)
+    }
+
+    fn names<'b>(&'b self, front: &'b [u8]) -> OperationNames<'b> {
+        self.lines.names(front)
+    }
+
+    fn reply(&mut self, bytes: &[u8]) -> Result<Next<Reply>, Violation> {
+        let next = self.lines.reply(bytes)?;
+        let Next::Pass { len, mark: Some(reply), .. } = next else { return Ok(next) };
+        let Some(with) = self.rejections.remove(&reply.tag.0) else { return Ok(next) };
+        let reply = Reply { outcome: Outcome::Rejected, ..reply };
+        Ok(Next::Swap { len: len as usize, with, mark: Some(reply) })
+    }
+
+    fn replace_rejected(&mut self, Tag(line): Tag, why: &RejectionRef<'_>) -> Option<Bytes> {
+        let error = format!("no: {}\n", why.reason);
+        self.is_open.then(|| self.rejections.insert(line, error.into()))?;
+        Some(Bytes::from("fail\n"))
+    }
+
+    fn reject(&mut self, tag: Tag, why: &RejectionRef<'_>, out: &mut BytesMut) -> bool {
+        self.lines.reject(tag, why, out)
+    }
+}
+
+/// A service with transactions, and the lines that it has received. `fail` spoils its transaction.
+async fn transactional_service() -> (SocketAddr, Rc<RefCell<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let received = Rc::new(RefCell::new(String::new()));
+    let lines = Rc::clone(&received);
+    spawn_local(async move {
+        let mut socket = BufReader::new(listener.accept().await.unwrap().0);
+        let (mut line, mut failed) = (String::new(), false);
+        while socket.read_line(&mut line).await.is_ok_and(|n| n > 0) {
+            lines.borrow_mut().push_str(&line);
+            let answer = match (line.as_str(), failed) {
+                ("fail\n", _) => "failed\n",
+                ("commit\n", true) => "rolled back\n",
+                ("commit\n", false) => "committed\n",
+                (_, true) => "aborted\n",
+                (_, false) => "done\n",
+            };
+            failed = (failed || line == "fail\n") && line != "commit\n";
+            socket.write_all(answer.as_bytes()).await.unwrap();
+            line.clear();
+        }
+    });
+    (address, received)
 }
 
 /// A client of a proxy with this gate, before this service.
@@ -116,5 +191,18 @@ fn a_push_answers_no_request() {
         client.write_all(b"one\ntwo\n").await.unwrap();
         let each = "push: one\nfine\npush: two\n";
         assert_eq!(read(&mut client, 6).await, [each, each].concat());
+    });
+}
+
+#[test]
+fn a_transaction_does_not_commit_without_a_rejected_request() {
+    run(async {
+        let (service, received) = transactional_service().await;
+        let mut client = client::<Transactions>(service, WordGate::default()).await;
+        client.write_all(b"begin\none\ndeny it\ntwo\ncommit\ndeny\nthree\n").await.unwrap();
+        let replies = "done\ndone\nno: denied\naborted\nrolled back\nno: denied\ndone\n";
+        assert_eq!(read(&mut client, 7).await, replies);
+        // Outside a transaction the service does not see the rejection.
+        assert_eq!(*received.borrow(), "begin\none\nfail\ntwo\ncommit\nthree\n");
     });
 }

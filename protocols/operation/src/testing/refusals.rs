@@ -1,6 +1,6 @@
 //! After a rejected request, every reply is still attributed to its request.
 
-use super::{CodecRun, ConformanceRule, Fixture, RuleBreach, Side, Turn, expectations};
+use super::{CodecRun, ConformanceRule, Fixture, RuleBreach, Side};
 use crate::{Codec, Outcome, RejectReason};
 use std::sync::Arc;
 
@@ -34,15 +34,25 @@ fn refuse<C: Codec>(
     let mut reader = CodecRun::<C>::new(&shared());
     run.feed(Side::Client, &[])?;
     reader.feed(Side::Client, &[])?;
-    let mut read = 0;
-    for turn in without_replies(fixture, whole, refused) {
-        run.feed(turn.from, &turn.bytes)?;
+    let (answered, mut came, mut read) = (answered(whole), 0, 0);
+    for turn in &fixture.turns {
+        let mut bytes = turn.bytes.clone();
+        if turn.from == Side::Upstream {
+            // A service sends no reply to a rejected request, but one to what replaces it.
+            let silent = |place: usize| refused(place) && !run.requests()[place].replaced;
+            bytes.retain(|_| {
+                let place = answered.get(came).copied().flatten();
+                came += 1;
+                !place.is_some_and(silent)
+            });
+        }
+        run.feed(turn.from, &bytes)?;
         if run.closed() {
             // The connection must be closed, so there are no further replies.
             return Ok(());
         }
         if turn.from == Side::Client {
-            reader.feed(Side::Client, &turn.bytes)?;
+            reader.feed(Side::Client, &bytes)?;
         }
         let out = run.from_upstream().out();
         reader.feed(Side::Upstream, &out[read..])?;
@@ -52,26 +62,13 @@ fn refuse<C: Codec>(
     settled(&run, &reader, whole, refused)
 }
 
-/// The turns of a recording without the upstream's replies to some requests.
-fn without_replies<C: Codec>(
-    fixture: &Fixture,
-    whole: &CodecRun<C>,
-    refused: impl Fn(usize) -> bool,
-) -> Vec<Turn> {
-    let mut keep = vec![true; expectations::bytes_from(fixture, Side::Upstream).len()];
-    let mut start = 0;
+/// The request that each byte from the upstream answers, if it is known.
+fn answered<C: Codec>(whole: &CodecRun<C>) -> Vec<Option<usize>> {
+    let mut answered = Vec::new();
     for message in whole.from_upstream().messages() {
-        if message.operation.is_some_and(&refused) {
-            keep[start..message.came].fill(false);
-        }
-        start = message.came;
+        answered.resize(message.came, message.operation);
     }
-    let mut keep = keep.into_iter();
-    let mut turns = fixture.turns.clone();
-    for turn in turns.iter_mut().filter(|turn| turn.from == Side::Upstream) {
-        turn.bytes.retain(|_| keep.next() == Some(true));
-    }
-    turns
+    answered
 }
 
 /// Checks that the upstream received every message except the rejected ones, unchanged.
@@ -89,7 +86,7 @@ fn gone_on<C: Codec>(
         start = message.went;
     }
     let unended = sent.out().len() - start;
-    let seen = run.from_client().out();
+    let seen = run.from_client().not_injected();
     if seen != expected && unended == 0 {
         let detail = format!("the upstream sees {} bytes, not {}", seen.len(), expected.len());
         return Err(RuleBreach::new(ConformanceRule::Rejection, detail));

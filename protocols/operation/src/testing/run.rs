@@ -1,6 +1,10 @@
 //! Drives a codec without I/O, and records its results.
 
-use super::{ConformanceRule, Fixture, RuleBreach, Side, Stream, open_requests::OpenRequests};
+use super::{
+    ConformanceRule, Fixture, RuleBreach, Side, Stream,
+    open_requests::OpenRequests,
+    stream::{ends, mark},
+};
 use crate::{
     Codec, ConnectionInfo, Next, RejectReason, RejectionRef, Reply, Request, Tag, Violation,
 };
@@ -27,6 +31,8 @@ pub struct FoundRequest {
     pub reply: Option<Reply>,
     /// Whether the proxy replied: it was rejected, or given up.
     pub refused: bool,
+    /// Whether the upstream got a request in its place (see [`Codec::replace_rejected`]).
+    pub replaced: bool,
 }
 
 /// Drives a codec on one connection, in the relay's place.
@@ -333,11 +339,13 @@ impl<C: Codec> CodecRun<C> {
             self.client.discard();
         }
         self.sending = Some(place);
+        let (refused, mut replaced) = (reason.is_some(), false);
         if let Some(tag) = request.tag {
+            replaced = reason.is_some_and(|reason| self.replace_rejected(tag, reason));
+            let reason = reason.filter(|_| !replaced);
             let rejection = reason.map(|reason| self.write_rejection(tag, reason)).transpose()?;
             self.open.push(tag, place, rejection);
         }
-        let refused = reason.is_some();
         let (sent, reply) = (None, None);
         self.requests.push(FoundRequest {
             name,
@@ -347,6 +355,7 @@ impl<C: Codec> CodecRun<C> {
             attributes,
             reply,
             refused,
+            replaced,
         });
         Ok(())
     }
@@ -427,6 +436,14 @@ impl<C: Codec> CodecRun<C> {
         }
     }
 
+    /// Forwards a request in the place of the rejected one that the codec marked last, if it has one.
+    fn replace_rejected(&mut self, tag: Tag, reason: RejectReason) -> bool {
+        let why = RejectionRef::new(reason, "the suite says no");
+        let Some(bytes) = self.codec.replace_rejected(tag, &why) else { return false };
+        self.client.inject(&bytes);
+        true
+    }
+
     /// Has the codec write the error of the request that it marked last.
     fn write_rejection(&mut self, tag: Tag, reason: RejectReason) -> Result<BytesMut, RuleBreach> {
         let mut words = BytesMut::new();
@@ -447,24 +464,4 @@ impl<C: Codec> CodecRun<C> {
             self.upstream.inject(&words);
         }
     }
-}
-
-fn mark<M: Copy>(next: &Next<M>) -> Option<M> {
-    match next {
-        Next::Hold(_) => None,
-        Next::Pass { mark, .. } | Next::Swap { mark, .. } => *mark,
-        Next::Answer { mark, .. } => Some(*mark),
-        Next::PassUnsolicited { .. } | Next::Drop { .. } | Next::Violates(_) => None,
-    }
-}
-
-fn ends<M>(next: &Next<M>) -> bool {
-    matches!(
-        next,
-        Next::Pass { ends: true, .. }
-            | Next::PassUnsolicited { ends: true, .. }
-            | Next::Drop { ends: true, .. }
-            | Next::Swap { .. }
-            | Next::Answer { .. }
-    )
 }

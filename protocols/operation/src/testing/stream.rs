@@ -226,3 +226,25 @@ impl Stream {
         true
     }
 }
+
+/// The request that begins, or the operation that ends, with a codec's result.
+pub(super) fn mark<M: Copy>(next: &Next<M>) -> Option<M> {
+    match next {
+        Next::Hold(_) => None,
+        Next::Pass { mark, .. } | Next::Swap { mark, .. } => *mark,
+        Next::Answer { mark, .. } => Some(*mark),
+        Next::PassUnsolicited { .. } | Next::Drop { .. } | Next::Violates(_) => None,
+    }
+}
+
+/// Whether a message ends with a codec's result.
+pub(super) fn ends<M>(next: &Next<M>) -> bool {
+    matches!(
+        next,
+        Next::Pass { ends: true, .. }
+            | Next::PassUnsolicited { ends: true, .. }
+            | Next::Drop { ends: true, .. }
+            | Next::Swap { .. }
+            | Next::Answer { .. }
+    )
+}

@@ -54,6 +54,20 @@ fn fixtures() -> Vec<Fixture> {
             .upstream(&message("push last"))
             .expects(Expected { items: Some(1), ..Expected::settled("get", "a.b", Outcome::Ok) })
             .expects(Expected::settled("get", "c.d", Outcome::Rejected)),
+        Fixture::new("a transaction")
+            .client(&message("begin now"))
+            .client(&message("get a.b"))
+            .client(&message("put c.d"))
+            .client(&message("commit now"))
+            .upstream(&message("ok"))
+            .upstream(&message(&format!("ok{}", ",item".repeat(40))))
+            .upstream(&message("push news"))
+            .upstream(&message("ok"))
+            .upstream(&message("ok"))
+            .expects(Expected::settled("begin", "now", Outcome::Ok))
+            .expects(Expected::settled("get", "a.b", Outcome::Ok))
+            .expects(Expected::settled("put", "c.d", Outcome::Ok))
+            .expects(Expected::settled("commit", "now", Outcome::Ok)),
     ]
 }
 
@@ -92,6 +106,7 @@ fn every_flaw_is_caught_for_its_own_reason() {
         (Flaw::TrustsTheText, ConformanceRule::Panic, "mutated with seed"),
         (Flaw::StillExpectsARefusedReply, ConformanceRule::Rejection, "request 0 rejected"),
         (Flaw::RefusesTheOldest, ConformanceRule::Rejection, "several at once: request 2 rejected"),
+        (Flaw::ForgetsWhatItReplaced, ConformanceRule::Rejection, "reads as Some(Ok)"),
         (Flaw::RefusesWithAYes, ConformanceRule::Rejection, "reads as Some(Ok)"),
         (Flaw::RefusesWithoutWords, ConformanceRule::Rejection, "reject writes an error"),
         (Flaw::RefusesWithHalfAMessage, ConformanceRule::Rejection, "request 0 rejected"),

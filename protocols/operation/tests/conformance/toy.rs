@@ -3,7 +3,8 @@
 //! A message is the length of its text (four bytes, big end first) and the text. A request is
 //! `VERB RESOURCE,ITEM,ITEM…`, and gets no reply if the verb ends in `!`. Replies keep the order
 //! of their requests: `ok,ITEM,ITEM…`, `no …`, `down …`, `at HOST`; `wait …` has more to follow. `push …`
-//! comes between replies and answers no request.
+//! comes between replies and answers no request. A request that is rejected between `begin …` and `commit …`
+//! is replaced by one that fails.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use operation::{
@@ -39,6 +40,7 @@ pub(crate) enum Flaw {
     TrustsTheText,
     StillExpectsARefusedReply,
     RefusesTheOldest,
+    ForgetsWhatItReplaced,
     RefusesWithAYes,
     RefusesWithoutWords,
     RefusesWithHalfAMessage,
@@ -69,17 +71,20 @@ pub(crate) struct Toy {
     late: bool,
     /// The current message answers no request.
     unsolicited: bool,
+    in_transaction: bool,
     outcome: Option<Outcome>,
 }
 
 /// A request whose reply is due.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Due {
     tag: Tag,
     /// Some of its reply has passed.
     begun: bool,
     /// It is answered already.
     late: bool,
+    /// What the client gets in the place of its reply.
+    error: Option<Bytes>,
 }
 
 /// How far a message has been walked.
@@ -133,7 +138,7 @@ impl Toy {
     fn settle(&mut self, outcome: Outcome, items: u64) -> Option<Reply> {
         let due = self.due.pop_front()?;
         if self.has(Flaw::AnswersTheSameRequestAgain) {
-            self.due.push_front(due);
+            self.due.push_front(due.clone());
         }
         if self.has(Flaw::DropsWhatComesNext) && due.late {
             self.due.iter_mut().take(1).for_each(|next| next.late = true);
@@ -198,7 +203,20 @@ impl Codec for Toy {
         let (due, late, outcome, unsolicited) = (VecDeque::new(), false, None, false);
         let (read, rereads) = (0, false);
         let flaw = **shared;
-        Self { flaw, asked: 0, read, rereads, due, request, reply, late, unsolicited, outcome }
+        let in_transaction = false;
+        Self {
+            flaw,
+            asked: 0,
+            read,
+            rereads,
+            due,
+            request,
+            reply,
+            late,
+            unsolicited,
+            in_transaction,
+            outcome,
+        }
     }
 
     fn request(&mut self, bytes: &[u8]) -> Result<Next<Request>, Violation> {
@@ -222,7 +240,9 @@ impl Codec for Toy {
         };
         let tag = (!words(text).0.ends_with('!')).then_some(Tag(self.asked));
         self.asked += 1;
-        self.due.extend(tag.map(|tag| Due { tag, begun: false, late: false }));
+        self.due.extend(tag.map(|tag| Due { tag, begun: false, late: false, error: None }));
+        self.in_transaction |= words(text).0 == "begin";
+        self.in_transaction &= words(text).0 != "commit";
         let missed = self.has(Flaw::MissesRequestsAfterTheFirst) && self.asked > 1;
         let early = self.has(Flaw::NamesWhatWasReread) && self.rereads;
         // Of a request that is read again all is read that is here.
@@ -270,6 +290,13 @@ impl Codec for Toy {
                 Err(wanted) => return Ok(Next::Hold(wanted)),
             };
             self.unsolicited = text.starts_with(b"push");
+            let replaced = self.due.front().filter(|_| !self.unsolicited);
+            if let Some(with) = replaced.and_then(|due| due.error.clone()) {
+                if bytes.len() < len {
+                    return Ok(Next::Hold(len));
+                }
+                return Ok(Next::Swap { len, with, mark: self.settle(Outcome::Rejected, 0) });
+            }
             self.late = self.due.front().is_some_and(|due| due.late);
             self.late &= !self.has(Flaw::LetsLateRepliesThrough);
             self.late |= self.has(Flaw::DropsWithoutNeed);
@@ -280,7 +307,8 @@ impl Codec for Toy {
             }
             let nobody = self.has(Flaw::AnswersNobody).then_some(Outcome::Ok);
             if nobody.is_some() && text.starts_with(b"wait") {
-                self.due.push_front(Due { tag: Tag(u64::MAX), begun: true, late: false });
+                let tag = Tag(u64::MAX);
+                self.due.push_front(Due { tag, begun: true, late: false, error: None });
             }
             self.outcome = match text {
                 [b'w', b'a', b'i', b't', ..] => nobody,
@@ -322,6 +350,14 @@ impl Codec for Toy {
         }
         let last = text.rsplit(|byte| *byte == b',').next().filter(|_| name == "last");
         last.map(String::from_utf8_lossy).into()
+    }
+
+    fn replace_rejected(&mut self, tag: Tag, why: &RejectionRef<'_>) -> Option<Bytes> {
+        let due = self.due.iter_mut().find(|due| due.tag == tag && self.in_transaction)?;
+        if self.flaw != Some(Flaw::ForgetsWhatItReplaced) {
+            due.error = Some(message(&format!("no {}: {}", why.reason, why.message)).into());
+        }
+        Some(message("fail now").into())
     }
 
     fn reject(&mut self, tag: Tag, why: &RejectionRef<'_>, out: &mut BytesMut) -> bool {
