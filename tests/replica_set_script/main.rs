@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod cursors;
+mod drivers;
 mod hello;
 mod members;
 mod roles;
+mod routers;
 #[path = "../support/mod.rs"]
 mod support;
 mod transactions;

@@ -11,14 +11,18 @@ use crate::{
 use bson::{Document, doc};
 
 /// One transaction: its statements carry the same session and number.
-struct Transaction {
+pub(crate) struct Transaction {
     lsid: Document,
     collection: &'static str,
 }
 
 impl Transaction {
     /// Begins one at a member by an insert, and returns its reply too.
-    fn begin(set: &ReplicaSet, member: usize, collection: &'static str) -> (Self, Document) {
+    pub(crate) fn begin(
+        set: &ReplicaSet,
+        member: usize,
+        collection: &'static str,
+    ) -> (Self, Document) {
         let it = Self { lsid: session(), collection };
         let reply = ask(set, member, it.begins());
         (it, reply)
@@ -31,11 +35,11 @@ impl Transaction {
     }
 
     /// A further insert.
-    fn statement(&self, id: i32) -> Document {
+    pub(crate) fn statement(&self, id: i32) -> Document {
         self.in_it(insert(self.collection, id))
     }
 
-    fn commit(&self) -> Document {
+    pub(crate) fn commit(&self) -> Document {
         self.in_it(doc! { "commitTransaction": 1, "$db": "admin" })
     }
 
@@ -46,7 +50,7 @@ impl Transaction {
 }
 
 /// A collection, which must be there before a transaction.
-fn make(set: &ReplicaSet, collection: &str) {
+pub(crate) fn make(set: &ReplicaSet, collection: &str) {
     ask(set, set.primary().unwrap_or(0), doc! { "create": collection });
 }
 

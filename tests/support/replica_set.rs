@@ -98,6 +98,13 @@ impl ReplicaSet {
         self.shared.look(|state| state.members[member].counters.clone())
     }
 
+    /// How many operations of this name each member got so far.
+    pub fn operations(&self, name: &str) -> Vec<usize> {
+        let members =
+            |state: &State| state.members.iter().map(|it| it.counters.operations(name)).collect();
+        self.shared.look(members)
+    }
+
     /// Waits until all members' counters satisfy `enough`.
     ///
     /// # Panics
@@ -129,6 +136,7 @@ impl ReplicaSet {
     /// roles: there may be two primaries.
     pub fn claim_primary(&self, member: usize, term: u64) {
         self.publish(|state| {
+            assert!(!state.routers, "routers have no primary");
             state.members[member].primary_of = Some(term);
             state.term = state.term.max(term);
         });
@@ -224,6 +232,7 @@ impl ReplicaSet {
     /// Changes what a member is in the set's config.
     pub fn set_membership(&self, member: usize, membership: Membership) {
         self.publish(|state| {
+            assert!(!state.routers, "routers are in no set's config");
             state.members[member].membership = membership;
             if membership != Membership::Electable {
                 state.members[member].primary_of = None;
@@ -245,7 +254,7 @@ impl ReplicaSet {
         }
         let mut server = RawClient::connect(self.shared.server);
         for Transaction { lsid, number, .. } in ended {
-            // An error says that the server has no such transaction any more.
+            // An error means that the server has ended it by itself.
             server.command(
                 1,
                 &doc! {

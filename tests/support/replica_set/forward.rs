@@ -4,7 +4,7 @@ use super::{
     super::wire::{self, MORE_TO_COME, Message, OP_MSG},
     connection::{Connection, client_goes, read},
     request::Request,
-    rules::{self, INTERRUPTED, Refusal},
+    rules::{self, Refusal},
     state::{Hold, One, State},
 };
 use bson::{Bson, Document, doc};
@@ -14,36 +14,44 @@ use tokio::{
     net::TcpStream,
 };
 
+/// A request that a member has taken.
+struct UnderWay<'r> {
+    request: &'r Request,
+    member: usize,
+    /// The term that the member was the primary of then.
+    term: Option<u64>,
+    /// The cursors that a `killCursors` names and the member does not have.
+    foreign: Vec<i64>,
+}
+
 impl Connection {
     /// Has the server do an operation that the member takes, and passes the replies on. The member
     /// may lose its role meanwhile.
     pub(super) async fn operation(&mut self, request: &Request) -> io::Result<()> {
-        let member = self.member;
-        let (admitted, term) = self
-            .shared
-            .look(|state| (rules::admit(state, member, request), state.members[member].primary_of));
-        if let Err(refusal) = admitted {
+        let taken = self.shared.look(|state| UnderWay::admit(state, self.member, request));
+        let operation = match taken {
+            Ok(operation) => operation,
+            Err(refusal) => return self.refuse(refusal, request).await,
+        };
+        self.held(Hold::Before, operation.term).await;
+        let begun = |state: &mut State| rules::begin(state, self.member, request, operation.term);
+        if let Err(refusal) = self.shared.count(begun) {
             return self.refuse(refusal, request).await;
         }
-        let foreign = self.shared.look(|state| foreign_cursors(state, member, request));
-        self.held(Hold::Before, term).await;
-        let begun = self.shared.count(|state| rules::begin(state, member, request, term));
-        if let Err(refusal) = begun {
-            return self.refuse(refusal, request).await;
-        }
-        self.ask(&without_cursors(request, &foreign)).await?;
+        self.ask(&operation.message()).await?;
         if request.is_unacknowledged() {
             return Ok(());
         }
         loop {
             let reply = self.answer().await?;
             let mut document = reply.document();
-            self.shared.count(|state| note(state, member, &document));
-            self.held(Hold::After, term).await;
-            let changed = self.change(&mut document, request, term, &foreign);
-            let changed =
-                changed.then(|| wire::op_msg_reply(reply.id(), reply.answers(), &document));
-            self.send(changed.as_ref().unwrap_or(&reply.0)).await?;
+            self.shared.count(|state| note(state, self.member, &document));
+            self.held(Hold::After, operation.term).await;
+            if self.shared.count(|state| operation.amend(state, &mut document)) {
+                self.send(&wire::op_msg_reply(reply.id(), reply.answers(), &document)).await?;
+            } else {
+                self.send(&reply.0).await?;
+            }
             if reply.opcode() != OP_MSG || reply.flags() & MORE_TO_COME == 0 {
                 return Ok(());
             }
@@ -51,11 +59,7 @@ impl Connection {
     }
 
     async fn refuse(&mut self, refusal: Refusal, request: &Request) -> io::Result<()> {
-        let member = self.member;
-        let document = self.shared.count(|state| {
-            count_refusal(state, member, refusal);
-            refusal.reply(state, member, request)
-        });
+        let document = self.shared.count(|state| refusal.reply(state, self.member, request));
         if request.is_unacknowledged() {
             return Ok(());
         }
@@ -69,75 +73,81 @@ impl Connection {
 
     /// Waits while the test holds operations there, and the member has its role.
     async fn held(&self, hold: Hold, term: Option<u64>) {
-        let go_on = |state: &State| {
+        let goes_on = |state: &State| {
             let member = &state.members[self.member];
             (member.hold != Some(hold) || member.primary_of != term).then_some(())
         };
-        if self.shared.look(go_on).is_some() {
+        if self.shared.look(goes_on).is_some() {
             return;
         }
         let _held = One::of(&self.shared, self.member, |counters| &mut counters.held);
-        self.shared.until(go_on).await;
+        self.shared.until(goes_on).await;
     }
 
     /// Sends a message to the server.
-    async fn ask(&mut self, message: &[u8]) -> io::Result<()> {
-        if self.server.is_none() {
-            let server = TcpStream::connect(self.shared.server).await?;
-            server.set_nodelay(true)?;
-            self.server = Some(BufReader::new(server));
-        }
-        let server = self.server.as_mut().expect("just connected");
+    pub(super) async fn ask(&mut self, message: &[u8]) -> io::Result<()> {
+        let server = match &mut self.server {
+            Some(server) => server,
+            none => {
+                let server = TcpStream::connect(self.shared.server).await?;
+                server.set_nodelay(true)?;
+                none.insert(BufReader::new(server))
+            }
+        };
         server.get_mut().write_all(message).await
     }
 
     /// The server's next reply. An error if the client goes before.
-    async fn answer(&mut self) -> io::Result<Message> {
-        let server = self.server.as_mut().expect("asked before");
+    pub(super) async fn answer(&mut self) -> io::Result<Message> {
+        let Some(server) = &mut self.server else { return Err(io::ErrorKind::NotConnected.into()) };
         tokio::select! {
             reply = read(server) => reply,
             gone = client_goes(&mut self.client) => Err(gone),
         }
     }
+}
+
+impl<'r> UnderWay<'r> {
+    /// Takes a request, or refuses it, in the member's present role.
+    fn admit(state: &State, member: usize, request: &'r Request) -> Result<Self, Refusal> {
+        rules::admit(state, member, request)?;
+        let this = &state.members[member];
+        let has = |id: &i64| state.cursors.get(id) == Some(&this.process);
+        let foreign = request.cursors_to_kill().filter(|id| !has(id)).collect();
+        Ok(Self { request, member, term: this.primary_of, foreign })
+    }
+
+    /// The bytes for the server: the client's, but without cursors of other members.
+    fn message(&self) -> Vec<u8> {
+        if self.foreign.is_empty() {
+            return self.request.message.0.clone();
+        }
+        let own = self.request.cursors_to_kill().filter(|id| !self.foreign.contains(id));
+        let mut body = self.request.body.clone();
+        body.insert("cursors", own.collect::<Vec<_>>());
+        wire::op_msg(self.request.message.id(), &body)
+    }
 
     /// Changes a reply where the member says something else than the server. Returns whether it did.
-    fn change(
-        &self,
-        reply: &mut Document,
-        request: &Request,
-        term: Option<u64>,
-        foreign: &[i64],
-    ) -> bool {
-        let member = self.member;
-        let interrupted = self.shared.look(|state| state.members[member].primary_of != term);
-        let interrupted = interrupted && request.is_write() && succeeded(reply);
+    fn amend(&self, state: &mut State, reply: &mut Document) -> bool {
+        let Self { request, member, .. } = *self;
+        let succeeded = reply.get_f64("ok").is_ok_and(|ok| ok == 1.0);
+        let lost_role = state.members[member].primary_of != self.term;
+        let interrupted = succeeded && lost_role && request.is_write();
         if interrupted {
-            self.shared.count(|state| {
-                count_refusal(state, member, INTERRUPTED);
-                INTERRUPTED.add_to(reply, state, member, request);
-            });
+            Refusal::InterruptedDueToReplStateChange.add_to(reply, state, member, request);
         }
-        let is_router = self.shared.look(|state| state.routers);
-        let recovers = is_router && request.is_in_transaction() && succeeded(reply);
-        if recovers {
+        let recoverable = succeeded && state.routers && request.is_in_transaction();
+        if recoverable {
             reply.insert("recoveryToken", doc! { "recoveryShardId": "shard0" });
         }
-        if !foreign.is_empty() {
+        if !self.foreign.is_empty() {
             let mut missing = reply.get_array("cursorsNotFound").cloned().unwrap_or_default();
-            missing.extend(foreign.iter().map(|id| Bson::Int64(*id)));
+            missing.extend(self.foreign.iter().map(|id| Bson::Int64(*id)));
             reply.insert("cursorsNotFound", missing);
         }
-        interrupted || recovers || !foreign.is_empty()
+        interrupted || recoverable || !self.foreign.is_empty()
     }
-}
-
-fn succeeded(reply: &Document) -> bool {
-    reply.get_f64("ok").is_ok_and(|ok| ok == 1.0)
-}
-
-fn count_refusal(state: &mut State, member: usize, refusal: Refusal) {
-    let refusals = &mut state.members[member].counters.refusals;
-    *refusals.entry(refusal.code()).or_default() += 1;
 }
 
 /// Notes what a reply says about cursors and the cluster's time.
@@ -152,26 +162,4 @@ fn note(state: &mut State, member: usize, reply: &Document) {
     if state.cluster_time.as_ref().and_then(newest) < newest(time) {
         state.cluster_time = Some(time.clone());
     }
-}
-
-/// The cursors that a `killCursors` names and the member does not have.
-fn foreign_cursors(state: &State, member: usize, request: &Request) -> Vec<i64> {
-    if request.name != "killCursors" {
-        return Vec::new();
-    }
-    let process = &state.members[member].process;
-    let named = request.body.get_array("cursors").map(Vec::as_slice).unwrap_or_default();
-    let named = named.iter().filter_map(Bson::as_i64);
-    named.filter(|id| state.cursors.get(id) != Some(process)).collect()
-}
-
-/// The bytes of a request, without cursors of other members.
-fn without_cursors(request: &Request, foreign: &[i64]) -> Vec<u8> {
-    if foreign.is_empty() {
-        return request.message.0.clone();
-    }
-    let mut body = request.body.clone();
-    let named = body.get_array_mut("cursors").expect("it names some");
-    named.retain(|id| id.as_i64().is_none_or(|id| !foreign.contains(&id)));
-    wire::op_msg(request.message.id(), &body)
 }

@@ -23,6 +23,7 @@ impl Connection {
         let wait = wait.map(|wait| Duration::from_millis(wait.unsigned_abs())).ok();
         let mut known = request.body.get_document("topologyVersion").ok().cloned();
         let mut answers = request.message.id();
+        let login = self.login(request).await?;
         loop {
             if let (Some(known), Some(wait)) = (&known, wait) {
                 self.news(known, wait).await?;
@@ -35,6 +36,7 @@ impl Connection {
                 )
             });
             hello.insert("connectionId", self.number);
+            hello.extend(login.clone());
             let id = self.next_id();
             let streams = request.allows_exhaust() && known.is_some() && wait.is_some();
             let reply = match request.message.opcode() {
@@ -50,6 +52,17 @@ impl Connection {
             }
             (known, answers) = (Some(version), id);
         }
+    }
+
+    /// What the server says of the log-in that a `hello` begins or prepares.
+    async fn login(&mut self, request: &Request) -> io::Result<Document> {
+        let keys = ["saslSupportedMechs", "speculativeAuthenticate"];
+        if !keys.iter().any(|key| request.body.contains_key(key)) {
+            return Ok(Document::new());
+        }
+        self.ask(&request.message.0).await?;
+        let reply = self.answer().await?.document();
+        Ok(reply.into_iter().filter(|(key, _)| keys.contains(&key.as_str())).collect())
     }
 
     /// Waits until the member's state is another than the one that the client knows, at most this

@@ -120,6 +120,12 @@ impl Request {
         preference.and_then(|it| it.get_str("mode").ok()).unwrap_or("primary")
     }
 
+    /// The cursors that a `killCursors` names.
+    pub(super) fn cursors_to_kill(&self) -> impl Iterator<Item = i64> {
+        let named = self.body.get_array("cursors").ok().filter(|_| self.name == "killCursors");
+        named.into_iter().flatten().filter_map(Bson::as_i64)
+    }
+
     /// Whether drivers may send it a second time: servers label its errors for that.
     pub(super) fn is_retryable_write(&self) -> bool {
         self.ends_transaction() || !self.is_in_transaction() && self.body.contains_key("txnNumber")

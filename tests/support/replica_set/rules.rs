@@ -9,61 +9,65 @@ use super::{
 };
 use bson::{Document, doc};
 
-pub(super) const CURSOR_NOT_FOUND: Refusal = Refusal(43, "CursorNotFound");
-pub(super) const NO_SUCH_TRANSACTION: Refusal = Refusal(251, "NoSuchTransaction");
-pub(super) const NOT_WRITABLE_PRIMARY: Refusal = Refusal(10107, "NotWritablePrimary");
-pub(super) const INTERRUPTED: Refusal = Refusal(11602, "InterruptedDueToReplStateChange");
-pub(super) const NOT_PRIMARY_NO_SECONDARY_OK: Refusal = Refusal(13435, "NotPrimaryNoSecondaryOk");
-pub(super) const NOT_PRIMARY_OR_SECONDARY: Refusal = Refusal(13436, "NotPrimaryOrSecondary");
-
-/// An error of a member: its code and its name.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Refusal(i32, &'static str);
+/// An error of a member, by the server's name and code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    CursorNotFound = 43,
+    NoSuchTransaction = 251,
+    NotWritablePrimary = 10107,
+    InterruptedDueToReplStateChange = 11602,
+    NotPrimaryNoSecondaryOk = 13435,
+    NotPrimaryOrSecondary = 13436,
+}
 
 impl Refusal {
-    /// The error that this is to a request.
-    pub(super) fn reply(self, state: &State, member: usize, request: &Request) -> Document {
-        let mut reply = doc! { "ok": 0.0, "errmsg": self.words() };
-        reply.extend(doc! { "code": self.0, "codeName": self.1 });
-        if self.is_of_state() {
-            reply.insert("topologyVersion", state.members[member].topology_version());
-        }
-        if let Some(label) = self.label(request) {
-            reply.insert("errorLabels", vec![label]);
+    /// Counts it, and returns the error that it is to a request.
+    pub(super) fn reply(self, state: &mut State, member: usize, request: &Request) -> Document {
+        let mut reply = doc! { "ok": 0.0 };
+        reply.extend(self.error());
+        self.add_labels(&mut reply, state, member, request);
+        if let Some(time) = &state.cluster_time {
+            reply.insert("$clusterTime", time.clone());
         }
         reply
     }
 
-    /// Adds it to the reply to a write that the server has done.
+    /// Counts it, and adds it to the reply to a write that the server has done.
     pub(super) fn add_to(
         self,
         reply: &mut Document,
-        state: &State,
+        state: &mut State,
         member: usize,
         request: &Request,
     ) {
-        let error = doc! { "code": self.0, "codeName": self.1, "errmsg": self.words() };
-        reply.insert("writeConcernError", error);
-        reply.insert("topologyVersion", state.members[member].topology_version());
+        reply.insert("writeConcernError", self.error());
+        self.add_labels(reply, state, member, request);
+    }
+
+    fn error(self) -> Document {
+        doc! { "errmsg": self.words(), "code": self as i32, "codeName": format!("{self:?}") }
+    }
+
+    fn add_labels(self, reply: &mut Document, state: &mut State, member: usize, request: &Request) {
+        let this = &mut state.members[member];
+        *this.counters.refusals.entry(self as i32).or_default() += 1;
+        if self.is_of_state() {
+            reply.insert("topologyVersion", this.topology_version());
+        }
         if let Some(label) = self.label(request) {
             reply.insert("errorLabels", vec![label]);
         }
     }
 
-    pub(super) fn code(self) -> i32 {
-        self.0
-    }
-
-    /// Whether it comes from the state of the member.
+    /// Whether it comes from the role of the member.
     fn is_of_state(self) -> bool {
-        ![CURSOR_NOT_FOUND, NO_SUCH_TRANSACTION].contains(&self)
+        !matches!(self, Refusal::CursorNotFound | Refusal::NoSuchTransaction)
     }
 
     fn label(self, request: &Request) -> Option<&'static str> {
-        let of_state = self.is_of_state();
-        if of_state && request.is_retryable_write() {
+        if self.is_of_state() && request.is_retryable_write() {
             Some("RetryableWriteError")
-        } else if request.is_in_transaction() && (of_state || self == NO_SUCH_TRANSACTION) {
+        } else if self != Refusal::CursorNotFound && request.is_in_transaction() {
             Some("TransientTransactionError")
         } else {
             None
@@ -72,14 +76,12 @@ impl Refusal {
 
     fn words(self) -> &'static str {
         match self {
-            CURSOR_NOT_FOUND => "cursor id not found",
-            NO_SUCH_TRANSACTION => {
-                "Given transaction number does not match any in-progress transactions"
-            }
-            NOT_WRITABLE_PRIMARY => "not primary",
-            NOT_PRIMARY_NO_SECONDARY_OK => "not primary and secondaryOk=false",
-            NOT_PRIMARY_OR_SECONDARY => "node is not in primary or recovering state",
-            _ => "operation was interrupted",
+            Refusal::CursorNotFound => "cursor id not found",
+            Refusal::NoSuchTransaction => "no transaction with this number is in progress",
+            Refusal::NotWritablePrimary => "not primary",
+            Refusal::InterruptedDueToReplStateChange => "operation was interrupted",
+            Refusal::NotPrimaryNoSecondaryOk => "not primary and secondaryOk=false",
+            Refusal::NotPrimaryOrSecondary => "node is not in primary or secondary state",
         }
     }
 }
@@ -87,40 +89,41 @@ impl Refusal {
 /// Whether a member takes a request, in its present role.
 pub(super) fn admit(state: &State, member: usize, request: &Request) -> Result<(), Refusal> {
     let this = &state.members[member];
-    let has_data = ![Membership::Arbiter, Membership::Removed].contains(&this.membership);
     let is_primary = this.primary_of.is_some();
+    let has_data = !matches!(this.membership, Membership::Arbiter | Membership::Removed);
     if request.needs_primary() && !is_primary {
-        return Err(NOT_WRITABLE_PRIMARY);
+        return Err(Refusal::NotWritablePrimary);
     }
     if request.reads() && !has_data {
-        return Err(NOT_PRIMARY_OR_SECONDARY);
+        return Err(Refusal::NotPrimaryOrSecondary);
     }
     if request.reads_from_primary() && !is_primary {
-        return Err(NOT_PRIMARY_NO_SECONDARY_OK);
+        return Err(Refusal::NotPrimaryNoSecondaryOk);
     }
     if request.name == "getMore" {
         let cursor = request.body.get_i64("getMore").unwrap_or_default();
         if state.cursors.get(&cursor) != Some(&this.process) {
-            return Err(CURSOR_NOT_FOUND);
+            return Err(Refusal::CursorNotFound);
         }
     }
-    if request.is_in_transaction() && !request.begins_transaction() {
-        return continue_transaction(state, member, request);
+    let goes_on = request.is_in_transaction() && !request.begins_transaction();
+    if goes_on && !knows_transaction(state, member, request) {
+        return Err(Refusal::NoSuchTransaction);
     }
     Ok(())
 }
 
 /// A transaction goes on where it began, in the same term. Its outcome is known everywhere: in a set to
 /// each primary, among routers to the one that gets the `recoveryToken`.
-fn continue_transaction(state: &State, member: usize, request: &Request) -> Result<(), Refusal> {
-    let (session, number) = request.session().ok_or(NO_SUCH_TRANSACTION)?;
+fn knows_transaction(state: &State, member: usize, request: &Request) -> bool {
+    let Some((session, number)) = request.session() else { return false };
     let known = state.transactions.get(&session).filter(|it| it.number == number);
-    let known = known.ok_or(NO_SUCH_TRANSACTION)?;
-    let this = &state.members[member];
-    let began_here = known.owner == this.process && Some(known.term) == this.primary_of;
-    let recovers = !state.routers || request.body.contains_key("recoveryToken");
-    let asks_outcome = request.name == "commitTransaction" && known.ends && recovers;
-    if began_here || asks_outcome { Ok(()) } else { Err(NO_SUCH_TRANSACTION) }
+    known.is_some_and(|known| {
+        let this = &state.members[member];
+        let began_here = known.owner == this.process && Some(known.term) == this.primary_of;
+        let recovers = !state.routers || request.body.contains_key("recoveryToken");
+        began_here || known.ends && request.name == "commitTransaction" && recovers
+    })
 }
 
 /// Notes what the server is about to do. An error if the member, which took the request as the primary
@@ -131,11 +134,12 @@ pub(super) fn begin(
     request: &Request,
     term: Option<u64>,
 ) -> Result<(), Refusal> {
-    let this = &state.members[member];
     if !request.needs_primary() {
         return Ok(());
     }
-    let term = term.filter(|_| this.primary_of == term).ok_or(INTERRUPTED)?;
+    let this = &state.members[member];
+    let still = term.filter(|_| this.primary_of == term);
+    let term = still.ok_or(Refusal::InterruptedDueToReplStateChange)?;
     let Some((session, number)) = request.session().filter(|_| request.is_in_transaction()) else {
         return Ok(());
     };
