@@ -6,12 +6,14 @@
 mod error;
 mod misplaced;
 mod parts;
+mod pooler_keys;
 
 use super::{report::Report, scope::attributes};
 use error::{Error, shortened};
 use misplaced::{is_below, unknown};
 use parts::{Entries, Entry, ReadAttempts, Variant};
 use policy::attributes::ATTRIBUTE;
+use pooler_keys::pooler_key;
 use serde::{
     Deserialize,
     de::{self, Deserializer, IntoDeserializer, Visitor, value::SeqDeserializer},
@@ -110,7 +112,12 @@ impl<'de> Reader<'de> {
             let name = entry.name();
             let near = nearest(name, known.iter().copied());
             let near = near.filter(|near| !is_below(name, known, near));
-            let error = unknown(name, known, near);
+            let other = pooler_key(name, known);
+            let near = other.map_or(near, |other| other.key);
+            let mut error = unknown(name, known, near);
+            if let Some(hint) = other.and_then(|other| other.hint) {
+                hint.clone_into(&mut error.hint);
+            }
             self.report.borrow_mut().add_diagnostic(entry.key.node.at, error);
             if near.is_some_and(|near| kept.iter().all(|entry| entry.name() != near)) {
                 kept.push(Entry { corrected: near, ..entry });
