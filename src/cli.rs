@@ -108,6 +108,9 @@ enum Command {
         /// Show call sites instead of operations. In a terminal, press `c`.
         #[arg(long)]
         callsites: bool,
+        /// Show the pools of clusters instead. In a terminal, press `u`.
+        #[arg(long, conflicts_with = "callsites")]
+        pools: bool,
     },
 }
 
@@ -149,8 +152,12 @@ pub fn main() -> ExitCode {
             tell(format_args!("{:#}\n", config::schema()));
             ExitCode::SUCCESS
         }
-        Command::Top { admin, ca, certificate, once, interval, sort, callsites } => {
-            let view = if callsites { View::CallSites } else { View::Operations };
+        Command::Top { admin, ca, certificate, once, interval, sort, callsites, pools } => {
+            let view = match (callsites, pools) {
+                (true, _) => View::CallSites,
+                (_, true) => View::Pools,
+                _ => View::Operations,
+            };
             let choice = ViewOptions { view, sort, ..ViewOptions::default() };
             let admin = AdminAddress::parse(&admin, TlsFiles { ca, certificate });
             done(admin.and_then(|admin| {

@@ -2,8 +2,10 @@
 
 mod address;
 pub mod choice;
+mod layout;
 pub mod notices;
 pub mod poll;
+pub mod pools;
 pub mod screen;
 pub mod table;
 
@@ -12,10 +14,11 @@ pub use table::{Row, Series, render};
 
 use anyhow::{Context as _, bail};
 use choice::{View, ViewOptions};
+use layout::{clip, loud, wrapped};
 use poll::Snapshot;
 use screen::{Screen, plain, terminal_width};
 use std::{io::Write as _, time::Duration};
-use table::{clip, rates};
+use table::rates;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -177,29 +180,34 @@ fn page(
     let seconds = now.at.duration_since(before.at).as_secs_f64();
     let all = rates(&before.operations, &now.operations, seconds);
     let mut rows = match choice.view {
-        View::Operations => all.clone(),
         View::CallSites => rates(&before.callsites, &now.callsites, seconds),
+        View::Operations | View::Pools => all.clone(),
     };
     choice.sort.apply(&mut rows);
+    let table = match choice.view {
+        View::Pools => pools::render(&now.pools, width, colour),
+        view => render(&rows, view, width, colour),
+    };
     let mut lines = vec![headline(&options.title, &all, width)];
     if keys {
         lines.push(clip(&choice.keys(), width));
     }
     lines.push(String::new());
     let mut notices = notices::clusters(&now.clusters);
+    notices.extend(pools::notices(&now.pools));
     notices.extend(notices::refusals(&before.policies, &now.policies, seconds));
-    let notices = notices.iter().map(|line| table::loud(&clip(line, width), colour));
+    let notices = notices.iter().map(|line| loud(&clip(line, width), colour));
     let before_notices = lines.len();
     lines.extend(notices);
     if let Some(story) = &options.story {
         let told = (story.lines)(&options.admin.to_string(), now);
-        lines.extend(told.iter().flat_map(|line| table::wrapped(line, width)));
+        lines.extend(told.iter().flat_map(|line| wrapped(line, width)));
     }
     if lines.len() > before_notices {
         lines.push(String::new());
     }
-    lines.push(render(&rows, choice.view, width, colour));
-    if !keys {
+    lines.push(table);
+    if !keys && choice.view != View::Pools {
         lines.push(clip("* since the proxy began; everything else since the table before", width));
     }
     lines.join("\n")

@@ -69,6 +69,7 @@ mod tests {
                 .unwrap(),
             policies: serde_json::from_value(json!([{ "name": POLICY, "enabled": enabled }]))
                 .unwrap(),
+            pools: Vec::new(),
         }
     }
 

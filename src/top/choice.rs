@@ -11,6 +11,8 @@ pub enum View {
     Operations,
     /// A place in a client's program that operations come from.
     CallSites,
+    /// The connections to an endpoint that operations share.
+    Pools,
 }
 
 /// The sort order.
@@ -85,12 +87,8 @@ impl ViewOptions {
     /// What a key changes; whether it is one that does.
     pub fn press(&mut self, key: u8) -> bool {
         match key {
-            b'c' => {
-                self.view = match self.view {
-                    View::Operations => View::CallSites,
-                    View::CallSites => View::Operations,
-                };
-            }
+            b'c' => self.switch_to(View::CallSites),
+            b'u' => self.switch_to(View::Pools),
             b'l' => self.switched = self.switched.wrapping_add(1),
             b's' => self.sort = self.sort.next(),
             b't' => self.sort = Sort::Time,
@@ -105,14 +103,20 @@ impl ViewOptions {
         true
     }
 
+    /// Shows this, or operations if it is shown already.
+    fn switch_to(&mut self, view: View) {
+        self.view = if self.view == view { View::Operations } else { view };
+    }
+
     /// The line that lists the keys.
     pub fn keys(&self) -> String {
-        let view = match self.view {
-            View::Operations => "call sites",
-            View::CallSites => "operations",
+        let name = |view, name| if self.view == view { "operations" } else { name };
+        let (callsites, pools) = (name(View::CallSites, "call sites"), name(View::Pools, "pools"));
+        let order = match self.view {
+            View::Pools => "the fullest first".to_owned(),
+            _ => format!("sort by t o e p b n: {}   * since start", self.sort.name()),
         };
-        let sort = self.sort.name();
-        format!("q quit   c {view}   sort by t o e p b n: {sort}   * since the start")
+        format!("q quit   c {callsites}   u {pools}   {order}")
     }
 }
 
@@ -128,6 +132,12 @@ mod tests {
         assert!(choice.keys().contains("c operations") && choice.keys().contains(": P99"));
         assert!(choice.press(b'c') && choice.press(b's'));
         assert_eq!((choice.view, choice.sort), (View::Operations, Sort::Bytes));
+        assert!(choice.press(b'u') && choice.press(b'c') && choice.press(b'u'));
+        assert_eq!(choice.view, View::Pools);
+        assert_eq!(choice.keys(), "q quit   c call sites   u operations   the fullest first");
+        assert!(choice.press(b'u'));
+        assert_eq!(choice.view, View::Operations);
+        assert!(choice.keys().chars().count() <= 80);
         // What an arrow sends is no key of these.
         assert!(b"\x1b[A\x1b[B\x1b[C\x1b[D".iter().all(|key| !choice.press(*key)));
     }

@@ -6,6 +6,7 @@ mod tests;
 use super::{
     AdminAddress, Series,
     notices::{ClusterState, Policy},
+    pools::PoolState,
 };
 use anyhow::{Context as _, bail};
 use serde::de::DeserializeOwned;
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub clusters: Vec<ClusterState>,
     /// Its policies.
     pub policies: Vec<Policy>,
+    /// The pools of its clusters.
+    pub pools: Vec<PoolState>,
 }
 
 /// Asks for all of it. Fails if there is no answer, or one of another form. If a proxy reports only
@@ -46,7 +49,8 @@ pub async fn snapshot(admin: &AdminAddress, callsites: bool) -> anyhow::Result<S
     };
     let clusters = list(admin, "/clusters").await.unwrap_or_default();
     let policies = list(admin, "/policies").await.unwrap_or_default();
-    Ok(Snapshot { at, operations, callsites, clusters, policies })
+    let pools = list(admin, "/pools").await.unwrap_or_default();
+    Ok(Snapshot { at, operations, callsites, clusters, policies, pools })
 }
 
 /// Fetches `GET /operations`. Fails without a valid response.

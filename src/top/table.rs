@@ -1,9 +1,12 @@
-//! The table: from what the admin interface counts to lines of text. No clock, no terminal.
+//! The table of operations: from what the admin interface counts to lines of text. No clock, no terminal.
 
 #[cfg(test)]
 mod tests;
 
-use super::choice::{Sort, View};
+use super::{
+    choice::{Sort, View},
+    layout::{DIM, Heads, Line, RED, YELLOW, lay_out},
+};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -148,7 +151,7 @@ const NUMBERS: [Column; 8] = [
 ];
 
 /// From how many columns on bars are long.
-const WIDE: usize = 130;
+pub(super) const WIDE: usize = 130;
 
 /// A column of text: the first ones share what the numbers leave.
 struct Text {
@@ -170,87 +173,33 @@ const CALL_SITES: [Text; 4] = [
     Text { head: "LISTENER", from: 130, show: |row| &row.listener },
 ];
 
-/// How wide texts are that share so much: none more than its longest, and who needs less than its
-/// share leaves the rest to the others. A column lies between two.
-fn widths(texts: &[&Text], rows: &[Row], room: usize) -> Vec<usize> {
-    let wish = |text: &&Text| {
-        let longest = rows.iter().map(|row| (text.show)(row).chars().count()).max();
-        longest.unwrap_or_default().max(text.head.len())
-    };
-    let wishes: Vec<usize> = texts.iter().map(wish).collect();
-    let mut order: Vec<usize> = (0..texts.len()).collect();
-    order.sort_by_key(|at| wishes[*at]);
-    let mut left = room.saturating_sub(texts.len().saturating_sub(1));
-    let mut widths = vec![0; texts.len()];
-    for (done, at) in order.into_iter().enumerate() {
-        widths[at] = wishes[at].min(left.div_ceil(texts.len() - done));
-        left -= widths[at];
-    }
-    widths
-}
-
-const BOLD: &str = "\x1b[1m";
-const DIM: &str = "\x1b[2m";
-const RED: &str = "\x1b[31m";
-const YELLOW: &str = "\x1b[33m";
-const CYAN: &str = "\x1b[36m";
-const RESET: &str = "\x1b[0m";
-
 /// The 99th percentile, in milliseconds, from which on it is shown in a colour.
 const SLOW_MS: f64 = 100.0;
 
 /// The table as text, no line longer than `width` columns. With `colour` it holds escape codes.
 pub fn render(rows: &[Row], view: View, width: usize, colour: bool) -> String {
+    let callsites = view == View::CallSites;
     // Of call sites neither errors nor bytes are counted.
-    let counted = |head| view == View::Operations || !["ERR%", "BYTES/S"].contains(&head);
+    let counted = |head| !callsites || !["ERR%", "BYTES/S"].contains(&head);
     let fits =
         |column: &&Column| (column.from..column.below).contains(&width) && counted(column.head);
     let columns: Vec<&Column> = NUMBERS.iter().filter(fits).collect();
-    let texts: &[Text] = match view {
-        View::Operations => &OPERATIONS,
-        View::CallSites => &CALL_SITES,
-    };
+    let texts: &[Text] = if callsites { &CALL_SITES } else { &OPERATIONS };
     let texts: Vec<&Text> = texts.iter().filter(|text| width >= text.from).collect();
-    let numbers: usize = columns.iter().map(|column| column.width + 1).sum();
-    let widths = widths(&texts, rows, width.saturating_sub(numbers));
-    let paint = |code: &str, text: String| match colour && !code.is_empty() {
-        true => format!("{code}{text}{RESET}"),
-        false => text,
-    };
-    let cells = |show: &dyn Fn(&Text) -> String| -> Vec<String> {
-        let cells = texts.iter().zip(&widths);
-        cells.map(|(text, width)| fit(&show(text), *width)).collect()
-    };
-    let head = cells(&|text| text.head.to_owned()).join(" ");
-    let heads = columns.iter().map(|column| format!(" {:>1$}", column.head, column.width));
-    let head: String = std::iter::once(head).chain(heads).collect();
-    let mut lines = vec![paint(BOLD, clip(&head, width))];
-    if rows.is_empty() {
-        lines.push(clip("nothing passed through", width));
-    }
     let total: f64 = rows.iter().map(|row| row.busy).sum();
-    for row in rows {
-        let mut names = cells(&|text| (text.show)(row).to_owned());
-        let taken = names.iter().map(|name| name.chars().count() + 1).sum::<usize>();
-        let mut left = (width + 1).saturating_sub(taken);
-        if let Some(first) = names.first_mut() {
-            *first = paint(CYAN, std::mem::take(first));
+    let line = |row: &Row| {
+        let number = |column: &&Column| ((column.show)(row, total), tint(column, row));
+        Line {
+            texts: texts.iter().map(|text| (text.show)(row).to_owned()).collect(),
+            numbers: columns.iter().map(number).collect(),
         }
-        let mut line = names.join(" ");
-        for column in &columns {
-            let text = format!(" {:>1$}", (column.show)(row, total), column.width);
-            let text = clip(&text, left);
-            left = left.saturating_sub(text.chars().count());
-            line.push_str(&paint(tint(column, row), text));
-        }
-        lines.push(line.trim_end().to_owned());
-    }
-    lines.join("\n")
-}
-
-/// A line that is not to be overlooked.
-pub fn loud(text: &str, colour: bool) -> String {
-    if colour { format!("{YELLOW}{text}{RESET}") } else { text.to_owned() }
+    };
+    let heads = Heads {
+        texts: texts.iter().map(|text| text.head).collect(),
+        numbers: columns.iter().map(|column| (column.head, column.width)).collect(),
+    };
+    let lines: Vec<Line> = rows.iter().map(line).collect();
+    lay_out(&heads, &lines, "nothing passed through", (width, colour))
 }
 
 fn tint(column: &Column, row: &Row) -> &'static str {
@@ -260,47 +209,6 @@ fn tint(column: &Column, row: &Row) -> &'static str {
         "" => DIM,
         _ => "",
     }
-}
-
-/// Fits a text to exactly this many columns. Names come from clients, so control characters are
-/// removed.
-fn fit(text: &str, width: usize) -> String {
-    format!("{:<width$}", clip(text, width))
-}
-
-/// Truncates a text to this many columns.
-pub fn clip(text: &str, width: usize) -> String {
-    let mut clipped: String =
-        text.chars().take(width).map(|it| if is_plain(it) { it } else { '?' }).collect();
-    if text.chars().nth(width).is_some() && clipped.pop().is_some() {
-        clipped.push('…');
-    }
-    clipped.trim_end_matches(' ').to_owned()
-}
-
-/// Wraps a text at blanks to this many columns, with later lines indented.
-pub fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let full = lines.last().filter(|line| !line.trim().is_empty());
-        let full = full.map(|line| line.chars().count() + 1 + word.chars().count());
-        if full.is_some_and(|full| full > width) {
-            lines.push("  ".to_owned());
-        }
-        if let Some(line) = lines.last_mut() {
-            if !line.trim().is_empty() {
-                line.push(' ');
-            }
-            line.push_str(word);
-        }
-    }
-    lines.iter().map(|line| clip(line, width)).collect()
-}
-
-/// Whether a character takes its place and does nothing else: no control, no change of direction.
-fn is_plain(character: char) -> bool {
-    !character.is_control()
-        && !matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
 }
 
 /// A number in few columns.
@@ -340,12 +248,12 @@ fn size(bytes: f64) -> String {
     }
 }
 
-fn percent(part: f64, total: f64) -> String {
+pub(super) fn percent(part: f64, total: f64) -> String {
     if total > 0.0 { format!("{:.0}%", 100.0 * part / total) } else { "-".to_owned() }
 }
 
 /// A share as a bar of this many columns.
-fn bar(part: f64, total: f64, columns: usize) -> String {
+pub(super) fn bar(part: f64, total: f64, columns: usize) -> String {
     let share = if total > 0.0 { part / total } else { 0.0 };
     let length = (columns as f64 * share).round() as usize;
     format!("{:<columns$}", "█".repeat(length.min(columns)))

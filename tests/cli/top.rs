@@ -5,8 +5,10 @@ use crate::{
     support::{
         self,
         client::RawClient,
-        scripted::Scripted,
-        tollgate::{Tollgate, output_of},
+        eventually,
+        scripted::{Scripted, hello, reply_to},
+        tollgate::{Tollgate, mongo_config, output_of},
+        wire::op_msg,
     },
 };
 use bson::doc;
@@ -98,6 +100,32 @@ fn top_shows_a_cluster_with_unusable_endpoints() {
     let top = output_of(&["top", &admin, "--once", "--interval", "100ms"]);
     let line = format!("shop: 0 of 1 in use, {nobody} unhealthy");
     assert!(top.out.contains(&line), "{}", top.out);
+}
+
+#[test]
+fn top_shows_the_pools_of_a_proxy() {
+    let server = Scripted::answering(|message| match message.document().contains_key("hello") {
+        true => reply_to(message, &hello("db.example:27017")),
+        // The operation keeps its connection.
+        false => Vec::new(),
+    });
+    let config =
+        mongo_config(server.address(), "").replace("] }", "], pool: { max_pool_size: 1 } }");
+    let tollgate = Tollgate::start(&format!("workers: 1\n{config}"));
+    let mut clients = [0, 1].map(|_| RawClient::connect(tollgate.listener("db")));
+    for client in &mut clients {
+        client.send(&op_msg(7, &doc! { "find": "orders", "$db": "shop" }));
+    }
+    eventually("one operation waits", || {
+        (tollgate.json("/pools")[0]["endpoints"][0]["waiting"] == 1).then_some(())
+    });
+    let admin = tollgate.admin().to_string();
+    let top = output_of(&["top", &admin, "--once", "--pools", "--interval", "100ms"]);
+    let row = top.out.lines().find(|line| line.contains(&server.address().to_string()));
+    let row: Vec<&str> = row.unwrap_or(&top.out).split_whitespace().collect();
+    assert_eq!((row[0], &row[2..]), ("db", &["1", "1", "100%", "0", "0", "0", "1"][..]), "{top:?}");
+    assert!(top.out.contains("db: 1 wait for a pooled connection"), "{}", top.out);
+    failed(&output_of(&["top", "--pools", "--callsites"]), 2, &["--pools", "--callsites"]);
 }
 
 #[test]

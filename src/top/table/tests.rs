@@ -1,4 +1,7 @@
-use super::*;
+use super::{
+    super::layout::{BOLD, CYAN, RESET},
+    *,
+};
 
 fn row(operation: &str, resource: &str, operations: f64, p50: f64, busy: f64) -> Row {
     Row {
@@ -109,14 +112,6 @@ fn colours_change_nothing_but_colours() {
     let plain = codes.iter().fold(text, |text, code| text.replace(code, ""));
     let trimmed: Vec<&str> = plain.lines().map(str::trim_end).collect();
     assert_eq!(trimmed.join("\n"), render(&rows(), View::Operations, 100, false));
-}
-
-#[test]
-fn sentences_are_broken_at_blanks() {
-    assert_eq!(wrapped("1 a few words", 80), ["1 a few words"]);
-    assert_eq!(wrapped("1 a few words", 8), ["1 a few", "  words"]);
-    assert_eq!(wrapped("1 averylongword b", 8), ["1", "  avery…", "  b"]);
-    assert_eq!(wrapped("", 8), [""]);
 }
 
 #[test]
