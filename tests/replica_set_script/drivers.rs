@@ -22,7 +22,11 @@ use std::{
 };
 
 /// Runs the Rust driver with these options in its connection string.
-fn rust(set: &ReplicaSet, options: &str, scenario: impl AsyncFn(&Client, Collection<Document>)) {
+pub(crate) fn rust(
+    set: &ReplicaSet,
+    options: &str,
+    scenario: impl AsyncFn(&Client, Collection<Document>),
+) {
     run(&format!("{}&{options}", set.uri()).replace("/&", "/?"), scenario);
 }
 

@@ -4,6 +4,7 @@
 
 mod cursors;
 mod drivers;
+mod failover;
 mod hello;
 mod members;
 mod roles;

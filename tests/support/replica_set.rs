@@ -10,6 +10,7 @@ mod forward;
 mod hello;
 mod request;
 mod rules;
+mod server;
 mod state;
 
 pub use state::{Counters, Hold, Membership};
@@ -17,7 +18,7 @@ pub use state::{Counters, Hold, Membership};
 use super::client::RawClient;
 use bson::{Document, doc};
 use socket2::{Domain, Socket, Type};
-use state::{Limits, Member, Shared, State, Transaction};
+use state::{Limits, Member, Shared, State};
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
@@ -143,7 +144,8 @@ impl ReplicaSet {
     }
 
     /// Ends a member: its connections are reset and its port is closed when this returns. Work under
-    /// way is not answered, done or not. If it was the primary, there is none.
+    /// way is not answered; the server has done it when this returns, or never will. If it was the
+    /// primary, there is none.
     pub fn kill(&self, member: usize) {
         self.publish(|state| {
             state.members[member].down.cancel();
@@ -153,7 +155,7 @@ impl ReplicaSet {
         });
         self.shared.wait("the member to be down", |state| {
             let member = &state.members[member];
-            !member.listens && member.counters.open == 0
+            !member.listens && member.counters.open == 0 && member.counters.writing == 0
         });
     }
 
@@ -253,15 +255,8 @@ impl ReplicaSet {
             return;
         }
         let mut server = RawClient::connect(self.shared.server);
-        for Transaction { lsid, number, .. } in ended {
-            // An error means that the server has ended it by itself.
-            server.command(
-                1,
-                &doc! {
-                    "abortTransaction": 1, "lsid": lsid, "txnNumber": number, "autocommit": false,
-                    "$db": "admin",
-                },
-            );
+        for transaction in ended {
+            server.command(1, &transaction.abort());
         }
     }
 

@@ -3,6 +3,7 @@
 use super::{
     super::wire::{LONGEST, Message},
     request::Request,
+    server::{Server, Write, settle},
     state::{One, Shared},
 };
 use socket2::SockRef;
@@ -11,6 +12,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
 };
+use tokio_util::sync::CancellationToken;
 
 pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
@@ -19,7 +21,9 @@ pub(super) struct Connection {
     pub(super) number: i32,
     pub(super) client: BufReader<TcpStream>,
     /// Its own connection to the server, once there was something to ask there.
-    pub(super) server: Option<BufReader<TcpStream>>,
+    pub(super) server: Option<Server>,
+    /// What the server may be doing for the client.
+    pub(super) write: Option<Write>,
     last_id: i32,
 }
 
@@ -30,7 +34,7 @@ pub(super) async fn listen(shared: Arc<Shared>, member: usize, listener: StdList
     let accept = async {
         while let Ok((client, _)) = listener.accept().await {
             shared.until(|state| (!state.members[member].silent).then_some(())).await;
-            tokio::spawn(serve(shared.clone(), member, client));
+            tokio::spawn(serve(shared.clone(), member, down.clone(), client));
         }
     };
     down.run_until_cancelled(accept).await;
@@ -39,21 +43,34 @@ pub(super) async fn listen(shared: Arc<Shared>, member: usize, listener: StdList
 }
 
 /// Serves a connection until its client goes, or resets it when the member is down.
-async fn serve(shared: Arc<Shared>, member: usize, client: TcpStream) {
-    let _open = One::of(&shared, member, |counters| &mut counters.open);
-    let (down, number) = shared.count(|state| {
+async fn serve(shared: Arc<Shared>, member: usize, down: CancellationToken, client: TcpStream) {
+    let open = One::of(&shared, member, |counters| &mut counters.open);
+    let number = shared.count(|state| {
         let member = &mut state.members[member];
         member.counters.connections += 1;
         member.counters.most_open = member.counters.most_open.max(member.counters.open);
-        (member.down.clone(), member.counters.connections as i32)
+        member.counters.connections as i32
     });
     // Each reply is to be a segment of its own, and none to wait for the next.
     let _ = client.set_nodelay(true);
     let client = BufReader::new(client);
-    let shared = shared.clone();
-    let mut connection = Connection { shared, member, number, client, server: None, last_id: 0 };
+    let mut connection = Connection {
+        shared: shared.clone(),
+        member,
+        number,
+        client,
+        server: None,
+        write: None,
+        last_id: 0,
+    };
     if down.run_until_cancelled(connection.run()).await.is_none() {
         let _ = SockRef::from(connection.client.get_ref()).set_linger(Some(Duration::ZERO));
+    }
+    let Connection { client, server, write, .. } = connection;
+    drop(client);
+    drop(open);
+    if let Some(write) = write {
+        settle(&shared, member, server, write).await;
     }
 }
 

@@ -2,17 +2,14 @@
 
 use super::{
     super::wire::{self, MORE_TO_COME, Message, OP_MSG},
-    connection::{Connection, client_goes, read},
+    connection::{Connection, client_goes},
     request::Request,
     rules::{self, Refusal},
+    server::{Server, Write},
     state::{Hold, One, State},
 };
 use bson::{Bson, Document, doc};
 use std::io;
-use tokio::{
-    io::{AsyncWriteExt, BufReader},
-    net::TcpStream,
-};
 
 /// A request that a member has taken.
 struct UnderWay<'r> {
@@ -38,6 +35,7 @@ impl Connection {
         if let Err(refusal) = self.shared.count(begun) {
             return self.refuse(refusal, request).await;
         }
+        self.write = Write::begin(&self.shared, self.member, request);
         self.ask(&operation.message()).await?;
         if request.is_unacknowledged() {
             return Ok(());
@@ -88,22 +86,27 @@ impl Connection {
     pub(super) async fn ask(&mut self, message: &[u8]) -> io::Result<()> {
         let server = match &mut self.server {
             Some(server) => server,
-            none => {
-                let server = TcpStream::connect(self.shared.server).await?;
-                server.set_nodelay(true)?;
-                none.insert(BufReader::new(server))
-            }
+            none => none.insert(Server::connect(self.shared.server).await?),
         };
-        server.get_mut().write_all(message).await
+        server.ask(message).await?;
+        if let Some(write) = &mut self.write {
+            write.sent = true;
+        }
+        Ok(())
     }
 
     /// The server's next reply. An error if the client goes before.
     pub(super) async fn answer(&mut self) -> io::Result<Message> {
         let Some(server) = &mut self.server else { return Err(io::ErrorKind::NotConnected.into()) };
-        tokio::select! {
-            reply = read(server) => reply,
-            gone = client_goes(&mut self.client) => Err(gone),
+        let reply = tokio::select! {
+            reply = server.answer() => reply?,
+            gone = client_goes(&mut self.client) => return Err(gone),
+        };
+        let over = self.write.take().and_then(|write| write.end(&self.shared, self.member));
+        if let Some(over) = over {
+            server.abort(&over).await?;
         }
+        Ok(reply)
     }
 }
 

@@ -145,9 +145,11 @@ pub(super) fn begin(
     };
     if request.begins_transaction() {
         let lsid = request.body.get_document("lsid").cloned().unwrap_or_default();
-        let transaction = Transaction { lsid, number, owner: this.process, term, ends: false };
-        state.transactions.insert(session, transaction);
+        let owner = this.process;
+        let begun = Transaction { lsid, number, owner, term, ends: false, busy: true };
+        state.transactions.insert(session, begun);
     } else if let Some(transaction) = state.transactions.get_mut(&session) {
+        transaction.busy = true;
         transaction.ends |= request.ends_transaction();
     }
     Ok(())

@@ -51,6 +51,8 @@ pub struct Counters {
     pub watching: usize,
     /// Operations that now wait because the test holds them.
     pub held: usize,
+    /// Writes and statements of transactions that the server now does.
+    pub writing: usize,
     /// Other requests by the command's name, also those that were refused.
     pub operations: BTreeMap<String, usize>,
     /// Errors that the member itself gave, by code; `writeConcernError` counts.
@@ -103,6 +105,18 @@ pub(super) struct Transaction {
     /// Whether the server has been asked to commit or to abort it: then the server knows its outcome,
     /// in all terms.
     pub(super) ends: bool,
+    /// Whether the server now does a statement of it.
+    pub(super) busy: bool,
+}
+
+impl Transaction {
+    /// The command that ends it at the server. An error means that the server has ended it by itself.
+    pub(super) fn abort(&self) -> Document {
+        doc! {
+            "abortTransaction": 1, "lsid": &self.lsid, "txnNumber": self.number,
+            "autocommit": false, "$db": "admin",
+        }
+    }
 }
 
 pub(super) struct Member {
@@ -228,19 +242,31 @@ impl State {
         self.members.iter_mut().for_each(|member| member.version += 1);
     }
 
-    /// The open transactions whose term or process is over. They are forgotten.
+    /// The open transactions whose term or process is over, for the caller to abort. They are
+    /// forgotten, except one that is busy: the server may get its abort before its statement.
     pub(super) fn end_transactions(&mut self) -> Vec<Transaction> {
         let members = &self.members;
-        let lives = |transaction: &Transaction| {
-            members.iter().any(|member| {
-                member.process == transaction.owner
-                    && !member.down.is_cancelled()
-                    && member.primary_of == Some(transaction.term)
-            })
-        };
-        let over = |_: &Vec<u8>, it: &mut Transaction| !it.ends && !lives(it);
+        let over = |_: &Vec<u8>, it: &mut Transaction| !it.busy && is_over(members, it);
         self.transactions.extract_if(over).map(|(_, transaction)| transaction).collect()
     }
+
+    /// Notes that the server has done a statement. Returns its transaction, for the caller to abort,
+    /// if that was over before.
+    pub(super) fn end_statement(&mut self, session: &[u8]) -> Option<Transaction> {
+        let transaction = self.transactions.get_mut(session)?;
+        transaction.busy = false;
+        if is_over(&self.members, transaction) { self.transactions.remove(session) } else { None }
+    }
+}
+
+/// Whether a transaction can't go on anywhere, and was not asked to commit.
+fn is_over(members: &[Member], transaction: &Transaction) -> bool {
+    let lives = |member: &Member| {
+        member.process == transaction.owner
+            && !member.down.is_cancelled()
+            && member.primary_of == Some(transaction.term)
+    };
+    !transaction.ends && !members.iter().any(lives)
 }
 
 /// The state, for the threads of tests and the tasks of members.
