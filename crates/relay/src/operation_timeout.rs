@@ -64,7 +64,9 @@ fn give_up<C: Codec>(relay: &mut Relay<C>, tag: Tag, why: &RejectionRef<'_>) -> 
     if !upstream.is_pooled() {
         return codec.give_up(tag, why, &mut local_replies.due);
     }
-    if codec.prefers_close(tag, why.reason, true) {
+    let closes = codec.prefers_close(tag, why.reason, true);
+    // The rest of a message that the client has got in part would never come.
+    if closes || relay.is_inside_reply() {
         return false;
     }
     relay.drop_upstream();

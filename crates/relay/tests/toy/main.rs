@@ -36,11 +36,13 @@ use tollgate_metrics::Metrics;
 use values::Target;
 
 /// Each line is a request, and is answered by a line, in order. A line that begins with `push` answers no
-/// request.
+/// request, and passes before it has ended.
 struct Lines {
     asked: u64,
     answered: u64,
     refused: BTreeSet<u64>,
+    /// A part of a line that answers no request has passed.
+    pushing: bool,
 }
 
 impl Codec for Lines {
@@ -49,7 +51,7 @@ impl Codec for Lines {
     type Shared = ();
 
     fn new(_: &Arc<()>, _: ConnectionInfo) -> Self {
-        Self { asked: 0, answered: 0, refused: BTreeSet::new() }
+        Self { asked: 0, answered: 0, refused: BTreeSet::new(), pushing: false }
     }
 
     fn request(&mut self, bytes: &[u8]) -> Result<Next<Request>, Violation> {
@@ -66,10 +68,12 @@ impl Codec for Lines {
     }
 
     fn reply(&mut self, bytes: &[u8]) -> Result<Next<Reply>, Violation> {
-        let Some(len) = line(bytes) else { return Ok(Next::Hold(bytes.len() + 1)) };
-        if bytes.starts_with(b"push") {
-            return Ok(Next::PassUnsolicited { len, ends: true });
+        if self.pushing || bytes.starts_with(b"push") {
+            self.pushing = line(bytes).is_none();
+            let len = line(bytes).unwrap_or(bytes.len() as u64);
+            return Ok(Next::PassUnsolicited { len, ends: !self.pushing });
         }
+        let Some(len) = line(bytes) else { return Ok(Next::Hold(bytes.len() + 1)) };
         self.answered += 1;
         while self.refused.remove(&self.answered) {
             self.answered += 1;

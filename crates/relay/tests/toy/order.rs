@@ -3,13 +3,13 @@
 
 use super::*;
 use bytes::Bytes;
-use operation::{ClosePoint, Effects, InjectedClose, ReplyTimeout};
+use operation::{ClosePoint, Effects, InjectedClose, PendingOperation, ReplyTimeout};
 use std::collections::BTreeMap;
 
-/// Denies lines that begin with `deny`, limits the time for `soon`, and cuts the reply to `cut` after three
-/// bytes.
+/// Denies lines that begin with `deny`, the one `deny later` by a pending verdict, limits the time for `soon`,
+/// and cuts the reply to `cut` after three bytes.
 #[derive(Default)]
-struct WordGate {
+pub(super) struct WordGate {
     denied: Rc<Cell<usize>>,
 }
 
@@ -24,9 +24,15 @@ impl SettleSink for Unrecorded {
 
 impl Gate for WordGate {
     fn admit(&self, operation: &Operation<'_>, _: Instant) -> Verdict {
+        let ticket = |effects| Ticket::new(Rc::new(Unrecorded), 0, effects);
         if operation.name.starts_with("deny") {
             self.denied.set(self.denied.get() + 1);
-            return Verdict::Reject(Rejection::new(RejectReason::Denied, "no"));
+            let no = Rejection::new(RejectReason::Denied, "no");
+            if operation.name != "deny later" {
+                return Verdict::Reject(no);
+            }
+            let decision = Box::pin(std::future::ready(Decision::Reject(no)));
+            return Verdict::Pending(PendingOperation { ticket: ticket(None), decision });
         }
         let timeout = ReplyTimeout {
             after: Duration::from_millis(30),
@@ -39,11 +45,12 @@ impl Gate for WordGate {
             "cut" => Some(Effects { injected_close: Some(cut), ..Effects::default() }),
             _ => None,
         };
-        Verdict::Admit(Ticket::new(Rc::new(Unrecorded), 0, effects.map(Rc::new)))
+        Verdict::Admit(ticket(effects.map(Rc::new)))
     }
 
-    fn resume(&self, _: Ticket, _: Decision, _: &Operation<'_>, _: Instant) -> Verdict {
-        unreachable!("no verdict is pending")
+    fn resume(&self, _: Ticket, decision: Decision, _: &Operation<'_>, _: Instant) -> Verdict {
+        let Decision::Reject(no) = decision else { unreachable!("only rejections are pending") };
+        Verdict::Reject(no)
     }
 
     fn record_rejected(&self, _: &Operation<'_>, _: Instant, _: &Settlement<'_>) {}
@@ -171,6 +178,25 @@ fn a_push_does_not_end_the_time_limit_of_a_request() {
     });
 }
 
+/// Reads until the connection ends, which it has to with a reset.
+pub(super) async fn read_to_reset(client: &mut BufReader<TcpStream>) {
+    let mut text = Vec::new();
+    let end = tokio::time::timeout(Duration::from_secs(30), client.read_to_end(&mut text));
+    let error = end.await.expect("the connection ends in time").unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn a_time_limit_within_a_push_resets_the_connection() {
+    run(async {
+        let (service, answer) = server().await;
+        answer.set(Some("push: half of the ne"));
+        let mut client = client::<Lines>(service, WordGate::default()).await;
+        client.write_all(b"soon\n").await.unwrap();
+        read_to_reset(&mut client).await;
+    });
+}
+
 #[test]
 fn a_push_does_not_count_as_a_part_of_a_cut_reply() {
     run(async {
@@ -204,5 +230,17 @@ fn a_transaction_does_not_commit_without_a_rejected_request() {
         assert_eq!(read(&mut client, 7).await, replies);
         // Outside a transaction the service does not see the rejection.
         assert_eq!(*received.borrow(), "begin\none\nfail\ntwo\ncommit\nthree\n");
+    });
+}
+
+#[test]
+fn a_pending_verdict_fails_a_transaction_too() {
+    run(async {
+        let (service, received) = transactional_service().await;
+        let mut client = client::<Transactions>(service, WordGate::default()).await;
+        client.write_all(b"begin\ndeny later\ndeny\ncommit\n").await.unwrap();
+        let replies = "done\nno: denied\nno: denied\nrolled back\n";
+        assert_eq!(read(&mut client, 4).await, replies);
+        assert_eq!(*received.borrow(), "begin\nfail\nfail\ncommit\n");
     });
 }

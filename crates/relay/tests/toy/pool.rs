@@ -114,7 +114,8 @@ impl Codec for PooledLines {
 }
 
 /// A service that answers each line with `N: LINE`, where N is the number of the connection. `slow`
-/// is not answered, `bye` is answered by a close, and `silent` is not answered either.
+/// is not answered, `bye` is answered by a close, and `silent` is not answered either. `soon` is answered by
+/// a part of a line that answers no request.
 struct Numbered {
     address: SocketAddr,
     connections: Rc<Cell<usize>>,
@@ -141,12 +142,20 @@ impl Numbered {
         Self { address, connections, open }
     }
 
+    /// It as a cluster.
+    fn cluster(&self) -> Arc<Cluster> {
+        let at = Target::Host(self.address.ip().to_string(), self.address.port());
+        let plan = ClusterPlan::new("lines", vec![EndpointPlan::new(at)]);
+        Cluster::new(Arc::new(plan), &Metrics::new())
+    }
+
     async fn answer(mut socket: BufReader<TcpStream>, number: usize) {
         let mut line = String::new();
         while socket.read_line(&mut line).await.is_ok_and(|n| n > 0) {
             match line.trim_end() {
                 "bye" => return,
                 "slow" | "news" | "silent" => {}
+                "soon" => socket.write_all(b"push: half of the ne").await.unwrap(),
                 "twice" => socket.write_all(b"one\ntwo\n").await.unwrap(),
                 _ => socket.write_all(format!("{number}: {line}").as_bytes()).await.unwrap(),
             }
@@ -157,21 +166,27 @@ impl Numbered {
 
 /// A proxy whose clients share a pool.
 async fn pooled(service: &Numbered, plan: PoolPlan) -> (SocketAddr, Rc<ConnectionPool>) {
-    let at = Target::Host(service.address.ip().to_string(), service.address.port());
-    let plan_of_cluster = ClusterPlan::new("lines", vec![EndpointPlan::new(at)]);
-    let cluster = Cluster::new(Arc::new(plan_of_cluster), &Metrics::new());
+    let cluster = service.cluster();
+    let breaker = Breaker { cluster: Arc::clone(&cluster), permits: RefCell::default() };
+    pooled_with(cluster, Rc::new(LineGate(Rc::new(breaker))), plan).await
+}
+
+/// The same with this gate.
+async fn pooled_with(
+    cluster: Arc<Cluster>,
+    gate: Rc<dyn Gate>,
+    plan: PoolPlan,
+) -> (SocketAddr, Rc<ConnectionPool>) {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
     let buffers = Rc::default();
-    let breaker = Breaker { cluster: Arc::clone(&cluster), permits: RefCell::default() };
-    let gate = Rc::new(LineGate(Rc::new(breaker)));
     let greeted = Arc::<AtomicBool>::default();
     let handshake = Arc::new(Greeting(Arc::clone(&greeted)));
     let pool = ConnectionPool::start(cluster, plan, Some(handshake));
     let shared = Rc::clone(&pool);
     spawn_local(async move {
         while let Ok((client, peer)) = socket.accept().await {
-            let gate = Rc::clone(&gate) as Rc<dyn Gate>;
+            let gate = Rc::clone(&gate);
             let session = Rc::new(TestSession::new(gate, ConnectionInfo { peer, local: address }));
             let upstream = RelayUpstream::Pool(Rc::clone(&shared), TakeOptions::default());
             let client = client.into();
@@ -466,5 +481,18 @@ fn a_client_may_leave_before_its_answer_is_due() {
         client.send("later\n").await;
         client.0.shutdown().await.unwrap();
         assert_eq!(client.read().await, "");
+    });
+}
+
+#[test]
+fn a_time_limit_within_a_push_on_a_pool_resets_the_client() {
+    run(async {
+        let service = Numbered::start().await;
+        let gate = Rc::new(order::WordGate::default());
+        let (address, _) = pooled_with(service.cluster(), gate, sized(1)).await;
+        let mut client = Client::connect(address).await;
+        client.send("soon\n").await;
+        order::read_to_reset(&mut client.0).await;
+        until("the connection is closed", || service.open.get() == 0).await;
     });
 }
