@@ -23,6 +23,9 @@ const KEYS: &[PoolerKey] = &[
     same("query_wait_timeout", "wait_queue_timeout"),
     other("reserve_pool_size", None, NO_RESERVE),
     other("reserve_pool_timeout", None, NO_RESERVE),
+    other("max_client_conn", None, "it is `max_connections` of the listener"),
+    other("max_db_connections", None, "it is `circuit_breaker.max_connections` of the cluster"),
+    other("server_connect_timeout", None, "it is `connect_timeout` of the cluster"),
     other("pool_mode", None, BY_OPERATION),
     other("mode", None, BY_OPERATION),
     // pgdog
