@@ -52,7 +52,9 @@ fn pass<M>(message: &[u8], mut judge: impl FnMut(&[u8]) -> Next<M>) {
         let here = &message[at..message.len().min(at + READ)];
         at += match black_box(judge(here)) {
             Next::Hold(wanted) => unreachable!("{wanted} bytes wanted of {}", here.len()),
-            Next::Pass { len, .. } | Next::Drop { len, .. } => usize::try_from(len).unwrap(),
+            Next::Pass { len, .. } | Next::PassUnsolicited { len, .. } | Next::Drop { len, .. } => {
+                usize::try_from(len).unwrap()
+            }
             Next::Swap { len, .. } | Next::Answer { len, .. } => len,
             Next::Violates(violation) => unreachable!("{violation}"),
         };
