@@ -10,7 +10,7 @@ Each line of stdin is answered with a line:
 """
 
 import sys
-import threading
+import time
 
 import pymongo
 from pymongo import monitoring, read_preferences
@@ -21,36 +21,6 @@ MODES = {
     "secondary": read_preferences.Secondary,
     "nearest": read_preferences.Nearest,
 }
-
-
-class Topology(monitoring.TopologyListener):
-    """The members by role, as the driver sees them."""
-
-    def __init__(self):
-        self.changed = threading.Condition()
-        self.seen = None
-
-    def opened(self, event):
-        pass
-
-    def closed(self, event):
-        pass
-
-    def description_changed(self, event):
-        servers = event.new_description.server_descriptions().values()
-        roles = [("%s:%d" % server.address, server.server_type_name) for server in servers]
-        with self.changed:
-            self.seen = tuple(
-                {address for address, role in roles if role == wanted}
-                for wanted in ("RSPrimary", "RSSecondary")
-            )
-            self.changed.notify_all()
-
-    def wait(self, primary, secondaries):
-        expected = tuple(set(it.split(",")) - {"none"} for it in (primary, secondaries))
-        with self.changed:
-            if not self.changed.wait_for(lambda: self.seen == expected, PATIENCE):
-                raise SystemExit(f"the driver sees {self.seen}, not {expected}")
 
 
 class Commands(monitoring.CommandListener):
@@ -66,9 +36,27 @@ class Commands(monitoring.CommandListener):
         pass
 
 
+def members(text):
+    return set(text.split(",")) - {"none"}
+
+
+def wait(client, primary, secondaries):
+    """Waits until the driver sees these members. (It reports changes once a second only.)"""
+    expected = members(primary), members(secondaries)
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        servers = [client.primary] if client.primary else [], client.secondaries
+        seen = tuple({"%s:%d" % server for server in role} for role in servers)
+        if seen == expected:
+            return
+        if time.monotonic() > deadline:
+            raise SystemExit(f"the driver sees {seen}, not {expected}")
+        time.sleep(0.01)
+
+
 def main():
-    topology, commands = Topology(), Commands()
-    client = pymongo.MongoClient(sys.argv[1], event_listeners=[topology, commands])
+    commands = Commands()
+    client = pymongo.MongoClient(sys.argv[1], event_listeners=[commands])
     for line in sys.stdin:
         command, *words = line.split()
         if command == "insert":
@@ -80,7 +68,7 @@ def main():
             script[collection].find_one()
             answer = commands.member
         else:
-            topology.wait(*words)
+            wait(client, *words)
             answer = "seen"
         print(answer, flush=True)
     client.close()

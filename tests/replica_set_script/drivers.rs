@@ -17,6 +17,7 @@ use mongodb::{
 };
 use std::{
     io::{BufRead, BufReader, Write},
+    path::Path,
     process::{Child, ChildStdout, Command, Stdio},
     time::Duration,
 };
@@ -211,23 +212,25 @@ struct Pymongo {
 }
 
 impl Pymongo {
-    fn start(set: &ReplicaSet) -> Option<Self> {
-        let mut process = Command::new(tools::python()?.join("python"))
+    /// Starts one in the environment with these programs, with these options in its connection string.
+    fn start(programs: &Path, set: &ReplicaSet, options: &str) -> Self {
+        let mut process = Command::new(programs.join("python"))
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .arg(python::drivers().join("pymongo_replica_set.py"))
-            .arg(format!("{}&heartbeatFrequencyMS=500", set.uri()))
+            .arg(format!("{}&{options}", set.uri()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let said = BufReader::new(process.stdout.take().unwrap());
-        Some(Self { process, said })
+        Self { process, said }
     }
 
     fn does(&mut self, line: &str) -> String {
         writeln!(self.process.stdin.as_mut().unwrap(), "{line}").unwrap();
         let mut said = String::new();
         self.said.read_line(&mut said).unwrap();
+        assert!(!said.is_empty(), "{line}: the client failed");
         said.trim().to_owned()
     }
 }
@@ -241,22 +244,43 @@ impl Drop for Pymongo {
 
 #[test]
 fn pymongo_follows_elections_and_restarts() {
+    for programs in [tools::python(), tools::old_python()].into_iter().flatten() {
+        let Some(set) = three() else { return };
+        let mut pymongo = Pymongo::start(&programs, &set, "heartbeatFrequencyMS=500");
+        let name = |member: usize| set.address(member).to_string();
+        let names = |members: [usize; 2]| members.map(name).join(",");
+        pymongo.does(&format!("wait {} {}", name(0), names([1, 2])));
+        assert_eq!(pymongo.does("insert pymongo"), name(0));
+        assert_ne!(pymongo.does("find secondary pymongo"), name(0));
+        set.step_down(None);
+        pymongo.does(&format!("wait none {},{}", name(0), names([1, 2])));
+        set.elect(Some(2));
+        pymongo.does(&format!("wait {} {}", name(2), names([0, 1])));
+        assert_eq!(pymongo.does("insert pymongo"), name(2));
+        set.kill(1);
+        pymongo.does(&format!("wait {} {}", name(2), name(0)));
+        assert_eq!(pymongo.does("find secondary pymongo"), name(0));
+        set.start_again(1);
+        pymongo.does(&format!("wait {} {}", name(2), names([0, 1])));
+    }
+}
+
+#[test]
+fn pymongo_avoids_members_that_are_silent_or_shut_down() {
+    let Some(programs) = tools::python() else { return };
     let Some(set) = three() else { return };
-    let Some(mut pymongo) = Pymongo::start(&set) else { return };
+    let mut pymongo =
+        Pymongo::start(&programs, &set, "heartbeatFrequencyMS=500&connectTimeoutMS=500");
     let name = |member: usize| set.address(member).to_string();
-    let names = |members: [usize; 2]| members.map(name).join(",");
-    pymongo.does(&format!("wait {} {}", name(0), names([1, 2])));
-    set.wait("its monitors to stream", |all| all.iter().all(|member| member.watching == 1));
-    assert_eq!(pymongo.does("insert pymongo"), name(0));
-    assert_ne!(pymongo.does("find secondary pymongo"), name(0));
-    set.step_down(None);
-    pymongo.does(&format!("wait none {},{}", name(0), names([1, 2])));
-    set.elect(Some(2));
-    pymongo.does(&format!("wait {} {}", name(2), names([0, 1])));
-    assert_eq!(pymongo.does("insert pymongo"), name(2));
-    set.kill(1);
-    pymongo.does(&format!("wait {} {}", name(2), name(0)));
-    assert_eq!(pymongo.does("find secondary pymongo"), name(0));
-    set.start_again(1);
-    pymongo.does(&format!("wait {} {}", name(2), names([0, 1])));
+    pymongo.does(&format!("wait {} {},{}", name(0), name(1), name(2)));
+    set.silence(1, true);
+    pymongo.does(&format!("wait {} {}", name(0), name(2)));
+    assert_eq!(pymongo.does("find secondary pymongo"), name(2));
+    set.silence(1, false);
+    pymongo.does(&format!("wait {} {},{}", name(0), name(1), name(2)));
+    set.shut_down(2);
+    pymongo.does(&format!("wait {} {}", name(0), name(1)));
+    set.recover(1, true);
+    pymongo.does(&format!("wait {} none", name(0)));
+    assert_eq!(pymongo.does("find nearest pymongo"), name(0));
 }

@@ -6,7 +6,7 @@ use crate::{
     three,
 };
 use bson::{Document, doc};
-use futures_util::future::join_all;
+use futures_util::{StreamExt, future::join_all};
 use mongodb::{Client, Collection};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -21,17 +21,26 @@ fn fail_over(set: &ReplicaSet, command: &str, over: &AtomicBool) {
     for round in 0..FAILOVERS {
         let before = set.operations(command).iter().sum::<usize>();
         set.wait("some writes", |all| total(all) > before + 50);
-        let primary = set.primary().unwrap();
-        let next = (primary + 1) % 3;
         if round % 2 == 0 {
-            set.step_down(Some(next));
+            set.step_down(Some(next(set)));
         } else {
-            set.kill(primary);
-            set.elect(Some(next));
-            set.start_again(primary);
+            crash(set);
         }
     }
     over.store(true, Ordering::Relaxed);
+}
+
+/// The member after the primary.
+fn next(set: &ReplicaSet) -> usize {
+    (set.primary().unwrap() + 1) % 3
+}
+
+/// Kills the primary, elects the next one, and starts the first again.
+fn crash(set: &ReplicaSet) {
+    let (primary, next) = (set.primary().unwrap(), next(set));
+    set.kill(primary);
+    set.elect(Some(next));
+    set.start_again(primary);
 }
 
 /// Runs `write` in each of the writers, again and again while members fail, and returns how often
@@ -112,4 +121,19 @@ fn committed_transactions_are_whole_and_done_once() {
             }
         },
     );
+}
+
+#[test]
+fn a_change_stream_shows_each_write_once() {
+    let Some(set) = three() else { return };
+    rust(&set, "heartbeatFrequencyMS=500", async |_, all| {
+        all.insert_one(doc! { "_id": -1 }).await.unwrap();
+        let mut stream = all.watch().await.unwrap();
+        for round in 0..3 {
+            all.insert_one(doc! { "_id": round }).await.unwrap();
+            let event = stream.next().await.unwrap().unwrap();
+            assert_eq!(event.document_key, Some(doc! { "_id": round }));
+            crash(&set);
+        }
+    });
 }

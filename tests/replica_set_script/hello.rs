@@ -1,7 +1,7 @@
 //! What members say of themselves, and when.
 
 use crate::{
-    ask, client, hello, in_database,
+    ask, awaiting, client, hello, in_database,
     support::{
         client::RawClient,
         replica_set::{Membership, ReplicaSet},
@@ -14,12 +14,6 @@ use std::time::{Duration, Instant};
 
 fn names(set: &ReplicaSet, members: &[usize]) -> Vec<bson::Bson> {
     members.iter().map(|member| set.address(*member).to_string().into()).collect()
-}
-
-/// A `hello` that waits for news, as long as a test may take.
-fn awaiting(known: &Document) -> Document {
-    let version = known.get_document("topologyVersion").unwrap();
-    doc! { "hello": 1, "topologyVersion": version, "maxAwaitTimeMS": 60_000, "$db": "admin" }
 }
 
 #[test]

@@ -40,6 +40,12 @@ fn hello(set: &ReplicaSet, member: usize) -> Document {
     ask(set, member, doc! { "hello": 1 })
 }
 
+/// A `hello` that waits for news, as long as a test may take.
+fn awaiting(known: &Document) -> Document {
+    let version = known.get_document("topologyVersion").unwrap();
+    doc! { "hello": 1, "topologyVersion": version, "maxAwaitTimeMS": 60_000, "$db": "admin" }
+}
+
 /// An insert of one document into a collection.
 fn insert(collection: &str, id: i32) -> Document {
     doc! { "insert": collection, "documents": [{ "_id": id }] }

@@ -1,8 +1,11 @@
 //! Members that are down, silent or slow, and what all of them count.
 
 use crate::{
-    ask, client, find, hello, in_database, insert, succeeded,
-    support::{replica_set::Hold, wire},
+    ask, awaiting, client, code, find, hello, in_database, insert, succeeded,
+    support::{
+        replica_set::Hold,
+        wire::{self, EXHAUST_ALLOWED},
+    },
     three,
 };
 use bson::doc;
@@ -40,6 +43,37 @@ fn a_member_that_is_started_again_is_a_new_process() {
     assert_ne!(process(&set), before.0);
     assert_eq!(set.address(0), before.1);
     assert!(hello(&set, 0).get_bool("secondary").unwrap());
+}
+
+#[test]
+fn a_member_that_shuts_down_says_so_and_goes_on() {
+    let Some(set) = three() else { return };
+    let mut monitor = client(&set, 1);
+    let known = monitor.command(1, &in_database(doc! { "hello": 1 }));
+    let sections = [wire::body(&awaiting(&known))];
+    monitor.send(&wire::op_msg_of(2, 0, EXHAUST_ALLOWED, &sections));
+    set.wait("the monitor to wait", |all| all[1].watching == 1);
+    set.shut_down(1);
+    let pushed = monitor.read();
+    assert_eq!((code(&pushed.document()), pushed.flags()), (91, 0));
+    assert!(pushed.document().contains_key("topologyVersion"));
+    assert!(succeeded(&ask(&set, 1, find("shuts_down", Some("secondary")))));
+    set.shut_down(0);
+    assert_eq!(set.primary(), None);
+    set.kill(1);
+    set.start_again(1);
+    assert!(hello(&set, 1).get_bool("secondary").unwrap());
+}
+
+#[test]
+fn a_member_that_recovers_serves_nothing() {
+    let Some(set) = three() else { return };
+    set.recover(1, true);
+    let seen = hello(&set, 1);
+    assert!(!seen.get_bool("secondary").unwrap() && seen.contains_key("setName"));
+    assert_eq!(code(&ask(&set, 1, find("recovers", Some("nearest")))), 13436);
+    set.recover(1, false);
+    assert!(succeeded(&ask(&set, 1, find("recovers", Some("nearest")))));
 }
 
 #[test]

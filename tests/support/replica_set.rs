@@ -159,11 +159,33 @@ impl ReplicaSet {
         });
     }
 
+    /// Lets a member say that it will shut down, as a server does before a planned restart: `hello`
+    /// fails, and operations go on until it is killed. If it was the primary, there is none.
+    pub fn shut_down(&self, member: usize) {
+        self.publish(|state| {
+            state.members[member].shuts_down = true;
+            if !state.routers {
+                state.members[member].primary_of = None;
+            }
+        });
+    }
+
     /// Starts a member that was killed: a new process on the same port, a secondary. It has no
     /// cursors and is no longer silent, slow or held.
     pub fn start_again(&self, member: usize) {
         self.publish(|state| state.members[member].restart(self.stop.child_token()));
         self.listen(member);
+    }
+
+    /// Has a member recover, or ends that: it has a place in the set, and serves nothing.
+    ///
+    /// # Panics
+    /// If it is the primary.
+    pub fn recover(&self, member: usize, recovers: bool) {
+        self.publish(|state| {
+            assert_eq!(state.members[member].primary_of, None, "member {member} is the primary");
+            state.members[member].recovers = recovers;
+        });
     }
 
     /// Cuts a member off, or ends that. A silent member keeps its connections, reads nothing, answers

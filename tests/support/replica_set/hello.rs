@@ -6,6 +6,7 @@ use super::{
     super::wire::{self, MORE_TO_COME, OP_QUERY},
     connection::Connection,
     request::Request,
+    rules::Refusal,
     state::{Member, Membership, One, State},
 };
 use bson::{DateTime, Document, Timestamp, doc, oid::ObjectId};
@@ -29,16 +30,15 @@ impl Connection {
                 self.news(known, wait).await?;
             }
             self.ends_silence().await;
-            let (mut hello, version) = self.shared.look(|state| {
-                (
-                    document(state, self.member, request),
-                    state.members[self.member].topology_version(),
-                )
+            let (mut hello, version, fails) = self.shared.count(|state| {
+                let member = &state.members[self.member];
+                let (version, fails) = (member.topology_version(), member.shuts_down);
+                (document(state, self.member, request), version, fails)
             });
             hello.insert("connectionId", self.number);
             hello.extend(login.clone());
             let id = self.next_id();
-            let streams = request.allows_exhaust() && known.is_some() && wait.is_some();
+            let streams = request.allows_exhaust() && known.is_some() && wait.is_some() && !fails;
             let reply = match request.message.opcode() {
                 OP_QUERY => wire::op_reply(id, answers, &hello),
                 _ => {
@@ -81,7 +81,10 @@ impl Connection {
 }
 
 /// What a member says of itself.
-fn document(state: &State, i: usize, request: &Request) -> Document {
+fn document(state: &mut State, i: usize, request: &Request) -> Document {
+    if state.members[i].shuts_down {
+        return Refusal::ShutdownInProgress.reply(state, i, request);
+    }
     let member = &state.members[i];
     let writable = if request.name == "hello" { "isWritablePrimary" } else { "ismaster" };
     let mut hello = doc! { writable: member.primary_of.is_some() };
@@ -114,7 +117,7 @@ fn of_set(state: &State, i: usize) -> Document {
     let mut hello = doc! {
         "setName": member.set_name.as_ref().unwrap_or(&state.name),
         "setVersion": state.version,
-        "secondary": member.primary_of.is_none() && member.membership != Membership::Arbiter,
+        "secondary": member.primary_of.is_none() && member.has_data(),
         "hosts": addresses(state, Membership::Electable),
         "me": member.address.to_string(),
         "lastWrite": last_write(member, state.term),

@@ -5,7 +5,7 @@
 
 use super::{
     request::Request,
-    state::{Membership, State, Transaction},
+    state::{State, Transaction},
 };
 use bson::{Document, doc};
 
@@ -13,6 +13,7 @@ use bson::{Document, doc};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     CursorNotFound = 43,
+    ShutdownInProgress = 91,
     NoSuchTransaction = 251,
     NotWritablePrimary = 10107,
     InterruptedDueToReplStateChange = 11602,
@@ -77,6 +78,7 @@ impl Refusal {
     fn words(self) -> &'static str {
         match self {
             Refusal::CursorNotFound => "cursor id not found",
+            Refusal::ShutdownInProgress => "the server will shut down",
             Refusal::NoSuchTransaction => "no transaction with this number is in progress",
             Refusal::NotWritablePrimary => "not primary",
             Refusal::InterruptedDueToReplStateChange => "operation was interrupted",
@@ -90,11 +92,10 @@ impl Refusal {
 pub(super) fn admit(state: &State, member: usize, request: &Request) -> Result<(), Refusal> {
     let this = &state.members[member];
     let is_primary = this.primary_of.is_some();
-    let has_data = !matches!(this.membership, Membership::Arbiter | Membership::Removed);
     if request.needs_primary() && !is_primary {
         return Err(Refusal::NotWritablePrimary);
     }
-    if request.reads() && !has_data {
+    if request.reads() && !this.has_data() {
         return Err(Refusal::NotPrimaryOrSecondary);
     }
     if request.reads_from_primary() && !is_primary {

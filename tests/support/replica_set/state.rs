@@ -133,6 +133,10 @@ pub(super) struct Member {
     pub(super) tags: Document,
     pub(super) lag: Duration,
     pub(super) wire_versions: (i32, i32),
+    /// Whether it has yet to catch up with the set.
+    pub(super) recovers: bool,
+    /// Whether it has said that it will shut down.
+    pub(super) shuts_down: bool,
     pub(super) silent: bool,
     pub(super) delay: Duration,
     pub(super) hold: Option<Hold>,
@@ -160,6 +164,8 @@ impl Member {
             tags: Document::new(),
             lag: Duration::ZERO,
             wire_versions,
+            recovers: false,
+            shuts_down: false,
             silent: false,
             delay: Duration::ZERO,
             hold: None,
@@ -173,8 +179,14 @@ impl Member {
         assert!(self.down.is_cancelled(), "{} is not down", self.address);
         self.process = ObjectId::new();
         self.version = 0;
-        (self.silent, self.delay, self.hold) = (false, Duration::ZERO, None);
+        (self.silent, self.shuts_down) = (false, false);
+        (self.delay, self.hold) = (Duration::ZERO, None);
         self.down = down;
+    }
+
+    /// Whether it serves reads.
+    pub(super) fn has_data(&self) -> bool {
+        !self.recovers && !matches!(self.membership, Membership::Arbiter | Membership::Removed)
     }
 
     pub(super) fn topology_version(&self) -> Document {
