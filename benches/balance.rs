@@ -34,7 +34,11 @@ fn picks(bench: &mut Criterion) {
             bench.iter(|| {
                 // As many keys as there are picks, so that places are not in the cache by habit.
                 key = key.wrapping_add(0x9e37_79b9_7f4a_7c15);
-                black_box(cluster.pick(PickOptions { hash: Some(key), exclude: &[] }))
+                black_box(cluster.pick(PickOptions {
+                    hash: Some(key),
+                    exclude: &[],
+                    placement: None,
+                }))
             });
         });
     }

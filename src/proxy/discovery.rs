@@ -34,6 +34,7 @@ pub(super) fn start_discovery(
             for cluster in clusters {
                 spawn_local(run_restarting(Arc::clone(&cluster), Cluster::warm_up));
                 spawn_local(run_restarting(Arc::clone(&cluster), Cluster::check_health));
+                spawn_local(run_restarting(Arc::clone(&cluster), Cluster::monitor_members));
                 spawn_local(run_restarting(Arc::clone(&cluster), Cluster::sweep));
                 spawn_local(run_restarting(Arc::clone(&cluster), Cluster::close_expired));
                 spawn_local(run_restarting(cluster, Cluster::discover));

@@ -8,7 +8,13 @@ use std::path::{Path, PathBuf};
 const LIST: &str = "crates/policy/src/kinds.rs";
 
 /// Files in which the key of a kind means something else.
-const OTHER_MEANINGS: [(&str, &str); 2] = [
+const OTHER_MEANINGS: [(&str, &str); 7] = [
+    // The route of an HTTP request.
+    ("route", "crates/policy/src/attributes.rs"),
+    ("route", "protocols/http/src/dry_run/report.rs"),
+    ("route", "protocols/http/src/lib.rs"),
+    ("route", "protocols/http/src/routes/edit.rs"),
+    ("route", "protocols/http/src/settings.rs"),
     // The name of a policy that the admin interface adds for a time.
     ("fault", "crates/config/src/single.rs"),
     // Why a connection was closed.

@@ -13,7 +13,7 @@ mod shares;
 mod slow_start;
 mod weights;
 
-pub(super) use random::share;
+pub(super) use random::{below, share};
 
 use super::{Cluster, Endpoint, Exclusion, PickOptions, set::Member};
 use crate::plan::ClusterPlan;

@@ -48,6 +48,8 @@ pub struct ConnectOptions {
     pub hash: Option<u64>,
     /// An endpoint that the caller has picked; it is tried first.
     pub preferred: Option<Arc<Endpoint>>,
+    /// No other endpoint than the preferred one is tried, and that only once.
+    pub only_preferred: bool,
     /// Endpoints that have failed; they are tried last.
     pub tried: Vec<Arc<Endpoint>>,
     /// The PROXY protocol header that is sent first, if the cluster has one.
@@ -55,6 +57,13 @@ pub struct ConnectOptions {
     /// The request for TLS that the endpoint gets before what the client sends, where the client's TLS
     /// passes through. No spare connection is used then.
     pub starttls: Option<StartTls>,
+}
+
+impl ConnectOptions {
+    /// How many attempts are made, one after the other.
+    fn most_attempts(&self, plan: &ClusterPlan) -> usize {
+        if self.only_preferred { 1 } else { plan.connect_attempts.max(1) }
+    }
 }
 
 /// Options that leave the choice of the endpoint to load balancing.
@@ -213,15 +222,18 @@ impl Cluster {
         ready: impl Fn(&Arc<Endpoint>) -> Option<Stream>,
         dial: impl AsyncFn(SocketAddr) -> io::Result<TcpStream>,
     ) -> Result<UpstreamConnection, ConnectError> {
+        let options = options.into();
+        self.wait_for_primary(&options).await;
         let mut opening = OpeningConnection::new(&self.breaker);
         let (mut permit, mut deadline) = (None, None);
         let mut attempts: Vec<FailedAttempt> = Vec::new();
-        let ConnectOptions { hash, preferred: first, mut tried, header, starttls } = options.into();
+        let most = options.most_attempts(&self.plan);
+        let ConnectOptions { hash, preferred: first, mut tried, header, starttls, .. } = options;
         let preamble = Preamble { header: header.as_deref(), starttls };
         let first = first.as_ref();
         let mut rounds = 0;
         let mut queued = Duration::ZERO;
-        for number in 0..self.plan.connect_attempts.max(1) {
+        for number in 0..most {
             if number > 0 && !opening.may_retry() {
                 return Err(self.connect_error(attempts, false));
             }
@@ -282,7 +294,7 @@ impl Cluster {
         let most = self.breaker.per_endpoint();
         let is_tried = |endpoint: &Arc<Endpoint>| tried.iter().any(|t| Arc::ptr_eq(t, endpoint));
         let preferred = first.filter(|endpoint| !is_tried(endpoint));
-        let picked = preferred.cloned().or_else(|| self.pick(PickOptions { hash, exclude: tried }));
+        let picked = preferred.cloned().or_else(|| self.pick(pick_options(hash, tried)));
         let Some(mut picked) = picked else { return Ok(None) };
         let mut exclude = tried.to_vec();
         loop {
@@ -293,7 +305,7 @@ impl Cluster {
             exclude.push(picked);
             let set = self.set.load();
             exclude.extend(set.endpoints().filter(|e| e.active_connections() >= most).cloned());
-            match self.pick(PickOptions { hash, exclude: &exclude }) {
+            match self.pick(pick_options(hash, &exclude)) {
                 Some(next) => picked = next,
                 None => return Err(BreakerLimit::ConnectionsPerEndpoint),
             }
@@ -318,7 +330,8 @@ impl Cluster {
             // There may be endpoints, but none that load balancing may pick.
             let unusable =
                 self.set.load().panic_reason().map(|reason| format!("{reason} (on_panic: fail)"));
-            ConnectError::NoEndpoint { cluster, why: unusable.or_else(|| self.names.first_error()) }
+            let why = unusable.or_else(|| self.missing_primary());
+            ConnectError::NoEndpoint { cluster, why: why.or_else(|| self.names.first_error()) }
         } else if attempts.iter().all(|a| classify(&a.error) == ConnectFailure::Timeout) {
             ConnectError::Timeout { cluster, attempts, retried }
         } else if attempts.iter().all(|a| classify(&a.error) == ConnectFailure::Local) {
@@ -327,6 +340,10 @@ impl Cluster {
             ConnectError::Failed { cluster, attempts, retried }
         }
     }
+}
+
+fn pick_options(hash: Option<u64>, exclude: &[Arc<Endpoint>]) -> PickOptions<'_> {
+    PickOptions { hash, exclude, ..PickOptions::default() }
 }
 
 /// Connects to `address`.

@@ -8,11 +8,13 @@
 //! - `pooled_connection`: a connection while an operation uses it
 //! - `take_error`: why there is none
 //! - `handshake`: the first exchange on a new connection
+//! - `upkeep`: what happens to connections and queues without an operation
 
 mod endpoint_pool;
 mod handshake;
 mod pooled_connection;
 mod take_error;
+mod upkeep;
 mod wait_queue;
 
 pub use pooled_connection::PooledConnection;
@@ -27,7 +29,7 @@ use foldhash::HashMap;
 use handshake::shake_hands;
 use metrics::Histogram;
 use net::Stream;
-use operation::HandshakeConfig;
+use operation::{HandshakeConfig, Placement};
 use pooled_connection::Slot;
 use std::{
     cell::{Cell, RefCell},
@@ -43,9 +45,6 @@ use tokio::{
     time::{self, Instant},
 };
 use tollgate_metrics::table as names;
-
-/// How often idle connections are inspected.
-const INTERVAL: Duration = Duration::from_secs(1);
 
 /// From this idle time on the system is asked whether a connection is still open before it is used
 /// again: servers and firewalls close idle connections.
@@ -63,10 +62,14 @@ pub struct ConnectionPool {
 }
 
 /// How a connection is taken.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct TakeOptions {
     /// The hash of the client's key, if the cluster picks by key.
     pub hash: Option<u64>,
+    /// Where the operation may go.
+    pub placement: Placement,
+    /// Endpoints that the operation must not go to.
+    pub exclude: Vec<Arc<Endpoint>>,
     /// The operation's answer may take for ever: it counts against `max_awaiting`.
     pub long_poll: bool,
     /// Operations that wait take turns by this key.
@@ -121,6 +124,7 @@ impl ConnectionPool {
             closed: Cell::new(false),
         });
         spawn_local(Rc::clone(&pool).inspect());
+        spawn_local(Rc::clone(&pool).follow_changes());
         pool
     }
 
@@ -152,10 +156,25 @@ impl ConnectionPool {
     }
 
     /// Takes a connection that is ready at once.
-    pub fn try_take(self: &Rc<Self>, options: &TakeOptions) -> Option<PooledConnection> {
-        let endpoint = self.pick(options)?;
+    ///
+    /// # Errors
+    /// The endpoint that was picked, for [`take`](Self::take).
+    pub fn try_take(
+        self: &Rc<Self>,
+        options: &TakeOptions,
+    ) -> Result<PooledConnection, Option<Arc<Endpoint>>> {
+        let Some(endpoint) = self.pick(options) else { return Err(None) };
+        self.try_take_at(&endpoint, options).ok_or(Some(endpoint))
+    }
+
+    /// Takes an idle connection to this endpoint.
+    fn try_take_at(
+        self: &Rc<Self>,
+        endpoint: &Arc<Endpoint>,
+        options: &TakeOptions,
+    ) -> Option<PooledConnection> {
         let mut unusable = Vec::new();
-        let taken = self.with_endpoint(&endpoint, |pool| {
+        let taken = self.with_endpoint(endpoint, |pool| {
             let now = Instant::now();
             loop {
                 let mut connection = pool.take_idle(options.usage())?;
@@ -175,25 +194,44 @@ impl ConnectionPool {
         Some(self.in_use(taken?, options.usage(), Duration::ZERO))
     }
 
-    /// Takes a connection: an idle one, or else the first that is given back or opened.
+    /// Takes a connection: an idle one, or else the first that is given back or opened. `picked` is the
+    /// endpoint to begin with, if one was picked already.
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn take(self: Rc<Self>, options: TakeOptions) -> Result<PooledConnection, TakeError> {
+    pub async fn take(
+        self: Rc<Self>,
+        mut options: TakeOptions,
+        mut picked: Option<Arc<Endpoint>>,
+    ) -> Result<PooledConnection, TakeError> {
         let began = Instant::now();
         let deadline = began + self.plan.wait_queue_timeout;
+        let mut attempts = 0;
         loop {
-            if let Some(ready) = self.try_take(&options) {
+            let mut changes = self.cluster.changes.subscribe();
+            let Some(endpoint) = picked.take().or_else(|| self.pick(&options)) else {
+                self.check_may_wait(&options)?;
+                if time::timeout_at(deadline, changes.changed()).await.is_err() {
+                    return Err(self.no_member(&options, began.elapsed()));
+                }
+                continue;
+            };
+            if let Some(ready) = self.try_take_at(&endpoint, &options) {
                 return Ok(ready);
             }
-            let handed = self.enqueue(&options)?;
+            let handed = self.enqueue(&endpoint, &options)?;
             match time::timeout_at(deadline, handed).await {
                 Ok(Ok(Handed::Connection(mut connection))) => {
                     connection.waited = began.elapsed();
                     self.wait_seconds.record(connection.waited);
                     return Ok(*connection);
                 }
-                Ok(Ok(Handed::Failed(error))) => return Err((*error).into()),
+                Ok(Ok(Handed::Failed(error))) => {
+                    attempts += 1;
+                    if !self.picks_again(&endpoint, &mut options, attempts) {
+                        return Err((*error).into());
+                    }
+                }
                 Ok(Ok(Handed::PickAgain) | Err(_)) => {}
                 Err(_) => {
                     self.count_refusal("timeout");
@@ -204,23 +242,67 @@ impl ConnectionPool {
         }
     }
 
+    /// Whether waiting can help an operation that no endpoint fits now.
+    fn check_may_wait(&self, options: &TakeOptions) -> Result<(), TakeError> {
+        match options.placement {
+            Placement::Endpoint(_) => Err(self.no_member(options, Duration::ZERO)),
+            _ if self.cluster.has_roles() && options.exclude.is_empty() => Ok(()),
+            _ => Err(self.cluster.no_endpoint().into()),
+        }
+    }
+
+    fn no_member(&self, options: &TakeOptions, waited: Duration) -> TakeError {
+        let cluster = self.cluster.plan.name.clone();
+        TakeError::NoMember { cluster, placement: options.placement.clone(), waited }
+    }
+
+    /// After a failed attempt to connect to `endpoint`: whether another one is tried. A member of a replica
+    /// set is in doubt then, and the operation waits until its monitor has asked it again.
+    fn picks_again(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        options: &mut TakeOptions,
+        attempts: usize,
+    ) -> bool {
+        if matches!(options.placement, Placement::Endpoint(_)) {
+            return false;
+        }
+        if self.cluster.has_roles() {
+            self.cluster.doubt(endpoint);
+            return true;
+        }
+        options.exclude.push(Arc::clone(endpoint));
+        attempts < self.cluster.plan.connect_attempts && self.cluster.has_others(&options.exclude)
+    }
+
+    /// The endpoint that holds the state with this key; `None` if that is not known, or if it can't be used.
+    pub fn pinned(&self, key: u64) -> Option<SocketAddr> {
+        self.cluster.pinned(key)
+    }
+
+    /// Whether there are endpoints besides `these`.
+    pub fn has_others(&self, these: &[Arc<Endpoint>]) -> bool {
+        self.cluster.has_others(these)
+    }
+
     fn count_refusal(&self, reason: &'static str) {
         let labels = [("cluster", &**self.cluster.name()), ("reason", reason)];
         self.cluster.metrics.counter(names::POOL_REFUSALS_TOTAL, &labels).increment(1);
     }
 
     fn pick(&self, options: &TakeOptions) -> Option<Arc<Endpoint>> {
-        self.cluster.pick(PickOptions { hash: options.hash, exclude: &[] })
+        let placement = Some(&options.placement);
+        self.cluster.pick(PickOptions { hash: options.hash, exclude: &options.exclude, placement })
     }
 
     /// Waits for a connection to a picked endpoint, and opens one if that is allowed.
     fn enqueue(
         self: &Rc<Self>,
+        endpoint: &Arc<Endpoint>,
         options: &TakeOptions,
     ) -> Result<oneshot::Receiver<Handed>, TakeError> {
-        let endpoint = self.pick(options).ok_or_else(|| self.cluster.no_endpoint())?;
         let most = self.plan.wait_queue_size;
-        let queued = self.with_endpoint(&endpoint, |pool| {
+        let queued = self.with_endpoint(endpoint, |pool| {
             if pool.waiting() >= most {
                 pool.prune();
             }
@@ -234,7 +316,7 @@ impl ConnectionPool {
             self.count_refusal("queue_full");
             TakeError::QueueFull { cluster: self.cluster.plan.name.clone(), waiting }
         })?;
-        self.connect_missing(&endpoint);
+        self.connect_missing(endpoint);
         Ok(queued)
     }
 
@@ -349,7 +431,10 @@ impl ConnectionPool {
 
     async fn open(&self, endpoint: &Arc<Endpoint>) -> Result<UpstreamConnection, ConnectError> {
         let preferred = Some(Arc::clone(endpoint));
-        let options = ConnectOptions { preferred, ..ConnectOptions::default() };
+        // With other endpoints, the operation picks again.
+        let only_preferred =
+            self.cluster.has_roles() || self.cluster.has_others(std::slice::from_ref(endpoint));
+        let options = ConnectOptions { preferred, only_preferred, ..ConnectOptions::default() };
         let mut upstream = self.cluster.connect(options).await?;
         if let Some(handshake) = &self.handshake {
             let shaken = shake_hands(&mut upstream.stream, handshake.begin());
@@ -387,60 +472,6 @@ impl ConnectionPool {
             }
         }
         self.connect_missing(endpoint);
-    }
-
-    /// Closes connections that are idle for too long, too old or dead, and keeps `min_pool_size` ready,
-    /// until the pool is closed.
-    async fn inspect(self: Rc<Self>) {
-        while !self.closed.get() {
-            self.close_expired();
-            self.leave_unusable();
-            if self.plan.min_pool_size > 0 {
-                let set = self.cluster.set.load_full();
-                for endpoint in set.endpoints().filter(|endpoint| endpoint.usable()) {
-                    self.connect_missing(endpoint);
-                }
-            }
-            time::sleep(INTERVAL).await;
-        }
-    }
-
-    fn close_expired(&self) {
-        let now = Instant::now();
-        let mut expired = Vec::new();
-        self.endpoints.borrow_mut().retain(|_, pool| {
-            let mut ready = pool.idle.len();
-            expired.extend(pool.remove_idle(|connection| {
-                let is_idle = now - connection.since >= self.plan.max_idle_time
-                    && ready > self.plan.min_pool_size;
-                let closes = is_idle
-                    || self.closes_idle()
-                    || !connection.is_usable(&self.plan, now)
-                    || !connection.stream.is_idle();
-                ready -= usize::from(closes);
-                closes
-            }));
-            pool.publish();
-            !pool.is_empty()
-        });
-        drop(expired);
-    }
-
-    /// Operations that wait for an endpoint which is not used any more pick another one.
-    fn leave_unusable(&self) {
-        let mut waiters = Vec::new();
-        for pool in self.endpoints.borrow_mut().values_mut() {
-            if pool.waiting() > 0 && !pool.endpoint.usable() {
-                for usage in [Use::Operation, Use::LongPoll] {
-                    waiters.extend(std::iter::from_fn(|| pool.pop_waiter(usage)));
-                }
-                pool.publish();
-            }
-        }
-        for waiter in waiters {
-            // It may have given up.
-            let _ = waiter.send(Handed::PickAgain);
-        }
     }
 
     /// How many connections this worker has to each endpoint, and how many operations wait.

@@ -97,8 +97,9 @@ pub(super) struct Discovery {
 impl Discovery {
     pub(super) fn new(plan: &ClusterPlan, metrics: &Metrics, resolver: Box<dyn Resolver>) -> Self {
         let table = SourceTable::new(plan, metrics);
-        let addresses =
-            plan.endpoints_file.is_none() && table.sources.iter().all(|source| source.is_address());
+        let addresses = plan.endpoints_file.is_none()
+            && plan.replica_set.is_none()
+            && table.sources.iter().all(|source| source.is_address());
         let lookups = |result: &'static str| {
             let labels = [("cluster", &*plan.name), ("result", result)];
             match addresses {
@@ -191,7 +192,7 @@ impl Cluster {
             if read_file {
                 under_way.spawn(self.clone().read_file());
             }
-            if under_way.is_empty() && next.is_none() {
+            if under_way.is_empty() && next.is_none() && !self.has_roles() {
                 return;
             }
             let due = async {

@@ -1,10 +1,12 @@
 //! One endpoint: its address, load, state, and connect results.
 
 mod metrics;
+mod monitored_member;
 mod pool_counts;
 
 pub(super) use metrics::EndpointMetrics;
 use metrics::{EJECTED, MEMBER, UP};
+pub(super) use monitored_member::MonitoredMember;
 pub(super) use pool_counts::PoolCounts;
 pub use pool_counts::PoolReport;
 
@@ -16,7 +18,7 @@ use super::{
     outlier::{Ejection, OutlierStats},
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
-use operation::{Close, Outcome};
+use operation::{Close, Outcome, PinChange, Role};
 use std::{
     net::SocketAddr,
     sync::{
@@ -25,6 +27,7 @@ use std::{
     },
     time::{Duration, Instant, SystemTime},
 };
+use tokio::sync::Notify;
 
 /// One address that operations can go to.
 ///
@@ -57,6 +60,12 @@ pub struct Endpoint {
     pub(super) ejection: ArcSwapOption<Ejection>,
     /// While an operator drains it: when its connections are closed.
     pub(super) drain_deadline: ArcSwapOption<tokio::time::Instant>,
+    /// What it is in its replica set, as a [`Role`].
+    role: AtomicU8,
+    /// What its monitor has learned last.
+    pub(super) member: ArcSwapOption<MonitoredMember>,
+    /// Makes its monitor ask it again.
+    pub(super) recheck: Notify,
     /// How the gauges count it; written under the cluster's update lock.
     gauge_state: AtomicU8,
 }
@@ -82,6 +91,9 @@ impl Endpoint {
             last_check: ArcSwapOption::empty(),
             ejection: ArcSwapOption::empty(),
             drain_deadline: ArcSwapOption::empty(),
+            role: AtomicU8::new(Role::Unknown as u8),
+            member: ArcSwapOption::empty(),
+            recheck: Notify::new(),
             gauge_state: AtomicU8::new(0),
         }
     }
@@ -132,6 +144,21 @@ impl Endpoint {
     /// Whether it is excluded for this reason.
     pub fn is_excluded(&self, why: Exclusion) -> bool {
         self.exclusions.load(Relaxed) & why as u8 != 0
+    }
+
+    /// Whether this is the only reason to exclude it.
+    pub(super) fn is_excluded_only(&self, why: Exclusion) -> bool {
+        self.exclusions.load(Relaxed) == why as u8
+    }
+
+    /// What it is in its replica set.
+    pub fn role(&self) -> Role {
+        role_from(self.role.load(Relaxed))
+    }
+
+    /// Changes its role. Returns the one before.
+    pub(super) fn set_role(&self, role: Role) -> Role {
+        role_from(self.role.swap(role as u8, Relaxed))
     }
 
     /// For how long it has been usable, according to the sets built until `now`; `None` if it is
@@ -257,6 +284,14 @@ impl Endpoint {
 
     pub(super) fn metrics(&self) -> &Arc<EndpointMetrics> {
         &self.metrics
+    }
+}
+
+fn role_from(number: u8) -> Role {
+    match number {
+        number if number == Role::Primary as u8 => Role::Primary,
+        number if number == Role::Secondary as u8 => Role::Secondary,
+        _ => Role::Unknown,
     }
 }
 
@@ -396,6 +431,16 @@ impl Lease {
     /// sent what can't be read. Servers that expect TLS do that.
     pub fn record_no_answer(&self) {
         self.cluster.hint_at_tls(self.endpoint.name());
+    }
+
+    /// Marks the endpoint, which has closed the connection or lost its role: see [`Cluster::doubt`].
+    pub fn doubt_endpoint(&self) {
+        self.cluster.doubt(&self.endpoint);
+    }
+
+    /// Records which endpoint holds what later operations continue.
+    pub fn change_pin(&self, change: PinChange) {
+        self.cluster.change_pin(change, self.endpoint.address());
     }
 
     /// Records that an operation goes to the endpoint.

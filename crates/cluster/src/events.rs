@@ -4,6 +4,7 @@ use super::{
     Endpoint,
     outlier::{Detector, Ejection},
 };
+use operation::Role;
 use process::log_file::Sink;
 use serde_json::{Value, json};
 use std::{
@@ -20,6 +21,8 @@ const MAX_NAMED: usize = 100;
 pub(super) enum Event<'a> {
     /// Health checks have changed the state.
     Health { endpoint: &'a Endpoint, healthy: bool, reason: &'a str },
+    /// A member of a replica set has another role.
+    Role { endpoint: &'a Endpoint, role: Role, reason: &'a str },
     /// An endpoint was ejected.
     Ejected { endpoint: &'a Endpoint, ejection: &'a Ejection },
     /// An endpoint would have been ejected, but for `why_not`.
@@ -72,6 +75,10 @@ impl Events {
         match *event {
             Event::Health { endpoint, healthy, reason } => {
                 self.log_health(endpoint, healthy, reason);
+            }
+            Event::Role { endpoint, role, reason } => {
+                let (endpoint, role) = (display_name(endpoint), role.as_str());
+                tracing::info!(cluster, endpoint, role, reason, "the member's role has changed");
             }
             Event::Ejected { endpoint, ejection } => {
                 let Ejection { reason, count, detector, .. } = ejection;
@@ -158,6 +165,10 @@ impl Events {
                 put("healthy", healthy.into());
                 put("reason", reason.into());
             }
+            Event::Role { role, reason, .. } => {
+                put("role", role.as_str().into());
+                put("reason", reason.into());
+            }
             Event::Ejected { ejection, .. } => {
                 put("detector", ejection.detector.as_str().into());
                 put("reason", ejection.reason.as_str().into());
@@ -190,6 +201,7 @@ impl<'a> Event<'a> {
     fn name(&self) -> &'static str {
         match self {
             Event::Health { .. } => "health_changed",
+            Event::Role { .. } => "role_changed",
             Event::Ejected { .. } => "ejected",
             Event::NotEjected { .. } => "not_ejected",
             Event::Returned { .. } => "returned",
@@ -206,6 +218,7 @@ impl<'a> Event<'a> {
     fn endpoint(&self) -> Option<&'a Endpoint> {
         match *self {
             Event::Health { endpoint, .. }
+            | Event::Role { endpoint, .. }
             | Event::Ejected { endpoint, .. }
             | Event::NotEjected { endpoint, .. }
             | Event::Returned { endpoint, .. }

@@ -15,8 +15,10 @@ mod health;
 mod log_throttle;
 mod operator;
 mod outlier;
+mod pins;
 mod plan;
 mod preconnect;
+mod replica_set;
 mod report;
 mod set;
 mod tls_hint;
@@ -30,8 +32,8 @@ pub use operator::NoSuchEndpoint;
 pub use plan::{
     BreakerPlan, ClusterPlan, DnsPlan, EndpointPlan, EndpointsFile, FailurePercentagePlan,
     HashPlan, HealthCheckPlan, InitialHealth, KeepalivePlan, LbPolicy, OnPanic, OutlierPlan,
-    PanicPlan, PoolPlan, ProbeConfig, RateDetector, ReadEndpoints, SessionFailures, SlowStartPlan,
-    SuccessRatePlan,
+    PanicPlan, PoolPlan, ProbeConfig, RateDetector, ReadEndpoints, ReplicaSetPlan, SessionFailures,
+    SlowStartPlan, SuccessRatePlan,
 };
 pub use preconnect::PreconnectPool;
 
@@ -43,7 +45,10 @@ use discovery::Discovery;
 use events::{Event, Events};
 use log_throttle::LogThrottle;
 use metrics::Gauge;
+use operation::Placement;
+use pins::Pins;
 use process::log_file::Sink;
+use replica_set::Topology;
 use set::{Member, Set};
 use std::{
     collections::BTreeSet,
@@ -52,7 +57,7 @@ use std::{
     time::Instant,
 };
 use tls_hint::TlsHint;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tollgate_metrics::{Metrics, table};
 
 /// A named set of endpoints.
@@ -72,6 +77,12 @@ pub struct Cluster {
     set_changed: Notify,
     /// Health checks have changed an endpoint's state.
     refresh_needed: Notify,
+    /// Marked as changed when endpoints are added or removed, or change their role.
+    changes: watch::Sender<()>,
+    /// What is known of the replica set as a whole.
+    topology: Topology,
+    /// Which endpoint holds what.
+    pins: Pins,
     /// An ejection or a drain has begun, whose end must be scheduled.
     sweep_needed: Notify,
     events: Events,
@@ -96,6 +107,8 @@ pub struct PickOptions<'a> {
     pub hash: Option<u64>,
     /// Endpoints to leave out: those tried already.
     pub exclude: &'a [Arc<Endpoint>],
+    /// Where the operation may go; `None`: to the primary, where endpoints have roles.
+    pub placement: Option<&'a Placement>,
 }
 
 impl Cluster {
@@ -122,6 +135,9 @@ impl Cluster {
             ejection_lock: Mutex::default(),
             set_changed: Notify::new(),
             refresh_needed: Notify::new(),
+            changes: watch::Sender::new(()),
+            topology: Topology::default(),
+            pins: Pins::default(),
             sweep_needed: Notify::new(),
             events: Events::new(Arc::clone(&plan.name)),
             certificate_ends: CertificateEnds::default(),
@@ -159,7 +175,27 @@ impl Cluster {
 
     /// The next endpoint; `None` if none is left.
     pub fn pick(&self, options: PickOptions<'_>) -> Option<Arc<Endpoint>> {
-        self.set.load().table.pick(options, &self.lb_state).cloned()
+        let set = self.set.load();
+        if self.has_roles() {
+            return set.select(options).cloned();
+        }
+        match options.placement {
+            Some(Placement::Endpoint(address)) => set.at(*address).cloned(),
+            _ => set.table.pick(options, &self.lb_state).cloned(),
+        }
+    }
+
+    /// Whether it has an endpoint besides these.
+    pub(crate) fn has_others(&self, these: &[Arc<Endpoint>]) -> bool {
+        let set = self.set.load();
+        let is_other = |it: &Arc<Endpoint>| !these.iter().any(|one| Arc::ptr_eq(one, it));
+        set.members.len() > these.len()
+            && set.endpoints().any(|endpoint| endpoint.usable() && is_other(endpoint))
+    }
+
+    /// Notifies those who wait for another endpoint, or follow the members.
+    fn notify_change(&self) {
+        self.changes.send_replace(());
     }
 
     /// Registers `notify`, which is called whenever connections should check the close request of
@@ -210,6 +246,7 @@ impl Cluster {
         if !added.is_empty() || !removed.is_empty() {
             self.events.report(&Event::Set { added: &added, removed: &removed });
             self.set_changed.notify_one();
+            self.notify_change();
         }
         self.report_panic(&before, &set);
         // An added endpoint has capacity for waiting clients.

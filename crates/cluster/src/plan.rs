@@ -2,6 +2,7 @@
 
 mod detection;
 mod pool;
+mod replica_set;
 
 pub use detection::{
     FailurePercentagePlan, HealthCheckPlan, InitialHealth, OutlierPlan, ProbeConfig, RateDetector,
@@ -9,6 +10,7 @@ pub use detection::{
 };
 pub use pool::PoolPlan;
 use proxy_protocol::Version;
+pub use replica_set::ReplicaSetPlan;
 use serde::{Serialize, Serializer};
 use std::{
     path::{Path, PathBuf},
@@ -30,6 +32,9 @@ pub struct ClusterPlan {
     /// A file with more endpoints, read again whenever it changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoints_file: Option<EndpointsFile>,
+    /// The replica set whose members are its endpoints.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replica_set: Option<ReplicaSetPlan>,
     /// The zone that the proxy itself is in; endpoints of the same zone are preferred.
     #[serde(skip)]
     pub zone: Option<Arc<str>>,
@@ -127,6 +132,7 @@ impl ClusterPlan {
             name: name.into(),
             endpoints,
             endpoints_file: None,
+            replica_set: None,
             zone: None,
             lb_policy: LbPolicy::LeastRequest,
             hash: HashPlan::default(),

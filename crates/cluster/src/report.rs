@@ -1,9 +1,10 @@
 //! The admin interface's view of a cluster: JSON for programs, a table for people.
 
-use super::{Cluster, Endpoint, Exclusion, set::Member};
+use super::{Cluster, Endpoint, Exclusion, endpoint::MonitoredMember, set::Member};
+use operation::Role;
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write};
 use tokio::time::Instant;
 use values::Keyword;
 
@@ -27,6 +28,35 @@ struct EndpointReport {
     connects_failed: u64,
     last_error: Option<String>,
     last_interval: LastInterval,
+    /// In a replica set.
+    #[serde(flatten)]
+    member: Option<MemberReport>,
+}
+
+/// A member of a replica set.
+#[derive(Debug, Serialize)]
+struct MemberReport {
+    /// `primary`, `secondary` or `unknown`.
+    role: &'static str,
+    tags: BTreeMap<String, String>,
+    /// How far it is behind the primary.
+    lag_seconds: Option<f64>,
+    rtt_ms: Option<f64>,
+}
+
+impl MemberReport {
+    fn of(endpoint: &Endpoint, primary: Option<&MonitoredMember>) -> Self {
+        let member = endpoint.member.load();
+        let member = member.as_deref();
+        let lag = member.zip(primary).and_then(|(member, primary)| member.lag(primary));
+        let rtt = member.and_then(MonitoredMember::rtt);
+        Self {
+            role: endpoint.role().as_str(),
+            tags: member.map(|it| it.tags().iter().cloned().collect()).unwrap_or_default(),
+            lag_seconds: lag.map(|lag| tenth(lag.as_secs_f64())),
+            rtt_ms: rtt.map(|rtt| tenth(rtt.as_secs_f64() * 1e3)),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -101,6 +131,7 @@ impl EndpointReport {
                 p90_ms: ms(0.9),
                 p99_ms: ms(0.99),
             },
+            member: None,
         }
     }
 
@@ -111,6 +142,11 @@ impl EndpointReport {
                 Some(left) => format!("{} s left: {}", left.ceil(), ejection.reason),
                 None => ejection.reason.clone(),
             };
+        }
+        if let Some(member) = self.member.as_ref().filter(|_| self.healthy) {
+            let lag = member.lag_seconds.filter(|_| member.role == "secondary");
+            return lag
+                .map_or(member.role.to_owned(), |lag| format!("{}, {lag} s behind", member.role));
         }
         let check = self.last_check.as_ref().map(|check| check.words.as_str());
         let words = if self.healthy { self.last_error.as_deref().or(check) } else { check };
@@ -232,7 +268,17 @@ impl Cluster {
 
     fn rows(&self) -> Vec<EndpointReport> {
         let now = Instant::now();
-        self.set.load().members.iter().map(|member| EndpointReport::of(member, now)).collect()
+        let set = self.set.load();
+        let primary = set.endpoints().find(|it| it.role() == Role::Primary);
+        let primary = primary.and_then(|it| it.member.load_full());
+        let row = |member: &Member| {
+            let mut row = EndpointReport::of(member, now);
+            if self.has_roles() {
+                row.member = Some(MemberReport::of(&member.endpoint, primary.as_deref()));
+            }
+            row
+        };
+        set.members.iter().map(row).collect()
     }
 }
 

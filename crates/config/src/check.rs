@@ -11,6 +11,7 @@ mod matching;
 mod policies;
 mod pool;
 mod proxy_protocol;
+mod replica_set;
 mod reserved;
 mod rest;
 mod tls;

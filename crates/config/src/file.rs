@@ -5,6 +5,7 @@ mod admin;
 mod cluster;
 mod endpoint;
 mod pool;
+mod replica_set;
 
 use super::plan::{OnViolation, UpstreamConnectMode};
 use policy::PolicySettings;
@@ -20,6 +21,7 @@ pub(crate) use {
     cluster::*,
     endpoint::{EndpointConfig, EndpointKeys},
     pool::PoolConfig,
+    replica_set::ReplicaSetConfig,
 };
 
 /// The maximum of `max_series`: each series takes memory.

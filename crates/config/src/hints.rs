@@ -98,7 +98,8 @@ fn several_members(plan: &Plan, listener: &ListenerPlan) -> Option<String> {
     let several = cluster.endpoints.len() > 1 || srv || cluster.endpoints_file.is_some();
     let check = cluster.health_check.as_ref();
     let one_at_a_time = check.is_some_and(|check| check.probe.wants_the_primary());
-    if !several || one_at_a_time || cluster.lb_policy.picks_by_key() {
+    let pins = cluster.pool.is_some();
+    if !several || one_at_a_time || pins || cluster.lb_policy.picks_by_key() {
         return None;
     }
     let (name, cluster) = (&listener.name, &cluster.name);

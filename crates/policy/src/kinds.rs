@@ -8,6 +8,7 @@ mod deny;
 mod fault;
 pub mod rate_limit;
 mod read_only;
+mod route;
 mod time_limit;
 
 use super::kind::PolicyKind;
@@ -21,6 +22,7 @@ pub static POLICIES: &[&dyn PolicyKind] = &[
     &connection_limit::KIND,
     &bandwidth_limit::KIND,
     &time_limit::KIND,
+    &route::KIND,
     &fault::KIND,
 ];
 

@@ -4,7 +4,9 @@ use super::{DryRunReport, Pooling, Pools, ProbePlan, Server, Serving, UnfitClust
 use cluster::PreconnectPool;
 use erased_serde::Deserializer;
 use net::Stream;
-use operation::{AttributeValue, Close, HandshakeConfig, Protocol, RejectMode, RejectionRef};
+use operation::{
+    AttributeValue, Close, HandshakeConfig, MonitorConfig, Protocol, RejectMode, RejectionRef,
+};
 use relay::{Buffers, RelayUpstream};
 use schemars::{Schema, SchemaGenerator};
 use serde_json::Value;
@@ -130,6 +132,12 @@ pub trait ProtocolSettings: Debug + Send + Sync {
     /// Whether operations of several clients can share a connection, one after the other.
     fn pools_operations(&self) -> bool {
         false
+    }
+
+    /// Follows the members of the replica set with this name; `None`: the protocol has no replica sets.
+    fn member_monitors(&self, replica_set: &str) -> Option<Arc<dyn MonitorConfig>> {
+        let _ = replica_set;
+        None
     }
 
     /// The health check of a service that speaks this, unless another one is configured.

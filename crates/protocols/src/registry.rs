@@ -7,7 +7,7 @@ use super::{
     row::{ProtocolParts, Row, WrittenProbe, to_json},
     terminated::{TerminatedParts, TerminatedSettings},
 };
-use operation::{AttributeValue, Codec, HandshakeConfig, Protocol};
+use operation::{AttributeValue, Codec, HandshakeConfig, MonitorConfig, Protocol};
 use std::{collections::BTreeMap, sync::Arc};
 use tollgate_http::{RouteSettings, Routes, ServerPlan, dry_run::DryRequest, normalize};
 use values::{Diagnostic, Node};
@@ -136,6 +136,10 @@ impl RelayedParts for Mongo {
 
     fn pool_handshake(shared: &Arc<mongo::MongoListener>) -> Option<Arc<dyn HandshakeConfig>> {
         Some(Arc::new(mongo::PoolHandshake(Arc::clone(shared))))
+    }
+
+    fn member_monitors(replica_set: &str) -> Option<Arc<dyn MonitorConfig>> {
+        Some(Arc::new(mongo::MemberMonitors::new(replica_set)))
     }
 
     fn members(settings: &mongo::Settings) -> Vec<String> {

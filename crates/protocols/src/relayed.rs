@@ -6,7 +6,7 @@ use super::{
     row::{ProtocolParts, below, to_json},
 };
 use net::Stream;
-use operation::{Close, Codec, HandshakeConfig, Protocol, RejectMode, RejectionRef};
+use operation::{Close, Codec, HandshakeConfig, MonitorConfig, Protocol, RejectMode, RejectionRef};
 use relay::{Buffers, RelayUpstream, relay};
 use serde_json::{Value, json};
 use session::Session;
@@ -43,6 +43,12 @@ pub(super) trait RelayedParts: ProtocolParts {
         None
     }
 
+    /// See [`ProtocolSettings::member_monitors`].
+    fn member_monitors(replica_set: &str) -> Option<Arc<dyn MonitorConfig>> {
+        let _ = replica_set;
+        None
+    }
+
     /// See [`ListenerProtocol::members`].
     fn members(settings: &Self::Settings) -> Vec<String> {
         let _ = settings;
@@ -73,6 +79,10 @@ impl<P: RelayedParts> ProtocolSettings for RelayedSettings<P> {
 
     fn pools_operations(&self) -> bool {
         P::POOLS_OPERATIONS
+    }
+
+    fn member_monitors(&self, replica_set: &str) -> Option<Arc<dyn MonitorConfig>> {
+        P::member_monitors(replica_set)
     }
 
     fn fallback_probe(&self) -> Arc<dyn UncheckedProbe> {

@@ -6,8 +6,8 @@ use super::{
     requests::Need,
 };
 use operation::{
-    Close, Codec, Direction, EndReason, Outcome, PendingOperation, RejectMode, Rejection, Request,
-    Tag, Ticket, Verdict,
+    Close, Codec, Direction, EndReason, Outcome, PendingOperation, Placement, ReadRoute,
+    RejectMode, Rejection, Request, Tag, Ticket, Verdict,
 };
 use std::{
     task::{Context, Poll, ready},
@@ -90,6 +90,7 @@ impl<C: Codec> Relay<C> {
             Verdict::NeedMore => return Err(Close::ClientViolation),
         };
         let (mut delay, mut due) = (None, None);
+        let (placement, replaced) = self.place(&ticket);
         if let Some(terms) = ticket.effects() {
             self.apply_terms(terms);
             let goes_on = now + terms.delay;
@@ -107,10 +108,11 @@ impl<C: Codec> Relay<C> {
             is_answered: self.front.is_answered(),
             deadline: due,
             shape: request.shape,
+            request_bytes: replaced as u64,
             ..InFlightRequest::new(request.tag, ticket, began)
         });
         self.front.delayed_until = delay;
-        let takes = !self.front.is_answered() && self.want_upstream(request.long_poll);
+        let takes = !self.front.is_answered() && self.want_upstream(request.long_poll, placement);
         let waits = takes || delay.is_some() || self.has_request_cut();
         Ok(waits.then_some(Need::Flush))
     }
@@ -122,6 +124,30 @@ impl<C: Codec> Relay<C> {
         // Its reply, if one comes, passes like any other.
         let (end, now) = (EndReason::TooManyInFlight, self.now());
         evicted.settle(Completion::bare(Outcome::Cancelled, Some(end)), now, &self.attributes());
+    }
+
+    /// Where the request at the front goes, for which the ticket was given. A read that a policy routes is
+    /// changed so that the endpoint serves it.
+    /// Returns how many bytes were replaced, too.
+    fn place(&mut self, ticket: &Ticket) -> (Placement, usize) {
+        if !self.upstream.is_pooled() {
+            return (Placement::Primary, 0);
+        }
+        let route = ticket.effects().and_then(|effects| effects.route.clone());
+        let Some(route) = route else { return (self.codec.placement(), 0) };
+        match self.codec.route_read(self.requests.unread(), &route) {
+            ReadRoute::NotRoutable => (self.codec.placement(), 0),
+            ReadRoute::Unchanged => (Placement::Read(route), 0),
+            ReadRoute::Rewritten { len, with } => {
+                if !self.requests.inside {
+                    // It is not known yet how the request passes.
+                    self.front.replaced = len;
+                }
+                self.requests.replace_front(len, &with);
+                self.record_passed(Direction::Up, with.len());
+                (Placement::Read(route), len)
+            }
+        }
     }
 
     /// Drops the request at the front, and writes a rejection if a reply is expected.
@@ -168,7 +194,7 @@ impl<C: Codec> Relay<C> {
         // The gate has settled the operation, with the rejection.
         let open = InFlightRequest::new(Some(tag), Ticket::settled(), self.now());
         self.in_flight.push(open);
-        self.want_upstream(false);
+        self.want_upstream(false, Placement::Primary);
         self.record_passed(Direction::Up, bytes.len());
         true
     }

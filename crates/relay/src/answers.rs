@@ -1,7 +1,7 @@
 //! Requests that the codec answers itself, at once or later.
 
 use super::{Relay, front_action::FrontAction};
-use operation::{Close, Codec, Direction, LocalAnswer, Outcome, Reply, Tag, Violation};
+use operation::{Close, Codec, Direction, LocalAnswer, Outcome, Placement, Reply, Tag, Violation};
 use std::time::Instant;
 
 /// The codec's own answer that is due later.
@@ -22,7 +22,7 @@ impl<C: Codec> Relay<C> {
             self.record_passed(Direction::Up, len);
         }
         if self.write_answer(tag) == LocalAnswer::NeedsUpstream {
-            if has_upstream || !self.upstream.want(false) {
+            if has_upstream || !self.upstream.want(false, Placement::Primary) {
                 self.session.log_violation(Violation("no_answer"), "closed");
                 return Err(Close::UpstreamViolation);
             }
@@ -65,15 +65,9 @@ impl<C: Codec> Relay<C> {
             open.reply_bytes += written as u64;
         }
         match step {
-            LocalAnswer::Done => self.settle_reply(Reply {
-                tag,
-                outcome: Outcome::Ok,
-                code: None,
-                items: 0,
-                confirms_names: false,
-                is_control: true,
-                violation: None,
-            }),
+            LocalAnswer::Done => {
+                self.settle_reply(Reply { is_control: true, ..Reply::new(tag, Outcome::Ok) });
+            }
             LocalAnswer::Later(after) => {
                 self.local_replies.later = Some(LaterAnswer { tag, due: now + after });
             }

@@ -151,6 +151,17 @@ impl Flow {
         self.unsolicited = false;
     }
 
+    /// Replaces the next `len` unread bytes of the current message, whose others follow.
+    pub(super) fn replace_front(&mut self, len: usize, with: &[u8]) {
+        self.swap(len, with);
+        self.pass = self.pass.saturating_sub(len as u64);
+    }
+
+    /// Drops the next `len` unread bytes.
+    pub(super) fn drop_front(&mut self, len: usize) {
+        self.swap(len, &[]);
+    }
+
     /// Writes the ready bytes. `Ok` means that none are left.
     pub(super) fn poll_flush(
         &mut self,

@@ -15,6 +15,8 @@ pub(super) struct FrontRequest {
     pub(super) delayed_until: Option<Instant>,
     /// What happens to it once it may be forwarded, unless it passes unchanged.
     pub(super) action: Option<FrontAction>,
+    /// How many bytes of its front were replaced before it was known how it passes.
+    pub(super) replaced: usize,
     /// Why the connection closes if the request that was rejected last is the whole connection.
     pub(super) rejected: Option<Close>,
 }

@@ -346,6 +346,9 @@ impl<C: Codec> Relay<C> {
         if self.lacks_first_answer(close) {
             self.upstream.lease().into_iter().for_each(Lease::record_no_answer);
         }
+        if self.upstream.is_pooled() && matches!(close, Close::Upstream | Close::UpstreamReset) {
+            self.upstream.lease().into_iter().for_each(Lease::doubt_endpoint);
+        }
         let stream = self.is_stream();
         let oldest = self.in_flight.oldest().filter(|open| stream && open.reply_bytes == 0);
         let asked = oldest.as_ref().is_some_and(|open| open.request_bytes > 0);

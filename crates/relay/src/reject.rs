@@ -88,7 +88,10 @@ fn next_request<C: Codec>(codec: &mut C, bytes: &[u8]) -> Result<Option<Request>
         Next::Hold(_) => Ok(None),
         Next::Pass { mark, .. } | Next::Swap { mark, .. } => Ok(mark),
         Next::Answer { mark, .. } => Ok(Some(mark)),
-        Next::PassUnsolicited { .. } | Next::Drop { .. } | Next::Violates(_) => Ok(None),
+        Next::PassUnsolicited { .. }
+        | Next::Drop { .. }
+        | Next::Violates(_)
+        | Next::Resend { .. } => Ok(None),
     }
 }
 

@@ -30,6 +30,11 @@ impl<C: Codec> Relay<C> {
             }
             self.apply_black_hole(Direction::Down);
             let wanted = self.examine_replies()?;
+            if self.upstream.is_wanted() {
+                // The request goes to another endpoint.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             // Before more is read: what follows on a pooled connection is no longer this client's.
             self.release_upstream();
             if self.replies.is_ready() || self.is_closing_now() || self.has_due_rejections() {
@@ -190,6 +195,10 @@ impl<C: Codec> Relay<C> {
             Ok(Next::Violates(violation)) | Err(violation) => {
                 self.lose_framing(Side::Server, violation)?;
             }
+            Ok(Next::Resend { len }) => {
+                self.resend_request(len)?;
+                return Ok(Some(1));
+            }
             Ok(Next::Answer { .. }) => {
                 let wrong = operation::Violation("answer_to_a_reply");
                 self.lose_framing(Side::Server, wrong)?;
@@ -260,6 +269,14 @@ impl<C: Codec> Relay<C> {
             }
             return;
         };
+        if let Some(lease) = self.upstream.lease() {
+            if let Some(change) = reply.pin {
+                lease.change_pin(change);
+            }
+            if reply.lost_role {
+                lease.doubt_endpoint();
+            }
+        }
         let now = self.now();
         let end = Completion {
             outcome: reply.outcome,

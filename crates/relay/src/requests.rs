@@ -229,7 +229,11 @@ impl<C: Codec> Relay<C> {
                 if self.requests.dropping && len == u64::MAX {
                     return Err(self.stream_rejection_close());
                 }
-                self.requests.pass(len, ends);
+                let replaced = std::mem::take(&mut self.front.replaced) as u64;
+                if ends && replaced == 0 {
+                    self.keep_request(len);
+                }
+                self.requests.pass(len - replaced, ends);
                 Ok(need)
             }
             Next::PassUnsolicited { len, ends } => {
@@ -247,6 +251,10 @@ impl<C: Codec> Relay<C> {
             Next::Answer { len, mark } => {
                 let action = FrontAction::Answer { len, has_upstream: false };
                 self.judge_with(action, Some(mark))
+            }
+            Next::Resend { .. } => {
+                self.lose_framing(Side::Client, Violation("resend_of_a_request"))?;
+                Ok(None)
             }
         }
     }

@@ -60,7 +60,7 @@ impl<C: Codec> Relay<C> {
     /// Applies what an operation's terms ask of its bytes.
     pub(super) fn apply_terms(&mut self, terms: &Effects) {
         self.timers.has_timeouts |= terms.reply_timeout.is_some();
-        if !terms.is_timeout_only() {
+        if !terms.leaves_bytes_alone() {
             self.shape(terms);
         }
     }

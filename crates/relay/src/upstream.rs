@@ -7,7 +7,9 @@ use cluster::{
     UpstreamConnection,
 };
 use net::Stream;
-use operation::{Close, Codec, EndReason, Rejection, UpstreamUse};
+use operation::{
+    Close, Codec, EndReason, Outcome, Placement, Rejection, TakenUpstream, UpstreamUse,
+};
 use std::{
     fmt,
     pin::Pin,
@@ -57,6 +59,8 @@ pub(super) struct PooledUpstream {
     pool: Rc<ConnectionPool>,
     options: TakeOptions,
     state: PooledState,
+    /// A copy of the request under way, which may have to be sent to another endpoint.
+    kept: Option<Box<[u8]>>,
 }
 
 enum PooledState {
@@ -85,9 +89,12 @@ impl From<RelayUpstream> for Upstream {
             RelayUpstream::Connected(UpstreamConnection { stream, lease, .. }) => {
                 Self::Own { stream, lease: Some(lease) }
             }
-            RelayUpstream::Pool(pool, options) => {
-                Self::Pooled(Box::new(PooledUpstream { pool, options, state: PooledState::None }))
-            }
+            RelayUpstream::Pool(pool, options) => Self::Pooled(Box::new(PooledUpstream {
+                pool,
+                options,
+                state: PooledState::None,
+                kept: None,
+            })),
         }
     }
 }
@@ -155,14 +162,67 @@ impl Upstream {
 
     /// Says that an operation needs a connection. Returns whether it has to wait for
     /// [`poll_take`](Upstream::poll_take).
-    pub(super) fn want(&mut self, long_poll: bool) -> bool {
+    pub(super) fn want(&mut self, long_poll: bool, placement: Placement) -> bool {
         let Self::Pooled(pooled) = self else { return false };
         if matches!(pooled.state, PooledState::Taken(_)) {
             return false;
         }
         pooled.options.long_poll = long_poll;
+        pooled.options.placement = match placement {
+            Placement::Pinned(key) => {
+                pooled.pool.pinned(key).map_or(placement, Placement::Endpoint)
+            }
+            placed => placed,
+        };
+        pooled.options.exclude.clear();
+        pooled.kept = None;
         pooled.state = PooledState::Wanted;
         true
+    }
+
+    /// Whether the request under way looks for state whose endpoint is not known.
+    fn looks_for_state(&self) -> bool {
+        let Self::Pooled(pooled) = self else { return false };
+        matches!(pooled.options.placement, Placement::Pinned(_))
+    }
+
+    /// Keeps a copy of the request under way, for [`resend`](Upstream::resend).
+    fn keep(&mut self, request: &[u8]) {
+        if let Self::Pooled(pooled) = self {
+            pooled.kept = Some(request.into());
+        }
+    }
+
+    /// Gives the connection back, and wants one to an endpoint that the request was not sent to. Returns
+    /// the request.
+    fn resend(&mut self) -> Option<Box<[u8]>> {
+        let Self::Pooled(pooled) = self else { return None };
+        let request = pooled.kept.clone()?;
+        match std::mem::replace(&mut pooled.state, PooledState::Wanted) {
+            PooledState::Taken(connection) => {
+                pooled.options.exclude.push(connection.lease.endpoint().clone());
+                pooled.options.placement = Placement::Any;
+                connection.give_back();
+                Some(request)
+            }
+            other => {
+                pooled.state = other;
+                None
+            }
+        }
+    }
+
+    /// The endpoint of the connection that the operation has taken.
+    fn taken(&self) -> Option<TakenUpstream> {
+        let Self::Pooled(pooled) = self else { return None };
+        let PooledState::Taken(connection) = &pooled.state else { return None };
+        let endpoint = connection.lease.endpoint();
+        let has_untried = pooled.kept.is_some() && {
+            let mut tried = pooled.options.exclude.clone();
+            tried.push(endpoint.clone());
+            pooled.pool.has_others(&tried)
+        };
+        Some(TakenUpstream { endpoint: endpoint.address(), has_untried })
     }
 
     /// Ready when the operation at the front has its connection, or can't get one.
@@ -170,9 +230,9 @@ impl Upstream {
         let Self::Pooled(pooled) = self else { return Poll::Ready(Ok(())) };
         if matches!(pooled.state, PooledState::Wanted) {
             pooled.state = match pooled.pool.try_take(&pooled.options) {
-                Some(ready) => PooledState::Taken(ready),
-                None => {
-                    let take = Rc::clone(&pooled.pool).take(pooled.options);
+                Ok(ready) => PooledState::Taken(ready),
+                Err(picked) => {
+                    let take = Rc::clone(&pooled.pool).take(pooled.options.clone(), picked);
                     PooledState::Taking(Box::pin(take))
                 }
             };
@@ -225,8 +285,8 @@ impl Upstream {
 impl<C: Codec> Relay<C> {
     /// Has the operation that was just admitted take a connection, if it has none. Returns whether
     /// it has to wait.
-    pub(super) fn want_upstream(&mut self, long_poll: bool) -> bool {
-        if self.upstream.want(long_poll) {
+    pub(super) fn want_upstream(&mut self, long_poll: bool, placement: Placement) -> bool {
+        if self.upstream.want(long_poll, placement) {
             return true;
         }
         if !long_poll {
@@ -244,6 +304,9 @@ impl<C: Codec> Relay<C> {
                     self.upstream.give_back();
                     return Poll::Ready(Ok(()));
                 }
+                if let Some(taken) = self.upstream.taken() {
+                    self.codec.upstream_taken(taken);
+                }
                 let waited = self.upstream.waited();
                 let mut counts = false;
                 if let Some(open) = self.in_flight.newest() {
@@ -257,6 +320,33 @@ impl<C: Codec> Relay<C> {
             }
             Err(error) => Poll::Ready(self.reject_unsent(&error)),
         }
+    }
+
+    /// Keeps a copy of the request at the front, which has `len` bytes, if it may have to be sent to several
+    /// endpoints.
+    pub(super) fn keep_request(&mut self, len: u64) {
+        if self.upstream.looks_for_state()
+            && self.codec.keeps_request()
+            && let Some(request) = self.requests.unread().get(..len as usize)
+        {
+            self.upstream.keep(request);
+        }
+    }
+
+    /// Drops a reply of `len` bytes, and sends its request to another endpoint.
+    pub(super) fn resend_request(&mut self, len: usize) -> Result<(), Close> {
+        self.replies.drop_front(len);
+        let now = self.now();
+        if let Some(open) = self.in_flight.newest() {
+            open.first_byte = None;
+            if let Some(lease) = self.upstream.lease().filter(|_| !open.long_poll) {
+                let took = now.saturating_duration_since(open.started);
+                lease.operation_ended(Outcome::Rejected, took);
+            }
+        }
+        let Some(request) = self.upstream.resend() else { return Err(Close::UpstreamViolation) };
+        self.requests.replace_front(0, &request);
+        Ok(())
     }
 
     /// Rejects the operation at the front, of which nothing was sent.

@@ -106,7 +106,8 @@ impl Pool {
         tried: &[Arc<Endpoint>],
         waits: &Cell<WaitTimes>,
     ) -> Result<UpstreamConn, Unreachable> {
-        let preferred = self.cluster().pick(PickOptions { hash, exclude: tried });
+        let preferred =
+            self.cluster().pick(PickOptions { hash, exclude: tried, ..PickOptions::default() });
         if let Some(conn) = preferred.as_ref().and_then(|endpoint| self.take_idle(endpoint)) {
             return Ok(conn);
         }

@@ -11,8 +11,8 @@ use crate::{
 use bytes::BytesMut;
 use operation::{
     AttributeValue, BACKS_OFF, Codec, ConnectionInfo, ExtraCounter, LateDetails, LocalAnswer, Next,
-    OTHER_RESOURCES, OperationNames, Protocol, RejectReason, RejectionRef, Reply, Request, Tag,
-    UpstreamUse, Violation, WRITES,
+    OTHER_RESOURCES, OperationNames, Placement, Protocol, ReadPreference, ReadRoute, RejectReason,
+    RejectionRef, Reply, Request, Tag, TakenUpstream, UpstreamUse, Violation, WRITES,
 };
 use std::{net::SocketAddr, sync::Arc};
 
@@ -30,6 +30,9 @@ use streamed_request::StreamedRequest;
 /// How many bytes of a request are read for its name, its comment and its attributes before the
 /// request continues, where no policy needs more.
 pub(crate) const MAX_FRONT: usize = 64 * 1024;
+
+/// The error code of a read that no member fits.
+const FAILED_TO_SATISFY_READ_PREFERENCE: i32 = 133;
 
 /// How many bytes of a request's front a gate keeps for attributes that are read when it settles.
 const KEPT_FRONT: usize = 4 * 1024;
@@ -192,7 +195,13 @@ impl Codec for Mongo {
             // The request is not sent, so no reply can confirm the login attempt.
             client.login_reply(open.login, false, false);
         }
-        error_reply::write(id, reply_format(refused.as_ref()), why, out);
+        // As a router refuses a read that no member fits.
+        let unfit = why.reason == RejectReason::NoEndpoint
+            && why.code.is_none()
+            && self.pooled.as_deref().is_some_and(PooledClient::prefers_members);
+        let code = if unfit { Some(FAILED_TO_SATISFY_READ_PREFERENCE) } else { why.code };
+        let why = RejectionRef { code, ..*why };
+        error_reply::write(id, reply_format(refused.as_ref()), &why, out);
         true
     }
 
@@ -222,6 +231,24 @@ impl Codec for Mongo {
 
     fn answer(&mut self, tag: Tag, out: &mut BytesMut) -> LocalAnswer {
         self.answer_hello(tag, out)
+    }
+
+    fn placement(&self) -> Placement {
+        self.pooled.as_deref().map_or_else(Placement::default, PooledClient::placement)
+    }
+
+    fn keeps_request(&self) -> bool {
+        self.pooled.as_deref().is_some_and(PooledClient::keeps_request)
+    }
+
+    fn route_read(&mut self, front: &[u8], preference: &ReadPreference) -> ReadRoute {
+        self.route(front, preference)
+    }
+
+    fn upstream_taken(&mut self, upstream: TakenUpstream) {
+        if let Some(client) = self.pooled.as_deref_mut() {
+            client.has_untried = upstream.has_untried;
+        }
     }
 
     fn upstream_use(&self) -> UpstreamUse {

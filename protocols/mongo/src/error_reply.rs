@@ -134,7 +134,8 @@ pub(crate) fn hello_reply(
     }
 }
 
-fn message(id: u32, answers: u32, body: &[u8], out: &mut BytesMut) {
+/// Writes an `OP_MSG`; `answers` is 0 for a request.
+pub(crate) fn message(id: u32, answers: u32, body: &[u8], out: &mut BytesMut) {
     flagged_message(0, id, answers, body, out);
 }
 

@@ -38,6 +38,10 @@ pub(crate) struct ParsedCommand {
     pub(crate) tailable: bool,
     /// The cursor that a `getMore` continues.
     pub(crate) cursor_id: i64,
+    /// It has a `$readPreference`.
+    pub(crate) has_read_preference: bool,
+    /// It belongs to a transaction.
+    pub(crate) in_transaction: bool,
     /// It has a comment, or may have one.
     pub(crate) has_comment: bool,
     /// Nothing of it may be shown.
@@ -67,6 +71,8 @@ impl ParsedCommand {
             long_poll: false,
             tailable: false,
             cursor_id: 0,
+            has_read_preference: false,
+            in_transaction: false,
             has_comment: false,
             sensitive: command.sensitive,
             confirms_names: true,
@@ -152,10 +158,9 @@ impl ParsedCommand {
         };
         let command = commands::find(first.name);
         let mut asked = Self::new(command, message.header);
-        let mut database = database;
-        let mut collection = Namespace::of(command, &first);
+        let (mut database, mut collection) = (database, Namespace::of(command, &first));
         let mut known = DuplicateFields::default();
-        let (mut tailable, mut await_data, mut version, mut limit) = (false, false, false, false);
+        let [mut tailable, mut await_data, mut version, mut limit] = [false; 4];
         let inner = ExplainedCommand::read(command, &first);
         let mut twice = message.has_duplicate_section
             | known.is_duplicate(message, &first)
@@ -177,6 +182,7 @@ impl ParsedCommand {
                 b"tailable" => tailable = field.number() == Some(1),
                 b"awaitData" => await_data = field.number() == Some(1),
                 b"pipeline" => asked.tailable |= opens_change_stream(&field),
+                b"$readPreference" | b"autocommit" => asked.note_placement(&field),
                 b"topologyVersion" => version = true,
                 b"maxAwaitTimeMS" => limit = true,
                 b"speculativeAuthenticate" => asked.sensitive = true,
@@ -209,6 +215,13 @@ impl ParsedCommand {
         asked.confirms_names = !command.pre_auth || database.is_some_and(is_builtin_database);
         collection.write(database, resource);
         asked
+    }
+
+    /// Records that a field decides where the request may go.
+    fn note_placement(&mut self, field: &Element<'_>) {
+        self.has_read_preference |= field.name == b"$readPreference";
+        // Drivers send it with every command of a transaction, and only there.
+        self.in_transaction |= field.name == b"autocommit";
     }
 
     /// The operations that had opcodes of their own until MongoDB 5.1.

@@ -5,7 +5,7 @@ use crate::{
     MongoListener, error_reply,
     probe::{HelloReply, reply_body},
 };
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use operation::{Handshake, HandshakeConfig, HandshakeStep};
 use std::sync::Arc;
 
@@ -23,6 +23,10 @@ struct Hello {
 impl HandshakeConfig for PoolHandshake {
     fn begin(&self) -> Box<dyn Handshake> {
         Box::new(Hello { listener: Arc::clone(&self.0), id: 1 })
+    }
+
+    fn members_changed(&self, replies: &[Bytes]) {
+        self.0.presentation.iter().for_each(|shown| shown.record_members(replies));
     }
 }
 

@@ -13,11 +13,12 @@ use crate::{
     settings::PresentAs,
 };
 use arc_swap::ArcSwapOption;
+use bytes::Bytes;
 use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -36,6 +37,8 @@ pub(crate) struct Presentation {
     identity: ObjectId,
     /// What the newest pooled connection has shown of its server.
     server: ArcSwapOption<ServerDescription>,
+    /// Monitors follow the members, and show more than a single connection.
+    has_monitors: AtomicBool,
     /// Numbers the clients, and the proxy's own messages.
     numbers: AtomicU32,
 }
@@ -81,6 +84,7 @@ impl Presentation {
             advertise,
             identity: random_id(),
             server: ArcSwapOption::empty(),
+            has_monitors: AtomicBool::new(false),
             numbers: AtomicU32::new(0),
         }
     }
@@ -89,12 +93,35 @@ impl Presentation {
     pub(crate) fn record(&self, hello_reply: &[u8]) {
         let mut server = ServerDescription::read(hello_reply);
         if let Some(before) = &*self.server.load() {
-            let known = before.cluster_time.clone();
-            if known.as_deref().map(time_of) > server.cluster_time.as_deref().map(time_of) {
-                server.cluster_time = known;
+            server.keep_newest_time(before);
+            if self.has_monitors.load(Relaxed) {
+                let cluster_time = server.cluster_time;
+                server = ServerDescription { cluster_time, ..ServerDescription::clone(before) };
             }
         }
         self.server.store(Some(Arc::new(server)));
+    }
+
+    /// Records what the members of a replica set have answered to their monitors: clients see the limits
+    /// that all of them have.
+    pub(crate) fn record_members(&self, replies: &[Bytes]) {
+        let members = replies.iter().map(|reply| ServerDescription::read(reply));
+        let Some(mut server) = members.reduce(ServerDescription::common) else { return };
+        self.has_monitors.store(true, Relaxed);
+        if let Some(before) = &*self.server.load() {
+            server.keep_newest_time(before);
+        }
+        self.server.store(Some(Arc::new(server)));
+    }
+
+    /// Whether clients are shown a router, or there are routers behind the listener.
+    pub(crate) fn is_router(&self) -> bool {
+        self.server.load().as_ref().is_some_and(|server| server.mongos)
+    }
+
+    /// Whether the servers are members of a replica set.
+    pub(crate) fn is_replicated(&self) -> bool {
+        self.server.load().as_ref().is_some_and(|server| server.set.is_some())
     }
 
     /// Whether a pooled connection has shown what the server is.
@@ -215,6 +242,30 @@ impl HelloRequest {
 }
 
 impl ServerDescription {
+    /// What both servers can do.
+    fn common(self, other: Self) -> Self {
+        let newer = time_of_option(&self.cluster_time) >= time_of_option(&other.cluster_time);
+        let timeouts = (self.session_timeout_minutes, other.session_timeout_minutes);
+        Self {
+            min_wire_version: self.min_wire_version.max(other.min_wire_version),
+            max_wire_version: self.max_wire_version.min(other.max_wire_version),
+            max_document: self.max_document.min(other.max_document),
+            max_message: self.max_message.min(other.max_message),
+            max_batch: self.max_batch.min(other.max_batch),
+            session_timeout_minutes: timeouts.0.zip(timeouts.1).map(|(one, two)| one.min(two)),
+            set: self.set.or(other.set),
+            mongos: self.mongos || other.mongos,
+            cluster_time: if newer { self.cluster_time } else { other.cluster_time },
+        }
+    }
+
+    /// Keeps the cluster time of `before` if it is newer.
+    fn keep_newest_time(&mut self, before: &Self) {
+        if time_of_option(&before.cluster_time) > time_of_option(&self.cluster_time) {
+            self.cluster_time.clone_from(&before.cluster_time);
+        }
+    }
+
     /// What a server says of itself, with the limits of servers that do not say theirs.
     fn read(hello_reply: &[u8]) -> Self {
         let mut server = Self {
@@ -253,6 +304,10 @@ impl ServerDescription {
         }
         server
     }
+}
+
+fn time_of_option(cluster_time: &Option<Vec<u8>>) -> Option<u64> {
+    cluster_time.as_deref().map(time_of)
 }
 
 /// The time in a `$clusterTime`: seconds, and a counter in the low half.

@@ -173,6 +173,21 @@ impl<'a> HelloReply<'a> {
         told
     }
 
+    /// Whether it takes the writes of a replica set.
+    pub(crate) fn is_primary(&self) -> bool {
+        self.set.is_some() && self.writable
+    }
+
+    /// Whether it is a secondary that serves clients.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.secondary && !self.hidden && !self.arbiter
+    }
+
+    /// Whether it is a member of the expected replica set.
+    pub(crate) fn is_of(&self, expected: &ProbeSettings) -> bool {
+        self.ok && self.set.is_some() && self.set == expected.replica_set.as_deref()
+    }
+
     /// The error's code and name: the server's name for it if the code is not known here.
     pub(crate) fn error(&self) -> String {
         let Some(code) = self.code else { return "an error without a code".to_owned() };
@@ -185,7 +200,7 @@ impl<'a> HelloReply<'a> {
 }
 
 /// A description of the server; as an error if it cannot be used.
-fn judge_hello(body: &[u8], settings: &ProbeSettings) -> Result<String, String> {
+pub(crate) fn judge_hello(body: &[u8], settings: &ProbeSettings) -> Result<String, String> {
     let told = HelloReply::read(body);
     if !told.ok {
         return Err(format!("answers hello with {}", told.error()));

@@ -1,6 +1,9 @@
 //! Codecs: bytes in, operations out, and rejections in the protocol's own messages.
 
-use crate::{AttributeValue, Outcome, Protocol, RejectReason, RejectionRef, Violation};
+use crate::{
+    AttributeValue, Outcome, PinChange, Placement, Protocol, ReadPreference, RejectReason,
+    RejectionRef, Violation,
+};
 use bytes::{Bytes, BytesMut};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -79,8 +82,55 @@ pub struct Reply {
     pub confirms_names: bool,
     /// The operation is a handshake or a ping: its success does not show that the service works.
     pub is_control: bool,
+    /// What later operations continue at this endpoint.
+    pub pin: Option<PinChange>,
+    /// The endpoint has lost the role for which it got the request: it is not used until its monitor has
+    /// asked it again.
+    pub lost_role: bool,
     /// The message violates the protocol but its length is known; see [`Request::violation`].
     pub violation: Option<Violation>,
+}
+
+impl Reply {
+    /// A reply without details.
+    pub fn new(tag: Tag, outcome: Outcome) -> Self {
+        Self {
+            tag,
+            outcome,
+            code: None,
+            items: 0,
+            confirms_names: false,
+            is_control: false,
+            pin: None,
+            lost_role: false,
+            violation: None,
+        }
+    }
+}
+
+/// The endpoint that an operation goes to: see [`Codec::upstream_taken`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TakenUpstream {
+    /// Its address.
+    pub endpoint: SocketAddr,
+    /// There are endpoints that the request was not sent to yet, so [`Next::Resend`] is possible.
+    pub has_untried: bool,
+}
+
+/// How a read goes where a policy routes it: see [`Codec::route_read`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadRoute {
+    /// The request is no read, or it has to go where the ones before it went.
+    NotRoutable,
+    /// The request goes there as it is.
+    Unchanged,
+    /// The request's first bytes are replaced, so that the endpoint accepts it.
+    Rewritten {
+        /// How many bytes are replaced.
+        len: usize,
+        /// The replacement.
+        with: Bytes,
+    },
 }
 
 /// What a pooled upstream connection may be used for.
@@ -140,6 +190,13 @@ pub enum Next<M> {
         with: Bytes,
         /// The request that begins, or the operation that ends, with these bytes.
         mark: Option<M>,
+    },
+    /// The endpoint has not done what this reply answers: its `len` bytes, which are all in the buffer, are
+    /// discarded, and the request is sent to another endpoint. Only for replies to a request of which
+    /// [`Codec::keeps_request`] has asked for a copy, while [`TakenUpstream::has_untried`].
+    Resend {
+        /// The length of the reply.
+        len: usize,
     },
     /// The codec answers this request in the service's place. Its `len` bytes, which are all in the
     /// buffer, are discarded, and [`Codec::answer`] is called when the request is admitted. Only for
@@ -292,6 +349,30 @@ pub trait Codec: Sized + 'static {
     /// Writes the next reply to a request for which the codec has returned [`Next::Answer`].
     fn answer(&mut self, _tag: Tag, _out: &mut BytesMut) -> LocalAnswer {
         LocalAnswer::Done
+    }
+
+    /// Where the request marked last may go. Asked where operations take their connections of a pool.
+    fn placement(&self) -> Placement {
+        Placement::Primary
+    }
+
+    /// Whether a copy of the request marked last is needed, for [`Next::Resend`]. Asked if it is
+    /// [`Placement::Pinned`] and no endpoint is known to hold its state.
+    fn keeps_request(&self) -> bool {
+        false
+    }
+
+    /// A policy routes the request marked last by this preference, instead of the request's own. `front` is
+    /// the slice given to [`request`](Codec::request).
+    fn route_read(&mut self, front: &[u8], preference: &ReadPreference) -> ReadRoute {
+        let _ = (front, preference);
+        ReadRoute::NotRoutable
+    }
+
+    /// The request marked last goes to this endpoint. Called where operations take their connections of
+    /// a pool, before the request is sent.
+    fn upstream_taken(&mut self, upstream: TakenUpstream) {
+        let _ = upstream;
     }
 
     /// Whether the upstream connection may serve another client, asked at the end of a reply when no

@@ -1,6 +1,6 @@
 //! Effects of policies on an admitted operation: delays, time-outs, throttling, injected faults.
 
-use crate::Rejection;
+use crate::{ReadPreference, Rejection};
 use std::{num::NonZeroU64, rc::Rc, time::Duration};
 
 /// How policies alter an operation that they admit.
@@ -14,6 +14,8 @@ pub struct Effects {
     pub reply_timeout: Option<ReplyTimeout>,
     /// Where an injected fault closes the connection.
     pub injected_close: Option<InjectedClose>,
+    /// Where a read goes, in place of its own read preference.
+    pub route: Option<Rc<ReadPreference>>,
     /// Bandwidth limit in each direction, in bytes per second.
     pub bytes_per_second: Option<NonZeroU64>,
     /// Network faults of a byte stream: to the service, and to the client. Only for protocols with
@@ -24,6 +26,11 @@ pub struct Effects {
 impl Effects {
     /// Whether the only effect is a time limit for the reply.
     pub fn is_timeout_only(&self) -> bool {
+        self.route.is_none() && self.leaves_bytes_alone()
+    }
+
+    /// Whether bytes pass as if no policy had decided.
+    pub fn leaves_bytes_alone(&self) -> bool {
         self.delay.is_zero()
             && !self.waited
             && self.injected_close.is_none()
@@ -32,7 +39,7 @@ impl Effects {
     }
 
     /// Adds another policy's effects: delays add up, the strictest time-out and bandwidth limit
-    /// hold, and the first injected close.
+    /// hold, and the first injected close and route.
     pub fn merge(&mut self, other: &Effects) {
         self.delay = self.delay.saturating_add(other.delay);
         self.waited |= other.waited;
@@ -45,6 +52,9 @@ impl Effects {
             self.reply_timeout.clone_from(&other.reply_timeout);
         }
         self.injected_close = self.injected_close.or(other.injected_close);
+        if self.route.is_none() {
+            self.route.clone_from(&other.route);
+        }
         let directions = self.impairments.iter_mut().zip(&other.impairments);
         directions.for_each(|(own, other)| own.merge(other));
         self.bytes_per_second = match (self.bytes_per_second, other.bytes_per_second) {
@@ -178,6 +188,7 @@ mod tests {
             waited: false,
             reply_timeout: limit(5),
             injected_close: cut(ClosePoint::AfterReply),
+            route: None,
             bytes_per_second: None,
             impairments: Default::default(),
         };
@@ -186,6 +197,7 @@ mod tests {
             waited: true,
             reply_timeout: limit(3),
             injected_close: cut(ClosePoint::BeforeRequest),
+            route: None,
             bytes_per_second: pace(10),
             impairments: Default::default(),
         });
@@ -199,6 +211,7 @@ mod tests {
             waited: true,
             reply_timeout: limit(3),
             injected_close: cut(ClosePoint::AfterReply),
+            route: None,
             bytes_per_second: pace(10),
             impairments: Default::default(),
         };

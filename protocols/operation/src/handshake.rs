@@ -7,6 +7,12 @@ use std::fmt::Debug;
 pub trait HandshakeConfig: Debug + Send + Sync {
     /// The handshake of one connection.
     fn begin(&self) -> Box<dyn Handshake>;
+
+    /// The newest reply of each member of a replicated service to its monitor
+    /// ([`crate::MemberState::reply`]). Called after each change.
+    fn members_changed(&self, replies: &[bytes::Bytes]) {
+        let _ = replies;
+    }
 }
 
 /// The handshake of one connection: requests and their replies in turn.

@@ -16,8 +16,10 @@ mod effects;
 mod end_reason;
 mod gate;
 mod handshake;
+mod monitor;
 mod operation;
 mod outcome;
+mod placement;
 mod probe;
 mod random;
 mod rejection;
@@ -27,8 +29,8 @@ pub mod testing;
 pub use attribute_value::AttributeValue;
 pub use byte_bucket::ByteBucket;
 pub use codec::{
-    Codec, ConnectionInfo, LateDetails, LocalAnswer, Next, OperationNames, Reply, Request, Tag,
-    UpstreamUse,
+    Codec, ConnectionInfo, LateDetails, LocalAnswer, Next, OperationNames, ReadRoute, Reply,
+    Request, Tag, TakenUpstream, UpstreamUse,
 };
 pub use direction::Direction;
 pub use effects::{
@@ -40,10 +42,12 @@ pub use gate::{
     Decision, DecisionFuture, Gate, PendingOperation, SettleSink, Settlement, Ticket, Verdict,
 };
 pub use handshake::{Handshake, HandshakeConfig, HandshakeStep};
+pub use monitor::{MemberState, Monitor, MonitorConfig, MonitorStep};
 pub use operation::{
     Attributes, BACKS_OFF, ExtraCounter, OTHER_RESOURCES, Operation, Protocol, WRITES,
 };
 pub use outcome::{Close, Outcome, RejectReason};
+pub use placement::{PinChange, Placement, ReadMode, ReadPreference, Role, TagSet};
 pub use probe::{Probe, ProbeResult};
 pub use random::draw;
 pub use rejection::{RejectMode, Rejection, RejectionRef};

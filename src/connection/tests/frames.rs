@@ -68,15 +68,7 @@ impl<const TELLS: bool> Codec for Frames<TELLS> {
             self.given_up.remove(at);
             return Ok(Next::Drop { len, ends: true });
         }
-        let reply = Reply {
-            tag: Tag(number.into()),
-            outcome: Outcome::Ok,
-            code: None,
-            items: 0,
-            confirms_names: false,
-            is_control: false,
-            violation: None,
-        };
+        let reply = Reply::new(Tag(number.into()), Outcome::Ok);
         Ok(Next::whole(len, reply))
     }
 

@@ -99,15 +99,7 @@ impl<const READS_ON: bool> Codec for Late<READS_ON> {
 
     fn reply(&mut self, bytes: &[u8]) -> Result<Next<Reply>, Violation> {
         let Some((number, len)) = head(bytes) else { return Ok(Next::Hold(8)) };
-        let reply = Reply {
-            tag: Tag(number.into()),
-            outcome: Outcome::Ok,
-            code: None,
-            items: 0,
-            confirms_names: false,
-            is_control: false,
-            violation: None,
-        };
+        let reply = Reply::new(Tag(number.into()), Outcome::Ok);
         Ok(Next::whole(len as u64, reply))
     }
 

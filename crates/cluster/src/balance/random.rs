@@ -23,7 +23,7 @@ pub(super) fn mixed(x: u64) -> u64 {
 }
 
 /// A random number below `n`, or 0.
-pub(super) fn below(n: u32) -> u32 {
+pub(crate) fn below(n: u32) -> u32 {
     // The high half of a product (Lemire 2019); the bias is n / 2³².
     (((random() >> 32) * u64::from(n)) >> 32) as u32
 }

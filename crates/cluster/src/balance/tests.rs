@@ -58,7 +58,12 @@ fn picks(cluster: &Cluster, members: &[Member], times: usize) -> Vec<usize> {
     let mut counts = vec![0; members.len()];
     for nth in 0..times {
         let hash = Some(Cluster::hash(&nth.to_be_bytes()));
-        counts[pick(cluster, members, PickOptions { hash, exclude: &[] }).unwrap()] += 1;
+        counts[pick(
+            cluster,
+            members,
+            PickOptions { hash, exclude: &[], ..PickOptions::default() },
+        )
+        .unwrap()] += 1;
     }
     counts
 }
@@ -152,7 +157,13 @@ fn excluded_endpoints_are_not_picked_and_none_left_is_none() {
         let cluster = cluster(plan_by(policy), &members);
         let endpoints = cluster.endpoints();
         for hash in [None, Some(Cluster::hash(b"a")), Some(0), Some(u64::MAX)] {
-            let but = |except| pick(&cluster, &members, PickOptions { exclude: except, hash });
+            let but = |except| {
+                pick(
+                    &cluster,
+                    &members,
+                    PickOptions { exclude: except, hash, ..PickOptions::default() },
+                )
+            };
             for _ in 0..100 {
                 assert_eq!(but(&endpoints[..2]), Some(2), "{policy:?}");
                 assert_ne!(but(&endpoints[1..2]), Some(1), "{policy:?}");
@@ -172,7 +183,12 @@ fn picks_of_an_excluded_endpoint_are_shared_by_all_others() {
         let mut counts = [0; 10];
         for nth in 0..18_000_usize {
             let hash = Some(Cluster::hash(&nth.to_be_bytes()));
-            counts[pick(&cluster, &members, PickOptions { hash, exclude: &except }).unwrap()] += 1;
+            counts[pick(
+                &cluster,
+                &members,
+                PickOptions { hash, exclude: &except, ..PickOptions::default() },
+            )
+            .unwrap()] += 1;
         }
         assert_eq!(counts[3], 0);
         let even = (0..10).filter(|&i| i != 3).all(|i| (1_750..2_250).contains(&counts[i]));
@@ -191,7 +207,11 @@ fn second_attempts_take_no_turn() {
         if pick(&cluster, &members, PickOptions::default()) == Some(0) {
             failed += 1;
             assert_eq!(
-                pick(&cluster, &members, PickOptions { exclude: &except, hash: None }),
+                pick(
+                    &cluster,
+                    &members,
+                    PickOptions { exclude: &except, hash: None, ..PickOptions::default() }
+                ),
                 Some(1)
             );
         }
@@ -206,7 +226,7 @@ fn a_key_stays_and_no_key_is_random() {
         let cluster = cluster(plan_by(policy), &members);
         for key in ["10.0.0.1", "10.0.0.2", "alice"] {
             let hash = Some(Cluster::hash(key.as_bytes()));
-            let ask = PickOptions { hash, exclude: &[] };
+            let ask = PickOptions { hash, exclude: &[], ..PickOptions::default() };
             let own = pick(&cluster, &members, ask);
             assert!((0..100).all(|_| pick(&cluster, &members, ask) == own));
         }
@@ -236,7 +256,11 @@ fn a_key_whose_endpoint_is_over_its_bound_goes_to_another() {
     let members = weighing(&[1, 1, 2]);
     for policy in [LbPolicy::RingHash, LbPolicy::Maglev] {
         let cluster = cluster(bounded(policy, 125), &members);
-        let ask = PickOptions { hash: Some(Cluster::hash(b"everyone")), exclude: &[] };
+        let ask = PickOptions {
+            hash: Some(Cluster::hash(b"everyone")),
+            exclude: &[],
+            ..PickOptions::default()
+        };
         let own = pick(&cluster, &members, ask).unwrap();
         let leases: Vec<_> =
             (0..1_000).map(|_| Lease::new(&cluster, &cluster.pick(ask).unwrap())).collect();
@@ -254,7 +278,8 @@ fn a_key_whose_endpoint_is_over_its_bound_goes_to_another() {
 fn load_within_the_bound_moves_no_key() {
     let members = weighing(&[1; 4]);
     let cluster = cluster(bounded(LbPolicy::Maglev, 150), &members);
-    let ask = PickOptions { hash: Some(Cluster::hash(b"alice")), exclude: &[] };
+    let ask =
+        PickOptions { hash: Some(Cluster::hash(b"alice")), exclude: &[], ..PickOptions::default() };
     let own = pick(&cluster, &members, ask).unwrap();
     let leases: Vec<_> = members.iter().map(|m| Lease::new(&cluster, &m.endpoint)).collect();
     // ⌈(4 + 1) × 150 %⌉ = 8 slots, 2 of them its own: with one operation it is at its bound, not
@@ -274,7 +299,7 @@ fn load_within_the_bound_moves_no_key() {
 fn an_empty_cluster_picks_none_and_does_not_panic() {
     for policy in ALL {
         let cluster = cluster(plan_by(policy), &[]);
-        let ask = PickOptions { hash: Some(1), exclude: &[] };
+        let ask = PickOptions { hash: Some(1), exclude: &[], ..PickOptions::default() };
         assert!(cluster.pick(ask).is_none() && cluster.pick(PickOptions::default()).is_none());
         assert!(!cluster.set.load().table.panics());
     }

@@ -2,6 +2,7 @@
 
 use super::{Handed, IdleConnection, wait_queue::WaitQueue};
 use crate::{Endpoint, PoolReport, plan::PoolPlan};
+use operation::Role;
 use std::sync::Arc;
 use tokio::{sync::oneshot, time::Instant};
 
@@ -29,6 +30,8 @@ pub(super) struct UseCounts {
 #[derive(Debug)]
 pub(super) struct EndpointPool {
     pub(super) endpoint: Arc<Endpoint>,
+    /// Its role when operations were last made to pick again.
+    pub(super) role: Role,
     /// The one that was used last is at the end.
     pub(super) idle: Vec<IdleConnection>,
     operations: UseCounts,
@@ -44,6 +47,7 @@ impl EndpointPool {
         let limited = |limit| UseCounts { limit, ..UseCounts::default() };
         Self {
             endpoint: Arc::clone(endpoint),
+            role: endpoint.role(),
             idle: Vec::new(),
             operations: limited(plan.max_pool_size),
             long_polls: limited(plan.max_awaiting),

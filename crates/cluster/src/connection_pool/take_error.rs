@@ -1,6 +1,7 @@
 //! Why an operation gets no connection of a pool.
 
 use crate::ConnectError;
+use operation::{Placement, ReadPreference};
 use std::{sync::Arc, time::Duration};
 
 /// Why an operation got no connection.
@@ -9,6 +10,16 @@ pub enum TakeError {
     /// None could be opened.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// No member of the replica set may serve the operation.
+    #[error("{}{}", needs(.cluster, .placement), waited_note(*.waited))]
+    NoMember {
+        /// The cluster's name.
+        cluster: Arc<str>,
+        /// Where the operation may go.
+        placement: Placement,
+        /// How long the operation has waited.
+        waited: Duration,
+    },
     /// The queue is full.
     #[error(
         "the pool of cluster `{cluster}` is at its limit, and {waiting} operations wait for a connection \
@@ -38,6 +49,7 @@ impl TakeError {
     pub fn client_error(&self) -> (operation::RejectReason, String) {
         match self {
             TakeError::Connect(error) => error.client_error(),
+            TakeError::NoMember { .. } => (operation::RejectReason::NoEndpoint, self.to_string()),
             TakeError::QueueFull { .. } | TakeError::TimedOut { .. } => {
                 (operation::RejectReason::Overloaded, self.to_string())
             }
@@ -48,9 +60,48 @@ impl TakeError {
     pub fn close_reason(&self) -> operation::Close {
         match self {
             TakeError::Connect(error) => error.close_reason(),
+            TakeError::NoMember { .. } => operation::Close::NoEndpoint,
             TakeError::QueueFull { .. } | TakeError::TimedOut { .. } => {
                 operation::Close::Overloaded
             }
         }
     }
+}
+
+/// What the cluster lacks.
+fn needs(cluster: &str, placement: &Placement) -> String {
+    match placement {
+        Placement::Primary | Placement::Pinned(_) => format!("`{cluster}` has no primary"),
+        Placement::Any => format!("`{cluster}` has no member that can be used"),
+        Placement::Endpoint(_) => {
+            format!("the member of `{cluster}` that holds what the operation continues is gone")
+        }
+        Placement::Read(preference) => {
+            format!("no member of `{cluster}` fits the read preference {}", describe(preference))
+        }
+    }
+}
+
+/// `secondary with the tags [{use: analytics}] and at most 90s behind the primary`.
+fn describe(preference: &ReadPreference) -> String {
+    let ReadPreference { mode, tag_sets, max_staleness } = preference;
+    let mut words = mode.as_str().to_owned();
+    if !tag_sets.is_empty() {
+        let tag = |(name, value): &(String, String)| format!("{name}: {value}");
+        let set =
+            |tags: &Vec<_>| format!("{{{}}}", tags.iter().map(tag).collect::<Vec<_>>().join(", "));
+        let sets: Vec<_> = tag_sets.iter().map(set).collect();
+        words += &format!(" with the tags [{}]", sets.join(", "));
+    }
+    if let Some(most) = max_staleness {
+        words += &format!(" at most {most:?} behind the primary");
+    }
+    words
+}
+
+fn waited_note(waited: Duration) -> String {
+    if waited.is_zero() {
+        return String::new();
+    }
+    format!("; waited {:.1} s (pool.wait_queue_timeout)", waited.as_secs_f64())
 }

@@ -50,7 +50,7 @@ fn sized(max_pool_size: usize) -> PoolPlan {
 }
 
 async fn take(pool: &Rc<ConnectionPool>) -> PooledConnection {
-    Rc::clone(pool).take(TakeOptions::default()).await.unwrap()
+    Rc::clone(pool).take(TakeOptions::default(), None).await.unwrap()
 }
 
 fn name(connection: &PooledConnection) -> SocketAddr {
@@ -124,7 +124,7 @@ fn a_key_with_many_operations_leaves_turns_to_others() {
             let (pool, order) = (Rc::clone(&pool), Rc::clone(&order));
             waiters.push(spawn_local(async move {
                 let options = TakeOptions { fair_key, ..TakeOptions::default() };
-                let taken = pool.take(options).await.unwrap();
+                let taken = pool.take(options, None).await.unwrap();
                 order.borrow_mut().push(name);
                 taken.give_back();
             }));
@@ -149,9 +149,9 @@ fn a_full_queue_and_a_long_wait_are_errors() {
         };
         let pool = pool_of(&service, plan);
         let _first = take(&pool).await;
-        let waits = spawn_local(Rc::clone(&pool).take(TakeOptions::default()));
+        let waits = spawn_local(Rc::clone(&pool).take(TakeOptions::default(), None));
         settle().await;
-        let full = Rc::clone(&pool).take(TakeOptions::default()).await.unwrap_err();
+        let full = Rc::clone(&pool).take(TakeOptions::default(), None).await.unwrap_err();
         assert!(matches!(full, TakeError::QueueFull { waiting: 1, .. }), "{full}");
         let late = waits.await.unwrap().unwrap_err();
         assert!(matches!(late, TakeError::TimedOut { .. }), "{late}");
@@ -168,13 +168,13 @@ fn long_polls_leave_connections_for_operations() {
             PoolPlan { max_awaiting: 2, wait_queue_timeout: Duration::from_millis(20), ..sized(1) };
         let pool = pool_of(&service, plan);
         let poll = TakeOptions { long_poll: true, ..TakeOptions::default() };
-        let first = Rc::clone(&pool).take(poll).await.unwrap();
-        let _second = Rc::clone(&pool).take(poll).await.unwrap();
+        let first = Rc::clone(&pool).take(poll.clone(), None).await.unwrap();
+        let _second = Rc::clone(&pool).take(poll.clone(), None).await.unwrap();
         take(&pool).await.give_back();
-        let third = Rc::clone(&pool).take(poll).await;
+        let third = Rc::clone(&pool).take(poll.clone(), None).await;
         assert!(matches!(third, Err(TakeError::TimedOut { .. })), "the third waits");
         first.give_back();
-        Rc::clone(&pool).take(poll).await.unwrap();
+        Rc::clone(&pool).take(poll.clone(), None).await.unwrap();
     });
 }
 
@@ -203,7 +203,7 @@ fn an_operation_that_gave_up_keeps_no_connection() {
         let service = Service::new();
         let pool = pool_of(&service, sized(1));
         let first = take(&pool).await;
-        let gives_up = spawn_local(Rc::clone(&pool).take(TakeOptions::default()));
+        let gives_up = spawn_local(Rc::clone(&pool).take(TakeOptions::default(), None));
         settle().await;
         gives_up.abort();
         settle().await;
@@ -261,7 +261,7 @@ fn idle_and_old_connections_are_closed() {
             time::pause();
             for _ in 0..6 {
                 assert_eq!(pool.report().len(), 1);
-                time::advance(INTERVAL).await;
+                time::advance(upkeep::INTERVAL).await;
                 settle().await;
             }
             assert!(pool.report().is_empty());
@@ -291,7 +291,7 @@ fn operations_that_wait_are_served_by_a_closed_pool() {
         let pool = pool_of(&service, sized(1));
         let first = take(&pool).await;
         let used = name(&first);
-        let waiting = spawn_local(Rc::clone(&pool).take(TakeOptions::default()));
+        let waiting = spawn_local(Rc::clone(&pool).take(TakeOptions::default(), None));
         settle().await;
         pool.close();
         first.give_back();
@@ -327,7 +327,7 @@ fn no_connection_is_an_error_with_its_cause() {
         plan.connect_attempts = 1;
         let cluster = Cluster::new(Arc::new(plan), &Metrics::new());
         let pool = ConnectionPool::start(cluster, sized(1), None);
-        let error = pool.take(TakeOptions::default()).await.unwrap_err();
+        let error = pool.take(TakeOptions::default(), None).await.unwrap_err();
         assert!(matches!(error, TakeError::Connect(ConnectError::Failed { .. })), "{error}");
     });
 }
@@ -376,7 +376,7 @@ fn each_connection_has_one_handshake() {
         let first = take(&pool).await;
         first.give_back();
         let again = take(&pool).await;
-        let error = Rc::clone(&pool).take(TakeOptions::default()).await.unwrap_err();
+        let error = Rc::clone(&pool).take(TakeOptions::default(), None).await.unwrap_err();
         assert!(error.to_string().contains("it wants another password"), "{error}");
         drop(again);
         answers.join().unwrap();

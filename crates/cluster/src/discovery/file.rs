@@ -42,7 +42,7 @@ impl Cluster {
             Ok(endpoints) => {
                 tracing::info!(%cluster, file, endpoints = endpoints.len(), "read the endpoints");
                 self.names.lock().file_error = None;
-                self.set_file_endpoints(endpoints);
+                self.set_discovered(endpoints);
             }
             Err(error) => {
                 let message = "the file of endpoints is wrong: keeping those known";

@@ -11,6 +11,7 @@ use crate::{
     plan::EndpointPlan,
 };
 use foldhash::{HashMap, HashSet};
+use operation::Role;
 use std::{net::SocketAddr, sync::Arc};
 use tokio::time::Instant;
 use values::Target;
@@ -19,11 +20,12 @@ impl Cluster {
     /// Replaces the endpoints that do not come from the config. The state of those that existed
     /// before is kept, whatever their new weight, priority and zone.
     ///
-    /// Called for the endpoints file; a control plane (EDS) would use it too.
-    pub(super) fn set_file_endpoints(&self, endpoints: Vec<EndpointPlan>) {
+    /// Called for the endpoints file and for the members of a replica set; a control plane (EDS) would use
+    /// it too.
+    pub(crate) fn set_discovered(&self, endpoints: Vec<EndpointPlan>) {
         let mut table = self.names.lock();
         let (before, own): (Vec<Source>, Vec<_>) =
-            std::mem::take(&mut table.sources).into_iter().partition(|source| source.from_file);
+            std::mem::take(&mut table.sources).into_iter().partition(|source| source.is_discovered);
         let mut before: HashMap<Target, Source> =
             before.into_iter().map(|source| (source.plan.at.clone(), source)).collect();
         table.sources = own;
@@ -35,6 +37,13 @@ impl Cluster {
             table.sources.push(source);
         }
         self.store(&mut table);
+    }
+
+    /// The targets of the endpoints that do not come from the config.
+    pub(crate) fn discovered_targets(&self) -> Vec<Target> {
+        let table = self.names.lock();
+        let discovered = table.sources.iter().filter(|source| source.is_discovered);
+        discovered.map(|source| source.plan.at.clone()).collect()
     }
 
     /// Publishes the endpoints of the table.
@@ -67,6 +76,7 @@ impl Cluster {
             for endpoint in before.iter().map(|member| &member.endpoint) {
                 if !stay.contains(&endpoint.address()) {
                     endpoint.exclude(Exclusion::Removed);
+                    endpoint.set_role(Role::Unknown);
                     endpoint.set_close_request(CloseRequest::WhenIdle);
                     let until = now + self.plan.drain_timeout;
                     table

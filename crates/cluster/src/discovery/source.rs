@@ -61,8 +61,8 @@ struct NameMetrics {
 pub(super) struct Source {
     pub(super) id: u64,
     pub(super) plan: EndpointPlan,
-    /// It comes from the endpoints file, not from the config.
-    pub(super) from_file: bool,
+    /// It comes from the endpoints file or from a replica set, not from the config.
+    pub(super) is_discovered: bool,
     /// The last good answer; for an address, that address.
     pub(super) found: Vec<FoundAddress>,
     /// When to resolve it; `None` for an address, and while it is being resolved.
@@ -93,7 +93,7 @@ impl FoundAddress {
 }
 
 impl Source {
-    fn new(plan: EndpointPlan, id: u64, supplied: bool) -> Self {
+    fn new(plan: EndpointPlan, id: u64, discovered: bool) -> Self {
         let literal = match &plan.at {
             Target::Host(host, port) => host.parse::<IpAddr>().ok().map(|ip| (ip, *port).into()),
             Target::Srv(_) => None,
@@ -101,7 +101,7 @@ impl Source {
         let found = |address: SocketAddr| FoundAddress::new(address, &address.to_string().into());
         Self {
             id,
-            from_file: supplied,
+            is_discovered: discovered,
             found: literal.map(found).into_iter().collect(),
             due: literal.is_none().then(Instant::now),
             last_lookup: None,
@@ -133,6 +133,7 @@ impl Source {
 impl SourceTable {
     pub(super) fn new(plan: &ClusterPlan, metrics: &Metrics) -> Self {
         let comes_later = plan.endpoints_file.is_some()
+            || plan.replica_set.is_some()
             || plan.endpoints.iter().any(|endpoint| matches!(endpoint.at, Target::Srv(_)));
         let labels = [("cluster", &*plan.name)];
         let capped = || metrics.counter(names::ENDPOINTS_CAPPED_TOTAL, &labels);
@@ -158,12 +159,16 @@ impl SourceTable {
             }
             table.sources.push(source);
         }
+        for seed in plan.replica_set.iter().flat_map(|plan| &plan.seeds) {
+            let source = table.new_source(EndpointPlan::new(seed.clone()), true);
+            table.sources.push(source);
+        }
         table
     }
 
-    pub(super) fn new_source(&mut self, plan: EndpointPlan, supplied: bool) -> Source {
+    pub(super) fn new_source(&mut self, plan: EndpointPlan, discovered: bool) -> Source {
         self.ids += 1;
-        Source::new(plan, self.ids, supplied)
+        Source::new(plan, self.ids, discovered)
     }
 
     pub(super) fn source(&self, id: u64) -> Option<&Source> {

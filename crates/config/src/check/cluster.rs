@@ -1,6 +1,8 @@
 //! Clusters: endpoints, load balancing and limits.
 
-use super::{Check, endpoints::Listed, given, number, or, pool::BesidePool};
+use super::{
+    Check, endpoints::Listed, given, number, or, pool::BesidePool, replica_set::BesideReplicaSet,
+};
 use crate::file::{CircuitBreaker, ClusterConfig, Dns, Hash, Keepalive};
 use cluster::{
     BreakerPlan, ClusterPlan, DnsPlan, EndpointPlan, EndpointsFile, HashPlan, KeepalivePlan,
@@ -27,7 +29,10 @@ impl Check<'_> {
         at: Span,
         cluster: ClusterConfig,
     ) -> Option<ClusterPlan> {
-        let listed = cluster.endpoints_file.as_ref().map_or(Listed::All, |_| Listed::Some);
+        let has_source = cluster.endpoints_file.is_some() || cluster.replica_set.is_some();
+        let beside = beside_replica_set(&cluster);
+        let replica_set = cluster.replica_set.and_then(|set| self.replica_set(name, set, beside));
+        let listed = if has_source { Listed::Some } else { Listed::All };
         if cluster.tls.is_none() {
             super::endpoints::unencrypted(self.report, cluster.endpoints.as_ref());
         }
@@ -58,6 +63,7 @@ impl Check<'_> {
                 .endpoints_file
                 .and_then(|path| self.file_to_read(path))
                 .map(|path| EndpointsFile { path, read: read_endpoints }),
+            replica_set,
             zone: self.zone.clone(),
             starttls,
             tls,
@@ -220,6 +226,22 @@ impl Check<'_> {
         }
         (least, most)
     }
+}
+
+/// What is written beside the replica set of a cluster, and can't be.
+fn beside_replica_set(cluster: &ClusterConfig) -> BesideReplicaSet {
+    [
+        ("endpoints", cluster.endpoints.as_ref().map(|it| it.at)),
+        ("endpoints_file", cluster.endpoints_file.as_ref().map(|it| it.at)),
+        ("health_check", cluster.health_check.as_ref().map(|it| it.at)),
+        ("lb_policy", picks_otherwise(&cluster.lb_policy)),
+    ]
+}
+
+/// Where a policy is written that is not the one by which members of a replica set are picked.
+fn picks_otherwise(written: &Opt<LbPolicy>) -> Option<Span> {
+    let at = written.as_ref()?.at;
+    given(written).filter(|it| *it != LbPolicy::LeastRequest).map(|_| at)
 }
 
 fn limit(written: &Opt<OrOff<Count>>, default: Option<usize>) -> Option<usize> {

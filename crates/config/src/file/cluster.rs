@@ -1,6 +1,6 @@
 //! The config of a cluster. A key's doc line states the unit and the default.
 
-use super::{EndpointConfig, PoolConfig};
+use super::{EndpointConfig, PoolConfig, ReplicaSetConfig};
 use cluster::{InitialHealth, LbPolicy, OnPanic, SessionFailures};
 use protocols::{ConfiguredProbe, Pooling};
 use schemars::JsonSchema;
@@ -14,15 +14,21 @@ use values::{MapOrOff, OneOrMore, spanned::Spanned};
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a cluster's keys and values")]
 #[schemars(rename = "Cluster")]
-#[schemars(extend("anyOf" = [{ "required": ["endpoints"] }, { "required": ["endpoints_file"] }]))]
+#[schemars(extend("anyOf" = [
+    { "required": ["endpoints"] }, { "required": ["endpoints_file"] }, { "required": ["replica_set"] }
+]))]
 pub(crate) struct ClusterConfig {
     /// Its endpoints, at least one: `host:port`, or a map. Names are resolved, and again at their
-    /// TTL. Default: those of `endpoints_file` alone; one of the two is required.
+    /// TTL. Default: those of `endpoints_file` or `replica_set` alone; one of the three is required.
     #[schemars(length(min = 1))]
     pub(crate) endpoints: Option<Spanned<Vec<Spanned<EndpointConfig>>>>,
     /// A file with more endpoints: YAML or JSON, a list as under `endpoints`. It is read again
     /// after each change. Default: none.
     pub(crate) endpoints_file: Option<Spanned<String>>,
+    /// The replica set whose members are its endpoints: they are found by asking them, and followed when
+    /// they come, go, or change their role. Not beside `endpoints`, `endpoints_file` or `health_check`.
+    /// For clusters of `mongo` listeners. Default: none.
+    pub(crate) replica_set: Option<Spanned<ReplicaSetConfig>>,
     /// Settings of HTTP to its endpoints. Default: see its keys.
     #[serde(rename = "http")]
     pub(crate) pooling: Option<Spanned<Pooling>>,

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "that is how a test fails")]
 
 mod order;
+mod pins;
 mod pool;
 
 use bytes::BytesMut;
@@ -79,16 +80,8 @@ impl Codec for Lines {
             self.answered += 1;
         }
         let broken = bytes.starts_with(b"broken");
-        let reply = Reply {
-            tag: Tag(self.answered),
-            outcome: if broken { Outcome::Failed } else { Outcome::Ok },
-            code: None,
-            items: 0,
-            confirms_names: false,
-            is_control: false,
-            violation: None,
-        };
-        Ok(Next::whole(len, reply))
+        let outcome = if broken { Outcome::Failed } else { Outcome::Ok };
+        Ok(Next::whole(len, Reply::new(Tag(self.answered), outcome)))
     }
 
     fn reject(&mut self, Tag(line): Tag, why: &RejectionRef<'_>, out: &mut BytesMut) -> bool {

@@ -7,13 +7,22 @@ use crate::{
     error_reply::{ReplyFormat, hello_reply},
     header::{Header, opcode},
     hello,
+    in_flight_requests::InFlightRequest,
     message_view::MessageView,
     parsed_command::ParsedCommand,
+    placement::{RequestPlace, cursor_key, with_read_preference},
     presentation::HelloRequest,
+    scan::MessageFacts,
+    state_change,
 };
 use bytes::BytesMut;
-use operation::{LocalAnswer, Next, Request, Tag, UpstreamUse};
-use std::sync::Arc;
+use operation::{
+    LocalAnswer, Next, PinChange, Placement, ReadPreference, ReadRoute, Request, Tag, UpstreamUse,
+};
+use std::{rc::Rc, sync::Arc};
+
+/// The longest reply that is read whole because it may be a state-change error, in bytes.
+pub(super) const MAX_ERROR_REPLY: usize = 2048;
 
 /// The state of a client without a connection of its own.
 #[derive(Debug, Default)]
@@ -28,6 +37,27 @@ pub(super) struct PooledClient {
     awaited: bool,
     /// The upstream connection has a state that other clients must not meet.
     needs_own: bool,
+    /// Where the last request goes.
+    placement: Placement,
+    /// What the last request continues at one server.
+    pinned: Option<PinnedState>,
+    /// The last request is a read that may go elsewhere.
+    is_routable: bool,
+    /// The endpoint of the last request has others beside it that were not asked.
+    pub(super) has_untried: bool,
+}
+
+/// State that one server holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PinnedState {
+    /// A cursor.
+    Cursor,
+    /// A transaction of the session with this key.
+    Transaction {
+        session: u64,
+        /// The request ends it.
+        ends: bool,
+    },
 }
 
 impl PooledClient {
@@ -39,6 +69,71 @@ impl PooledClient {
     /// What the upstream connection may be used for.
     pub(super) fn upstream_use(&self) -> UpstreamUse {
         if self.needs_own { UpstreamUse::Own } else { UpstreamUse::Free }
+    }
+
+    /// Where the last request may go.
+    pub(super) fn placement(&self) -> Placement {
+        self.placement.clone()
+    }
+
+    /// Whether the last request is a read that only some members may serve.
+    pub(super) fn prefers_members(&self) -> bool {
+        matches!(self.placement, Placement::Read(_))
+    }
+
+    /// Whether the last request can be sent to another server if this one does not know its cursor.
+    pub(super) fn keeps_request(&self) -> bool {
+        self.pinned == Some(PinnedState::Cursor)
+    }
+
+    /// Records where a request may go. `pins_transactions`: the servers are routers, each of which knows
+    /// only the transactions that it began.
+    fn place(&mut self, place: RequestPlace, pins_transactions: bool) {
+        (self.pinned, self.is_routable, self.has_untried) = (None, false, false);
+        self.placement = match place {
+            RequestPlace::Write => Placement::Primary,
+            RequestPlace::Read(written) => {
+                self.is_routable = true;
+                written.map_or(Placement::Primary, |preference| {
+                    // Most clients use one preference for all reads.
+                    match &self.placement {
+                        Placement::Read(last) if **last == preference => {
+                            Placement::Read(Rc::clone(last))
+                        }
+                        _ => Placement::Read(Rc::new(preference)),
+                    }
+                })
+            }
+            RequestPlace::Cursor(id) => {
+                self.pinned = Some(PinnedState::Cursor);
+                Placement::Pinned(cursor_key(id))
+            }
+            RequestPlace::Transaction { session, ends } if pins_transactions => {
+                self.pinned = Some(PinnedState::Transaction { session, ends });
+                Placement::Pinned(session)
+            }
+            RequestPlace::Transaction { .. } => Placement::Primary,
+        };
+    }
+
+    /// What the reply to the last request changes about the server that holds its state.
+    pub(super) fn pin_change(
+        &self,
+        open: &InFlightRequest,
+        facts: &MessageFacts,
+    ) -> Option<PinChange> {
+        if let Some(PinnedState::Transaction { session, ends }) = self.pinned {
+            let over = ends && facts.ok();
+            return Some(if over { PinChange::Unpin(session) } else { PinChange::Pin(session) });
+        }
+        match (open.reply_kind, facts.cursor_id) {
+            (ReplyKind::Cursor | ReplyKind::Query, Some(id)) if id != 0 => {
+                Some(PinChange::Pin(cursor_key(id)))
+            }
+            (ReplyKind::GetMore, Some(0)) => Some(PinChange::Unpin(cursor_key(open.cursor_id))),
+            (ReplyKind::GetMore, Some(id)) => Some(PinChange::Pin(cursor_key(id))),
+            _ => None,
+        }
     }
 }
 
@@ -117,6 +212,42 @@ impl Mongo {
         let numbers = (header.request_id, header.response_to);
         hello_reply(format, numbers, false, &reply.finish(), &mut out);
         Some(out.to_vec())
+    }
+
+    /// Records where a request of a pooled client may go.
+    pub(super) fn place_request(&mut self, message: &MessageView<'_>, asked: &ParsedCommand) {
+        let pins_transactions =
+            self.listener.presentation.as_ref().is_some_and(|shown| shown.is_router());
+        if let Some(client) = self.pooled.as_deref_mut() {
+            client.place(RequestPlace::of(message, asked), pins_transactions);
+        }
+    }
+
+    /// Changes the front of a read so that a secondary serves it.
+    pub(super) fn route(&mut self, front: &[u8], preference: &ReadPreference) -> ReadRoute {
+        let Some(client) = self.pooled.as_deref().filter(|client| client.is_routable) else {
+            return ReadRoute::NotRoutable;
+        };
+        if let Placement::Read(_) = client.placement {
+            // It says already that it may be served by a secondary.
+            return ReadRoute::Unchanged;
+        }
+        match with_read_preference(front, preference) {
+            Some((len, with)) => ReadRoute::Rewritten { len, with: with.into() },
+            None => ReadRoute::NotRoutable,
+        }
+    }
+
+    /// A reply without the errors of a server that has lost its role; `None` if it has none. `message` is
+    /// whole.
+    pub(super) fn hide_state_change(
+        &self,
+        facts: &MessageFacts,
+        message: &[u8],
+    ) -> Option<Vec<u8>> {
+        let shown = self.listener.presentation.as_ref()?;
+        let hides = facts.is_state_change() && shown.is_replicated();
+        hides.then(|| state_change::hide(message)).flatten()
     }
 
     /// Records that a request leaves a state on the upstream connection: a user, or what

@@ -242,6 +242,9 @@ impl Mongo {
             self.client.get_or_insert_default().read_hello(message.body);
         }
         self.note_connection_state(message.header, asked);
+        if self.pooled.is_some() {
+            self.place_request(message, asked);
+        }
         let (claim, callsite) = self.login_and_call_site(message, asked);
         self.track(message.header, asked, claim, callsite)
     }

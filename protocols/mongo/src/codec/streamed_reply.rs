@@ -1,6 +1,6 @@
 //! Replies: they are never held, except short `hello` replies that are rewritten.
 
-use super::{MAX_FRONT, Mongo};
+use super::{MAX_FRONT, Mongo, pooled::MAX_ERROR_REPLY};
 use crate::{
     commands::ReplyKind,
     cursor_table::CursorInfo,
@@ -27,17 +27,8 @@ pub(super) struct StreamedReply {
 
 impl Mongo {
     pub(super) fn next_reply(&mut self, bytes: &[u8]) -> Result<Next<Reply>, Violation> {
-        if let Some(mut receiving) = self.streamed_reply.take() {
-            let here = &bytes[..bytes.len().min(receiving.left)];
-            if here.is_empty() {
-                self.streamed_reply = Some(receiving);
-                return Ok(Next::Hold(1));
-            }
-            receiving.feed(here);
-            if receiving.left > 0 {
-                return Ok(self.pass_part(receiving, here.len()));
-            }
-            return Ok(self.finish_reply(*receiving, here.len()));
+        if let Some(receiving) = self.streamed_reply.take() {
+            return Ok(self.continue_reply(receiving, bytes));
         }
         let Some(header) = Header::read(bytes)? else {
             if self.in_flight.is_empty() {
@@ -60,6 +51,7 @@ impl Mongo {
         let wanted = match header.opcode {
             _ if hello && len <= MAX_FRONT => len,
             opcode::COMPRESSED => len.min(COMPRESSED_PREFIX_LEN),
+            _ if self.pooled.is_some() && len <= MAX_ERROR_REPLY => len,
             _ => HEADER_LEN,
         };
         if bytes.len() < wanted {
@@ -72,13 +64,43 @@ impl Mongo {
         if receiving.left > 0 {
             return Ok(self.pass_part(Box::new(receiving), here.len()));
         }
-        let with = hello.then(|| self.rewrite_hello(header, here)).flatten();
+        let with = match role {
+            _ if hello => self.rewrite_hello(header, here),
+            Some(_) if self.pooled.is_some() && !late => {
+                receiving.scan.finish(&mut receiving.facts);
+                if self.is_sent_elsewhere(&receiving.facts) {
+                    return Ok(Next::Resend { len });
+                }
+                self.hide_state_change(&receiving.facts, here)
+            }
+            _ => None,
+        };
         match (self.finish_reply(receiving, len), with) {
             (Next::Pass { mark, .. }, Some(with)) => {
                 Ok(Next::Swap { len, with: with.into(), mark })
             }
             (next, _) => Ok(next),
         }
+    }
+
+    /// Reads on in a reply whose front has passed.
+    fn continue_reply(&mut self, mut receiving: Box<StreamedReply>, bytes: &[u8]) -> Next<Reply> {
+        let here = &bytes[..bytes.len().min(receiving.left)];
+        if here.is_empty() {
+            self.streamed_reply = Some(receiving);
+            return Next::Hold(1);
+        }
+        receiving.feed(here);
+        if receiving.left > 0 {
+            return self.pass_part(receiving, here.len());
+        }
+        self.finish_reply(*receiving, here.len())
+    }
+
+    /// Whether another server is asked, because this one does not know the cursor.
+    fn is_sent_elsewhere(&self, facts: &MessageFacts) -> bool {
+        let untried = self.pooled.as_deref().is_some_and(|client| client.has_untried);
+        untried && facts.is_cursor_not_found()
     }
 
     /// The rewritten `hello` reply for the client; `None` if it needs no change.
@@ -130,15 +152,9 @@ impl Mongo {
             Some(open) => self.settle(open, header, &facts, violation),
             None => {
                 let (outcome, code) = outcome(None, &facts, violation);
-                Some(Reply {
-                    tag: Tag(header.response_to.into()),
-                    outcome,
-                    code,
-                    items: facts.documents,
-                    confirms_names: false,
-                    is_control: false,
-                    violation,
-                })
+                let tag = Tag(header.response_to.into());
+                let items = facts.documents;
+                Some(Reply { code, items, violation, ..Reply::new(tag, outcome) })
             }
         };
         let len = len as u64;
@@ -166,6 +182,7 @@ impl Mongo {
             }
         }
         self.in_flight.remove(open.id);
+        let pooled = self.pooled.as_deref();
         Some(Reply {
             tag: Tag(open.id.into()),
             outcome,
@@ -173,6 +190,8 @@ impl Mongo {
             items,
             confirms_names: open.confirms_names && violation.is_none(),
             is_control: open.pre_auth,
+            pin: pooled.and_then(|client| client.pin_change(&open, facts)),
+            lost_role: pooled.is_some() && facts.is_state_change(),
             violation,
         })
     }

@@ -42,16 +42,7 @@ fn a_command_and_its_answer_make_an_operation() {
     assert_eq!((mark.tag, mark.long_poll, mark.violation), (Some(Tag(7)), false, None));
     let cursor = doc! {"cursor": {"id": 0_i64, "firstBatch": documents(3, 9)}, "ok": 1.0};
     let reply = one_reply(&mut codec, &answer(7, cursor));
-    let (tag, outcome) = (Tag(7), Fine);
-    let expected = Reply {
-        tag,
-        outcome,
-        code: None,
-        items: 3,
-        confirms_names: true,
-        is_control: false,
-        violation: None,
-    };
+    let expected = Reply { items: 3, confirms_names: true, ..Reply::new(Tag(7), Fine) };
     assert_eq!(reply, expected);
     assert!(codec.in_flight.is_empty());
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::checksum;
 use bson::{RawArrayBuf, RawDocument, RawDocumentBuf, rawdoc};
 
 const FLAGS: [u8; 4] = [0; 4];

@@ -3,6 +3,7 @@
 use crate::{
     element::kind::{ARRAY, DOCUMENT},
     error_codes,
+    state_change::is_state_change,
 };
 use operation::Outcome;
 
@@ -171,6 +172,18 @@ impl MessageFacts {
     /// Whether the reply says that the command succeeded.
     pub(crate) fn ok(&self) -> bool {
         self.ok == Some(true)
+    }
+
+    /// Whether the member says that it is not what the request needs any more.
+    pub(crate) fn is_state_change(&self) -> bool {
+        let failed = if self.ok == Some(false) { self.code } else { None };
+        let codes = [failed, self.write_error_code, self.concern_code];
+        codes.into_iter().flatten().any(is_state_change)
+    }
+
+    /// Whether the server does not know the cursor.
+    pub(crate) fn is_cursor_not_found(&self) -> bool {
+        self.ok == Some(false) && self.code == Some(43)
     }
 
     /// The outcome of a command, and the name of its error.

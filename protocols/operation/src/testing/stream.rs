@@ -186,7 +186,7 @@ impl Stream {
                 self.wanted = n;
                 return false;
             }
-            Next::Violates(_) => {}
+            Next::Violates(_) | Next::Resend { .. } => {}
             Next::Pass { len, ends, .. } => {
                 self.left = len;
                 self.ends = ends;
@@ -233,7 +233,10 @@ pub(super) fn mark<M: Copy>(next: &Next<M>) -> Option<M> {
         Next::Hold(_) => None,
         Next::Pass { mark, .. } | Next::Swap { mark, .. } => *mark,
         Next::Answer { mark, .. } => Some(*mark),
-        Next::PassUnsolicited { .. } | Next::Drop { .. } | Next::Violates(_) => None,
+        Next::PassUnsolicited { .. }
+        | Next::Drop { .. }
+        | Next::Violates(_)
+        | Next::Resend { .. } => None,
     }
 }
 

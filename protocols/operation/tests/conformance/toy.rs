@@ -143,16 +143,7 @@ impl Toy {
         if self.has(Flaw::DropsWhatComesNext) && due.late {
             self.due.iter_mut().take(1).for_each(|next| next.late = true);
         }
-        let (tag, greeting) = (due.tag, false);
-        Some(Reply {
-            tag,
-            outcome,
-            code: None,
-            items,
-            confirms_names: true,
-            is_control: greeting,
-            violation: None,
-        })
+        Some(Reply { items, confirms_names: true, ..Reply::new(due.tag, outcome) })
     }
 
     /// What a broken codec says first of a request.

@@ -47,7 +47,13 @@ fn a_key_s_level_is_that_of_envoy() {
     let members = [member(80, 1), member(81, 1), Member { priority: 1, ..member(82, 1) }];
     out(&members[1..2]);
     let cluster = cluster(plan_by(LbPolicy::RingHash), &members);
-    let level = |hash| pick(&cluster, &members, PickOptions { hash: Some(hash), exclude: &[] });
+    let level = |hash| {
+        pick(
+            &cluster,
+            &members,
+            PickOptions { hash: Some(hash), exclude: &[], ..PickOptions::default() },
+        )
+    };
     assert_eq!([69, 70, 71, 100].map(level), [Some(0), Some(2), Some(2), Some(0)]);
 }
 
@@ -57,7 +63,13 @@ fn the_next_level_is_tried_when_one_is_exhausted() {
         let members = priorities([10, 3, 10]);
         let cluster = cluster(plan_by(policy), &members);
         let endpoints = cluster.endpoints();
-        let but = |except| pick(&cluster, &members, PickOptions { exclude: except, hash: Some(7) });
+        let but = |except| {
+            pick(
+                &cluster,
+                &members,
+                PickOptions { exclude: except, hash: Some(7), ..PickOptions::default() },
+            )
+        };
         for _ in 0..50 {
             assert!((10..13).contains(&but(&endpoints[..10]).unwrap()));
             assert!((20..30).contains(&but(&endpoints[..13]).unwrap()));
@@ -94,7 +106,15 @@ fn the_local_zone_is_preferred_up_to_its_capacity() {
             // The first half is in the proxy's zone.
             let endpoints = cluster.endpoints();
             let exclude = &endpoints[..10];
-            assert!(pick(&cluster, &members, PickOptions { exclude, hash: None }).unwrap() >= 10);
+            assert!(
+                pick(
+                    &cluster,
+                    &members,
+                    PickOptions { exclude, hash: None, ..PickOptions::default() }
+                )
+                .unwrap()
+                    >= 10
+            );
         }
     }
 }

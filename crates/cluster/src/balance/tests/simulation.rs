@@ -43,7 +43,8 @@ fn simulate(policy: LbPolicy, changes: usize, except: usize) -> Seen {
             .map(|_| members[random::below(ENDPOINTS as u32) as usize].endpoint.clone())
             .collect();
         LOOKS.set(0);
-        let ask = PickOptions { hash: Some(random::random()), exclude: &tried };
+        let ask =
+            PickOptions { hash: Some(random::random()), exclude: &tried, ..PickOptions::default() };
         let picked = cluster.pick(ask).unwrap();
         seen.looks = seen.looks.max(LOOKS.get());
         assert!(picked.usable(), "{policy:?}: unusable");

@@ -1,0 +1,86 @@
+//! What happens to a pool's connections and queues without an operation: idle connections are inspected,
+//! and operations that wait for an endpoint follow it.
+
+use super::{ConnectionPool, Handed, endpoint_pool::Use};
+use crate::Endpoint;
+use operation::Role;
+use std::{rc::Rc, sync::Arc, time::Duration};
+use tokio::time::{self, Instant};
+
+/// How often idle connections are inspected.
+pub(super) const INTERVAL: Duration = Duration::from_secs(1);
+
+impl ConnectionPool {
+    /// Closes connections that are idle for too long, too old or dead, and keeps `min_pool_size` ready,
+    /// until the pool is closed.
+    pub(super) async fn inspect(self: Rc<Self>) {
+        while !self.closed.get() {
+            self.close_expired();
+            self.leave_unusable();
+            if self.plan.min_pool_size > 0 {
+                let set = self.cluster.set.load_full();
+                let is_used = |it: &&Arc<Endpoint>| {
+                    it.usable() && (!self.cluster.has_roles() || it.role() != Role::Unknown)
+                };
+                for endpoint in set.endpoints().filter(is_used) {
+                    self.connect_missing(endpoint);
+                }
+            }
+            time::sleep(INTERVAL).await;
+        }
+    }
+
+    fn close_expired(&self) {
+        let now = Instant::now();
+        let mut expired = Vec::new();
+        self.endpoints.borrow_mut().retain(|_, pool| {
+            let mut ready = pool.idle.len();
+            expired.extend(pool.remove_idle(|connection| {
+                let is_idle = now - connection.since >= self.plan.max_idle_time
+                    && ready > self.plan.min_pool_size;
+                let closes = is_idle
+                    || self.closes_idle()
+                    || !connection.is_usable(&self.plan, now)
+                    || !connection.stream.is_idle();
+                ready -= usize::from(closes);
+                closes
+            }));
+            pool.publish();
+            !pool.is_empty()
+        });
+        drop(expired);
+    }
+
+    /// Follows the endpoints of the cluster and what they are, until the pool is closed.
+    pub(super) async fn follow_changes(self: Rc<Self>) {
+        let mut changes = self.cluster.changes.subscribe();
+        changes.mark_changed();
+        while !self.closed.get() && changes.changed().await.is_ok() {
+            if self.cluster.has_roles() {
+                if let Some(handshake) = &self.handshake {
+                    handshake.members_changed(&self.cluster.member_replies());
+                }
+                self.leave_unusable();
+            }
+        }
+    }
+
+    /// Operations that wait for an endpoint which is not used any more pick another one.
+    fn leave_unusable(&self) {
+        let mut waiters = Vec::new();
+        for pool in self.endpoints.borrow_mut().values_mut() {
+            let has_other_role = pool.role != pool.endpoint.role();
+            pool.role = pool.endpoint.role();
+            if pool.waiting() > 0 && (has_other_role || !pool.endpoint.usable()) {
+                for usage in [Use::Operation, Use::LongPoll] {
+                    waiters.extend(std::iter::from_fn(|| pool.pop_waiter(usage)));
+                }
+                pool.publish();
+            }
+        }
+        for waiter in waiters {
+            // It may have given up.
+            let _ = waiter.send(Handed::PickAgain);
+        }
+    }
+}

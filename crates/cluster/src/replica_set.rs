@@ -1,0 +1,214 @@
+//! A replica set: which members there are, and what each of them is.
+//!
+//! Sources of the rules: MongoDB's driver specifications `server-discovery-and-monitoring` (members, stale
+//! primaries) and `server-selection` (tags, staleness, latency window). They hold for any service with a
+//! primary and copies; a [`MonitorConfig`](operation::MonitorConfig) knows the protocol.
+//!
+//! - `monitor`: asks each member, and keeps asking
+//! - `selection`: which member may serve an operation
+
+mod monitor;
+mod selection;
+
+use crate::{
+    Cluster, ConnectOptions, Endpoint, EndpointPlan, Exclusion, PickOptions,
+    endpoint::MonitoredMember, events::Event,
+};
+use operation::{MemberState, Role};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::time;
+use values::{Target, host_port};
+
+/// How long no member has to be known before the seeds are asked again.
+const SEEDS_AGAIN_AFTER: Duration = Duration::from_secs(10);
+
+/// What is known of the replica set as a whole.
+#[derive(Debug, Default)]
+pub(crate) struct Topology {
+    /// The greatest term of a primary. One with a lesser term has been replaced.
+    newest_term: Mutex<Vec<u8>>,
+}
+
+impl Topology {
+    fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.newest_term.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Cluster {
+    /// Whether its endpoints have roles.
+    pub(crate) fn has_roles(&self) -> bool {
+        self.plan.replica_set.is_some()
+    }
+
+    /// Marks an endpoint whose connection was lost, or that has lost its role: it is not used until its
+    /// monitor has asked it again, which happens at once. Without an effect in a cluster without roles.
+    pub fn doubt(&self, endpoint: &Arc<Endpoint>) {
+        if self.has_roles() && endpoint.set_role(Role::Unknown) != Role::Unknown {
+            endpoint.recheck.notify_one();
+            self.notify_change();
+        }
+    }
+
+    /// Waits until the primary is known, at most as long as clients wait for a connection; in a cluster with
+    /// roles, for a connection to no endpoint in particular.
+    pub(crate) async fn wait_for_primary(&self, options: &ConnectOptions) {
+        if !self.has_roles() || options.preferred.is_some() {
+            return;
+        }
+        let mut changes = self.changes.subscribe();
+        let found = async {
+            while self.pick(PickOptions::default()).is_none() {
+                // The sender lives as long as the cluster.
+                let _ = changes.changed().await;
+            }
+        };
+        let _ = time::timeout(self.plan.circuit_breaker.pending_timeout, found).await;
+    }
+
+    /// What the members are, if none of them is the primary.
+    pub(crate) fn missing_primary(&self) -> Option<String> {
+        let plan = self.plan.replica_set.as_ref()?;
+        let set = self.set.load();
+        if set.endpoints().any(|it| it.role() == Role::Primary) {
+            return None;
+        }
+        let word = |it: &Arc<Endpoint>| format!("{} is {}", it.name(), it.role().as_str());
+        let members: Vec<_> = set.endpoints().map(word).collect();
+        Some(format!("no primary of `{}` is known ({})", plan.name, members.join(", ")))
+    }
+
+    /// The newest replies of the members to their monitors.
+    pub(crate) fn member_replies(&self) -> Vec<bytes::Bytes> {
+        let set = self.set.load();
+        let known = set.endpoints().filter(|endpoint| endpoint.role() != Role::Unknown);
+        known.filter_map(|it| Some(it.member.load().as_ref()?.reply().clone())).collect()
+    }
+
+    /// Records what a member says of itself.
+    fn member_reported(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        mut state: MemberState,
+        rtt: Option<Duration>,
+    ) {
+        let mut newest_term = self.topology.lock();
+        if endpoint.is_excluded(Exclusion::Removed) {
+            return;
+        }
+        if state.role == Role::Primary {
+            let is_stale = !state.term.is_empty() && state.term < *newest_term;
+            if is_stale {
+                state.role = Role::Unknown;
+                state.description += ", which was replaced";
+            } else {
+                if !state.term.is_empty() {
+                    newest_term.clone_from(&state.term);
+                }
+                self.demote_other_primaries(endpoint);
+            }
+        }
+        let (role, members) = (state.role, state.members.take());
+        let words = state.description.clone();
+        let before = endpoint.member.load_full();
+        let tags_changed = before.as_ref().is_none_or(|before| before.tags() != state.tags);
+        let reply_changed = before.is_none_or(|before| before.reply() != &state.reply);
+        let member = MonitoredMember::new(state, rtt);
+        endpoint.member.store(Some(Arc::new(member)));
+        let was_down = endpoint.readmit(Exclusion::Unhealthy);
+        let role_changed = endpoint.set_role(role) != role;
+        if role_changed {
+            self.events.report(&Event::Role { endpoint, role, reason: &words });
+        }
+        if let Some(members) = members {
+            self.follow_members(members, role);
+        }
+        drop(newest_term);
+        if was_down {
+            self.refresh();
+        }
+        if role_changed || tags_changed || reply_changed || was_down {
+            self.notify_change();
+        }
+    }
+
+    /// There is one primary: a newer one replaces those before it.
+    fn demote_other_primaries(&self, newest: &Arc<Endpoint>) {
+        let set = self.set.load_full();
+        for other in set.endpoints().filter(|it| it.name() != newest.name()) {
+            if other.role() == Role::Primary {
+                other.set_role(Role::Unknown);
+                other.recheck.notify_one();
+                let reason = "another member is the primary now";
+                self.events.report(&Event::Role { endpoint: other, role: Role::Unknown, reason });
+            }
+        }
+    }
+
+    /// Records that a member can't be asked.
+    fn member_lost(&self, endpoint: &Arc<Endpoint>, reason: &str) {
+        let role_changed = endpoint.set_role(Role::Unknown) != Role::Unknown;
+        let fails_newly = endpoint.exclude(Exclusion::Unhealthy);
+        if fails_newly {
+            self.events.report(&Event::Health { endpoint, healthy: false, reason });
+            self.refresh();
+        }
+        if role_changed || fails_newly {
+            self.notify_change();
+        }
+        self.request_refresh();
+    }
+
+    /// The members that a member names become the endpoints. The primary's list replaces all others; as
+    /// long as there is no primary, lists add up.
+    fn follow_members(&self, members: Vec<String>, role: Role) {
+        let Some(plan) = &self.plan.replica_set else { return };
+        let has_primary = || self.set.load().endpoints().any(|it| it.role() == Role::Primary);
+        let adds_up = role != Role::Primary;
+        if adds_up && has_primary() {
+            return;
+        }
+        let mut targets = if adds_up { self.discovered_targets() } else { Vec::new() };
+        for name in members {
+            let target = plan.members.get(&name).cloned().or_else(|| host_port(&name).ok());
+            match target {
+                Some(target) if !targets.contains(&target) => targets.push(target),
+                Some(_) => {}
+                None => tracing::warn!(
+                    cluster = &*self.plan.name,
+                    member = name,
+                    "a member of the replica set has no name that can be dialled: it is not used"
+                ),
+            }
+        }
+        self.set_targets(targets);
+    }
+
+    /// Adds the seeds to the members that are known.
+    fn add_seeds(&self) {
+        let Some(plan) = &self.plan.replica_set else { return };
+        let mut targets = self.discovered_targets();
+        targets.extend(plan.seeds.iter().cloned());
+        targets.dedup();
+        self.set_targets(targets);
+    }
+
+    fn set_targets(&self, targets: Vec<Target>) {
+        let mut before = self.discovered_targets();
+        before.sort_unstable_by_key(Target::to_string);
+        let mut after = targets.clone();
+        after.sort_unstable_by_key(Target::to_string);
+        after.dedup();
+        if before != after {
+            self.set_discovered(after.into_iter().map(EndpointPlan::new).collect());
+            // New names are looked up now.
+            self.request_refresh();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

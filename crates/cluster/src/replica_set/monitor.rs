@@ -1,0 +1,194 @@
+//! One task for each member: it asks the member for its state over one connection, again and again.
+
+use super::SEEDS_AGAIN_AFTER;
+use crate::{
+    Cluster, Endpoint,
+    connect::{Preamble, describe, dial, establish},
+    plan::ReplicaSetPlan,
+};
+use bytes::BytesMut;
+use net::Stream;
+use operation::{MemberState, Monitor, MonitorStep, Role};
+use proxy_protocol::OutgoingHeader;
+use std::{collections::BTreeMap, io, panic::resume_unwind, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    task::{AbortHandle, JoinError, JoinSet},
+    time::{self, Instant},
+};
+
+/// The pause before a member that could not be asked is asked again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// The longest reply that is read, in bytes.
+const MAX_REPLY: usize = 64 * 1024;
+
+/// The weight of a new round-trip time in the smoothed one (specification `server-selection`).
+const RTT_WEIGHT: f64 = 0.2;
+
+impl Cluster {
+    /// Follows the members of the replica set until dropped. Returns at once if there is none.
+    pub async fn monitor_members(self: Arc<Self>) {
+        let Some(plan) = self.plan.replica_set.clone() else { return };
+        let mut changes = self.changes.subscribe();
+        let mut tasks = JoinSet::new();
+        let mut monitored: BTreeMap<*const Endpoint, AbortHandle> = BTreeMap::new();
+        let mut last_known = Instant::now();
+        loop {
+            let endpoints = self.endpoints();
+            let before = std::mem::take(&mut monitored);
+            for endpoint in endpoints {
+                let key = Arc::as_ptr(&endpoint);
+                let known = before.get(&key).filter(|task| !task.is_finished());
+                let task = known.cloned().unwrap_or_else(|| {
+                    let cluster = Arc::clone(&self);
+                    let plan = plan.clone();
+                    tasks.spawn(MemberMonitor { cluster, endpoint, plan, rtt: None }.run())
+                });
+                monitored.insert(key, task);
+            }
+            for (_, gone) in before.iter().filter(|(key, _)| !monitored.contains_key(*key)) {
+                gone.abort();
+            }
+            if self.set.load().endpoints().any(|it| it.role() != Role::Unknown) {
+                last_known = Instant::now();
+            }
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = time::sleep_until(last_known + SEEDS_AGAIN_AFTER) => {
+                    self.add_seeds();
+                    last_known = Instant::now();
+                }
+                Some(ended) = tasks.join_next() => {
+                    // A monitor that panicked must not go unnoticed.
+                    if let Err(Ok(panic)) = ended.map_err(JoinError::try_into_panic) {
+                        resume_unwind(panic);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The monitor of one member.
+struct MemberMonitor {
+    cluster: Arc<Cluster>,
+    endpoint: Arc<Endpoint>,
+    plan: ReplicaSetPlan,
+    /// The smoothed round-trip time.
+    rtt: Option<Duration>,
+}
+
+impl MemberMonitor {
+    async fn run(mut self) {
+        loop {
+            let stream = match self.connect().await {
+                Ok(stream) => stream,
+                Err(words) => {
+                    self.cluster.member_lost(&self.endpoint, &words);
+                    time::sleep(RETRY).await;
+                    continue;
+                }
+            };
+            let endpoint = Arc::clone(&self.endpoint);
+            tokio::select! {
+                // The member is in doubt: a new connection shows what it is now.
+                () = endpoint.recheck.notified() => {}
+                failed = self.follow(stream) => {
+                    self.cluster.member_lost(&self.endpoint, &failed.words);
+                    if !failed.may_ask_at_once {
+                        time::sleep(RETRY).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Stream, String> {
+        let plan = &self.cluster.plan;
+        let connected = async {
+            let socket = dial(plan, self.endpoint.address()).await?;
+            let mut header = Vec::new();
+            if let Some(version) = plan.proxy_protocol {
+                OutgoingHeader::default().write(version, &mut header);
+            }
+            let preamble = Preamble { header: Some(&header), starttls: plan.starttls };
+            establish(socket, &self.endpoint, preamble, plan.tls.as_deref()).await
+        };
+        match time::timeout(plan.connect_timeout, connected).await {
+            Ok(connected) => connected.map_err(|error| describe(&error)),
+            Err(_) => Err(format!("no connection within {:?}", plan.connect_timeout)),
+        }
+    }
+
+    /// Asks until the member can't be asked any more. Returns why.
+    async fn follow(&mut self, mut stream: Stream) -> Failed {
+        let mut monitor = self.plan.monitor.begin();
+        let mut answered = false;
+        loop {
+            let limit = monitor.max_await() + self.cluster.plan.connect_timeout;
+            let began = Instant::now();
+            let asked = time::timeout(limit, ask(&mut stream, &mut *monitor)).await;
+            let step = match asked {
+                Ok(Ok(step)) => step,
+                Ok(Err(error)) => {
+                    // A member that answered has closed the connection: it may be there again.
+                    return Failed { words: describe(&error), may_ask_at_once: answered };
+                }
+                Err(_) => {
+                    let words = format!("no answer within {limit:?}");
+                    return Failed { words, may_ask_at_once: false };
+                }
+            };
+            let (state, is_round_trip, pause) = match step {
+                MonitorStep::State { state, is_round_trip, pause } => (state, is_round_trip, pause),
+                MonitorStep::Failed(words) => return Failed { words, may_ask_at_once: false },
+                MonitorStep::NeedMore => {
+                    let words = format!("no end of the answer within {} KiB", MAX_REPLY / 1024);
+                    return Failed { words, may_ask_at_once: false };
+                }
+            };
+            if is_round_trip {
+                self.record_rtt(began.elapsed());
+            }
+            answered = true;
+            self.report(state);
+            time::sleep(pause).await;
+        }
+    }
+
+    fn report(&self, state: MemberState) {
+        self.cluster.member_reported(&self.endpoint, state, self.rtt);
+    }
+
+    fn record_rtt(&mut self, new: Duration) {
+        let smooth = |old: Duration| old.mul_f64(1.0 - RTT_WEIGHT) + new.mul_f64(RTT_WEIGHT);
+        self.rtt = Some(self.rtt.map_or(new, smooth));
+    }
+}
+
+/// Why a member can't be asked any more.
+struct Failed {
+    words: String,
+    /// No pause is needed before it is asked again.
+    may_ask_at_once: bool,
+}
+
+/// Sends the next request, and reads until the reply is complete.
+async fn ask(stream: &mut Stream, monitor: &mut dyn Monitor) -> io::Result<MonitorStep> {
+    let mut bytes = BytesMut::new();
+    monitor.write_request(&mut bytes);
+    stream.write_all(&bytes).await?;
+    stream.flush().await?;
+    bytes.clear();
+    loop {
+        if stream.read_buf(&mut bytes).await? == 0 {
+            let early = "the connection ended before the answer did";
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, early));
+        }
+        match monitor.read_reply(&bytes) {
+            MonitorStep::NeedMore if bytes.len() < MAX_REPLY => {}
+            step => return Ok(step),
+        }
+    }
+}
