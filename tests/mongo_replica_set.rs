@@ -391,6 +391,30 @@ fn a_client_with_its_own_connection_goes_to_the_primary() {
 }
 
 #[test]
+fn a_client_with_its_own_connection_leaves_a_former_primary() {
+    let Some(server) = Secantus::shared() else { return };
+    let set = ReplicaSet::start(server.address(), 2);
+    let text = config(&set.address(0).to_string(), "");
+    let without_pool = &text[..text.find("\n    pool:").unwrap()];
+    for (text, first) in [(without_pool, "find"), (&text, "logout")] {
+        set.elect(Some(0));
+        let tollgate = Tollgate::start(text);
+        know(&tollgate, 2);
+        let mut client = RawClient::connect(tollgate.listener("db"));
+        // A client that logs out has had a user: its connection is its own.
+        let reply = client.command(1, &doc! { first: 1, "$db": "test" });
+        assert!(reply.contains_key("ok"), "{reply}");
+        assert_eq!(insert(&mut client, first, 1).get_i32("n").unwrap(), 1);
+        set.step_down(Some(1));
+        assert_eq!(client.read_until_close(), b"", "{first}");
+        let before = set.counters(1).operations("insert");
+        let mut next = RawClient::connect(tollgate.listener("db"));
+        assert_eq!(insert(&mut next, first, 2).get_i32("n").unwrap(), 1);
+        assert_eq!(set.counters(1).operations("insert") - before, 1);
+    }
+}
+
+#[test]
 fn a_transaction_stays_on_its_router() {
     let Some(server) = Secantus::shared() else { return };
     let set = ReplicaSet::routers(server.address(), 2);

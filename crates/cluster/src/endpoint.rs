@@ -191,6 +191,7 @@ impl Endpoint {
         match self.close_request.load(Relaxed) {
             request if request == CloseRequest::None as u8 => CloseRequest::None,
             request if request == CloseRequest::WhenIdle as u8 => CloseRequest::WhenIdle,
+            request if request == CloseRequest::RoleLost as u8 => CloseRequest::RoleLost,
             request if request == CloseRequest::Unhealthy as u8 => CloseRequest::Unhealthy,
             _ => CloseRequest::Removed,
         }
@@ -208,6 +209,14 @@ impl Endpoint {
     /// Asks its connections to do this. They notice when the cluster notifies them.
     pub(super) fn set_close_request(&self, request: CloseRequest) {
         self.close_request.store(request as u8, Relaxed);
+    }
+
+    /// Asks the connections that need the primary to leave it, or not any more. Returns whether that is
+    /// new.
+    pub(super) fn set_role_lost(&self, lost: bool) -> bool {
+        let (from, to) = (CloseRequest::None, CloseRequest::RoleLost);
+        let (from, to) = if lost { (from, to) } else { (to, from) };
+        self.compare_set_close_request(from, to)
     }
 
     /// Changes the close request from `now` to `request`; `false` if it is another one.
@@ -322,6 +331,9 @@ pub enum CloseRequest {
     None,
     /// Close when idle.
     WhenIdle,
+    /// Close when idle, if the connection serves all operations of a client: they need the primary, which
+    /// the endpoint is not.
+    RoleLost,
     /// Close now: the endpoint is unhealthy, and the cluster is configured so.
     Unhealthy,
     /// Close now: `drain_timeout` is over since the endpoint left the cluster or was drained by an
@@ -338,7 +350,10 @@ impl CloseRequest {
     /// The close reason, if a connection must close even during an operation.
     pub fn close_now(self) -> Option<Close> {
         match self {
-            CloseRequest::None | CloseRequest::WhenIdle | CloseRequest::Expiring => None,
+            CloseRequest::None
+            | CloseRequest::WhenIdle
+            | CloseRequest::RoleLost
+            | CloseRequest::Expiring => None,
             CloseRequest::Unhealthy => Some(Close::EndpointUnhealthy),
             CloseRequest::Removed => Some(Close::EndpointRemoved),
             CloseRequest::Expired => Some(Close::CertificateExpired),
@@ -420,11 +435,22 @@ impl Lease {
     pub fn close_request(&self) -> CloseRequest {
         match self.endpoint.close_request() {
             CloseRequest::Unhealthy if self.in_panic => CloseRequest::None,
-            CloseRequest::None => self
-                .certificate_end
-                .map_or(CloseRequest::None, |end| self.cluster.certificate_ends.close_request(end)),
+            CloseRequest::None => self.certificate_close_request(),
             request => request,
         }
+    }
+
+    /// What is asked of a connection that operations share: they may go to any member.
+    pub fn shared_close_request(&self) -> CloseRequest {
+        match self.close_request() {
+            CloseRequest::RoleLost => self.certificate_close_request(),
+            request => request,
+        }
+    }
+
+    fn certificate_close_request(&self) -> CloseRequest {
+        let end = self.certificate_end;
+        end.map_or(CloseRequest::None, |end| self.cluster.certificate_ends.close_request(end))
     }
 
     /// Records that the endpoint did not answer the first request of the connection: it closed it, or

@@ -70,6 +70,7 @@ impl Cluster {
         for endpoint in found.iter().filter(|endpoint| endpoint.exclude(Exclusion::Drained)) {
             let until = Instant::now() + self.plan.drain_timeout;
             endpoint.drain_deadline.store(Some(Arc::new(until)));
+            endpoint.set_role_lost(false);
             endpoint.compare_set_close_request(CloseRequest::None, CloseRequest::WhenIdle);
             self.events.report(&Event::Drained { endpoint, drained: true });
         }

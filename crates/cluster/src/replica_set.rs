@@ -126,6 +126,7 @@ impl Cluster {
         if let Some(members) = members {
             self.follow_members(members, role);
         }
+        self.release_clients();
         drop(newest_term);
         if was_down {
             self.refresh();
@@ -148,6 +149,25 @@ impl Cluster {
         }
     }
 
+    /// Asks the clients that have a connection of their own to a member which is not the primary to leave
+    /// it. One that is in doubt keeps them as long as no other member is the primary.
+    fn release_clients(&self) {
+        let set = self.set.load_full();
+        let has_primary = set.endpoints().any(|it| it.role() == Role::Primary);
+        let mut changed = false;
+        for endpoint in set.endpoints() {
+            let lost = match endpoint.role() {
+                Role::Primary => false,
+                Role::Secondary => true,
+                Role::Unknown => has_primary,
+            };
+            changed |= endpoint.set_role_lost(lost);
+        }
+        if changed {
+            self.notify_connections();
+        }
+    }
+
     /// Records that a member can't be asked.
     fn member_lost(&self, endpoint: &Arc<Endpoint>, reason: &str) {
         let role_changed = endpoint.set_role(Role::Unknown) != Role::Unknown;
@@ -156,6 +176,7 @@ impl Cluster {
             self.events.report(&Event::Health { endpoint, healthy: false, reason });
             self.refresh();
         }
+        self.release_clients();
         if role_changed || fails_newly {
             self.notify_change();
         }

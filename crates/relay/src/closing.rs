@@ -140,6 +140,7 @@ impl<C: Codec> Relay<C> {
             (_, CloseRequest::Expired) => Some(Close::CertificateExpired),
             (Phase::Draining, _) => self.is_idle().then_some(Close::Drain),
             (_, CloseRequest::WhenIdle) => self.is_idle().then_some(Close::EndpointDrained),
+            (_, CloseRequest::RoleLost) => self.is_idle().then_some(Close::RoleLost),
             (_, CloseRequest::Expiring) => self.is_idle().then_some(Close::CertificateExpired),
             (Phase::Running, CloseRequest::None) => None,
         }

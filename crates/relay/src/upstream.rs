@@ -124,10 +124,14 @@ impl Upstream {
 
     /// What the endpoint asks of the connection. A pooled one is asked when it is given back.
     pub(super) fn close_request(&self) -> CloseRequest {
-        let asked = self.lease().map_or(CloseRequest::None, Lease::close_request);
         match self {
-            Self::Pooled(_) if asked.close_now().is_none() => CloseRequest::None,
-            _ => asked,
+            Self::Own { lease, .. } => {
+                lease.as_ref().map_or(CloseRequest::None, Lease::close_request)
+            }
+            Self::Pooled(_) => {
+                let asked = self.lease().map(Lease::shared_close_request);
+                asked.filter(|it| it.close_now().is_some()).unwrap_or(CloseRequest::None)
+            }
         }
     }
 

@@ -157,6 +157,8 @@ pub enum Close {
     EndpointRemoved,
     /// The endpoint's health checks fail (`close_connections_on_unhealthy`).
     EndpointUnhealthy,
+    /// The endpoint is not the primary any more, and the connection was idle.
+    RoleLost,
     /// The certificate that the connection to the endpoint was opened with is about to expire.
     CertificateExpired,
     /// The client's certificate is no longer accepted.
@@ -199,7 +201,7 @@ pub enum Close {
 
 impl Close {
     /// Every reason, for tests and tables.
-    pub const ALL: [Close; 35] = [
+    pub const ALL: [Close; 36] = [
         Close::Client,
         Close::Upstream,
         Close::ClientReset,
@@ -217,6 +219,7 @@ impl Close {
         Close::EndpointDrained,
         Close::EndpointRemoved,
         Close::EndpointUnhealthy,
+        Close::RoleLost,
         Close::CertificateExpired,
         Close::CertificateRevoked,
         Close::ConnectFailed,
@@ -257,6 +260,7 @@ impl Close {
             Close::EndpointDrained => "endpoint_drained",
             Close::EndpointRemoved => "endpoint_removed",
             Close::EndpointUnhealthy => "endpoint_unhealthy",
+            Close::RoleLost => "role_lost",
             Close::CertificateExpired => "certificate_expired",
             Close::CertificateRevoked => "certificate_revoked",
             Close::ConnectFailed => "connect_failed",
@@ -301,6 +305,7 @@ impl Close {
             Close::WriteTimeout | Close::IdleTimeout | Close::MaxDuration => Outcome::Cancelled,
             Close::Drain | Close::DrainTimeout | Close::MaxRequests => Outcome::Cancelled,
             Close::EndpointDrained | Close::EndpointRemoved | Close::Panic => Outcome::Cancelled,
+            Close::RoleLost => Outcome::Cancelled,
             Close::CertificateExpired | Close::CertificateRevoked => Outcome::Cancelled,
             Close::EndpointUnhealthy | Close::OperationTimeout | Close::Injected => Outcome::Lost,
             Close::Overloaded | Close::ConnectionLimit => Outcome::Rejected,

@@ -227,7 +227,7 @@ impl Drop for EndpointPool {
 impl IdleConnection {
     /// Whether it may be used again: its endpoint asks for no close, and it is not too old.
     pub(super) fn is_usable(&self, plan: &PoolPlan, now: Instant) -> bool {
-        self.lease.close_request() == crate::CloseRequest::None
+        self.lease.shared_close_request() == crate::CloseRequest::None
             && plan.max_lifetime.is_none_or(|most| now - self.opened < most)
     }
 }

@@ -104,6 +104,36 @@ fn the_list_of_the_primary_replaces_all_others() {
 }
 
 #[test]
+fn clients_of_their_own_connections_leave_a_former_primary() {
+    use crate::CloseRequest::{None as Stays, RoleLost};
+    let cluster = set();
+    let asked = || [1, 2].map(|it| endpoint(&cluster, it).unwrap().close_request());
+    report(&cluster, 1, primary(1, &[1, 2]));
+    assert_eq!(asked(), [Stays, RoleLost]);
+    // In doubt, and there is no other primary.
+    cluster.doubt(&endpoint(&cluster, 1).unwrap());
+    report(&cluster, 2, member(Role::Secondary, &[1, 2]));
+    assert_eq!(asked(), [Stays, RoleLost]);
+    report(&cluster, 1, member(Role::Secondary, &[1, 2]));
+    assert_eq!(asked(), [RoleLost, RoleLost]);
+    report(&cluster, 1, primary(2, &[1, 2]));
+    assert_eq!(asked(), [Stays, RoleLost]);
+    // The one before may not be reachable any more.
+    cluster.member_lost(&endpoint(&cluster, 1).unwrap(), "no answer");
+    report(&cluster, 2, primary(3, &[1, 2]));
+    assert_eq!(asked(), [RoleLost, Stays]);
+}
+
+#[test]
+fn connections_that_operations_share_stay_at_a_secondary() {
+    let cluster = set();
+    report(&cluster, 1, member(Role::Secondary, &[1]));
+    let lease = crate::Lease::new(&cluster, &endpoint(&cluster, 1).unwrap());
+    assert_eq!(lease.close_request(), crate::CloseRequest::RoleLost);
+    assert_eq!(lease.shared_close_request(), crate::CloseRequest::None);
+}
+
+#[test]
 fn a_newer_primary_replaces_the_one_before() {
     let cluster = set();
     report(&cluster, 1, primary(1, &[1, 2]));
