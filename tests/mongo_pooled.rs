@@ -6,7 +6,10 @@
 mod support;
 
 use bson::{Document, doc, oid::ObjectId, spec::BinarySubtype};
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Mutex, mpsc},
+    time::{Duration, Instant},
+};
 use support::{
     client::RawClient,
     eventually,
@@ -225,7 +228,7 @@ fn a_client_that_logs_in_gets_a_connection_of_its_own() {
 #[test]
 fn an_operation_that_finds_no_connection_may_be_retried() {
     let server = server();
-    let tollgate = pooled(&server, 1, "", "wait_queue_timeout: 50ms");
+    let tollgate = pooled(&server, 1, "", "wait_queue_timeout: 500ms");
     let mut busy = RawClient::connect(tollgate.listener("db"));
     busy.send(&op_msg(1, &doc! { "sleep": 1, "$db": "admin" }));
     server.wait("the command", |all| !commands(all).is_empty());
@@ -407,4 +410,79 @@ fn a_reply_after_the_time_limit_reaches_no_client() {
     for id in 8..12 {
         assert_eq!(ping(&mut client, id).get_i32("n").unwrap(), id);
     }
+}
+
+/// A client of this application.
+fn client_of(tollgate: &Tollgate, app: &str) -> RawClient {
+    let mut client = RawClient::connect(tollgate.listener("db"));
+    let metadata = doc! {
+        "application": { "name": app },
+        "driver": { "name": "test", "version": "1" },
+        "os": { "type": "test" },
+    };
+    client.command(1, &doc! { "hello": 1, "client": metadata, "$db": "admin" });
+    client
+}
+
+#[test]
+fn applications_take_turns_for_a_connection() {
+    let (release, blocked) = mpsc::channel::<()>();
+    let blocked = Mutex::new(blocked);
+    let server = Scripted::answering(move |message| {
+        let command = message.document();
+        match command.keys().next().map(String::as_str) {
+            Some("hello") => return reply_to(message, &hello("db.example:27017")),
+            Some("block") => blocked.lock().unwrap().recv().unwrap(),
+            _ => {}
+        }
+        reply_to(message, &doc! { "n": message.id(), "ok": 1.0 })
+    });
+    let tollgate = pooled(&server, 1, "", "fair_by: app");
+    let mut first = client_of(&tollgate, "a");
+    first.send(&op_msg(2, &doc! { "block": 1, "$db": "admin" }));
+    let waiting = |count: usize| {
+        eventually("operations to wait", || {
+            let waiting = &tollgate.json("/pools")[0]["endpoints"][0]["waiting"];
+            (*waiting == count).then_some(())
+        });
+    };
+    let many: Vec<_> = (0..100).map(|_| client_of(&tollgate, "a")).collect();
+    let few: Vec<_> = (0..10).map(|_| client_of(&tollgate, "b")).collect();
+    for (number, mut client) in (100..).zip(many.iter().chain(&few).map(RawClient::try_clone)) {
+        client.send(&op_msg(number, &doc! { "ping": 1, "$db": "admin" }));
+        waiting((number - 99) as usize);
+    }
+    release.send(()).unwrap();
+    waiting(0);
+    let served = || -> Vec<i32> {
+        let received = server.received();
+        let messages = received.iter().flat_map(Received::messages);
+        messages.filter(|it| it.document().contains_key("ping")).map(|it| it.id()).collect()
+    };
+    let order = eventually("all to be served", || Some(served()).filter(|it| it.len() == 110));
+    let of_b = order[..20].iter().filter(|number| **number >= 200).count();
+    assert_eq!(of_b, 10, "{order:?}");
+}
+
+#[test]
+fn an_application_may_have_connections_of_its_own() {
+    let server = server();
+    let tollgate = pooled(&server, 1, "", "by_app: true");
+    for round in 0..2 {
+        for app in ["shop", "reports"] {
+            let mut client = client_of(&tollgate, app);
+            assert_eq!(ping(&mut client, 10 + round).get_f64("ok").unwrap(), 1.0);
+        }
+    }
+    let received = server.received();
+    let hellos = received.iter().flat_map(Received::messages).map(|it| it.document());
+    let mut names: Vec<_> = hellos
+        .filter_map(|hello| {
+            let application =
+                hello.get_document("client").ok()?.get_document("application").ok()?;
+            Some(application.get_str("name").unwrap().to_owned())
+        })
+        .collect();
+    names.sort();
+    assert_eq!(names, ["reports", "shop"]);
 }

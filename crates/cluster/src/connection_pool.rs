@@ -7,11 +7,14 @@
 //! - `wait_queue`: whose turn it is
 //! - `pooled_connection`: a connection while an operation uses it
 //! - `take_error`: why there is none
-//! - `handshake`: the first exchange on a new connection
+//! - `opening`, `handshake`: new connections, and the first exchange on them
+//! - `orphans`: what clients that vanished have left
 //! - `upkeep`: what happens to connections and queues without an operation
 
 mod endpoint_pool;
 mod handshake;
+mod opening;
+mod orphans;
 mod pooled_connection;
 mod take_error;
 mod upkeep;
@@ -20,13 +23,9 @@ mod wait_queue;
 pub use pooled_connection::PooledConnection;
 pub use take_error::TakeError;
 
-use crate::{
-    Cluster, ConnectError, ConnectOptions, Endpoint, Lease, PickOptions, PoolReport,
-    UpstreamConnection, plan::PoolPlan,
-};
+use crate::{Cluster, ConnectError, Endpoint, Lease, PickOptions, PoolReport, plan::PoolPlan};
 use endpoint_pool::{EndpointPool, Use};
 use foldhash::HashMap;
-use handshake::shake_hands;
 use metrics::Histogram;
 use net::Stream;
 use operation::{HandshakeConfig, Placement};
@@ -56,16 +55,24 @@ pub struct ConnectionPool {
     /// This worker's share.
     plan: PoolPlan,
     handshake: Option<Arc<dyn HandshakeConfig>>,
-    endpoints: RefCell<HashMap<SocketAddr, EndpointPool>>,
+    endpoints: RefCell<HashMap<PoolKey, SharedEndpointPool>>,
     wait_seconds: Histogram,
     closed: Cell<bool>,
 }
+
+/// Which connections are alike: those to one endpoint, with one identity.
+type PoolKey = (SocketAddr, Option<Arc<str>>);
+
+/// The connections of one endpoint, as the pool and the connections in use hold them.
+type SharedEndpointPool = Rc<RefCell<EndpointPool>>;
 
 /// How a connection is taken.
 #[derive(Clone, Debug, Default)]
 pub struct TakeOptions {
     /// The hash of the client's key, if the cluster picks by key.
     pub hash: Option<u64>,
+    /// What the connection has introduced itself as to the service; `None`: as the proxy alone.
+    pub identity: Option<Arc<str>>,
     /// Where the operation may go.
     pub placement: Placement,
     /// Endpoints that the operation must not go to.
@@ -133,6 +140,16 @@ impl ConnectionPool {
         &self.cluster
     }
 
+    /// The attribute by whose values operations that wait take turns; `None`: they wait in one queue.
+    pub fn fair_by(&self) -> Option<&str> {
+        self.plan.fair_by.as_deref()
+    }
+
+    /// Whether connections introduce themselves as the client's application.
+    pub fn is_by_app(&self) -> bool {
+        self.plan.by_app
+    }
+
     /// Whether its connections are encrypted.
     pub fn is_encrypted(&self) -> bool {
         self.cluster.plan.tls.is_some()
@@ -142,16 +159,12 @@ impl ConnectionPool {
     /// operation waits for them.
     pub fn close(&self) {
         self.closed.set(true);
-        let idle: Vec<_> = self
-            .endpoints
-            .borrow_mut()
-            .values_mut()
-            .flat_map(|it| {
-                let idle = it.remove_idle(|_| true);
-                it.publish();
-                idle
-            })
-            .collect();
+        let mut idle = Vec::new();
+        for pool in self.endpoints.borrow().values() {
+            let mut pool = pool.borrow_mut();
+            idle.extend(pool.remove_idle(|_| true));
+            pool.publish();
+        }
         drop(idle);
     }
 
@@ -173,25 +186,29 @@ impl ConnectionPool {
         endpoint: &Arc<Endpoint>,
         options: &TakeOptions,
     ) -> Option<PooledConnection> {
+        let pool = self.endpoint_pool(endpoint, options.identity.as_ref());
         let mut unusable = Vec::new();
-        let taken = self.with_endpoint(endpoint, |pool| {
+        let taken = {
+            let mut pool = pool.borrow_mut();
             let now = Instant::now();
-            loop {
-                let mut connection = pool.take_idle(options.usage())?;
+            let taken = loop {
+                let Some(mut connection) = pool.take_idle(options.usage()) else { break None };
                 let is_open = if now - connection.since < CHECKED_AFTER {
                     connection.stream.seems_idle()
                 } else {
                     connection.stream.is_idle()
                 };
                 if is_open && connection.is_usable(&self.plan, now) {
-                    return Some(connection);
+                    break Some(connection);
                 }
                 pool.release(options.usage());
                 unusable.push(connection);
-            }
-        });
+            };
+            pool.publish();
+            taken
+        };
         drop(unusable);
-        Some(self.in_use(taken?, options.usage(), Duration::ZERO))
+        Some(self.in_use(taken?, pool, options.usage()))
     }
 
     /// Takes a connection: an idle one, or else the first that is given back or opened. `picked` is the
@@ -301,97 +318,84 @@ impl ConnectionPool {
         endpoint: &Arc<Endpoint>,
         options: &TakeOptions,
     ) -> Result<oneshot::Receiver<Handed>, TakeError> {
-        let most = self.plan.wait_queue_size;
-        let queued = self.with_endpoint(endpoint, |pool| {
+        let pool = self.endpoint_pool(endpoint, options.identity.as_ref());
+        let queued = {
+            let mut pool = pool.borrow_mut();
+            let most = self.plan.wait_queue_size;
             if pool.waiting() >= most {
                 pool.prune();
             }
             let waiting = pool.waiting();
             if waiting >= most {
-                return Err(waiting);
+                self.count_refusal("queue_full");
+                let cluster = self.cluster.plan.name.clone();
+                return Err(TakeError::QueueFull { cluster, waiting });
             }
-            Ok(pool.enqueue(options.usage(), options.fair_key))
-        });
-        let queued = queued.map_err(|waiting| {
-            self.count_refusal("queue_full");
-            TakeError::QueueFull { cluster: self.cluster.plan.name.clone(), waiting }
-        })?;
-        self.connect_missing(endpoint);
+            pool.enqueue(options.usage(), options.fair_key)
+        };
+        self.connect_missing(&pool);
         Ok(queued)
     }
 
-    /// Calls `act` with the pool of an endpoint. `act` must not drop a connection in use.
-    fn with_endpoint<R>(
+    /// The connections of an endpoint with this identity.
+    fn endpoint_pool(
         &self,
         endpoint: &Arc<Endpoint>,
-        act: impl FnOnce(&mut EndpointPool) -> R,
-    ) -> R {
+        identity: Option<&Arc<str>>,
+    ) -> SharedEndpointPool {
         let mut endpoints = self.endpoints.borrow_mut();
-        let pool = endpoints
-            .entry(endpoint.address())
-            .or_insert_with(|| EndpointPool::new(endpoint, &self.plan));
-        if !Arc::ptr_eq(&pool.endpoint, endpoint) {
-            pool.move_to(endpoint);
+        let pool = endpoints.entry((endpoint.address(), identity.cloned())).or_insert_with(|| {
+            Rc::new(RefCell::new(EndpointPool::new(endpoint, identity, &self.plan)))
+        });
+        if !Arc::ptr_eq(&pool.borrow().endpoint, endpoint) {
+            pool.borrow_mut().move_to(endpoint);
         }
-        let result = act(pool);
-        pool.publish();
-        result
+        Rc::clone(pool)
     }
 
     fn in_use(
         self: &Rc<Self>,
         connection: IdleConnection,
+        endpoint_pool: SharedEndpointPool,
         usage: Use,
-        waited: Duration,
     ) -> PooledConnection {
         let IdleConnection { stream, lease, opened, .. } = connection;
-        let address = lease.endpoint().address();
-        let slot = Slot { pool: Rc::clone(self), address, usage, opened, released: false };
-        PooledConnection { stream, lease, waited, slot }
-    }
-
-    /// A connection was given back.
-    fn returned(self: &Rc<Self>, usage: Use, connection: IdleConnection) {
-        let address = connection.lease.endpoint().address();
-        if let Some(pool) = self.endpoints.borrow_mut().get_mut(&address) {
-            pool.release(usage);
-            pool.publish();
-        }
-        self.hand_out(connection);
+        let slot = Slot { pool: Rc::clone(self), endpoint_pool, usage, opened, released: false };
+        PooledConnection { stream, lease, waited: Duration::ZERO, slot }
     }
 
     /// A connection in use was closed.
-    fn lost(self: &Rc<Self>, address: SocketAddr, usage: Use) {
-        let endpoint = self.endpoints.borrow_mut().get_mut(&address).map(|pool| {
-            pool.release(usage);
-            pool.publish();
-            Arc::clone(&pool.endpoint)
-        });
-        if let Some(endpoint) = endpoint {
-            self.connect_missing(&endpoint);
-        }
+    fn lost(self: &Rc<Self>, endpoint_pool: &SharedEndpointPool, usage: Use) {
+        endpoint_pool.borrow_mut().release(usage);
+        self.connect_missing(endpoint_pool);
     }
 
     /// Gives a connection to the next operation that waits for one, or keeps it. Closes it if it is not
     /// to be used again.
-    fn hand_out(self: &Rc<Self>, mut connection: IdleConnection) {
-        let endpoint = Arc::clone(connection.lease.endpoint());
+    fn hand_out(
+        self: &Rc<Self>,
+        endpoint_pool: &SharedEndpointPool,
+        mut connection: IdleConnection,
+    ) {
         if !connection.is_usable(&self.plan, Instant::now()) {
             drop(connection);
-            self.connect_missing(&endpoint);
+            self.connect_missing(endpoint_pool);
             return;
         }
-        while let Some((usage, waiter)) = self.with_endpoint(&endpoint, EndpointPool::next_waiter) {
-            match self.send(connection, usage, waiter) {
+        loop {
+            let waiter = endpoint_pool.borrow_mut().next_waiter();
+            let Some((usage, waiter)) = waiter else { break };
+            match self.send(connection, endpoint_pool, usage, waiter) {
                 Some(unsent) => connection = unsent,
                 None => return,
             }
         }
-        if self.closes_idle() {
-            drop(connection);
-            return;
-        }
-        let surplus = self.with_endpoint(&endpoint, |pool| pool.keep(connection));
+        let surplus = if self.closes_idle() {
+            Some(connection)
+        } else {
+            endpoint_pool.borrow_mut().keep(connection)
+        };
+        endpoint_pool.borrow_mut().publish();
         drop(surplus);
     }
 
@@ -405,79 +409,26 @@ impl ConnectionPool {
     fn send(
         self: &Rc<Self>,
         connection: IdleConnection,
+        endpoint_pool: &SharedEndpointPool,
         usage: Use,
         waiter: oneshot::Sender<Handed>,
     ) -> Option<IdleConnection> {
-        let connection = self.in_use(connection, usage, Duration::ZERO);
+        endpoint_pool.borrow_mut().publish();
+        let connection = self.in_use(connection, Rc::clone(endpoint_pool), usage);
         let refused = waiter.send(Handed::Connection(Box::new(connection))).err()?;
         let Handed::Connection(refused) = refused else { return None };
         let connection = refused.into_idle();
-        self.with_endpoint(connection.lease.endpoint(), |pool| pool.release(usage));
+        endpoint_pool.borrow_mut().release(usage);
         Some(connection)
-    }
-
-    /// Opens connections to an endpoint, as many as are waited for and allowed.
-    fn connect_missing(self: &Rc<Self>, endpoint: &Arc<Endpoint>) {
-        let idle = if self.closed.get() { 0 } else { self.plan.min_pool_size };
-        let missing = self.with_endpoint(endpoint, |pool| pool.begin_connecting(idle));
-        for usage in missing {
-            let (pool, endpoint) = (Rc::clone(self), Arc::clone(endpoint));
-            spawn_local(async move {
-                let opened = pool.open(&endpoint).await;
-                pool.connecting_ended(&endpoint, usage, opened);
-            });
-        }
-    }
-
-    async fn open(&self, endpoint: &Arc<Endpoint>) -> Result<UpstreamConnection, ConnectError> {
-        let preferred = Some(Arc::clone(endpoint));
-        // With other endpoints, the operation picks again.
-        let only_preferred =
-            self.cluster.has_roles() || self.cluster.has_others(std::slice::from_ref(endpoint));
-        let options = ConnectOptions { preferred, only_preferred, ..ConnectOptions::default() };
-        let mut upstream = self.cluster.connect(options).await?;
-        if let Some(handshake) = &self.handshake {
-            let shaken = shake_hands(&mut upstream.stream, handshake.begin());
-            let limit = self.cluster.plan.connect_timeout;
-            let shaken = time::timeout(limit, shaken).await.unwrap_or_else(|_| {
-                Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "no reply to the handshake"))
-            });
-            if let Err(error) = shaken {
-                if error.kind() != std::io::ErrorKind::TimedOut {
-                    upstream.lease.record_no_answer();
-                }
-                return Err(self.cluster.handshake_error(&upstream.lease, error));
-            }
-        }
-        Ok(upstream)
-    }
-
-    fn connecting_ended(
-        self: &Rc<Self>,
-        endpoint: &Arc<Endpoint>,
-        usage: Use,
-        opened: Result<UpstreamConnection, ConnectError>,
-    ) {
-        self.with_endpoint(endpoint, |pool| pool.connecting_ended(usage));
-        match opened {
-            Ok(UpstreamConnection { stream, lease, .. }) => {
-                let now = Instant::now();
-                self.hand_out(IdleConnection { stream, lease, opened: now, since: now });
-            }
-            Err(error) => {
-                if let Some(waiter) = self.with_endpoint(endpoint, |pool| pool.pop_waiter(usage)) {
-                    // It may have given up.
-                    let _ = waiter.send(Handed::Failed(Box::new(error)));
-                }
-            }
-        }
-        self.connect_missing(endpoint);
     }
 
     /// How many connections this worker has to each endpoint, and how many operations wait.
     pub fn report(&self) -> Vec<(Arc<Endpoint>, PoolReport)> {
         let endpoints = self.endpoints.borrow();
-        let row = |pool: &EndpointPool| (Arc::clone(&pool.endpoint), pool.report());
+        let row = |pool: &SharedEndpointPool| {
+            let pool = pool.borrow();
+            (Arc::clone(&pool.endpoint), pool.report())
+        };
         endpoints.values().map(row).collect()
     }
 }

@@ -193,7 +193,7 @@ impl Cluster {
             && set.endpoints().any(|endpoint| endpoint.usable() && is_other(endpoint))
     }
 
-    /// Notifies those who wait for another endpoint, or follow the members.
+    /// Notifies operations that wait for another endpoint, and what follows the members.
     fn notify_change(&self) {
         self.changes.send_replace(());
     }

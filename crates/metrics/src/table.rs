@@ -100,6 +100,8 @@ pub const POOL_WAITING: &str = "tollgate_pool_waiting";
 pub const POOL_WAIT_SECONDS: &str = "tollgate_pool_wait_seconds";
 /// Operations that got no pooled connection.
 pub const POOL_REFUSALS_TOTAL: &str = "tollgate_pool_refusals_total";
+/// What clients have left open, and the proxy has ended.
+pub const ORPHANS_TOTAL: &str = "tollgate_orphans_total";
 /// Rejections by circuit breakers, by limit.
 pub const BREAKER_REFUSALS_TOTAL: &str = "tollgate_breaker_refusals_total";
 /// Look-ups of a cluster's names.
@@ -384,6 +386,12 @@ pub const TABLE: &[Metric] = &[
         "operations",
         &["cluster", "reason"],
         "Operations that got no connection of a pool, by reason: queue_full, timeout.",
+    ),
+    counter(
+        ORPHANS_TOTAL,
+        "orphans",
+        &["cluster", "kind"],
+        "What clients that vanished have left open, and a pool has ended, by kind: transaction, cursor.",
     ),
     counter(
         BREAKER_REFUSALS_TOTAL,

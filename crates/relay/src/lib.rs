@@ -364,6 +364,7 @@ impl<C: Codec> Relay<C> {
             Completion::bare(close.outcome(stream), Some(close.into()))
         };
         self.settle_all(Completion { session: stream, ..end });
+        self.upstream.end_orphans(|| self.codec.left_behind());
     }
 
     /// Whether the server's side ends the connection instead of answering its first request.

@@ -6,16 +6,23 @@ use cluster::{
     CloseRequest, ConnectionPool, Lease, PooledConnection, TakeError, TakeOptions,
     UpstreamConnection,
 };
+use foldhash::fast::FixedState;
 use net::Stream;
 use operation::{
-    Close, Codec, EndReason, Outcome, Placement, Rejection, TakenUpstream, UpstreamUse,
+    Attributes, Close, Codec, EndReason, Orphan, Outcome, Placement, Rejection, TakenUpstream,
+    UpstreamUse,
 };
 use std::{
     fmt,
+    hash::BuildHasher,
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
+
+/// The attribute with the client's application.
+const APPLICATION: &str = "app";
 
 /// Where a client's operations go.
 #[derive(Debug)]
@@ -184,6 +191,30 @@ impl Upstream {
         true
     }
 
+    /// The attribute by which the operation that wants a connection takes its turn, unless it waits already.
+    fn fair_by(&self) -> Option<&str> {
+        let Self::Pooled(pooled) = self else { return None };
+        pooled.pool.fair_by().filter(|_| matches!(pooled.state, PooledState::Wanted))
+    }
+
+    fn set_fair_key(&mut self, key: u64) {
+        if let Self::Pooled(pooled) = self {
+            pooled.options.fair_key = key;
+        }
+    }
+
+    /// Whether its connections have to introduce themselves, and it is not known yet as what.
+    fn lacks_identity(&self) -> bool {
+        let Self::Pooled(pooled) = self else { return false };
+        pooled.pool.is_by_app() && pooled.options.identity.is_none()
+    }
+
+    fn set_identity(&mut self, identity: Option<Arc<str>>) {
+        if let Self::Pooled(pooled) = self {
+            pooled.options.identity = identity;
+        }
+    }
+
     /// Whether the request under way looks for state whose endpoint is not known.
     fn looks_for_state(&self) -> bool {
         let Self::Pooled(pooled) = self else { return false };
@@ -249,6 +280,13 @@ impl Upstream {
         Poll::Ready(Ok(()))
     }
 
+    /// Ends what the client has left behind at the services of the pool.
+    pub(super) fn end_orphans(&self, left: impl FnOnce() -> Vec<Box<dyn Orphan>>) {
+        if let Self::Pooled(pooled) = self {
+            pooled.pool.end_orphans(left());
+        }
+    }
+
     /// Gives the connection back to the pool.
     fn give_back(&mut self) {
         let Self::Pooled(pooled) = self else { return };
@@ -301,6 +339,7 @@ impl<C: Codec> Relay<C> {
 
     /// Ready when the operation at the front has its connection, or was rejected for want of one.
     pub(super) fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
+        self.prepare_take();
         match ready!(self.upstream.poll_take(cx)) {
             Ok(()) => {
                 if self.front.is_answered() {
@@ -323,6 +362,22 @@ impl<C: Codec> Relay<C> {
                 Poll::Ready(Ok(()))
             }
             Err(error) => Poll::Ready(self.reject_unsent(&error)),
+        }
+    }
+
+    /// Says who the client is, as far as the pool asks for it.
+    fn prepare_take(&mut self) {
+        if let Some(attribute) = self.upstream.fair_by() {
+            let attributes = self.attributes();
+            let value = attributes.get(self.requests.unread(), attribute).text();
+            let key = value.map_or(0, |value| FixedState::default().hash_one(&*value));
+            self.upstream.set_fair_key(key);
+        }
+        if self.upstream.lacks_identity() {
+            let attributes = self.attributes();
+            let application = attributes.get(self.requests.unread(), APPLICATION).text();
+            let identity = application.map(|name| Arc::from(&*name));
+            self.upstream.set_identity(identity);
         }
     }
 

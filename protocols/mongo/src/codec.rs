@@ -11,8 +11,8 @@ use crate::{
 use bytes::BytesMut;
 use operation::{
     AttributeValue, BACKS_OFF, Codec, ConnectionInfo, ExtraCounter, LateDetails, LocalAnswer, Next,
-    OTHER_RESOURCES, OperationNames, Placement, Protocol, ReadPreference, ReadRoute, RejectReason,
-    RejectionRef, Reply, Request, Tag, TakenUpstream, UpstreamUse, Violation, WRITES,
+    OTHER_RESOURCES, OperationNames, Orphan, Placement, Protocol, ReadPreference, ReadRoute,
+    RejectReason, RejectionRef, Reply, Request, Tag, TakenUpstream, UpstreamUse, Violation, WRITES,
 };
 use std::{net::SocketAddr, sync::Arc};
 
@@ -122,7 +122,7 @@ impl Codec for Mongo {
     fn new(shared: &Arc<MongoListener>, link: ConnectionInfo) -> Self {
         let numbered = shared.presentation.as_ref().map(Presentation::next_number);
         Self {
-            pooled: numbered.map(|number| Box::new(PooledClient::new(number))),
+            pooled: numbered.map(|number| Box::new(PooledClient::new(number, link.peer.ip()))),
             listener: Arc::clone(shared),
             local: link.local,
             seen_message: false,
@@ -253,6 +253,10 @@ impl Codec for Mongo {
 
     fn upstream_use(&self) -> UpstreamUse {
         self.pooled.as_deref().map_or(UpstreamUse::Free, PooledClient::upstream_use)
+    }
+
+    fn left_behind(&mut self) -> Vec<Box<dyn Orphan>> {
+        self.leave()
     }
 
     fn operator_notice(&mut self) -> Option<String> {

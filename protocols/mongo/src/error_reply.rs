@@ -99,13 +99,18 @@ pub(crate) fn hello(id: u32, out: &mut BytesMut) {
     message(id, 0, &body.finish(), out);
 }
 
-/// Writes the `hello` of a new pooled connection, which names the proxy as the client.
-pub(crate) fn client_hello(id: u32, out: &mut BytesMut) {
+/// Writes the `hello` of a new pooled connection, which names the proxy as the driver of the client.
+pub(crate) fn client_hello(id: u32, application: Option<&str>, out: &mut BytesMut) {
     let (mut driver, mut os) = (BsonWriter::new(), BsonWriter::new());
     driver.string("name", "tollgate");
     driver.string("version", env!("CARGO_PKG_VERSION"));
     os.string("type", std::env::consts::OS);
     let mut client = BsonWriter::new();
+    if let Some(name) = application {
+        let mut application = BsonWriter::new();
+        application.string("name", name);
+        client.element(kind::DOCUMENT, b"application", &application.finish());
+    }
     client.element(kind::DOCUMENT, b"driver", &driver.finish());
     client.element(kind::DOCUMENT, b"os", &os.finish());
     let mut body = BsonWriter::new();

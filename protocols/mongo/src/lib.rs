@@ -31,6 +31,7 @@ mod message_edit;
 mod message_view;
 mod namespaces;
 mod number;
+mod open_state;
 mod operation_names;
 mod operator_notices;
 mod parsed_command;
@@ -61,6 +62,7 @@ pub use settings::{PresentAs, Settings};
 use call_sites::CallSites;
 use cursor_table::CursorTable;
 use decompressor::DecompressionBudget;
+use open_state::Owners;
 use operator_notices::OperatorNotices;
 use presentation::Presentation;
 use std::sync::Arc;
@@ -76,6 +78,8 @@ pub struct MongoListener {
     call_sites: CallSites,
     /// What clients see where operations share connections; `None` where each client has its own.
     presentation: Option<Presentation>,
+    /// Who has transactions and cursors open.
+    owners: Arc<Owners>,
     /// What operators should know of the handshakes behind the listener.
     notices: OperatorNotices,
     /// The memory of decompressors that wait for more of their requests.

@@ -41,7 +41,7 @@ impl RequestPlace {
     pub(crate) fn of(message: &MessageView<'_>, asked: &ParsedCommand) -> Self {
         if asked.in_transaction {
             let ends = matches!(asked.name, "commitTransaction" | "abortTransaction");
-            let session = session_key(message.body);
+            let session = key_of_session(message.body);
             return session.map_or(Self::Write, |session| Self::Transaction { session, ends });
         }
         match asked.reply_kind {
@@ -64,10 +64,15 @@ pub(crate) fn cursor_key(id: i64) -> u64 {
     fnv1a(&id.to_le_bytes())
 }
 
-fn session_key(body: &[u8]) -> Option<u64> {
+/// The key of a session among pins, and of its transaction. `session` is the encoded `lsid`.
+pub(crate) fn session_key(session: &[u8]) -> u64 {
+    let id = elements(session).find(|field| field.name == b"id");
+    fnv1a(id.map_or(&[], |id| id.value))
+}
+
+fn key_of_session(body: &[u8]) -> Option<u64> {
     let session = elements(body).find(|field| field.name == b"lsid")?;
-    let id = session.elements()?.find(|field| field.name == b"id")?;
-    Some(fnv1a(id.binary()?))
+    (session.kind == kind::DOCUMENT).then(|| session_key(session.value))
 }
 
 /// The cursor that a `killCursors` names first: drivers send one for each cursor.

@@ -16,13 +16,16 @@ pub struct PoolHandshake(pub Arc<MongoListener>);
 #[derive(Debug)]
 struct Hello {
     listener: Arc<MongoListener>,
+    /// The application that the connection serves.
+    application: Option<String>,
     /// The request's id.
     id: u32,
 }
 
 impl HandshakeConfig for PoolHandshake {
-    fn begin(&self) -> Box<dyn Handshake> {
-        Box::new(Hello { listener: Arc::clone(&self.0), id: 1 })
+    fn begin(&self, application: Option<&str>) -> Box<dyn Handshake> {
+        let application = application.map(str::to_owned);
+        Box::new(Hello { listener: Arc::clone(&self.0), application, id: 1 })
     }
 
     fn members_changed(&self, replies: &[Bytes]) {
@@ -32,7 +35,7 @@ impl HandshakeConfig for PoolHandshake {
 
 impl Handshake for Hello {
     fn write_request(&mut self, out: &mut BytesMut) {
-        error_reply::client_hello(self.id, out);
+        error_reply::client_hello(self.id, self.application.as_deref(), out);
     }
 
     fn read_reply(&mut self, reply: &[u8]) -> HandshakeStep {

@@ -119,9 +119,10 @@ impl Presentation {
         self.server.load().as_ref().is_some_and(|server| server.mongos)
     }
 
-    /// Whether the servers are members of a replica set.
-    pub(crate) fn is_replicated(&self) -> bool {
-        self.server.load().as_ref().is_some_and(|server| server.set.is_some())
+    /// Whether the members of a replica set are followed, so that another one takes over from a member that
+    /// has lost its role.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.has_monitors.load(Relaxed)
     }
 
     /// Whether a pooled connection has shown what the server is.

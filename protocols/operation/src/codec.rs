@@ -1,7 +1,7 @@
 //! Codecs: bytes in, operations out, and rejections in the protocol's own messages.
 
 use crate::{
-    AttributeValue, Outcome, PinChange, Placement, Protocol, ReadPreference, RejectReason,
+    AttributeValue, Orphan, Outcome, PinChange, Placement, Protocol, ReadPreference, RejectReason,
     RejectionRef, Violation,
 };
 use bytes::{Bytes, BytesMut};
@@ -379,6 +379,12 @@ pub trait Codec: Sized + 'static {
     /// operation is in flight.
     fn upstream_use(&self) -> UpstreamUse {
         UpstreamUse::Free
+    }
+
+    /// What the client has open at services and leaves behind. Called when the client's connection has
+    /// ended, where operations take their connections of a pool.
+    fn left_behind(&mut self) -> Vec<Box<dyn Orphan>> {
+        Vec::new()
     }
 
     /// A notice about the service for operators, found in handshake replies. Each notice is returned

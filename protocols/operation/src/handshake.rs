@@ -5,8 +5,8 @@ use std::fmt::Debug;
 
 /// Makes new connections to a service ready for operations.
 pub trait HandshakeConfig: Debug + Send + Sync {
-    /// The handshake of one connection.
-    fn begin(&self) -> Box<dyn Handshake>;
+    /// The handshake of one connection, which introduces itself as this application, if one is given.
+    fn begin(&self, application: Option<&str>) -> Box<dyn Handshake>;
 
     /// The newest reply of each member of a replicated service to its monitor
     /// ([`crate::MemberState::reply`]). Called after each change.

@@ -18,6 +18,7 @@ mod gate;
 mod handshake;
 mod monitor;
 mod operation;
+mod orphan;
 mod outcome;
 mod placement;
 mod probe;
@@ -46,6 +47,7 @@ pub use monitor::{MemberState, Monitor, MonitorConfig, MonitorStep};
 pub use operation::{
     Attributes, BACKS_OFF, ExtraCounter, OTHER_RESOURCES, Operation, Protocol, WRITES,
 };
+pub use orphan::Orphan;
 pub use outcome::{Close, Outcome, RejectReason};
 pub use placement::{PinChange, Placement, ReadMode, ReadPreference, Role, TagSet};
 pub use probe::{Probe, ProbeResult};

@@ -30,6 +30,8 @@ pub(super) struct UseCounts {
 #[derive(Debug)]
 pub(super) struct EndpointPool {
     pub(super) endpoint: Arc<Endpoint>,
+    /// What its connections have introduced themselves as.
+    identity: Option<Arc<str>>,
     /// Its role when operations were last made to pick again.
     pub(super) role: Role,
     /// The one that was used last is at the end.
@@ -43,10 +45,15 @@ pub(super) struct EndpointPool {
 }
 
 impl EndpointPool {
-    pub(super) fn new(endpoint: &Arc<Endpoint>, plan: &PoolPlan) -> Self {
+    pub(super) fn new(
+        endpoint: &Arc<Endpoint>,
+        identity: Option<&Arc<str>>,
+        plan: &PoolPlan,
+    ) -> Self {
         let limited = |limit| UseCounts { limit, ..UseCounts::default() };
         Self {
             endpoint: Arc::clone(endpoint),
+            identity: identity.cloned(),
             role: endpoint.role(),
             idle: Vec::new(),
             operations: limited(plan.max_pool_size),
@@ -61,6 +68,11 @@ impl EndpointPool {
             Use::Operation => &mut self.operations,
             Use::LongPoll => &mut self.long_polls,
         }
+    }
+
+    /// Where its connections lead, and what they introduce themselves as.
+    pub(super) fn destination(&self) -> (Arc<Endpoint>, Option<Arc<str>>) {
+        (Arc::clone(&self.endpoint), self.identity.clone())
     }
 
     /// An address that has left the cluster and has come back is another endpoint.

@@ -1,9 +1,9 @@
 //! A connection of a pool while an operation uses it.
 
-use super::{ConnectionPool, IdleConnection, endpoint_pool::Use};
+use super::{ConnectionPool, IdleConnection, SharedEndpointPool, endpoint_pool::Use};
 use crate::{Lease, UpstreamConnection};
 use net::Stream;
-use std::{fmt, net::SocketAddr, rc::Rc, time::Duration};
+use std::{fmt, rc::Rc, time::Duration};
 use tokio::time::Instant;
 
 /// A connection that one operation uses. Give it back, or drop it to close it.
@@ -21,7 +21,7 @@ pub struct PooledConnection {
 /// The place of a connection that is in use, in its pool.
 pub(super) struct Slot {
     pub(super) pool: Rc<ConnectionPool>,
-    pub(super) address: SocketAddr,
+    pub(super) endpoint_pool: SharedEndpointPool,
     pub(super) usage: Use,
     pub(super) opened: Instant,
     pub(super) released: bool,
@@ -30,8 +30,10 @@ pub(super) struct Slot {
 impl PooledConnection {
     /// Gives the connection back, for the next operation.
     pub fn give_back(self) {
-        let (pool, usage) = (Rc::clone(&self.slot.pool), self.slot.usage);
-        pool.returned(usage, self.into_idle());
+        let Slot { pool, endpoint_pool, usage, .. } = &self.slot;
+        let (pool, endpoint_pool) = (Rc::clone(pool), Rc::clone(endpoint_pool));
+        endpoint_pool.borrow_mut().release(*usage);
+        pool.hand_out(&endpoint_pool, self.into_idle());
     }
 
     /// The connection without its place among those in use, which the caller releases.
@@ -52,7 +54,7 @@ impl PooledConnection {
 impl Drop for Slot {
     fn drop(&mut self) {
         if !self.released {
-            self.pool.lost(self.address, self.usage);
+            self.pool.lost(&self.endpoint_pool, self.usage);
         }
     }
 }

@@ -337,7 +337,7 @@ fn no_connection_is_an_error_with_its_cause() {
 struct Password(&'static str);
 
 impl HandshakeConfig for Password {
-    fn begin(&self) -> Box<dyn Handshake> {
+    fn begin(&self, _: Option<&str>) -> Box<dyn Handshake> {
         Box::new(Password(self.0))
     }
 }

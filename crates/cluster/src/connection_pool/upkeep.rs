@@ -23,7 +23,7 @@ impl ConnectionPool {
                     it.usable() && (!self.cluster.has_roles() || it.role() != Role::Unknown)
                 };
                 for endpoint in set.endpoints().filter(is_used) {
-                    self.connect_missing(endpoint);
+                    self.connect_missing(&self.endpoint_pool(endpoint, None));
                 }
             }
             time::sleep(INTERVAL).await;
@@ -33,7 +33,8 @@ impl ConnectionPool {
     fn close_expired(&self) {
         let now = Instant::now();
         let mut expired = Vec::new();
-        self.endpoints.borrow_mut().retain(|_, pool| {
+        self.endpoints.borrow_mut().retain(|_, shared| {
+            let mut pool = shared.borrow_mut();
             let mut ready = pool.idle.len();
             expired.extend(pool.remove_idle(|connection| {
                 let is_idle = now - connection.since >= self.plan.max_idle_time
@@ -68,7 +69,8 @@ impl ConnectionPool {
     /// Operations that wait for an endpoint which is not used any more pick another one.
     fn leave_unusable(&self) {
         let mut waiters = Vec::new();
-        for pool in self.endpoints.borrow_mut().values_mut() {
+        for pool in self.endpoints.borrow().values() {
+            let mut pool = pool.borrow_mut();
             let has_other_role = pool.role != pool.endpoint.role();
             pool.role = pool.endpoint.role();
             if pool.waiting() > 0 && (has_other_role || !pool.endpoint.usable()) {

@@ -1,7 +1,7 @@
 //! The plan of a cluster's pooled connections.
 
-use serde::Serialize;
-use std::time::Duration;
+use serde::{Serialize, Serializer};
+use std::{sync::Arc, time::Duration};
 use values::shown;
 
 /// The limits of connections that operations share.
@@ -21,11 +21,23 @@ pub struct PoolPlan {
     pub max_connecting: usize,
     /// The most connections to each endpoint that are used by long polls.
     pub max_awaiting: usize,
+    /// The attribute by whose values operations that wait take turns; `None`: by connection.
+    #[serde(serialize_with = "fair_by")]
+    pub fair_by: Option<Arc<str>>,
+    /// Connections introduce themselves as the application of the client, and serve no other.
+    pub by_app: bool,
+    /// How long what a vanished client has left open stays open; `None`: as long as the service keeps it.
+    #[serde(serialize_with = "shown")]
+    pub orphan_grace: Option<Duration>,
     /// How long an operation may wait for a connection.
     #[serde(serialize_with = "shown")]
     pub wait_queue_timeout: Duration,
     /// The most operations that wait for a connection to each endpoint.
     pub wait_queue_size: usize,
+}
+
+fn fair_by<S: Serializer>(attribute: &Option<Arc<str>>, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(attribute.as_deref().unwrap_or(PoolPlan::BY_CONNECTION))
 }
 
 impl Default for PoolPlan {
@@ -37,6 +49,9 @@ impl Default for PoolPlan {
             max_lifetime: Some(Duration::from_secs(60 * 60)),
             max_connecting: 2,
             max_awaiting: 100,
+            fair_by: None,
+            by_app: false,
+            orphan_grace: Some(Duration::from_secs(1)),
             wait_queue_timeout: Duration::from_secs(10),
             wait_queue_size: 10_000,
         }
@@ -44,6 +59,10 @@ impl Default for PoolPlan {
 }
 
 impl PoolPlan {
+    /// How operations take turns that wait in the order in which they came: a connection has one of them at
+    /// a time.
+    pub const BY_CONNECTION: &str = "connection";
+
     /// The share of one worker of `workers`, counted from 0. The shares of a limit add up to the limit,
     /// but each worker has at least one connection.
     pub fn share(&self, worker: usize, workers: usize) -> Self {

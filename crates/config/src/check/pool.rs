@@ -5,7 +5,7 @@ use crate::file::PoolConfig;
 use cluster::PoolPlan;
 use protocols::{PROTOCOLS, Pooling, ProtocolSettings};
 use std::sync::Arc;
-use values::{Span, spanned::Spanned};
+use values::{Span, did_you_mean, nearest, spanned::Spanned};
 
 /// What is written beside `pool`.
 pub(super) struct BesidePool {
@@ -69,9 +69,27 @@ impl Check<'_> {
             max_lifetime: given(&pool.max_lifetime).map_or(usual.max_lifetime, |it| it),
             max_connecting: number(pool.max_connecting, usual.max_connecting),
             max_awaiting: number(pool.max_awaiting, usual.max_awaiting),
+            fair_by: pool.fair_by.and_then(|it| self.fair_by(cluster, it)),
+            by_app: pool.by_app.and_then(|it| it.value).unwrap_or(usual.by_app),
+            orphan_grace: given(&pool.orphan_grace).map_or(usual.orphan_grace, |it| it),
             wait_queue_timeout: or(pool.wait_queue_timeout, usual.wait_queue_timeout),
             wait_queue_size: number(pool.wait_queue_size, usual.wait_queue_size),
         })
+    }
+
+    /// The attribute by whose values operations take turns.
+    fn fair_by(&mut self, cluster: &str, written: Spanned<String>) -> Option<Arc<str>> {
+        let name = written.value.filter(|name| name != PoolPlan::BY_CONNECTION)?;
+        let users = self.cluster_protocols.get(cluster).into_iter().flatten();
+        let of_users = users.flat_map(|user| user.describe().attributes.iter().copied());
+        let known: Vec<&str> = of_users.chain(["peer", PoolPlan::BY_CONNECTION]).collect();
+        if !known.contains(&name.as_str()) {
+            let near = did_you_mean(nearest(&name, known.iter().copied()));
+            let message = format!("`{name}` is no attribute of the cluster's operations{near}");
+            let hint = "write `connection`, `peer`, `app` or `user`";
+            self.report.add(written.at, message, hint);
+        }
+        Some(name.into())
     }
 
     /// Whether the operations of a listener share connections. A listener that chooses clusters by name

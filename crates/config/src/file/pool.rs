@@ -3,7 +3,10 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::time::Duration;
-use values::{Count, InRange, Limit, OrOff, spanned::Opt};
+use values::{
+    Count, InRange, Limit, OrOff,
+    spanned::{Opt, Spanned},
+};
 
 /// Connections that the operations of all clients share. Limits count for each listener; workers share
 /// them out evenly, and each has at least one connection.
@@ -24,6 +27,15 @@ pub(crate) struct PoolConfig {
     /// The most connections to each endpoint for operations that wait for news, such as change streams:
     /// they leave those of `max_pool_size` to others. Default: 100.
     pub(crate) max_awaiting: Opt<Count>,
+    /// How operations that wait take turns: `connection`, in the order in which they came; or `peer`, `app`,
+    /// `user`, one of each value in turn. Default: `connection`.
+    pub(crate) fair_by: Option<Spanned<String>>,
+    /// Give each application connections of its own, which introduce themselves by its name; the limits
+    /// hold for each. Default: `false`.
+    pub(crate) by_app: Option<Spanned<bool>>,
+    /// How long transactions and cursors stay open that a client has left behind when its connections were
+    /// closed, or `off` to leave them to the server. Default: `1s`.
+    pub(crate) orphan_grace: Opt<OrOff<Duration>>,
     /// How long an operation may wait for a connection. Default: `10s`.
     pub(crate) wait_queue_timeout: Opt<Duration>,
     /// The most operations that wait for a connection to each endpoint. Default: 10000.

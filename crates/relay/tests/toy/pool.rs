@@ -21,7 +21,7 @@ struct PooledLines {
 struct Greeting(Arc<AtomicBool>);
 
 impl HandshakeConfig for Greeting {
-    fn begin(&self) -> Box<dyn Handshake> {
+    fn begin(&self, _: Option<&str>) -> Box<dyn Handshake> {
         Box::new(Self(Arc::clone(&self.0)))
     }
 }

@@ -4,11 +4,13 @@
 use super::{Mongo, reply_format};
 use crate::{
     commands::ReplyKind,
+    element::elements,
     error_reply::{ReplyFormat, hello_reply},
     header::{Header, opcode},
     hello,
     in_flight_requests::InFlightRequest,
     message_view::MessageView,
+    open_state::{ClientProcess, OpenState, OpenStates, TransactionId},
     parsed_command::ParsedCommand,
     placement::{RequestPlace, cursor_key, with_read_preference},
     presentation::HelloRequest,
@@ -17,9 +19,10 @@ use crate::{
 };
 use bytes::BytesMut;
 use operation::{
-    LocalAnswer, Next, PinChange, Placement, ReadPreference, ReadRoute, Request, Tag, UpstreamUse,
+    LocalAnswer, Next, Orphan, PinChange, Placement, ReadPreference, ReadRoute, Request, Tag,
+    UpstreamUse,
 };
-use std::{rc::Rc, sync::Arc};
+use std::{net::IpAddr, rc::Rc, sync::Arc};
 
 /// The longest reply that is read whole because it may be a state-change error, in bytes.
 pub(super) const MAX_ERROR_REPLY: usize = 2048;
@@ -43,6 +46,16 @@ pub(super) struct PooledClient {
     pinned: Option<PinnedState>,
     /// The last request is a read that may go elsewhere.
     is_routable: bool,
+    /// The transaction that the last request ends, if it does.
+    ending: Option<TransactionId>,
+    /// The cursor that the last request ends, if it does.
+    killed: Option<i64>,
+    /// What is open at servers.
+    open: OpenStates,
+    /// The client's process, once its `hello` has described it.
+    process: Option<ClientProcess>,
+    /// The client's address.
+    peer: Option<IpAddr>,
     /// The endpoint of the last request has others beside it that were not asked.
     pub(super) has_untried: bool,
 }
@@ -61,9 +74,9 @@ enum PinnedState {
 }
 
 impl PooledClient {
-    /// A client with this number.
-    pub(super) fn new(connection: u32) -> Self {
-        Self { connection, ..Self::default() }
+    /// A client with this number, at this address.
+    pub(super) fn new(connection: u32, peer: IpAddr) -> Self {
+        Self { connection, peer: Some(peer), ..Self::default() }
     }
 
     /// What the upstream connection may be used for.
@@ -155,6 +168,12 @@ impl Mongo {
         let mark = self.register(message, asked);
         self.documents_sent = 0;
         let client = self.pooled.as_deref_mut()?;
+        if client.process.is_none()
+            && let Some(peer) = client.peer
+            && let Some(metadata) = elements(message.body).find(|field| field.name == b"client")
+        {
+            client.process = Some(ClientProcess::new(&listener.owners, peer, metadata.value));
+        }
         hello.load_balanced |= client.hello.load_balanced;
         client.answers = message.header.request_id;
         client.awaited = false;
@@ -218,9 +237,63 @@ impl Mongo {
     pub(super) fn place_request(&mut self, message: &MessageView<'_>, asked: &ParsedCommand) {
         let pins_transactions =
             self.listener.presentation.as_ref().is_some_and(|shown| shown.is_router());
-        if let Some(client) = self.pooled.as_deref_mut() {
-            client.place(RequestPlace::of(message, asked), pins_transactions);
+        let Some(client) = self.pooled.as_deref_mut() else { return };
+        let place = RequestPlace::of(message, asked);
+        (client.ending, client.killed) = (None, None);
+        match place {
+            RequestPlace::Transaction { ends, .. } => {
+                if let Some(id) = TransactionId::of(message.body) {
+                    client.ending = ends.then(|| id.clone());
+                    // Its reply may never come.
+                    let state = OpenState::Transaction(id);
+                    client.open.touch(state, client.connection, &self.listener.owners);
+                }
+            }
+            RequestPlace::Cursor(id) if asked.reply_kind != ReplyKind::GetMore => {
+                client.killed = Some(id);
+            }
+            _ => {}
         }
+        client.place(place, pins_transactions);
+    }
+
+    /// Records what a reply has opened or ended at the server.
+    pub(super) fn note_open_state(&mut self, open: &InFlightRequest, facts: &MessageFacts) {
+        let Some(client) = self.pooled.as_deref_mut() else { return };
+        let owners = &self.listener.owners;
+        if let Some(id) = client.ending.take_if(|_| facts.ok()) {
+            client.open.end(&OpenState::Transaction(id), client.connection, owners);
+        }
+        let cursor = |id| {
+            let (database, collection) =
+                self.resource.split_once('.').unwrap_or((&self.resource, "$cmd.aggregate"));
+            OpenState::Cursor {
+                id,
+                database: database.to_owned(),
+                collection: collection.to_owned(),
+            }
+        };
+        let state = match (open.reply_kind, facts.cursor_id) {
+            (ReplyKind::GetMore, Some(0)) => {
+                return client.open.end(&cursor(open.cursor_id), client.connection, owners);
+            }
+            (ReplyKind::Cursor | ReplyKind::GetMore, Some(id)) if id != 0 => cursor(id),
+            _ => {
+                if let Some(id) = client.killed.take() {
+                    client.open.end(&cursor(id), client.connection, owners);
+                }
+                return;
+            }
+        };
+        client.open.touch(state, client.connection, owners);
+    }
+
+    /// What the client has open and leaves behind.
+    pub(super) fn leave(&mut self) -> Vec<Box<dyn Orphan>> {
+        let Some(client) = self.pooled.as_deref_mut() else { return Vec::new() };
+        let is_bound = client.hello.load_balanced;
+        let (process, owners) = (client.process.as_ref(), &self.listener.owners);
+        client.open.leave(client.connection, owners, process, is_bound)
     }
 
     /// Changes the front of a read so that a secondary serves it.
@@ -246,7 +319,7 @@ impl Mongo {
         message: &[u8],
     ) -> Option<Vec<u8>> {
         let shown = self.listener.presentation.as_ref()?;
-        let hides = facts.is_state_change() && shown.is_replicated();
+        let hides = facts.is_state_change() && shown.is_followed();
         hides.then(|| state_change::hide(message)).flatten()
     }
 

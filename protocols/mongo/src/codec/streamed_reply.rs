@@ -175,6 +175,7 @@ impl Mongo {
             open.documents.saturating_add(if written { facts.affected } else { facts.documents });
         if violation.is_none() {
             self.record_cursor(&open, facts);
+            self.note_open_state(&open, facts);
             self.record_login(&open, facts);
             if !open.legacy && facts.flags & flag::MORE_TO_COME != 0 {
                 self.in_flight.expect_another_reply(open.id, header.request_id, items);

@@ -1,0 +1,87 @@
+//! Opens connections that operations wait for.
+
+use super::{
+    ConnectionPool, Handed, IdleConnection, SharedEndpointPool, endpoint_pool::Use,
+    handshake::shake_hands,
+};
+use crate::{ConnectError, ConnectOptions, Endpoint, UpstreamConnection};
+use std::{io, rc::Rc, sync::Arc};
+use tokio::{
+    task::spawn_local,
+    time::{self, Instant},
+};
+
+impl ConnectionPool {
+    /// Opens connections to an endpoint, as many as are waited for and allowed.
+    pub(super) fn connect_missing(self: &Rc<Self>, endpoint_pool: &SharedEndpointPool) {
+        let idle = if self.closed.get() { 0 } else { self.plan.min_pool_size };
+        let missing = {
+            let mut pool = endpoint_pool.borrow_mut();
+            let missing = pool.begin_connecting(idle);
+            pool.publish();
+            missing
+        };
+        for usage in missing {
+            let (pool, endpoint_pool) = (Rc::clone(self), Rc::clone(endpoint_pool));
+            spawn_local(async move {
+                let (endpoint, identity) = endpoint_pool.borrow().destination();
+                let opened = pool.open(&endpoint, identity.as_deref()).await;
+                pool.connecting_ended(&endpoint_pool, usage, opened);
+            });
+        }
+    }
+
+    async fn open(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        identity: Option<&str>,
+    ) -> Result<UpstreamConnection, ConnectError> {
+        let preferred = Some(Arc::clone(endpoint));
+        // With other endpoints, the operation picks again.
+        let only_preferred =
+            self.cluster.has_roles() || self.cluster.has_others(std::slice::from_ref(endpoint));
+        let options = ConnectOptions { preferred, only_preferred, ..ConnectOptions::default() };
+        let mut upstream = self.cluster.connect(options).await?;
+        if let Some(handshake) = &self.handshake {
+            let shaken = shake_hands(&mut upstream.stream, handshake.begin(identity));
+            let limit = self.cluster.plan.connect_timeout;
+            let shaken = time::timeout(limit, shaken).await.unwrap_or_else(|_| {
+                Err(io::Error::new(io::ErrorKind::TimedOut, "no reply to the handshake"))
+            });
+            if let Err(error) = shaken {
+                if error.kind() != io::ErrorKind::TimedOut {
+                    upstream.lease.record_no_answer();
+                }
+                return Err(self.cluster.handshake_error(&upstream.lease, error));
+            }
+        }
+        Ok(upstream)
+    }
+
+    fn connecting_ended(
+        self: &Rc<Self>,
+        endpoint_pool: &SharedEndpointPool,
+        usage: Use,
+        opened: Result<UpstreamConnection, ConnectError>,
+    ) {
+        endpoint_pool.borrow_mut().connecting_ended(usage);
+        match opened {
+            Ok(UpstreamConnection { stream, lease, .. }) => {
+                let now = Instant::now();
+                let identity = endpoint_pool.borrow().destination().1;
+                // It may be to another address of the endpoint's name.
+                let opened_at = self.endpoint_pool(lease.endpoint(), identity.as_ref());
+                let connection = IdleConnection { stream, lease, opened: now, since: now };
+                self.hand_out(&opened_at, connection);
+            }
+            Err(error) => {
+                let waiter = endpoint_pool.borrow_mut().pop_waiter(usage);
+                if let Some(waiter) = waiter {
+                    // It may have given up.
+                    let _ = waiter.send(Handed::Failed(Box::new(error)));
+                }
+            }
+        }
+        self.connect_missing(endpoint_pool);
+    }
+}

@@ -1,0 +1,66 @@
+//! Ends what clients that vanished have left at the service.
+
+use super::{ConnectionPool, PooledConnection, TakeOptions};
+use bytes::BytesMut;
+use operation::{Orphan, Placement};
+use std::{io, rc::Rc};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    task::spawn_local,
+    time,
+};
+use tollgate_metrics::table as names;
+
+/// The longest reply, in bytes.
+const MAX_REPLY: usize = 64 * 1024;
+
+impl ConnectionPool {
+    /// Ends what a client has left when its connection was closed, after `orphan_grace`, unless the client
+    /// continues it on another connection meanwhile.
+    pub fn end_orphans(self: &Rc<Self>, orphans: Vec<Box<dyn Orphan>>) {
+        if self.plan.orphan_grace.is_some() {
+            for orphan in orphans {
+                spawn_local(Rc::clone(self).end_orphan(orphan));
+            }
+        }
+    }
+
+    async fn end_orphan(self: Rc<Self>, orphan: Box<dyn Orphan>) {
+        if !orphan.is_bound_to_connection() {
+            time::sleep(self.plan.orphan_grace.unwrap_or_default()).await;
+        }
+        if !orphan.is_abandoned() {
+            return;
+        }
+        let placement = match orphan.placement() {
+            Placement::Pinned(key) => {
+                self.pinned(key).map_or(Placement::Pinned(key), Placement::Endpoint)
+            }
+            placed => placed,
+        };
+        let options = TakeOptions { placement, ..TakeOptions::default() };
+        let Ok(mut connection) = Rc::clone(&self).take(options, None).await else { return };
+        let limit = self.cluster.plan.connect_timeout;
+        if let Ok(Ok(())) = time::timeout(limit, exchange(&mut connection, &*orphan)).await {
+            connection.give_back();
+            let labels = [("cluster", &**self.cluster.name()), ("kind", orphan.kind())];
+            self.cluster.metrics.counter(names::ORPHANS_TOTAL, &labels).increment(1);
+        }
+    }
+}
+
+/// Sends the request that ends an orphan, and reads the reply. Whatever that says, there is nothing more
+/// to do: what the service does not know has ended.
+async fn exchange(connection: &mut PooledConnection, orphan: &dyn Orphan) -> io::Result<()> {
+    let mut bytes = BytesMut::new();
+    orphan.write_request(&mut bytes);
+    connection.stream.write_all(&bytes).await?;
+    connection.stream.flush().await?;
+    bytes.clear();
+    while !orphan.is_reply(&bytes) {
+        if connection.stream.read_buf(&mut bytes).await? == 0 || bytes.len() > MAX_REPLY {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+    }
+    Ok(())
+}
