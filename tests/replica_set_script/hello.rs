@@ -1,7 +1,7 @@
 //! What members say of themselves, and when.
 
 use crate::{
-    ask, awaiting, client, hello, in_database,
+    ask, awaiting, client, hello, in_database, insert,
     support::{
         client::RawClient,
         replica_set::{Membership, ReplicaSet},
@@ -106,6 +106,21 @@ fn a_greater_term_has_a_greater_election_id() {
     assert_eq!(hello(&set, 2).get_str("primary").unwrap(), set.address(1).to_string());
     set.elect(Some(2));
     assert!(!hello(&set, 0).get_bool("isWritablePrimary").unwrap());
+    set.claim_primary(0, 256);
+    assert!(hello(&set, 0).get_object_id("electionId").unwrap() > second);
+}
+
+#[test]
+fn hello_and_errors_have_the_newest_time_of_the_cluster() {
+    let Some(set) = three() else { return };
+    let time = |reply: &Document| {
+        reply.get_document("$clusterTime").unwrap().get_timestamp("clusterTime").unwrap()
+    };
+    for id in [1, 2] {
+        let written = ask(&set, 0, insert("time", id));
+        assert!(time(&hello(&set, 1)) >= time(&written));
+        assert!(time(&ask(&set, 1, insert("time", id))) >= time(&written));
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod routers;
 #[path = "../support/mod.rs"]
 mod support;
 mod transactions;
+mod under_way;
 
 use bson::{Bson, Document, doc};
 use support::{client::RawClient, replica_set::ReplicaSet, secantus::Secantus};

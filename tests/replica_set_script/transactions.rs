@@ -17,18 +17,22 @@ pub(crate) struct Transaction {
 }
 
 impl Transaction {
+    pub(crate) fn new(collection: &'static str) -> Self {
+        Self { lsid: session(), collection }
+    }
+
     /// Begins one at a member by an insert, and returns its reply too.
     pub(crate) fn begin(
         set: &ReplicaSet,
         member: usize,
         collection: &'static str,
     ) -> (Self, Document) {
-        let it = Self { lsid: session(), collection };
+        let it = Self::new(collection);
         let reply = ask(set, member, it.begins());
         (it, reply)
     }
 
-    fn begins(&self) -> Document {
+    pub(crate) fn begins(&self) -> Document {
         let mut first = self.statement(1);
         first.insert("startTransaction", true);
         first
@@ -54,7 +58,7 @@ pub(crate) fn make(set: &ReplicaSet, collection: &str) {
     ask(set, set.primary().unwrap_or(0), doc! { "create": collection });
 }
 
-fn count(set: &ReplicaSet, member: usize, collection: &str) -> i32 {
+pub(crate) fn count(set: &ReplicaSet, member: usize, collection: &str) -> i32 {
     ask(set, member, doc! { "count": collection }).get_i32("n").unwrap()
 }
 
@@ -144,7 +148,7 @@ fn a_statement_under_way_is_interrupted() {
     let Some(set) = three() else { return };
     make(&set, "statement");
     set.hold(0, Some(Hold::Before));
-    let it = Transaction { lsid: session(), collection: "statement" };
+    let it = Transaction::new("statement");
     let mut writer = client(&set, 0);
     writer.send(&wire::op_msg(1, &in_database(it.begins())));
     set.wait("the statement to be held", |all| all[0].held == 1);

@@ -35,7 +35,7 @@ impl Connection {
         if let Err(refusal) = self.shared.count(begun) {
             return self.refuse(refusal, request).await;
         }
-        self.write = Write::begin(&self.shared, self.member, request);
+        self.write = Write::of(request);
         self.ask(&operation.message()).await?;
         if request.is_unacknowledged() {
             return Ok(());
@@ -90,7 +90,7 @@ impl Connection {
         };
         server.ask(message).await?;
         if let Some(write) = &mut self.write {
-            write.sent = true;
+            write.sent(&self.shared, self.member);
         }
         Ok(())
     }

@@ -114,14 +114,14 @@ pub(super) fn admit(state: &State, member: usize, request: &Request) -> Result<(
     Ok(())
 }
 
-/// A transaction goes on where it began, in the same term. Its outcome is known everywhere: in a set to
-/// each primary, among routers to the one that gets the `recoveryToken`.
+/// A transaction goes on where it began; one of a term that is over is in no list. Its outcome is known
+/// everywhere: in a set to each primary, among routers to the one that gets the `recoveryToken`.
 fn knows_transaction(state: &State, member: usize, request: &Request) -> bool {
     let Some((session, number)) = request.session() else { return false };
     let known = state.transactions.get(&session).filter(|it| it.number == number);
     known.is_some_and(|known| {
         let this = &state.members[member];
-        let began_here = known.owner == this.process && Some(known.term) == this.primary_of;
+        let began_here = known.owner == this.process;
         let recovers = !state.routers || request.body.contains_key("recoveryToken");
         began_here || known.ends && request.name == "commitTransaction" && recovers
     })

@@ -45,25 +45,30 @@ pub(super) struct Write {
     /// The session of its transaction.
     session: Option<Vec<u8>>,
     /// Whether the server has the whole message.
-    pub(super) sent: bool,
+    sent: bool,
 }
 
 impl Write {
-    /// Counts a request, if it is one. One that wants no reply can't be followed.
-    pub(super) fn begin(shared: &Shared, member: usize, request: &Request) -> Option<Self> {
+    /// What a request is, if it is one. One that wants no reply can't be followed.
+    pub(super) fn of(request: &Request) -> Option<Self> {
         if !request.needs_primary() || request.is_unacknowledged() {
             return None;
         }
-        shared.count(|state| state.members[member].counters.writing += 1);
         let session = request.session().filter(|_| request.is_in_transaction());
         Some(Self { session: session.map(|(id, _)| id), sent: false })
     }
 
-    /// Notes that the server has done it, or never will. Returns its transaction if that is over and
+    /// Counts that the server now has it.
+    pub(super) fn sent(&mut self, shared: &Shared, member: usize) {
+        self.sent = true;
+        shared.count(|state| state.members[member].counters.writing += 1);
+    }
+
+    /// Counts that the server has done it, or never will. Returns its transaction if that is over and
     /// has to be aborted.
     pub(super) fn end(self, shared: &Shared, member: usize) -> Option<Transaction> {
         shared.count(|state| {
-            state.members[member].counters.writing -= 1;
+            state.members[member].counters.writing -= usize::from(self.sent);
             state.end_statement(&self.session?)
         })
     }
