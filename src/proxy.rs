@@ -369,8 +369,8 @@ fn listeners(
         (Arc::clone(name), PreconnectPool::start(Arc::clone(cluster)))
     };
     let upstreams: BTreeMap<_, _> = shared.clusters.iter().map(preconnect).collect();
-    let pools = Pools::default();
-    let listener = |(listener, limits): (&Arc<Listener>, _)| {
+    let (pools, mut shared_pools) = (Pools::default(), BTreeMap::new());
+    let mut listener = |(listener, limits): (&Arc<Listener>, _)| {
         let plan = &listener.plan;
         let server = plan.protocol.server(&upstreams, &shared.plan.pooling, &pools);
         let cluster = plan.cluster.as_ref().filter(|_| server.is_none());
@@ -378,7 +378,7 @@ fn listeners(
         let only = preconnects.filter(|_| plan.sni.is_empty());
         let cluster = only.map(|pool| pool.cluster());
         let gate = gate(shared, listener, cluster, limits, lines);
-        let pool = only.and_then(|preconnects| pool(shared, plan, preconnects.cluster(), worker));
+        let pool = cluster.and_then(|it| pool(shared, plan, it, worker, &mut shared_pools));
         let upstreams = match (server, pool) {
             (Some(server), _) => Upstreams::Server(server),
             (None, Some(pool)) => Upstreams::Pool(pool),
@@ -395,17 +395,22 @@ fn listeners(
     shared.listeners.iter().zip(&shared.cardinality_limits).filter_map(listener).collect()
 }
 
-/// This worker's share of a listener's pool, if operations share connections.
+/// This worker's share of the pool of a listener's cluster, if operations share connections. The listeners
+/// of a cluster share it.
 fn pool(
     shared: &SharedState,
     plan: &ListenerPlan,
     cluster: &Arc<Cluster>,
     worker: usize,
+    pools: &mut BTreeMap<Arc<str>, Rc<ConnectionPool>>,
 ) -> Option<Rc<ConnectionPool>> {
     let clusters = shared.plan.clusters.iter();
     let pool = clusters.filter(|it| it.name == *cluster.name()).find_map(|it| it.pool.as_ref())?;
-    let share = pool.share(worker, shared.plan.workers);
-    Some(ConnectionPool::start(Arc::clone(cluster), share, plan.protocol.pool_handshake()))
+    let start =
+        || ConnectionPool::start(Arc::clone(cluster), pool.share(worker, shared.plan.workers));
+    let pool = pools.entry(Arc::clone(cluster.name())).or_insert_with(start);
+    plan.protocol.pool_handshake().into_iter().for_each(|handshake| pool.join(handshake));
+    Some(Rc::clone(pool))
 }
 
 fn gate(

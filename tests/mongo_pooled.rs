@@ -486,3 +486,23 @@ fn an_application_may_have_connections_of_its_own() {
     names.sort();
     assert_eq!(names, ["reports", "shop"]);
 }
+
+#[test]
+fn listeners_of_a_cluster_share_its_pool() {
+    let server = server();
+    let tollgate = Tollgate::start(&format!(
+        "workers: 1\n\
+         listeners:\n  routers: {{ address: \"127.0.0.1:0\", protocol: mongo, cluster: db }}\n  \
+         sets: {{ address: \"127.0.0.1:0\", protocol: {{ mongo: {{ present_as: primary }} }}, cluster: db }}\n\
+         clusters:\n  db: {{ endpoints: [\"{}\"], pool: {{ max_pool_size: 1 }} }}\n",
+        server.address()
+    ));
+    let [mut one, mut two] =
+        ["routers", "sets"].map(|listener| RawClient::connect(tollgate.listener(listener)));
+    assert_eq!(ping(&mut one, 1).get_i32("n").unwrap(), 1);
+    // What the connection has shown is known to both.
+    let hello = two.command(2, &doc! { "hello": 1, "$db": "admin" });
+    assert!(hello.contains_key("setName"), "{hello}");
+    assert_eq!(ping(&mut two, 3).get_i32("n").unwrap(), 3);
+    assert_eq!(server.received().len(), 1);
+}

@@ -76,6 +76,11 @@ fn all_members_are_found_by_asking_one() {
     know(&tollgate, 3);
     let roles: Vec<_> = (0..3).map(|member| role_of(&tollgate, &set, member)).collect();
     assert_eq!(roles, ["primary", "secondary", "secondary"]);
+    let primary = |member| {
+        let address = set.address(member).to_string();
+        tollgate.metric("tollgate_endpoint_primary", &[("endpoint", &address)])
+    };
+    assert_eq!([0, 1, 2].map(primary), [1.0, 0.0, 0.0]);
 }
 
 #[test]

@@ -24,6 +24,7 @@ pub use pooled_connection::PooledConnection;
 pub use take_error::TakeError;
 
 use crate::{Cluster, ConnectError, Endpoint, Lease, PickOptions, PoolReport, plan::PoolPlan};
+use bytes::Bytes;
 use endpoint_pool::{EndpointPool, Use};
 use foldhash::HashMap;
 use metrics::Histogram;
@@ -54,7 +55,10 @@ pub struct ConnectionPool {
     cluster: Arc<Cluster>,
     /// This worker's share.
     plan: PoolPlan,
-    handshake: Option<Arc<dyn HandshakeConfig>>,
+    /// Those of the listeners that use the pool. The first one makes connections ready.
+    handshakes: RefCell<Vec<Arc<dyn HandshakeConfig>>>,
+    /// The last reply of the newest handshake.
+    greeting: RefCell<Bytes>,
     endpoints: RefCell<HashMap<PoolKey, SharedEndpointPool>>,
     wait_seconds: Histogram,
     closed: Cell<bool>,
@@ -115,24 +119,30 @@ impl fmt::Debug for ConnectionPool {
 
 impl ConnectionPool {
     /// Starts a pool on the current worker, with this worker's share of the limits.
-    pub fn start(
-        cluster: Arc<Cluster>,
-        plan: PoolPlan,
-        handshake: Option<Arc<dyn HandshakeConfig>>,
-    ) -> Rc<Self> {
+    pub fn start(cluster: Arc<Cluster>, plan: PoolPlan) -> Rc<Self> {
         let labels = [("cluster", &**cluster.name())];
         let wait_seconds = cluster.metrics.histogram(names::POOL_WAIT_SECONDS, &labels);
         let pool = Rc::new(Self {
             wait_seconds,
             cluster,
             plan,
-            handshake,
+            handshakes: RefCell::default(),
+            greeting: RefCell::default(),
             endpoints: RefCell::default(),
             closed: Cell::new(false),
         });
         spawn_local(Rc::clone(&pool).inspect());
         spawn_local(Rc::clone(&pool).follow_changes());
         pool
+    }
+
+    /// Adds the handshake of another listener that uses the pool.
+    pub fn join(&self, handshake: Arc<dyn HandshakeConfig>) {
+        let greeting = self.greeting.borrow();
+        if !greeting.is_empty() {
+            handshake.connected(&greeting);
+        }
+        self.handshakes.borrow_mut().push(handshake);
     }
 
     /// The cluster.

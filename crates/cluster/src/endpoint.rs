@@ -158,7 +158,21 @@ impl Endpoint {
 
     /// Changes its role. Returns the one before.
     pub(super) fn set_role(&self, role: Role) -> Role {
-        role_from(self.role.swap(role as u8, Relaxed))
+        let before = role_from(self.role.swap(role as u8, Relaxed));
+        if before != role {
+            self.metrics.set_primary(role == Role::Primary);
+        }
+        before
+    }
+
+    /// Shows that it is no primary, before it is known what it is.
+    pub(super) fn show_unknown_role(&self) {
+        self.metrics.set_primary(false);
+    }
+
+    /// Shows how far it is behind the primary of its replica set.
+    pub(super) fn set_lag(&self, lag: Duration) {
+        self.metrics.set_lag(lag);
     }
 
     /// For how long it has been usable, according to the sets built until `now`; `None` if it is

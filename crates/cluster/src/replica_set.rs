@@ -117,6 +117,7 @@ impl Cluster {
         let tags_changed = before.as_ref().is_none_or(|before| before.tags() != state.tags);
         let reply_changed = before.is_none_or(|before| before.reply() != &state.reply);
         let member = MonitoredMember::new(state, rtt);
+        self.show_lag(endpoint, &member, role);
         endpoint.member.store(Some(Arc::new(member)));
         let was_down = endpoint.readmit(Exclusion::Unhealthy);
         let role_changed = endpoint.set_role(role) != role;
@@ -134,6 +135,20 @@ impl Cluster {
         if role_changed || tags_changed || reply_changed || was_down {
             self.notify_change();
         }
+    }
+
+    /// Shows how far a secondary is behind the primary, as far as both have said.
+    fn show_lag(&self, endpoint: &Endpoint, member: &MonitoredMember, role: Role) {
+        let set = self.set.load();
+        let primary = set.endpoints().find(|it| it.role() == Role::Primary);
+        let primary = primary.and_then(|it| it.member.load_full());
+        let behind = |primary: Arc<MonitoredMember>| member.lag(&primary);
+        let lag = match role {
+            Role::Primary => Some(Duration::ZERO),
+            Role::Secondary => primary.and_then(behind),
+            Role::Unknown => None,
+        };
+        lag.into_iter().for_each(|lag| endpoint.set_lag(lag));
     }
 
     /// There is one primary: a newer one replaces those before it.

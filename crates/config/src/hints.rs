@@ -37,6 +37,7 @@ pub fn hints(plan: &Plan) -> Vec<String> {
         hints.extend(leaves_unnamed(plan, rule));
         hints.extend(database_alone(plan, rule));
         hints.extend(preface::missing_attributes(plan, rule));
+        hints.extend(routes_nothing(plan, rule));
         hints.extend(rule.config.hint().map(|hint| format!("policy `{}`: {hint}", rule.name)));
     }
     hints
@@ -150,6 +151,24 @@ fn missing_folders(plan: &Plan) -> Vec<String> {
             )
         })
         .collect()
+}
+
+/// A policy that routes reads, of which no listener takes connections of a pool.
+fn routes_nothing(plan: &Plan, rule: &Rule) -> Option<String> {
+    let pools = |listener: &&Arc<ListenerPlan>| {
+        let own = |cluster: &&Arc<ClusterPlan>| listener.cluster.as_ref() == Some(&cluster.name);
+        let cluster = plan.clusters.iter().find(own);
+        rule.matching.may_apply(&listener.name, listener.protocol.name())
+            && cluster.is_some_and(|cluster| cluster.pool.is_some())
+    };
+    let routes = rule.config.routes_reads() && !plan.listeners.iter().any(|it| pools(&it));
+    routes.then(|| {
+        format!(
+            "policy `{}`: it routes nothing: no listener that it is about has a cluster with a `pool`; add \
+             `pool: {{}}`, and `replica_set` or several mongos",
+            rule.name
+        )
+    })
 }
 
 /// A resource that is only a database, where a collection was probably meant.

@@ -76,6 +76,10 @@ pub const UPSTREAM_CONNECT_TOTAL: &str = "tollgate_upstream_connect_total";
 pub const ENDPOINT_UP: &str = "tollgate_endpoint_up";
 /// Addresses of an endpoint that are ejected.
 pub const ENDPOINT_EJECTED: &str = "tollgate_endpoint_ejected";
+/// Whether an endpoint is the primary of its replica set.
+pub const ENDPOINT_PRIMARY: &str = "tollgate_endpoint_primary";
+/// How far an endpoint is behind the primary of its replica set.
+pub const ENDPOINT_LAG_SECONDS: &str = "tollgate_endpoint_lag_seconds";
 /// Ejections of an endpoint, by detector.
 pub const EJECTIONS_TOTAL: &str = "tollgate_ejections_total";
 /// Ejections of an endpoint that were not enforced, by detector.
@@ -322,6 +326,18 @@ pub const TABLE: &[Metric] = &[
         "addresses",
         ENDPOINT,
         "Addresses of an endpoint that are ejected, by outlier detection or by hand.",
+    ),
+    gauge(
+        ENDPOINT_PRIMARY,
+        "addresses",
+        ENDPOINT,
+        "Whether an endpoint is the primary of its replica set: their sum is 0 while there is none.",
+    ),
+    gauge(
+        ENDPOINT_LAG_SECONDS,
+        "seconds",
+        ENDPOINT,
+        "How far an endpoint is behind the primary of its replica set, as its last answer said.",
     ),
     counter(
         EJECTIONS_TOTAL,

@@ -149,6 +149,11 @@ pub trait PolicyConfig: fmt::Debug + Send + Sync {
         false
     }
 
+    /// Whether it chooses the endpoints of reads, which only clusters with a `pool` can.
+    fn routes_reads(&self) -> bool {
+        false
+    }
+
     /// Whether it rejects every operation that it applies to.
     fn rejects_all(&self) -> bool {
         false

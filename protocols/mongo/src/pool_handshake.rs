@@ -13,19 +13,24 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct PoolHandshake(pub Arc<MongoListener>);
 
+/// The request's id.
+const REQUEST: u32 = 1;
+
 #[derive(Debug)]
 struct Hello {
-    listener: Arc<MongoListener>,
     /// The application that the connection serves.
     application: Option<String>,
-    /// The request's id.
-    id: u32,
 }
 
 impl HandshakeConfig for PoolHandshake {
     fn begin(&self, application: Option<&str>) -> Box<dyn Handshake> {
-        let application = application.map(str::to_owned);
-        Box::new(Hello { listener: Arc::clone(&self.0), application, id: 1 })
+        Box::new(Hello { application: application.map(str::to_owned) })
+    }
+
+    fn connected(&self, reply: &[u8]) {
+        if let (Some(shown), Ok(Some(body))) = (&self.0.presentation, reply_body(reply, REQUEST)) {
+            shown.record(body);
+        }
     }
 
     fn members_changed(&self, replies: &[Bytes]) {
@@ -35,11 +40,11 @@ impl HandshakeConfig for PoolHandshake {
 
 impl Handshake for Hello {
     fn write_request(&mut self, out: &mut BytesMut) {
-        error_reply::client_hello(self.id, self.application.as_deref(), out);
+        error_reply::client_hello(REQUEST, self.application.as_deref(), out);
     }
 
     fn read_reply(&mut self, reply: &[u8]) -> HandshakeStep {
-        let body = match reply_body(reply, self.id) {
+        let body = match reply_body(reply, REQUEST) {
             Ok(Some(body)) => body,
             Ok(None) => return HandshakeStep::NeedMore,
             Err(words) => return HandshakeStep::Failed(format!("the server {words}")),
@@ -50,9 +55,6 @@ impl Handshake for Hello {
                 "the server answers hello with {}",
                 hello.error()
             ));
-        }
-        if let Some(presentation) = &self.listener.presentation {
-            presentation.record(body);
         }
         HandshakeStep::Done
     }

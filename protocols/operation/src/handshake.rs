@@ -8,6 +8,12 @@ pub trait HandshakeConfig: Debug + Send + Sync {
     /// The handshake of one connection, which introduces itself as this application, if one is given.
     fn begin(&self, application: Option<&str>) -> Box<dyn Handshake>;
 
+    /// The last reply of a handshake, which shows what the service is. Called for each listener that uses
+    /// the pool.
+    fn connected(&self, reply: &[u8]) {
+        let _ = reply;
+    }
+
     /// The newest reply of each member of a replicated service to its monitor
     /// ([`crate::MemberState::reply`]). Called after each change.
     fn members_changed(&self, replies: &[bytes::Bytes]) {

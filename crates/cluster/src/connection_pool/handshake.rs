@@ -1,6 +1,6 @@
 //! The first exchange on a new connection.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use net::Stream;
 use operation::{Handshake, HandshakeStep};
 use std::io::{self, ErrorKind};
@@ -9,14 +9,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 /// The longest reply, in bytes.
 const MAX_REPLY: usize = 64 * 1024;
 
-/// Makes a connection ready for operations.
+/// Makes a connection ready for operations. Returns the last reply.
 ///
 /// # Errors
 /// The connection broke, or the service has refused: its words.
 pub(super) async fn shake_hands(
     stream: &mut Stream,
     mut handshake: Box<dyn Handshake>,
-) -> io::Result<()> {
+) -> io::Result<Bytes> {
     let mut bytes = BytesMut::new();
     loop {
         bytes.clear();
@@ -36,7 +36,7 @@ pub(super) async fn shake_hands(
                     return Err(io::Error::other(words));
                 }
                 HandshakeStep::Continue => break,
-                HandshakeStep::Done => return Ok(()),
+                HandshakeStep::Done => return Ok(bytes.freeze()),
                 HandshakeStep::Failed(words) => return Err(io::Error::other(words)),
             }
         }

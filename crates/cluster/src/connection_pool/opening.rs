@@ -42,17 +42,24 @@ impl ConnectionPool {
             self.cluster.has_roles() || self.cluster.has_others(std::slice::from_ref(endpoint));
         let options = ConnectOptions { preferred, only_preferred, ..ConnectOptions::default() };
         let mut upstream = self.cluster.connect(options).await?;
-        if let Some(handshake) = &self.handshake {
-            let shaken = shake_hands(&mut upstream.stream, handshake.begin(identity));
+        let handshake = self.handshakes.borrow().first().map(|it| it.begin(identity));
+        if let Some(handshake) = handshake {
+            let shaken = shake_hands(&mut upstream.stream, handshake);
             let limit = self.cluster.plan.connect_timeout;
             let shaken = time::timeout(limit, shaken).await.unwrap_or_else(|_| {
                 Err(io::Error::new(io::ErrorKind::TimedOut, "no reply to the handshake"))
             });
-            if let Err(error) = shaken {
-                if error.kind() != io::ErrorKind::TimedOut {
-                    upstream.lease.record_no_answer();
+            match shaken {
+                Ok(greeting) => {
+                    self.handshakes.borrow().iter().for_each(|it| it.connected(&greeting));
+                    self.greeting.replace(greeting);
                 }
-                return Err(self.cluster.handshake_error(&upstream.lease, error));
+                Err(error) => {
+                    if error.kind() != io::ErrorKind::TimedOut {
+                        upstream.lease.record_no_answer();
+                    }
+                    return Err(self.cluster.handshake_error(&upstream.lease, error));
+                }
             }
         }
         Ok(upstream)

@@ -42,7 +42,7 @@ impl Service {
 
 fn pool_of(service: &Service, plan: PoolPlan) -> Rc<ConnectionPool> {
     let cluster = Cluster::new(Arc::new(plan_at(&[service.address])), &Metrics::new());
-    ConnectionPool::start(cluster, plan, None)
+    ConnectionPool::start(cluster, plan)
 }
 
 fn sized(max_pool_size: usize) -> PoolPlan {
@@ -311,7 +311,7 @@ fn an_idle_connection_makes_room_at_the_clusters_limit() {
         plan.circuit_breaker.max_connections = Some(1);
         plan.circuit_breaker.pending_timeout = Duration::from_secs(20);
         let cluster = Cluster::new(Arc::new(plan), &Metrics::new());
-        let workers = [0, 1].map(|_| ConnectionPool::start(Arc::clone(&cluster), sized(1), None));
+        let workers = [0, 1].map(|_| ConnectionPool::start(Arc::clone(&cluster), sized(1)));
         take(&workers[0]).await.give_back();
         take(&workers[1]).await.give_back();
         take(&workers[0]).await.give_back();
@@ -326,7 +326,7 @@ fn no_connection_is_an_error_with_its_cause() {
         let mut plan = plan_at(&[unbound.local_addr().unwrap()]);
         plan.connect_attempts = 1;
         let cluster = Cluster::new(Arc::new(plan), &Metrics::new());
-        let pool = ConnectionPool::start(cluster, sized(1), None);
+        let pool = ConnectionPool::start(cluster, sized(1));
         let error = pool.take(TakeOptions::default(), None).await.unwrap_err();
         assert!(matches!(error, TakeError::Connect(ConnectError::Failed { .. })), "{error}");
     });
@@ -372,7 +372,8 @@ fn each_connection_has_one_handshake() {
                 thread::spawn(move || socket.read(&mut [0; 1]));
             }
         });
-        let pool = ConnectionPool::start(cluster, sized(2), Some(Arc::new(Password("sesame"))));
+        let pool = ConnectionPool::start(cluster, sized(2));
+        pool.join(Arc::new(Password("sesame")));
         let first = take(&pool).await;
         first.give_back();
         let again = take(&pool).await;

@@ -58,9 +58,8 @@ impl ConnectionPool {
         changes.mark_changed();
         while !self.closed.get() && changes.changed().await.is_ok() {
             if self.cluster.has_roles() {
-                if let Some(handshake) = &self.handshake {
-                    handshake.members_changed(&self.cluster.member_replies());
-                }
+                let replies = self.cluster.member_replies();
+                self.handshakes.borrow().iter().for_each(|it| it.members_changed(&replies));
                 self.leave_unusable();
             }
         }

@@ -15,7 +15,7 @@ pub(super) const UP: u8 = 2;
 pub(super) const EJECTED: u8 = 4;
 
 /// The metrics that an endpoint gets with its first connection or check.
-const ON_FIRST_USE: [&str; 10] = [
+const ON_FIRST_USE: [&str; 12] = [
     names::UPSTREAM_CONNECT_TOTAL,
     names::UPSTREAM_CONNECTIONS_ACTIVE,
     names::ENDPOINT_OPERATIONS_ACTIVE,
@@ -26,6 +26,8 @@ const ON_FIRST_USE: [&str; 10] = [
     names::HEALTH_CHECKS_TOTAL,
     names::POOL_CONNECTIONS,
     names::POOL_WAITING,
+    names::ENDPOINT_PRIMARY,
+    names::ENDPOINT_LAG_SECONDS,
 ];
 
 /// The metrics of one configured endpoint. Its label is the name, not the addresses, since those
@@ -43,6 +45,8 @@ pub(crate) struct EndpointMetrics {
     checks: OnceLock<[Counter; 3]>,
     /// Of pooled connections: idle, active, awaiting, connecting; and of operations that wait.
     pool: OnceLock<[Gauge; 5]>,
+    /// Of a member of a replica set: whether it is the primary, and its lag.
+    member: OnceLock<[Gauge; 2]>,
 }
 
 /// How many of a name's addresses are in the cluster, and their gauges.
@@ -87,6 +91,7 @@ impl EndpointMetrics {
             used: OnceLock::new(),
             checks: OnceLock::new(),
             pool: OnceLock::new(),
+            member: OnceLock::new(),
         };
         if written {
             meters.gauge_changed(0, MEMBER);
@@ -139,6 +144,23 @@ impl EndpointMetrics {
             };
             let waiting = self.metrics.gauge(names::POOL_WAITING, &self.labels());
             [of("idle"), of("active"), of("awaiting"), of("connecting"), waiting]
+        })
+    }
+
+    /// Shows whether a member of a replica set is the primary.
+    pub(super) fn set_primary(&self, is_primary: bool) {
+        self.member()[0].set(f64::from(u8::from(is_primary)));
+    }
+
+    /// Shows how far a member of a replica set is behind.
+    pub(super) fn set_lag(&self, lag: Duration) {
+        self.member()[1].set(lag.as_secs_f64());
+    }
+
+    fn member(&self) -> &[Gauge; 2] {
+        self.member.get_or_init(|| {
+            [names::ENDPOINT_PRIMARY, names::ENDPOINT_LAG_SECONDS]
+                .map(|name| self.metrics.gauge(name, &self.labels()))
         })
     }
 

@@ -81,6 +81,7 @@ struct MemberMonitor {
 
 impl MemberMonitor {
     async fn run(mut self) {
+        self.endpoint.show_unknown_role();
         loop {
             let stream = match self.connect().await {
                 Ok(stream) => stream,

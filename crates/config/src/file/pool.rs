@@ -8,8 +8,8 @@ use values::{
     spanned::{Opt, Spanned},
 };
 
-/// Connections that the operations of all clients share. Limits count for each listener; workers share
-/// them out evenly, and each has at least one connection.
+/// Connections that the operations of all clients share. Workers share the limits out
+/// evenly, and each has at least one connection.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "keys and values, such as `{ max_pool_size: 100 }`")]
 #[schemars(rename = "Pool")]

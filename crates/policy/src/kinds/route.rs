@@ -139,6 +139,10 @@ impl PolicyConfig for Route {
         false
     }
 
+    fn routes_reads(&self) -> bool {
+        true
+    }
+
     fn worker_policy(&self, _: &Rule, _: &PolicyEnv) -> Box<dyn WorkerPolicy> {
         let route = Some(Rc::new(self.preference.clone()));
         Box::new(WorkerRoute(Rc::new(Effects { route, ..Effects::default() })))

@@ -132,7 +132,7 @@ async fn client_of(holders: &[Holder]) -> BufReader<TcpStream> {
     let local = socket.local_addr().unwrap();
     let breaker = Breaker { cluster: Arc::clone(&cluster), permits: RefCell::default() };
     let gate = Rc::new(LineGate(Rc::new(breaker))) as Rc<dyn Gate>;
-    let pool = ConnectionPool::start(cluster, PoolPlan::default(), None);
+    let pool = ConnectionPool::start(cluster, PoolPlan::default());
     spawn_local(async move {
         let (client, peer) = socket.accept().await.unwrap();
         let session = Rc::new(TestSession::new(gate, ConnectionInfo { peer, local }));

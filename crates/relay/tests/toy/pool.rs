@@ -182,7 +182,8 @@ async fn pooled_with(
     let buffers = Rc::default();
     let greeted = Arc::<AtomicBool>::default();
     let handshake = Arc::new(Greeting(Arc::clone(&greeted)));
-    let pool = ConnectionPool::start(cluster, plan, Some(handshake));
+    let pool = ConnectionPool::start(cluster, plan);
+    pool.join(handshake);
     let shared = Rc::clone(&pool);
     spawn_local(async move {
         while let Ok((client, peer)) = socket.accept().await {
