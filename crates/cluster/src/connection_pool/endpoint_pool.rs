@@ -142,10 +142,8 @@ impl EndpointPool {
     /// The next operation that may have a connection, which counts as in use from now on.
     pub(super) fn next_waiter(&mut self) -> Option<(Use, oneshot::Sender<Handed>)> {
         for usage in [Use::Operation, Use::LongPoll] {
-            let within = match usage {
-                Use::Operation => self.operations.active + self.idle.len() < self.operations.limit,
-                Use::LongPoll => self.long_polls.active < self.long_polls.limit,
-            };
+            // Connections that are being opened count too: they may come at any time.
+            let within = self.has_room(usage);
             let counts = self.counts(usage);
             while within && let Some(waiter) = counts.waiting.pop() {
                 if !waiter.is_closed() {
@@ -159,7 +157,7 @@ impl EndpointPool {
 
     /// Keeps a connection that no operation waits for, if the limit allows. Returns it otherwise.
     pub(super) fn keep(&mut self, connection: IdleConnection) -> Option<IdleConnection> {
-        if self.operations.active + self.idle.len() < self.operations.limit {
+        if self.has_room(Use::Operation) {
             self.idle.push(connection);
             return None;
         }

@@ -1,10 +1,12 @@
 use super::*;
 use crate::{Cluster, tests::plan_at};
 use bytes::BytesMut;
+use futures_util::FutureExt;
 use operation::{Handshake, HandshakeStep};
 use std::{
     io::{Read, Write},
     net::TcpListener,
+    pin::pin,
     thread,
 };
 use tokio::runtime::LocalRuntime;
@@ -175,6 +177,22 @@ fn long_polls_leave_connections_for_operations() {
         assert!(matches!(third, Err(TakeError::TimedOut { .. })), "the third waits");
         first.give_back();
         Rc::clone(&pool).take(poll.clone(), None).await.unwrap();
+    });
+}
+
+#[test]
+fn a_long_poll_that_ends_takes_no_room_of_operations() {
+    run(async {
+        let service = Service::new();
+        let pool = pool_of(&service, sized(1));
+        let poll = TakeOptions { long_poll: true, ..TakeOptions::default() };
+        let poll = Rc::clone(&pool).take(poll, None).await.unwrap();
+        let mut waits = pin!(Rc::clone(&pool).take(TakeOptions::default(), None));
+        assert!(waits.as_mut().now_or_never().is_none(), "its connection is being opened");
+        poll.give_back();
+        let report = pool.report()[0].1;
+        assert_eq!((report.active, report.idle, report.connecting), (0, 0, 1));
+        waits.await.unwrap();
     });
 }
 
