@@ -9,27 +9,40 @@
 mod support;
 
 use bson::{Document, doc};
-use futures_util::TryStreamExt;
+use futures_util::{AsyncReadExt, AsyncWriteExt, TryStreamExt, future::try_join_all};
 use mongodb::{
     Client, Collection,
     error::{Error, ErrorKind},
     event::{EventHandler, command::CommandEvent, command::CommandStartedEvent, sdam::SdamEvent},
-    options::ClientOptions,
+    options::{
+        ClientOptions, GridFsBucketOptions, ReadPreference, ReadPreferenceOptions,
+        SelectionCriteria,
+    },
 };
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
 use support::{
     observed::{Observed, Run},
+    pooled::Pooled,
     secantus::{self, Secantus},
     tollgate::Tollgate,
 };
 
-const WAYS: [(&str, &str); 3] =
-    [("bare", ""), ("set", "&replicaSet=secantus"), ("direct", "&directConnection=true")];
+const WAYS: [&str; 3] = ["bare", "set", "direct"];
+
+/// What a way to write a connection string adds to it, for a set of this name.
+fn uri_option(way: &str, set: &str) -> String {
+    match way {
+        "set" => format!("&replicaSet={set}"),
+        "direct" => "&directConnection=true".to_owned(),
+        "balanced" => "&loadBalanced=true".to_owned(),
+        _ => String::new(),
+    }
+}
 
 /// What the driver reported so far.
 #[derive(Clone, Default)]
@@ -76,24 +89,35 @@ fn observed(
     scenario: impl AsyncFn(&Client, &Collection<Document>) -> Result<(), Error>,
 ) -> Observed {
     let tollgate = server.proxy();
-    let proxy = tollgate.listener("db");
     let tls = server.uri_options();
+    let ways = WAYS.map(|way| (way, format!("{}&{tls}", uri_option(way, "secantus"))));
+    let runs = runs(tollgate.listener("db"), name, &ways, credentials, scenario);
+    let observed = Observed { tollgate, runs, encrypted: server.is_encrypted() };
+    observed.runs.iter().for_each(|run| observed.check(run));
+    observed
+}
+
+/// Runs a scenario once for each way to write a connection string: its name, and options.
+fn runs(
+    proxy: SocketAddr,
+    name: &str,
+    ways: &[(&str, String)],
+    credentials: Option<(&str, &str)>,
+    scenario: impl AsyncFn(&Client, &Collection<Document>) -> Result<(), Error>,
+) -> Vec<Run> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let runs = WAYS.map(|(way, option)| {
+    let run_one = |(way, option): &(&str, String)| {
         let app = format!("rust-{name}-{way}");
         let told = Told::default();
         runtime.block_on(async {
-            let options = options(proxy, &app, &format!("{option}&{tls}"), credentials).await;
+            let options = options(proxy, &app, option, credentials).await;
             run(options, &app, &told, &scenario).await.unwrap_or_else(|e| panic!("{app}: {e}"));
         });
         let sent = told.sent.lock().unwrap().clone();
         let servers = told.servers.lock().unwrap().iter().cloned().collect();
         Run { app, sent, servers }
-    });
-    let encrypted = server.is_encrypted();
-    let observed = Observed { tollgate, runs: runs.into(), encrypted };
-    observed.runs.iter().for_each(|run| observed.check(run));
-    observed
+    };
+    ways.iter().map(run_one).collect()
 }
 
 async fn options(
@@ -205,7 +229,10 @@ fn transactions_commit_and_abort() {
     }
 }
 
-async fn changes(_: &Client, shop: &Collection<Document>) -> Result<(), Error> {
+async fn changes(client: &Client, _: &Collection<Document>) -> Result<(), Error> {
+    // The server may begin before a drop that was just made, which ends the stream.
+    let name = format!("changes_{}", bson::oid::ObjectId::new());
+    let shop: Collection<Document> = client.database("drivers").collection(&name);
     shop.insert_one(doc! { "_id": 0 }).await?;
     let later = [doc! { "$match": { "documentKey._id": { "$gt": 0 } } }];
     let soon = Duration::from_millis(500);
@@ -278,6 +305,73 @@ fn a_login_logs_the_user_and_no_credentials() {
         }
         seen.check_login();
         seen.check_secrets();
+    }
+}
+
+async fn many(_: &Client, shop: &Collection<Document>) -> Result<(), Error> {
+    shop.insert_many((0..200).map(|n| doc! { "_id": n, "double": n * 2 })).await?;
+    let find = |n: i32| async move { shop.find_one(doc! { "_id": n }).await };
+    let found = try_join_all((0..200).map(find)).await?;
+    let expected = |n: i32| Some(doc! { "_id": n, "double": n * 2 });
+    assert_eq!(found, (0..200).map(expected).collect::<Vec<_>>());
+    Ok(())
+}
+
+async fn files(client: &Client, shop: &Collection<Document>) -> Result<(), Error> {
+    let mut options = GridFsBucketOptions::default();
+    options.bucket_name = Some(shop.name().to_owned());
+    options.chunk_size_bytes = Some(20_000);
+    let bucket = client.database("drivers").gridfs_bucket(options);
+    let content: Vec<u8> = (0..100_000).map(|n: u32| n as u8).collect();
+    let mut upload = bucket.open_upload_stream("image").await?;
+    upload.write_all(&content).await?;
+    upload.close().await?;
+    let mut read = Vec::new();
+    let id = upload.id().clone();
+    bucket.open_download_stream(id.clone()).await?.read_to_end(&mut read).await?;
+    assert!(read == content, "{} bytes of a file, not {}", read.len(), content.len());
+    bucket.delete(id).await
+}
+
+async fn read_with(shop: &Collection<Document>, criteria: ReadPreference) -> Result<(), Error> {
+    shop.insert_many((0..30).map(|n| doc! { "_id": n })).await?;
+    let criteria = SelectionCriteria::ReadPreference(criteria);
+    let rows = shop.find(doc! {}).batch_size(10).selection_criteria(criteria).await?;
+    assert_eq!(rows.try_collect::<Vec<_>>().await?.len(), 30);
+    Ok(())
+}
+
+/// What prefers members with a tag that one of them has.
+fn tagged() -> ReadPreferenceOptions {
+    let tags = [HashMap::from([("use".to_owned(), "reports".to_owned())]), HashMap::new()];
+    ReadPreferenceOptions::builder().tag_sets(tags.to_vec()).build()
+}
+
+async fn elsewhere(_: &Client, shop: &Collection<Document>) -> Result<(), Error> {
+    read_with(shop, ReadPreference::Nearest { options: Some(tagged()) }).await
+}
+
+async fn secondary(_: &Client, shop: &Collection<Document>) -> Result<(), Error> {
+    read_with(shop, ReadPreference::Secondary { options: Some(tagged()) }).await
+}
+
+#[test]
+fn each_connection_string_works_through_a_pool() {
+    for pool in Pooled::all() {
+        let way = |way: &&'static str| (*way, uri_option(way, pool.set_name()));
+        let ways: Vec<_> = pool.ways().iter().map(way).collect();
+        let proxy = pool.tollgate.listener("db");
+        let mut seen = runs(proxy, "crud", &ways, None, crud);
+        seen.extend(runs(proxy, "cursors", &ways, None, cursors));
+        seen.extend(runs(proxy, "transactions", &ways, None, transactions));
+        seen.extend(runs(proxy, "changes", &ways, None, changes));
+        seen.extend(runs(proxy, "many", &ways, None, many));
+        seen.extend(runs(proxy, "files", &ways, None, files));
+        seen.extend(runs(proxy, "elsewhere", &ways, None, elsewhere));
+        if pool.present_as == "router" {
+            seen.extend(runs(proxy, "secondary", &ways, None, secondary));
+        }
+        pool.check_runs(seen);
     }
 }
 

@@ -1,22 +1,42 @@
 // What an application does with node's driver, scenario by scenario, wherever the address leads.
 //
-//     NODE_PATH=target/node/node_modules node tests/drivers/node_scenarios.js HOST:PORT SCENARIO [USER:PASSWORD]
+//     NODE_PATH=target/node/node_modules node tests/drivers/node_scenarios.js HOST:PORT SCENARIO[,SCENARIO...] [USER:PASSWORD]
 //
-// Runs the scenario once for each way to write a connection string, and prints one JSON line for
+// Runs each scenario once for each way to write a connection string, and prints one JSON line for
 // each: the application's name, every command that the driver says it sent, and every server that
 // it got to know. Exits with 0 only if all of it went as it should. More options of the connection
-// string, such as `tls=true`, are in the variable URI_OPTIONS.
+// string, such as `tls=true`, are in the variable URI_OPTIONS. WAYS names other ways than the first three
+// of OPTIONS, and SET_NAME another set than `secantus`. For versions 4 to 7 of the driver.
 
 const assert = require('node:assert');
-const { MongoClient } = require('mongodb');
+const { once } = require('node:events');
+const [VERSION] = require('mongodb/package.json').version.split('.');
+const { GridFSBucket, MongoClient, ObjectId, ReadPreference } = require('mongodb');
 
 const MORE_OPTIONS = process.env.URI_OPTIONS || '';
-const OPTIONS = { bare: '', set: 'replicaSet=secantus', direct: 'directConnection=true' };
+const OPTIONS = {
+  bare: '',
+  set: `replicaSet=${process.env.SET_NAME || 'secantus'}`,
+  direct: 'directConnection=true',
+  balanced: 'loadBalanced=true',
+};
+const WAYS = (process.env.WAYS || 'bare,set,direct').split(',');
 // The commands whose first value is the name of a collection.
 const ON_COLLECTIONS = new Set([
   'aggregate', 'count', 'create', 'createIndexes', 'delete', 'distinct', 'drop', 'find',
   'findAndModify', 'insert', 'killCursors', 'listIndexes', 'update',
 ]);
+
+const TAGS = [{ use: 'reports' }, {}];
+
+async function readWith(shop, preferences) {
+  await shop.insertMany(Array.from({ length: 30 }, (_, _id) => ({ _id })));
+  for (const [mode, tags] of preferences) {
+    const readPreference = new ReadPreference(mode, tags);
+    assert.equal((await shop.find({}, { batchSize: 10, readPreference }).toArray()).length, 30);
+    assert.deepEqual(await shop.aggregate([{ $count: 'n' }], { readPreference }).toArray(), [{ n: 30 }]);
+  }
+}
 
 const SCENARIOS = {
   // Each kind of write and read, and an error that is the client's own fault.
@@ -26,7 +46,9 @@ const SCENARIOS = {
     assert.equal(await shop.countDocuments({}), 50);
     assert.equal((await shop.findOne({ _id: 7 }, { comment: 'checkout.total' })).total, 70);
     assert.equal((await shop.updateMany({ _id: { $lt: 11 } }, { $set: { old: true } })).modifiedCount, 10);
-    assert.equal((await shop.findOneAndUpdate({ _id: 1 }, { $inc: { total: 1 } })).total, 10);
+    const before = await shop.findOneAndUpdate({ _id: 1 }, { $inc: { total: 1 } });
+    // Version 4 has it in a reply.
+    assert.equal((before.value ?? before).total, 10);
     assert.deepEqual(await shop.distinct('old'), [true]);
     assert.deepEqual(await shop.aggregate([{ $match: { old: true } }, { $count: 'n' }]).toArray(), [{ n: 10 }]);
     assert.equal((await shop.deleteMany({ _id: { $gt: 40 } })).deletedCount, 10);
@@ -62,7 +84,9 @@ const SCENARIOS = {
   },
 
   // A change stream that sees what another connection writes.
-  async changes(client, shop) {
+  async changes(client) {
+    // The server may begin before a drop that was just made, which ends the stream.
+    const shop = client.db('drivers').collection(`changes_${new ObjectId()}`);
     await shop.insertOne({ _id: 0 });
     const later = [{ $match: { 'documentKey._id': { $gt: 0 } } }];
     const stream = shop.watch(later, { maxAwaitTimeMS: 500 });
@@ -97,6 +121,33 @@ const SCENARIOS = {
     assert.equal(await shop.countDocuments({}), 20);
   },
 
+  // Many finds at once.
+  async many(client, shop) {
+    await shop.insertMany(Array.from({ length: 200 }, (_, _id) => ({ _id, n: _id * 2 })));
+    const found = await Promise.all(Array.from({ length: 200 }, (_, _id) => shop.findOne({ _id })));
+    assert.deepEqual(found.map((it) => it.n), Array.from({ length: 200 }, (_, _id) => _id * 2));
+  },
+
+  // A file of several chunks in GridFS, which makes indexes first.
+  async files(client, shop) {
+    const bucket = new GridFSBucket(client.db('drivers'), { bucketName: shop.collectionName, chunkSizeBytes: 20_000 });
+    const content = Buffer.alloc(102_400, 'image');
+    const upload = bucket.openUploadStream('image');
+    const uploaded = once(upload, 'finish');
+    upload.end(content);
+    await uploaded;
+    const chunks = await bucket.openDownloadStream(upload.id).toArray();
+    assert.deepEqual(Buffer.concat(chunks), content);
+    await bucket.delete(upload.id);
+    assert.deepEqual(await bucket.find().toArray(), []);
+  },
+
+  // Reads that may be served by other members than the primary.
+  elsewhere: (client, shop) => readWith(shop, [['secondaryPreferred'], ['nearest', TAGS]]),
+
+  // Reads that the primary may not serve.
+  secondary: (client, shop) => readWith(shop, [['secondary'], ['secondary', TAGS]]),
+
   // What a user may do once logged in, and a password that is wrong.
   async login(client, shop, address) {
     await shop.insertOne({ _id: 1 }, { comment: 'account.open' });
@@ -116,7 +167,7 @@ function sent({ commandName, databaseName, command }) {
 }
 
 async function run(address, scenario, way, credentials) {
-  const app = `node-${scenario}-${way}`;
+  const app = `node${VERSION}-${scenario}-${way}`;
   const options = [OPTIONS[way], credentials && 'authSource=admin', MORE_OPTIONS].filter(Boolean).join('&');
   const loginAt = credentials ? `${credentials}@` : '';
   const client = new MongoClient(`mongodb://${loginAt}${address}/?${options}`, {
@@ -144,9 +195,11 @@ async function run(address, scenario, way, credentials) {
 }
 
 async function main() {
-  const [address, scenario, credentials] = process.argv.slice(2);
-  for (const way of Object.keys(OPTIONS)) {
-    await run(address, scenario, way, credentials);
+  const [address, scenarios, credentials] = process.argv.slice(2);
+  for (const scenario of scenarios.split(',')) {
+    for (const way of WAYS) {
+      await run(address, scenario, way, credentials);
+    }
   }
 }
 

@@ -1,27 +1,39 @@
 """What an application does with pymongo, scenario by scenario, wherever the address leads.
 
-    python tests/drivers/pymongo_scenarios.py HOST:PORT SCENARIO [USER:PASSWORD]
+    python tests/drivers/pymongo_scenarios.py HOST:PORT SCENARIO[,SCENARIO...] [USER:PASSWORD]
 
-Runs the scenario once for each way to write a connection string, and prints one JSON line for
+Runs each scenario once for each way to write a connection string, scenarios at once, and prints one JSON line for
 each: the application's name, every command that the driver says it sent, and every server that
 it got to know. Exits with 0 only if all of it went as it should. Nothing here knows a proxy: the
 same must pass against the server itself. More options of the connection string, such as
-`tls=true`, are in the variable URI_OPTIONS.
+`tls=true`, are in the variable URI_OPTIONS. WAYS names other ways than the first three of OPTIONS,
+and SET_NAME another set than `secantus`. For pymongo 4 and 3.
 """
 
+import concurrent.futures
 import json
 import os
 import sys
 import threading
 
+import gridfs
 import pymongo
-from pymongo import monitoring
-from pymongo.cursor_shared import CursorType
+from bson import ObjectId
+from pymongo import CursorType, monitoring
 from pymongo.errors import DuplicateKeyError, OperationFailure
+from pymongo.read_preferences import Nearest, Secondary, SecondaryPreferred
 from pymongo.write_concern import WriteConcern
 
 MORE_OPTIONS = os.environ.get("URI_OPTIONS", "")
-OPTIONS = {"bare": "", "set": "replicaSet=secantus", "direct": "directConnection=true"}
+OPTIONS = {
+    "bare": "",
+    "set": "replicaSet=" + os.environ.get("SET_NAME", "secantus"),
+    "direct": "directConnection=true",
+    "balanced": "loadBalanced=true",
+}
+WAYS = os.environ.get("WAYS", "bare,set,direct").split(",")
+# Writes have comments since pymongo 4.
+WITH_COMMENT = {"comment": "checkout.place"} if pymongo.version_tuple >= (4, 1) else {}
 # The commands whose first value is the name of a collection.
 ON_COLLECTIONS = {
     "aggregate", "count", "create", "createIndexes", "delete", "distinct", "drop", "find",
@@ -67,7 +79,7 @@ class Servers(monitoring.ServerListener):
 
 def crud(client, shop):
     """Each kind of write and read, and an error that is the client's own fault."""
-    shop.insert_one({"_id": 1, "total": 10}, comment="checkout.place")
+    shop.insert_one({"_id": 1, "total": 10}, **WITH_COMMENT)
     shop.insert_many([{"_id": n, "total": n * 10} for n in range(2, 51)])
     assert shop.count_documents({}) == 50
     assert shop.find_one({"_id": 7}, comment="checkout.total")["total"] == 70
@@ -113,6 +125,8 @@ def transactions(client, shop):
 
 def changes(client, shop):
     """A change stream that sees what another connection writes."""
+    # The server may begin before a drop that was just made, which ends the stream.
+    shop = shop.database[f"changes_{ObjectId()}"]
     shop.insert_one({"_id": 0})
     later = [{"$match": {"documentKey._id": {"$gt": 0}}}]
     with shop.watch(later, max_await_time_ms=500) as stream:
@@ -162,6 +176,44 @@ def exhaust(client, shop):
     client.admin.command("ping")
 
 
+def many(client, shop):
+    """Many threads at once, each of which reads what it has written."""
+    def write_and_read(thread):
+        shop.insert_many([{"thread": thread} for _ in range(5)])
+        return [it["thread"] for it in shop.find({"thread": thread}, batch_size=2)]
+
+    with concurrent.futures.ThreadPoolExecutor(32) as threads:
+        assert list(threads.map(write_and_read, range(32))) == [[n] * 5 for n in range(32)]
+
+
+def files(client, shop):
+    """A file of several chunks in GridFS, which makes indexes first."""
+    files = gridfs.GridFS(shop.database, collection=shop.name)
+    content = bytes(range(256)) * 400
+    file = files.put(content, filename="image", chunkSize=20_000)
+    assert files.get(file).read() == content
+    files.delete(file)
+    assert not files.exists(file)
+
+
+def read_with(shop, preferences):
+    shop.insert_many([{"_id": n} for n in range(30)])
+    for preference in preferences:
+        reader = shop.with_options(read_preference=preference)
+        assert len(list(reader.find(batch_size=10))) == 30
+        assert list(reader.aggregate([{"$count": "n"}])) == [{"n": 30}]
+
+
+def elsewhere(client, shop):
+    """Reads that may be served by other members than the primary."""
+    read_with(shop, [SecondaryPreferred(), Nearest(tag_sets=[{"use": "reports"}, {}])])
+
+
+def secondary(client, shop):
+    """Reads that the primary may not serve."""
+    read_with(shop, [Secondary(), Secondary(tag_sets=[{"use": "reports"}, {}])])
+
+
 def login(client, shop):
     """What a user may do once logged in, and a password that is wrong."""
     shop.insert_one({"_id": 1}, comment="account.open")
@@ -182,12 +234,15 @@ def login(client, shop):
 
 SCENARIOS = {
     f.__name__: f
-    for f in (crud, cursors, transactions, changes, retries, unacknowledged, exhaust, login)
+    for f in (
+        crud, cursors, transactions, changes, retries, unacknowledged, exhaust, many, files,
+        elsewhere, secondary, login,
+    )
 }
 
 
-def run(address, scenario, way, credentials):
-    app = f"pymongo-{scenario}-{way}"
+def run(address, scenario, way, credentials=None):
+    app = f"pymongo{pymongo.version_tuple[0]}-{scenario}-{way}"
     commands, servers = Commands(), Servers()
     login_at = f"{credentials}@" if credentials else ""
     source = "authSource=admin" if credentials else ""
@@ -207,13 +262,21 @@ def run(address, scenario, way, credentials):
         shop.drop()
         SCENARIOS[scenario](client, shop)
         servers.known |= {"%s:%s" % node for node in client.nodes}
-    print(json.dumps({"app": app, "sent": commands.sent, "servers": sorted(servers.known)}))
+    return {"app": app, "sent": commands.sent, "servers": sorted(servers.known)}
 
 
 def main():
-    address, scenario, *credentials = sys.argv[1:]
-    for way in OPTIONS:
-        run(address, scenario, way, credentials[0] if credentials else None)
+    address, scenarios, *credentials = sys.argv[1:]
+    scenarios = scenarios.split(",")
+
+    def run_each_way(scenario):
+        return [run(address, scenario, way, *credentials) for way in WAYS]
+
+    # Scenarios at once, since a client takes half a second to close.
+    with concurrent.futures.ThreadPoolExecutor(len(scenarios)) as threads:
+        for runs in threads.map(run_each_way, scenarios):
+            for seen in runs:
+                print(json.dumps(seen))
 
 
 if __name__ == "__main__":

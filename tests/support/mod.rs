@@ -24,6 +24,7 @@ pub mod http;
 pub mod metrics;
 pub mod nginx;
 pub mod observed;
+pub mod pooled;
 pub mod postgres;
 pub mod python;
 pub mod replica_set;

@@ -7,7 +7,12 @@ use super::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, path::Path, process::Command};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 /// Operations that a driver reports one by one, and that no driver sends on its own.
 const COUNTED: [&str; 13] = [
@@ -44,26 +49,54 @@ pub struct Run {
 #[derive(Clone, Copy, Debug)]
 pub enum Driver {
     Pymongo,
+    OldPymongo,
     Node,
+    OldNode,
 }
 
 impl Driver {
     /// The interpreter with its script. `None` where it can't be installed.
     fn command(self) -> Option<Command> {
         let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/drivers");
+        let python = |programs: Option<PathBuf>| {
+            let mut command = Command::new(programs?.join("python"));
+            command.env("PYTHONDONTWRITEBYTECODE", "1");
+            command.arg(scripts.join("pymongo_scenarios.py"));
+            Some(command)
+        };
+        let node = |modules: Option<PathBuf>| {
+            let mut command = Command::new("node");
+            command.env("NODE_PATH", modules?).arg(scripts.join("node_scenarios.js"));
+            Some(command)
+        };
         match self {
-            Driver::Pymongo => {
-                let mut command = Command::new(tools::python()?.join("python"));
-                command.arg(scripts.join("pymongo_scenarios.py"));
-                Some(command)
-            }
-            Driver::Node => {
-                let mut command = Command::new("node");
-                command.env("NODE_PATH", tools::node_modules()?);
-                command.arg(scripts.join("node_scenarios.js"));
-                Some(command)
-            }
+            Driver::Pymongo => python(tools::python()),
+            Driver::OldPymongo => python(tools::old_python()),
+            Driver::Node => node(tools::node_modules()),
+            Driver::OldNode => node(tools::old_node_modules()),
         }
+    }
+
+    /// Runs scenarios, separated by commas, with each way to write a connection string. `variables` are
+    /// those of the script.
+    ///
+    /// # Panics
+    /// If the driver does not see what the scenario expects.
+    pub fn run(
+        self,
+        proxy: SocketAddr,
+        scenarios: &str,
+        credentials: Option<&str>,
+        variables: &[(&str, &str)],
+    ) -> Option<Vec<Run>> {
+        let mut command = self.command()?;
+        command.envs(variables.iter().copied());
+        command.arg(proxy.to_string()).arg(scenarios).args(credentials);
+        let output = command.output().expect("the driver's interpreter runs");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{self:?} {scenarios}: {error}");
+        let lines = std::str::from_utf8(&output.stdout).expect("text").lines();
+        Some(lines.map(|line| serde_json::from_str(line).expect("a run")).collect())
     }
 }
 
@@ -111,14 +144,8 @@ impl Observed {
         scenario: &str,
         credentials: Option<&str>,
     ) -> Option<Self> {
-        let mut command = driver.command()?;
-        command.env("URI_OPTIONS", server.uri_options());
-        command.arg(tollgate.listener("db").to_string()).arg(scenario).args(credentials);
-        let output = command.output().expect("the driver's interpreter runs");
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{driver:?} {scenario}: {error}");
-        let lines = std::str::from_utf8(&output.stdout).expect("text").lines();
-        let runs: Vec<Run> = lines.map(|l| serde_json::from_str(l).expect("a run")).collect();
+        let variables = [("URI_OPTIONS", &*server.uri_options())];
+        let runs = driver.run(tollgate.listener("db"), scenario, credentials, &variables)?;
         assert_eq!(runs.len(), 3, "one for each way to write a connection string");
         let this = Self { tollgate, runs, encrypted: server.is_encrypted() };
         this.runs.iter().for_each(|run| this.check(run));
