@@ -370,7 +370,7 @@ fn listeners(
     };
     let upstreams: BTreeMap<_, _> = shared.clusters.iter().map(preconnect).collect();
     let (pools, mut shared_pools) = (Pools::default(), BTreeMap::new());
-    let mut listener = |(listener, limits): (&Arc<Listener>, _)| {
+    let listener = |(listener, limits): (&Arc<Listener>, _)| {
         let plan = &listener.plan;
         let server = plan.protocol.server(&upstreams, &shared.plan.pooling, &pools);
         let cluster = plan.cluster.as_ref().filter(|_| server.is_none());
