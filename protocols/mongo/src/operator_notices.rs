@@ -30,8 +30,9 @@ impl OperatorNotices {
         if !first.eq_ignore_ascii_case(me) && !self.several_members.swap(true, Relaxed) {
             self.push(format!(
                 "several members of the replica set `{set}` answer behind this listener ({first}, {me}): \
-                 to drivers they are one server that is now the primary and now a secondary; \
-                 give each member a listener of its own"
+                 if the cluster has a `replica_set`, another one was elected; else drivers see one server \
+                 that is now the primary and now a secondary, so name the set in the cluster, \
+                 `replica_set: {{ name: {set}, seeds: [\"{me}\"] }}`, or give each member a listener"
             ));
         }
     }
