@@ -1,5 +1,6 @@
 //! MongoDB's wire protocol: a codec that names commands, and settles them by their replies. All
-//! bytes pass unchanged, except `hello`.
+//! bytes pass unchanged, except `hello`; with a pool also read preferences that a policy replaces, and the
+//! errors of a member that has lost its role.
 //!
 //! A request is held until its front (at most 64 KiB) is here. `message_view` finds its sections,
 //! `parsed_command` names it, and the rest passes while `scan` counts its documents and
