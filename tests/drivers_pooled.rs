@@ -5,7 +5,8 @@
 
 mod support;
 
-use support::{observed::Driver, pooled::Pooled};
+use std::process::Command;
+use support::{observed::Driver, pooled::Pooled, python::drivers, secantus::Secantus, tools};
 
 /// What current drivers do.
 const CURRENT: &str = "crud,cursors,transactions,changes,unacknowledged,many,files,elsewhere";
@@ -41,4 +42,90 @@ fn node_of_2023_works_through_a_pool() {
         let ways = pool.ways();
         pool.check(Driver::OldNode, CURRENT, ways);
     }
+}
+
+/// Runs a program with a connection string and a collection, each way that it knows, before replica sets
+/// that are shown as routers and as primaries. `driver` is how it names itself.
+fn works_before_sets(driver: &str, ways: &[&str], program: impl Fn(&str, &str) -> Option<Command>) {
+    let Some(server) = Secantus::shared() else { return };
+    for pool in Pooled::before_sets(server) {
+        for way in pool.ways().iter().filter(|way| ways.contains(way)) {
+            let collection = format!("{}_{}_{way}", driver.to_lowercase(), pool.present_as);
+            let Some(mut command) = program(&pool.uri(way), &collection) else { return };
+            let output = command.output().expect("it runs");
+            let said = String::from_utf8_lossy(&output.stdout);
+            let error = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{collection}: {said}{error}");
+            let batches = pool.tollgate.logged(5, |line| {
+                line["operation"] == "getMore"
+                    && line["resource"] == format!("drivers.{collection}")
+            });
+            let named = batches[0]["driver"].as_str().unwrap_or_default();
+            assert!(named.contains(driver), "{named}");
+        }
+    }
+}
+
+const ALL: [&str; 4] = ["bare", "set", "direct", "balanced"];
+
+#[test]
+fn php_works_before_a_replica_set() {
+    works_before_sets("PHP", &ALL, |uri, collection| {
+        let mut php = tools::php_with_mongodb()?;
+        php.arg(drivers().join("php_scenarios.php")).args([uri, collection]);
+        Some(php)
+    });
+}
+
+#[test]
+fn ruby_of_2018_works_before_a_replica_set() {
+    works_before_sets("ruby", &["bare", "set"], |uri, collection| {
+        let mut ruby = tools::ruby_with_mongodb()?;
+        // Today's Ruby warns about much of it.
+        ruby.arg("-W0").arg(drivers().join("ruby_scenarios.rb")).args([uri, collection]);
+        Some(ruby)
+    });
+}
+
+#[test]
+fn mongoose_works_before_a_replica_set() {
+    works_before_sets("Mongoose", &ALL, |uri, collection| {
+        let mut node = Command::new("node");
+        node.env("NODE_PATH", tools::node_modules_with_mongoose()?);
+        node.arg(drivers().join("mongoose_scenarios.js")).args([uri, collection]);
+        Some(node)
+    });
+}
+
+#[test]
+fn mongoengine_works_before_a_replica_set() {
+    works_before_sets("MongoEngine", &ALL, |uri, collection| {
+        let mut python = Command::new(tools::python_with_mongoengine()?.join("python"));
+        python.arg(drivers().join("mongoengine_scenarios.py")).args([uri, collection]);
+        Some(python)
+    });
+}
+
+/// What a person does in the shell with the collection NAME: writes, batches, and a transaction.
+const SHELL: &str = "
+    const shop = db.getSiblingDB('drivers').NAME;
+    shop.insertMany(Array.from({ length: 100 }, (_, _id) => ({ _id })));
+    assert(shop.find().batchSize(10).toArray().length === 100);
+    const session = db.getMongo().startSession();
+    session.startTransaction();
+    session.getDatabase('drivers').NAME.insertOne({ _id: 'order' });
+    session.commitTransaction();
+    assert(shop.countDocuments() === 101);
+";
+
+#[test]
+fn mongosh_works_before_a_replica_set() {
+    let home = tempfile::tempdir().expect("a directory");
+    works_before_sets("mongosh", &["bare", "set"], |uri, collection| {
+        let mut mongosh = tools::mongosh()?;
+        let script = SHELL.replace("NAME", collection);
+        // It keeps a history and a log there.
+        mongosh.env("HOME", home.path()).args([uri, "--quiet", "--norc", "--eval", &script]);
+        Some(mongosh)
+    });
 }

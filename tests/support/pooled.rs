@@ -10,7 +10,7 @@ use super::{
 use bson::doc;
 
 /// The most connections to a server that clients share.
-const SIZE: usize = 4;
+pub const SIZE: usize = 4;
 
 /// A proxy with a pool, before one server or before a replica set.
 pub struct Pooled {
@@ -75,6 +75,17 @@ impl Pooled {
     /// The name of the set that clients of a primary see.
     pub fn set_name(&self) -> &'static str {
         if self.set.is_some() { "rs" } else { "secantus" }
+    }
+
+    /// A connection string of one of these ways.
+    pub fn uri(&self, way: &str) -> String {
+        let option = match way {
+            "set" => format!("replicaSet={}", self.set_name()),
+            "direct" => "directConnection=true".to_owned(),
+            "balanced" => "loadBalanced=true".to_owned(),
+            _ => String::new(),
+        };
+        format!("mongodb://{}/?{option}", self.tollgate.listener("db"))
     }
 
     /// Runs scenarios of a driver with these ways to write a connection string, and holds them against

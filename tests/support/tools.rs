@@ -49,6 +49,11 @@ pub fn old_python() -> Option<PathBuf> {
     environment("python-old", &[], &OLD_PYTHON_PACKAGES)
 }
 
+/// The same of an environment with MongoEngine.
+pub fn python_with_mongoengine() -> Option<PathBuf> {
+    environment("python-mongoengine", &[], &["mongoengine==0.29.3", "pymongo==4.20.0"])
+}
+
 /// The same of an environment with Werkzeug, which reads requests as Python's web services do.
 pub fn python_with_werkzeug() -> Option<PathBuf> {
     environment("python-werkzeug", &[], &["werkzeug==3.1.9"])
@@ -91,9 +96,35 @@ pub fn program(name: &str) -> Option<Command> {
     found.map(Command::new)
 }
 
+/// PHP with its extension for MongoDB. As [`python`] otherwise.
+pub fn php_with_mongodb() -> Option<Command> {
+    program_with("php", &["-r", "exit((int) !extension_loaded('mongodb'));"])
+}
+
+/// Ruby with its driver for MongoDB. As [`python`] otherwise.
+pub fn ruby_with_mongodb() -> Option<Command> {
+    program_with("ruby", &["-W0", "-e", "require 'mongo'"])
+}
+
+/// A program of the machine that ends well with these arguments.
+fn program_with(name: &str, arguments: &[&str]) -> Option<Command> {
+    match run(program(name)?.args(arguments)) {
+        Ok(()) => program(name),
+        Err(why) => {
+            missing(name, &format!("it has no driver for MongoDB: {why}"));
+            None
+        }
+    }
+}
+
 /// The `node_modules` directory with MongoDB's driver for node. As [`python`] otherwise.
 pub fn node_modules() -> Option<PathBuf> {
     packages_of_node("node", &NODE_PACKAGES)
+}
+
+/// The same with Mongoose.
+pub fn node_modules_with_mongoose() -> Option<PathBuf> {
+    packages_of_node("mongoose", &["mongoose@9.12.1"])
 }
 
 /// MongoDB's shell. As [`python`] otherwise.
