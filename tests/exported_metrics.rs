@@ -4,7 +4,7 @@
 
 mod support;
 
-use bson::{Document, doc};
+use bson::{DateTime, Document, doc};
 use socket2::{Domain, Socket, Type};
 use std::{
     collections::BTreeSet,
@@ -12,6 +12,8 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::Path,
     process::Command,
+    sync::{Arc, OnceLock},
+    time::{Duration, SystemTime},
 };
 use support::{
     certificates::Certificates,
@@ -20,7 +22,7 @@ use support::{
     eventually,
     http::{Client, Content, Reply, Service, Version, get, origin, post},
     metrics::Sample,
-    scripted::{Scripted, reply_to},
+    scripted::{Scripted, batch, hello, reply_to},
     tollgate::{Tollgate, program},
     wire::{self, Message, op_msg},
 };
@@ -44,6 +46,8 @@ const MAX_ENDPOINT_SERIES: u16 = 1024;
 struct Servers {
     wire: Upstream,
     db: Scripted,
+    /// A replica set of a primary and a secondary that is behind.
+    set: [Scripted; 2],
     web: Service,
     rpc: Service,
     /// Has a port and does not listen, so that connections to it are refused.
@@ -60,7 +64,7 @@ impl Servers {
         let gone = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         gone.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
         let (wire, web) = (Upstream::start(), origin(Version::One));
-        Self { wire, db: Scripted::answering(answer), web, rpc, gone }
+        Self { wire, db: Scripted::answering(answer), set: replica_set(), web, rpc, gone }
     }
 
     /// The proxy's config. `endpoints.yaml` in this directory lists the endpoints of `many`.
@@ -68,7 +72,7 @@ impl Servers {
         let pair = certificates.pair("server");
         let [file, events] = ["endpoints.yaml", "events.log"].map(|name| directory.join(name));
         let (file, events) = (file.display(), events.display());
-        let (wire, db) = (self.wire.address(), self.db.address());
+        let (wire, db, set) = (self.wire.address(), self.db.address(), self.set[0].address());
         let gone = self.gone.local_addr().unwrap().as_socket().unwrap();
         let (web, rpc) = (self.web.address(), self.rpc.address());
         let (rpc_cluster, gone_port) = (self.rpc.endpoints(), gone.port());
@@ -87,6 +91,7 @@ listeners:
     cluster: db
     max_held_bytes: 1KiB
   pooled: {{ address: "127.0.0.1:0", protocol: mongo, cluster: pooled }}
+  set: {{ address: "127.0.0.1:0", protocol: mongo, cluster: set }}
   web: {{ address: "127.0.0.1:0", protocol: http, cluster: web }}
   rpc: {{ address: "127.0.0.1:0", protocol: grpc, cluster: rpc }}
   safe: {{ address: "127.0.0.1:0", protocol: mongo, cluster: gone, tls: {{ certificates: {pair} }} }}
@@ -101,6 +106,7 @@ clusters:
     outlier_detection: {{ consecutive_local_failures: 1, enforcing_consecutive: 0 }}
   db: {{ endpoints: ["{db}"] }}
   pooled: {{ endpoints: ["{db}"], pool: {{ max_pool_size: 1, wait_queue_size: 1, wait_queue_timeout: 1h }} }}
+  set: {{ replica_set: {{ name: rs, seeds: ["{set}"] }}, pool: {{ orphan_grace: 1ms }} }}
   web:
     endpoints: ["{gone}", "{web}"]
     lb_policy: round_robin
@@ -125,6 +131,40 @@ policies:
 "#
         )
     }
+}
+
+/// A primary, and a secondary that is a minute behind. A `find` opens a cursor.
+fn replica_set() -> [Scripted; 2] {
+    let hosts = Arc::new(OnceLock::<Vec<String>>::new());
+    let members = [("isWritablePrimary", 0), ("secondary", 60)].map(|(role, behind)| {
+        let hosts = Arc::clone(&hosts);
+        Scripted::answering(move |message| {
+            let command = message.document();
+            let reply = match command.keys().next().map(String::as_str) {
+                Some("hello") => {
+                    let written =
+                        DateTime::from_system_time(SystemTime::now() - Duration::from_secs(behind));
+                    let mut hello = hello("");
+                    hello.extend(doc! { "isWritablePrimary": false, "ismaster": false });
+                    hello.extend(doc! { role: true, "lastWrite": { "lastWriteDate": written } });
+                    hello.insert("hosts", hosts.wait().clone());
+                    hello
+                }
+                Some("find") => batch(true, 7, "shop.orders", &[]),
+                _ => doc! { "ok": 1.0 },
+            };
+            reply_to(message, &reply)
+        })
+    });
+    let addresses = members.iter().map(|member| member.address().to_string());
+    hosts.set(addresses.collect()).unwrap();
+    members
+}
+
+/// A client of a replica set that leaves a cursor open.
+fn drive_replica_set(tollgate: &Tollgate) {
+    let mut client = RawClient::connect(tollgate.listener("set"));
+    client.command(1, &doc! { "find": "orders", "$db": "shop" });
 }
 
 /// The proxy where no file can grow, as on a full disk: the lines of both logs are lost.
@@ -269,6 +309,7 @@ fn a_proxy_that_serves_every_protocol_exports_every_metric() {
     let config = servers.config(directory.path(), &certificates);
     let tollgate = Tollgate::start_as(without_disk(), "", &config);
     drive_mongo(&tollgate);
+    drive_replica_set(&tollgate);
     drive_http(&tollgate);
     drive_grpc(&tollgate);
     drive_tls(&tollgate, &certificates);
