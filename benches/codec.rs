@@ -55,7 +55,7 @@ fn pass<M>(message: &[u8], mut judge: impl FnMut(&[u8]) -> Next<M>) {
             Next::Pass { len, .. } | Next::PassUnsolicited { len, .. } | Next::Drop { len, .. } => {
                 usize::try_from(len).unwrap()
             }
-            Next::Swap { len, .. } | Next::Answer { len, .. } | Next::Resend { len } => len,
+            Next::Swap { len, .. } | Next::Answer { len, .. } | Next::Resend { len, .. } => len,
             Next::Violates(violation) => unreachable!("{violation}"),
         };
     }

@@ -70,12 +70,13 @@ impl Servers {
     /// The proxy's config. `endpoints.yaml` in this directory lists the endpoints of `many`.
     fn config(&self, directory: &Path, certificates: &Certificates) -> String {
         let pair = certificates.pair("server");
-        let [file, events] = ["endpoints.yaml", "events.log"].map(|name| directory.join(name));
-        let (file, events) = (file.display(), events.display());
+        let file = |name: &str| directory.join(name).display().to_string();
+        let (file, events) = (file("endpoints.yaml"), file("events.log"));
         let (wire, db, set) = (self.wire.address(), self.db.address(), self.set[0].address());
         let gone = self.gone.local_addr().unwrap().as_socket().unwrap();
-        let (web, rpc) = (self.web.address(), self.rpc.address());
-        let (rpc_cluster, gone_port) = (self.rpc.endpoints(), gone.port());
+        let (web, rpc, rpc_cluster) =
+            (self.web.address(), self.rpc.address(), self.rpc.endpoints());
+        let gone_port = gone.port();
         format!(
             r#"
 workers: 1
@@ -96,9 +97,7 @@ listeners:
   rpc: {{ address: "127.0.0.1:0", protocol: grpc, cluster: rpc }}
   safe: {{ address: "127.0.0.1:0", protocol: mongo, cluster: gone, tls: {{ certificates: {pair} }} }}
 clusters:
-  wire:
-    endpoints: ["{wire}"]
-    circuit_breaker: {{ max_connections: 1, max_pending: 1, pending_timeout: 1h }}
+  wire: {{ endpoints: ["{wire}"], circuit_breaker: {{ max_connections: 1, max_pending: 1, pending_timeout: 1h }} }}
   many: {{ endpoints_file: "{file}" }}
   gone:
     endpoints: ["localhost:{gone_port}"]

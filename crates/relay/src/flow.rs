@@ -157,6 +157,12 @@ impl Flow {
         self.pass = self.pass.saturating_sub(len as u64);
     }
 
+    /// The bytes that wait to be written, and the next `len` unread ones; `None` if these are not all here.
+    pub(super) fn front(&self, len: u64) -> Option<&[u8]> {
+        let end = self.ready.checked_add(usize::try_from(len).ok()?)?;
+        self.buffer.get(self.start..self.start.checked_add(end)?)
+    }
+
     /// Drops the next `len` unread bytes.
     pub(super) fn drop_front(&mut self, len: usize) {
         self.swap(len, &[]);

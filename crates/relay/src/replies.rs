@@ -195,8 +195,8 @@ impl<C: Codec> Relay<C> {
             Ok(Next::Violates(violation)) | Err(violation) => {
                 self.lose_framing(Side::Server, violation)?;
             }
-            Ok(Next::Resend { len }) => {
-                self.resend_request(len)?;
+            Ok(Next::Resend { len, reason }) => {
+                self.resend_request(len, reason)?;
                 return Ok(Some(1));
             }
             Ok(Next::Answer { .. }) => {

@@ -230,10 +230,11 @@ impl<C: Codec> Relay<C> {
                     return Err(self.stream_rejection_close());
                 }
                 let replaced = std::mem::take(&mut self.front.replaced) as u64;
-                if ends && replaced == 0 {
+                let len = len - replaced;
+                if ends {
                     self.keep_request(len);
                 }
-                self.requests.pass(len - replaced, ends);
+                self.requests.pass(len, ends);
                 Ok(need)
             }
             Next::PassUnsolicited { len, ends } => {

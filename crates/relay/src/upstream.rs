@@ -9,8 +9,8 @@ use cluster::{
 use foldhash::fast::FixedState;
 use net::Stream;
 use operation::{
-    Attributes, Close, Codec, EndReason, Orphan, Outcome, Placement, Rejection, TakenUpstream,
-    UpstreamUse,
+    Attributes, Close, Codec, EndReason, Orphan, Outcome, Placement, Rejection, ResendReason,
+    TakenUpstream, UpstreamUse,
 };
 use std::{
     fmt,
@@ -20,6 +20,9 @@ use std::{
     sync::Arc,
     task::{Context, Poll, ready},
 };
+
+/// How often a request is sent again because an endpoint has lost its role.
+const MAX_RESENDS: u8 = 2;
 
 /// The attribute with the client's application.
 const APPLICATION: &str = "app";
@@ -68,6 +71,8 @@ pub(super) struct PooledUpstream {
     state: PooledState,
     /// A copy of the request under way, which may have to be sent to another endpoint.
     kept: Option<Box<[u8]>>,
+    /// How often the request under way was sent again.
+    resends: u8,
 }
 
 enum PooledState {
@@ -101,6 +106,7 @@ impl From<RelayUpstream> for Upstream {
                 options,
                 state: PooledState::None,
                 kept: None,
+                resends: 0,
             })),
         }
     }
@@ -186,7 +192,7 @@ impl Upstream {
             placed => placed,
         };
         pooled.options.exclude.clear();
-        pooled.kept = None;
+        (pooled.kept, pooled.resends) = (None, 0);
         pooled.state = PooledState::Wanted;
         true
     }
@@ -215,12 +221,6 @@ impl Upstream {
         }
     }
 
-    /// Whether the request under way looks for state whose endpoint is not known.
-    fn looks_for_state(&self) -> bool {
-        let Self::Pooled(pooled) = self else { return false };
-        matches!(pooled.options.placement, Placement::Pinned(_))
-    }
-
     /// Keeps a copy of the request under way, for [`resend`](Upstream::resend).
     fn keep(&mut self, request: &[u8]) {
         if let Self::Pooled(pooled) = self {
@@ -230,13 +230,19 @@ impl Upstream {
 
     /// Gives the connection back, and wants one to an endpoint that the request was not sent to. Returns
     /// the request.
-    fn resend(&mut self) -> Option<Box<[u8]>> {
+    fn resend(&mut self, reason: ResendReason) -> Option<Box<[u8]>> {
         let Self::Pooled(pooled) = self else { return None };
         let request = pooled.kept.clone()?;
         match std::mem::replace(&mut pooled.state, PooledState::Wanted) {
             PooledState::Taken(connection) => {
-                pooled.options.exclude.push(connection.lease.endpoint().clone());
-                pooled.options.placement = Placement::Any;
+                pooled.resends = pooled.resends.saturating_add(1);
+                match reason {
+                    ResendReason::NotHeld => {
+                        pooled.options.exclude.push(connection.lease.endpoint().clone());
+                        pooled.options.placement = Placement::Any;
+                    }
+                    ResendReason::LostRole => connection.lease.doubt_endpoint(),
+                }
                 connection.give_back();
                 Some(request)
             }
@@ -252,12 +258,15 @@ impl Upstream {
         let Self::Pooled(pooled) = self else { return None };
         let PooledState::Taken(connection) = &pooled.state else { return None };
         let endpoint = connection.lease.endpoint();
-        let has_untried = pooled.kept.is_some() && {
+        let looks_for_state =
+            matches!(pooled.options.placement, Placement::Pinned(_) | Placement::Any);
+        let has_untried = pooled.kept.is_some() && looks_for_state && {
             let mut tried = pooled.options.exclude.clone();
             tried.push(endpoint.clone());
             pooled.pool.has_others(&tried)
         };
-        Some(TakenUpstream { endpoint: endpoint.address(), has_untried })
+        let may_resend = pooled.kept.is_some() && pooled.resends < MAX_RESENDS;
+        Some(TakenUpstream { endpoint: endpoint.address(), has_untried, may_resend })
     }
 
     /// Ready when the operation at the front has its connection, or can't get one.
@@ -381,19 +390,20 @@ impl<C: Codec> Relay<C> {
         }
     }
 
-    /// Keeps a copy of the request at the front, which has `len` bytes, if it may have to be sent to several
+    /// Keeps a copy of the request at the front, of which `len` bytes are unread, if it may have to be sent to several
     /// endpoints.
     pub(super) fn keep_request(&mut self, len: u64) {
-        if self.upstream.looks_for_state()
+        if self.upstream.is_pooled()
+            && !self.front.is_answered()
             && self.codec.keeps_request()
-            && let Some(request) = self.requests.unread().get(..len as usize)
+            && let Some(request) = self.requests.front(len)
         {
             self.upstream.keep(request);
         }
     }
 
     /// Drops a reply of `len` bytes, and sends its request to another endpoint.
-    pub(super) fn resend_request(&mut self, len: usize) -> Result<(), Close> {
+    pub(super) fn resend_request(&mut self, len: usize, reason: ResendReason) -> Result<(), Close> {
         self.replies.drop_front(len);
         let now = self.now();
         if let Some(open) = self.in_flight.newest() {
@@ -403,7 +413,9 @@ impl<C: Codec> Relay<C> {
                 lease.operation_ended(Outcome::Rejected, took);
             }
         }
-        let Some(request) = self.upstream.resend() else { return Err(Close::UpstreamViolation) };
+        let Some(request) = self.upstream.resend(reason) else {
+            return Err(Close::UpstreamViolation);
+        };
         self.requests.replace_front(0, &request);
         Ok(())
     }

@@ -238,7 +238,9 @@ impl Codec for Mongo {
     }
 
     fn keeps_request(&self) -> bool {
-        self.pooled.as_deref().is_some_and(PooledClient::keeps_request)
+        let shown = self.listener.presentation.as_ref();
+        let is_followed = shown.is_some_and(Presentation::is_followed);
+        self.pooled.as_deref().is_some_and(|client| client.keeps_request(is_followed))
     }
 
     fn route_read(&mut self, front: &[u8], preference: &ReadPreference) -> ReadRoute {
@@ -247,7 +249,7 @@ impl Codec for Mongo {
 
     fn upstream_taken(&mut self, upstream: TakenUpstream) {
         if let Some(client) = self.pooled.as_deref_mut() {
-            client.has_untried = upstream.has_untried;
+            client.upstream_taken(upstream);
         }
     }
 

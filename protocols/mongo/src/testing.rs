@@ -243,7 +243,7 @@ fn relay<M>(
                 assert!(len > 0);
                 ((len as usize).min(bytes.len() - at), ends)
             }
-            Next::Answer { len, .. } | Next::Resend { len } => {
+            Next::Answer { len, .. } | Next::Resend { len, .. } => {
                 assert!(len <= front.len());
                 (len, true)
             }
@@ -279,6 +279,6 @@ fn strip<M>(next: Next<M>) -> Next<()> {
         Next::Drop { len, ends } => Next::Drop { len, ends },
         Next::Swap { len, with, .. } => Next::Swap { len, with, mark: None },
         Next::Answer { len, .. } => Next::Answer { len, mark: () },
-        Next::Resend { len } => Next::Resend { len },
+        Next::Resend { len, reason } => Next::Resend { len, reason },
     }
 }

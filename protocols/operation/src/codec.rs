@@ -113,8 +113,10 @@ impl Reply {
 pub struct TakenUpstream {
     /// Its address.
     pub endpoint: SocketAddr,
-    /// There are endpoints that the request was not sent to yet, so [`Next::Resend`] is possible.
+    /// There are endpoints that the request was not sent to yet, and that may hold what it continues.
     pub has_untried: bool,
+    /// The request may be sent again.
+    pub may_resend: bool,
 }
 
 /// How a read goes where a policy routes it: see [`Codec::route_read`].
@@ -143,6 +145,17 @@ pub enum UpstreamUse {
     /// Operations of this client, as long as it lasts: the connection has a state that other clients must
     /// not see, such as a logged-in user.
     Own,
+}
+
+/// Why a request is sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResendReason {
+    /// The endpoint does not hold what the request continues: one that was not asked gets it. Only while
+    /// [`TakenUpstream::has_untried`].
+    NotHeld,
+    /// The endpoint has lost the role for which it got the request: it is in doubt, and one that fits gets
+    /// it. Only while [`TakenUpstream::may_resend`].
+    LostRole,
 }
 
 /// What to do with the bytes at the front of a buffer.
@@ -193,10 +206,12 @@ pub enum Next<M> {
     },
     /// The endpoint has not done what this reply answers: its `len` bytes, which are all in the buffer, are
     /// discarded, and the request is sent to another endpoint. Only for replies to a request of which
-    /// [`Codec::keeps_request`] has asked for a copy, while [`TakenUpstream::has_untried`].
+    /// [`Codec::keeps_request`] has asked for a copy.
     Resend {
         /// The length of the reply.
         len: usize,
+        /// Why.
+        reason: ResendReason,
     },
     /// The codec answers this request in the service's place. Its `len` bytes, which are all in the
     /// buffer, are discarded, and [`Codec::answer`] is called when the request is admitted. Only for
@@ -356,8 +371,8 @@ pub trait Codec: Sized + 'static {
         Placement::Primary
     }
 
-    /// Whether a copy of the request marked last is needed, for [`Next::Resend`]. Asked if it is
-    /// [`Placement::Pinned`] and no endpoint is known to hold its state.
+    /// Whether a copy of the request marked last is needed, for [`Next::Resend`]. Asked where operations
+    /// take their connections of a pool, if the whole request is in the buffer.
     fn keeps_request(&self) -> bool {
         false
     }

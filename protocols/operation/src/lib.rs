@@ -31,7 +31,7 @@ pub use attribute_value::AttributeValue;
 pub use byte_bucket::ByteBucket;
 pub use codec::{
     Codec, ConnectionInfo, LateDetails, LocalAnswer, Next, OperationNames, ReadRoute, Reply,
-    Request, Tag, TakenUpstream, UpstreamUse,
+    Request, ResendReason, Tag, TakenUpstream, UpstreamUse,
 };
 pub use direction::Direction;
 pub use effects::{

@@ -3,15 +3,15 @@
 
 use super::*;
 use cluster::{ConnectionPool, PoolPlan, TakeOptions};
-use operation::{PinChange, Placement, TakenUpstream};
+use operation::{PinChange, Placement, ResendReason, TakenUpstream};
 use relay::RelayUpstream;
 
 /// As [`Lines`], but `open N` begins a state, `more N` continues it and `close N` ends it. A service that
-/// does not hold it answers `unknown`.
+/// does not hold it answers `unknown`. `read` may be answered `demoted` by a service that serves no reads.
 struct PinnedLines {
     lines: Lines,
     last: String,
-    has_untried: bool,
+    upstream: TakenUpstream,
 }
 
 impl PinnedLines {
@@ -28,7 +28,8 @@ impl Codec for PinnedLines {
     type Shared = ();
 
     fn new(shared: &Arc<()>, link: ConnectionInfo) -> Self {
-        Self { lines: Lines::new(shared, link), last: String::new(), has_untried: false }
+        let upstream = TakenUpstream { endpoint: link.peer, has_untried: false, may_resend: false };
+        Self { lines: Lines::new(shared, link), last: String::new(), upstream }
     }
 
     fn request(&mut self, bytes: &[u8]) -> Result<Next<Request>, Violation> {
@@ -44,8 +45,13 @@ impl Codec for PinnedLines {
     }
 
     fn reply(&mut self, bytes: &[u8]) -> Result<Next<Reply>, Violation> {
-        if self.has_untried && bytes == b"unknown\n" {
-            return Ok(Next::Resend { len: bytes.len() });
+        let reason = match bytes {
+            b"unknown\n" if self.upstream.has_untried => Some(ResendReason::NotHeld),
+            b"demoted\n" if self.upstream.may_resend => Some(ResendReason::LostRole),
+            _ => None,
+        };
+        if let Some(reason) = reason {
+            return Ok(Next::Resend { len: bytes.len(), reason });
         }
         let mut next = self.lines.reply(bytes)?;
         if let Next::Pass { mark: Some(reply), .. } = &mut next {
@@ -74,7 +80,7 @@ impl Codec for PinnedLines {
     }
 
     fn upstream_taken(&mut self, upstream: TakenUpstream) {
-        self.has_untried = upstream.has_untried;
+        self.upstream = upstream;
     }
 }
 
@@ -108,8 +114,14 @@ impl Holder {
         let (mut socket, mut line) = (BufReader::new(socket), String::new());
         while socket.read_line(&mut line).await.is_ok_and(|n| n > 0) {
             asked.set(asked.get() + 1);
-            let (verb, number) = line.trim_end().split_once(' ').unwrap();
+            let (verb, number) = line.trim_end().split_once(' ').unwrap_or((line.trim_end(), ""));
+            if verb == "read" && known.borrow().contains("demoted") {
+                socket.write_all(b"demoted\n").await.unwrap();
+                line.clear();
+                continue;
+            }
             let knows = match verb {
+                "read" => true,
                 "open" => known.borrow_mut().insert(number.to_owned()),
                 "close" => known.borrow_mut().remove(number),
                 _ => known.borrow().contains(number),
@@ -193,5 +205,24 @@ fn a_state_that_no_service_holds_is_unknown() {
         assert!(holders.iter().all(|holder| holder.asked.get() == 1));
         let place = ask(&mut client, "open 8").await;
         assert_eq!(ask(&mut client, "more 8").await, place);
+    });
+}
+
+#[test]
+fn a_read_that_a_demoted_service_refuses_goes_to_another() {
+    run(async {
+        let holders = [Holder::start().await, Holder::start().await];
+        holders[0].known.borrow_mut().insert("demoted".to_owned());
+        let mut client = client_of(&holders).await;
+        let place = holders[1].address.port().to_string();
+        for _ in 0..4 {
+            assert_eq!(ask(&mut client, "read").await, place);
+        }
+        assert!(holders[0].asked.get() > 0);
+        holders[1].known.borrow_mut().insert("demoted".to_owned());
+        let asked = || holders.iter().map(|holder| holder.asked.get()).sum::<usize>();
+        let before = asked();
+        assert_eq!(ask(&mut client, "read").await, "demoted");
+        assert_eq!(asked() - before, 3, "it is sent three times at most");
     });
 }

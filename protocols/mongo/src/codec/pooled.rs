@@ -20,7 +20,7 @@ use crate::{
 use bytes::BytesMut;
 use operation::{
     LocalAnswer, Next, Orphan, PinChange, Placement, ReadPreference, ReadRoute, Request, Tag,
-    UpstreamUse,
+    TakenUpstream, UpstreamUse,
 };
 use std::{net::IpAddr, rc::Rc, sync::Arc};
 
@@ -58,6 +58,8 @@ pub(super) struct PooledClient {
     peer: Option<IpAddr>,
     /// The endpoint of the last request has others beside it that were not asked.
     pub(super) has_untried: bool,
+    /// The last request is a read that another member may serve if this one does not.
+    pub(super) may_read_again: bool,
 }
 
 /// State that one server holds.
@@ -94,15 +96,23 @@ impl PooledClient {
         matches!(self.placement, Placement::Read(_))
     }
 
-    /// Whether the last request can be sent to another server if this one does not know its cursor.
-    pub(super) fn keeps_request(&self) -> bool {
-        self.pinned == Some(PinnedState::Cursor)
+    /// Whether the last request can be sent to another server if this one does not know its cursor, or if it
+    /// serves no reads any more. `is_followed`: another member takes over then.
+    pub(super) fn keeps_request(&self, is_followed: bool) -> bool {
+        self.pinned == Some(PinnedState::Cursor) || (self.is_routable && is_followed)
+    }
+
+    /// Records how the last request can be sent again.
+    pub(super) fn upstream_taken(&mut self, upstream: TakenUpstream) {
+        self.has_untried = upstream.has_untried;
+        self.may_read_again = upstream.may_resend && self.is_routable;
     }
 
     /// Records where a request may go. `pins_transactions`: the servers are routers, each of which knows
     /// only the transactions that it began.
     fn place(&mut self, place: RequestPlace, pins_transactions: bool) {
-        (self.pinned, self.is_routable, self.has_untried) = (None, false, false);
+        (self.pinned, self.is_routable) = (None, false);
+        (self.has_untried, self.may_read_again) = (false, false);
         self.placement = match place {
             RequestPlace::Write => Placement::Primary,
             RequestPlace::Read(written) => {

@@ -11,7 +11,7 @@ use crate::{
     scan::{MessageFacts, Scan},
     violations::{BAD_DOCUMENT, UNEXPECTED_REPLY},
 };
-use operation::{Codec, Next, Outcome, Reply, Tag, UpstreamUse, Violation};
+use operation::{Codec, Next, Outcome, Reply, ResendReason, Tag, UpstreamUse, Violation};
 
 /// A reply that is passing.
 pub(super) struct StreamedReply {
@@ -68,8 +68,8 @@ impl Mongo {
             _ if hello => self.rewrite_hello(header, here),
             Some(_) if self.pooled.is_some() && !late => {
                 receiving.scan.finish(&mut receiving.facts);
-                if self.is_sent_elsewhere(&receiving.facts) {
-                    return Ok(Next::Resend { len });
+                if let Some(reason) = self.resend_reason(&receiving.facts) {
+                    return Ok(Next::Resend { len, reason });
                 }
                 self.hide_state_change(&receiving.facts, here)
             }
@@ -97,10 +97,17 @@ impl Mongo {
         self.finish_reply(*receiving, here.len())
     }
 
-    /// Whether another server is asked, because this one does not know the cursor.
-    fn is_sent_elsewhere(&self, facts: &MessageFacts) -> bool {
-        let untried = self.pooled.as_deref().is_some_and(|client| client.has_untried);
-        untried && facts.is_cursor_not_found()
+    /// Why another server is asked, if that can do what this one has not done: it does not know the cursor,
+    /// or serves no reads any more.
+    fn resend_reason(&self, facts: &MessageFacts) -> Option<ResendReason> {
+        let client = self.pooled.as_deref()?;
+        match () {
+            () if client.has_untried && facts.is_cursor_not_found() => Some(ResendReason::NotHeld),
+            () if client.may_read_again && facts.is_refused_by_role() => {
+                Some(ResendReason::LostRole)
+            }
+            () => None,
+        }
     }
 
     /// The rewritten `hello` reply for the client; `None` if it needs no change.

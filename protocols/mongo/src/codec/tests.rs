@@ -11,6 +11,7 @@ mod attributes;
 mod given_up;
 mod handshakes;
 mod hostile;
+mod pooled;
 
 /// Refuses, and reads the refusal back: the header's fields and the document.
 fn refusal(codec: &mut Mongo, id: u32, reason: RejectReason) -> (u32, i32, bson::Document) {

@@ -181,6 +181,11 @@ impl MessageFacts {
         codes.into_iter().flatten().any(is_state_change)
     }
 
+    /// Whether the member says so of the whole command, instead of doing it.
+    pub(crate) fn is_refused_by_role(&self) -> bool {
+        self.ok == Some(false) && self.code.is_some_and(is_state_change)
+    }
+
     /// Whether the server does not know the cursor.
     pub(crate) fn is_cursor_not_found(&self) -> bool {
         self.ok == Some(false) && self.code == Some(43)
