@@ -5,8 +5,17 @@
 
 mod support;
 
-use std::process::Command;
-use support::{observed::Driver, pooled::Pooled, python::drivers, secantus::Secantus, tools};
+use std::{
+    io::Read,
+    process::{Command, Stdio},
+};
+use support::{
+    observed::Driver,
+    pooled::{Pooled, SIZE},
+    python::drivers,
+    secantus::Secantus,
+    tools,
+};
 
 /// What current drivers do.
 const CURRENT: &str = "crud,cursors,transactions,changes,unacknowledged,many,files,elsewhere";
@@ -75,6 +84,37 @@ fn php_works_before_a_replica_set() {
         php.arg(drivers().join("php_scenarios.php")).args([uri, collection]);
         Some(php)
     });
+}
+
+#[test]
+fn a_hundred_php_processes_share_four_connections() {
+    let Some(server) = Secantus::shared() else { return };
+    let pool = Pooled::before_set(server, "router");
+    let uri = pool.uri("bare");
+    let start = || {
+        let mut php = tools::php_with_mongodb()?;
+        php.arg(drivers().join("php_worker.php")).args([&uri, "workers"]);
+        Some(php.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it runs"))
+    };
+    let Some(mut processes) = (0..100).map(|_| start()).collect::<Option<Vec<_>>>() else { return };
+    for process in &mut processes {
+        let mut said = [0; 5];
+        process.stdout.as_mut().expect("its output").read_exact(&mut said).expect("a line");
+        assert_eq!(&said, b"done\n");
+    }
+    let clients = pool.tollgate.listener_report("db")["connections"].as_u64();
+    assert!(clients >= Some(100), "{clients:?}");
+    let set = pool.set.as_ref().expect("members");
+    assert_eq!(set.operations("insert"), [600, 0, 0]);
+    for member in 0..3 {
+        // The monitor has one.
+        let most = set.counters(member).most_open;
+        assert!(most <= SIZE + 1, "{most} connections to member {member}");
+    }
+    for mut process in processes {
+        drop(process.stdin.take());
+        assert!(process.wait().expect("its end").success());
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A driver's run through the proxy: what the driver says it did, held against what was seen.
 
 use super::{
+    eventually,
     secantus::{self, Secantus},
     tollgate::Tollgate,
     tools,
@@ -163,11 +164,14 @@ impl Observed {
         // One operation each, however many replies a driver reports as commands of their own.
         let streamed = run.app.contains("-exhaust-");
         let total = sent.iter().filter(|(key, _)| !(streamed && key.0 == "getMore"));
-        let lines = self.tollgate.logged(total.map(|(_, count)| count).sum(), |line| {
-            line["app"] == run.app.as_str()
-                && line["operation"]
-                    .as_str()
-                    .is_some_and(|name| COUNTED.contains(&name) && !(streamed && name == "getMore"))
+        let total = total.map(|(_, count)| count).sum();
+        let lines = eventually(&format!("{total} lines of {}", run.app), || {
+            let mut lines = self.lines_of(run);
+            lines.retain(|line| {
+                let name = text(line, "operation");
+                COUNTED.contains(&name) && !(streamed && name == "getMore")
+            });
+            (lines.len() >= total).then_some(lines)
         });
         let seen =
             tally(lines.iter().map(|line| (text(line, "operation"), text(line, "resource"))));
@@ -203,8 +207,18 @@ impl Observed {
 
     /// The log's lines of one run for one operation.
     pub fn lines(&self, run: &Run, operation: &str) -> Vec<Value> {
-        let lines = self.tollgate.access_log().into_iter();
-        lines.filter(|l| l["app"] == run.app.as_str() && l["operation"] == operation).collect()
+        let mut lines = self.lines_of(run);
+        lines.retain(|line| line["operation"] == operation);
+        lines
+    }
+
+    /// The log's lines of one run. Only these are parsed, since a log of many runs is long.
+    fn lines_of(&self, run: &Run) -> Vec<Value> {
+        let app = format!("\"app\":\"{}\"", run.app);
+        let log = self.tollgate.access_log_text();
+        let whole = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        let lines = whole.filter(|line| line.contains(&app));
+        lines.map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
     }
 
     /// What `crud` must have left behind: outcomes, documents, call sites and counts.

@@ -18,19 +18,30 @@ pub struct Pooled {
     pub tollgate: Tollgate,
     /// What clients see: `router` or `primary`.
     pub present_as: &'static str,
-    /// Three members, of which the last has the tag `use: reports`. `None` before one server.
+    /// The members behind it; of a replica set the last has the tag `use: reports`. `None` before one
+    /// server.
     pub set: Option<ReplicaSet>,
 }
 
 impl Pooled {
-    /// A router and a primary before the shared server, and both before a replica set. Nothing where
-    /// there is no server.
+    /// A router and a primary before the shared server, both before a replica set, and a router before
+    /// two routers. Nothing where there is no server.
     pub fn all() -> Vec<Self> {
         let Some(server) = Secantus::shared() else { return Vec::new() };
         let before_server =
             |present_as| Self::start(present_as, &format!("endpoints: [\"{}\"]", server.address()));
-        let routers = [before_server("router"), before_server("primary")];
-        routers.into_iter().chain(Self::before_sets(server)).collect()
+        let mut all = vec![before_server("router"), before_server("primary")];
+        all.extend(Self::before_sets(server));
+        all.push(Self::before_routers(server));
+        all
+    }
+
+    /// One before two routers, each with cursors and transactions of its own.
+    fn before_routers(server: &Secantus) -> Self {
+        let routers = ReplicaSet::routers(server.address(), 2);
+        let [first, second] = [routers.address(0), routers.address(1)];
+        let this = Self::start("router", &format!("endpoints: [\"{first}\", \"{second}\"]"));
+        Self { set: Some(routers), ..this }
     }
 
     /// A router and a primary, each before a replica set of its own.
@@ -106,10 +117,13 @@ impl Pooled {
         let seen = Observed { tollgate: self.tollgate, runs, encrypted: false };
         seen.runs.iter().for_each(|run| seen.check(run));
         let Some(set) = self.set else { return };
-        for member in 0..3 {
+        for member in 0..set.addresses().len() {
             // The monitor has one, a change stream that waits has one, and one may be about to close.
             let most = set.counters(member).most_open;
             assert!(most <= SIZE + 3, "{most} connections to member {member}");
+            // Each knows its own cursors and transactions only.
+            let lost = [43, 251].map(|code| set.counters(member).refusals(code));
+            assert_eq!(lost, [0, 0], "cursors and transactions that member {member} does not know");
         }
         let finds = set.operations("find");
         if self.present_as == "router" {
