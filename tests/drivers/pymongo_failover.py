@@ -1,10 +1,11 @@
 """Threads of a pymongo client that work without a pause while members fail, until stdin ends.
 
-    python tests/drivers/pymongo_failover.py URI reads|inserts COLLECTION
+    python tests/drivers/pymongo_failover.py URI reads|inserts|transactions COLLECTION
 
-Reads prefer secondaries, and inserts have keys of their own. Prints `ready` once each thread has done
-an operation, and at the end one JSON line: how many operations were done, each kind of error with its
-number, and how many documents the collection has with keys that were acknowledged, and with others.
+Reads prefer secondaries, inserts have keys of their own, and a transaction inserts two documents.
+Prints `ready` once each thread has done an operation, and at the end one JSON line: how many keys were
+read or inserted, each kind of error with its number, and how many documents the collection has with
+keys that were acknowledged, and with others. For pymongo 4 and 3.
 """
 
 import collections
@@ -23,25 +24,39 @@ def main():
     uri, kind, name = sys.argv[1:]
     client = pymongo.MongoClient(uri, serverSelectionTimeoutMS=10_000)
     shop = client["drivers"][name]
+    # Old servers make no collection in a transaction.
+    client["drivers"].create_collection(name)
     reader = shop.with_options(read_preference=SecondaryPreferred())
     over, begun = threading.Event(), threading.Barrier(THREADS + 1)
     errors = collections.Counter()
 
-    def read(thread, n):
-        reader.find_one({"_id": n})
+    def read(key):
+        reader.find_one({"_id": key})
+        return [key]
 
-    def insert(thread, n):
-        shop.insert_one({"_id": f"{thread}-{n}"})
+    def insert(key):
+        shop.insert_one({"_id": key})
+        return [key]
 
-    operation = {"reads": read, "inserts": insert}[kind]
+    def insert_two(key):
+        keys = [f"{key}-first", f"{key}-second"]
+
+        def transaction(session):
+            for one in keys:
+                shop.insert_one({"_id": one}, session=session)
+
+        with client.start_session() as session:
+            session.with_transaction(transaction)
+        return keys
+
+    operation = {"reads": read, "inserts": insert, "transactions": insert_two}[kind]
 
     def work(thread):
         done = set()
         n = 0
         while not over.is_set():
             try:
-                operation(thread, n)
-                done.add(f"{thread}-{n}")
+                done.update(operation(f"{thread}-{n}"))
             except pymongo.errors.PyMongoError as error:
                 errors[f"{type(error).__name__}: {error}"[:300]] += 1
             if n == 0:
