@@ -74,29 +74,40 @@ type Serving = Pin<Box<dyn Future<Output = Close>>>;
 /// Serves one connection until it ends.
 ///
 /// Connections are idle most of the time, so their memory counts. The future that opens one is boxed
-/// and freed once it is open; the future that serves it has a box of its own size.
-pub async fn serve(connections: Rc<Connections>, listener: Rc<WorkerListener>, accepted: Accepted) {
+/// and freed once it is open; the future that serves it has a box of its own size. What only the first one
+/// needs is no part of the connection's task.
+pub fn serve(
+    connections: Rc<Connections>,
+    listener: Rc<WorkerListener>,
+    accepted: Accepted,
+) -> impl Future<Output = ()> {
     let Accepted { socket, peer, at, slot } = accepted;
-    listener.connection_opened();
-    let opened = caught(Box::pin(open(&connections, &listener, socket, peer, at))).await;
-    let ended = match opened {
-        Ok(Ok(serving)) => caught(serving).await,
-        Ok(Err(close)) => Ok(close),
-        Err(panic) => Err(panic),
-    };
-    let close = ended.unwrap_or_else(|Panic { message, place }| {
-        tracing::error!(
-            listener = &*listener.plan().name,
-            %peer,
-            place,
-            message,
-            "a panic ended this connection, which is a bug in Tollgate; others go on"
-        );
-        Close::Panic
-    });
-    listener.connection_closed(close);
-    tracing::debug!(listener = &*listener.plan().name, %peer, reason = close.as_str(), "closed");
-    drop(slot);
+    let opened_for = Rc::clone(&listener);
+    let opening = Box::pin(async move { open(&connections, &opened_for, socket, peer, at).await });
+    async move {
+        listener.connection_opened();
+        let ended = match caught(opening).await {
+            Ok(Ok(serving)) => caught(serving).await,
+            Ok(Err(close)) => Ok(close),
+            Err(panic) => Err(panic),
+        };
+        let close = ended.unwrap_or_else(|panic| panicked(&listener, peer, panic));
+        listener.connection_closed(close);
+        tracing::debug!(listener = &*listener.plan().name, %peer, reason = close.as_str(), "closed");
+        drop(slot);
+    }
+}
+
+fn panicked(listener: &WorkerListener, peer: SocketAddr, panic: Panic) -> Close {
+    let Panic { message, place } = panic;
+    tracing::error!(
+        listener = &*listener.plan().name,
+        %peer,
+        place,
+        message,
+        "a panic ended this connection, which is a bug in Tollgate; others go on"
+    );
+    Close::Panic
 }
 
 /// Completes what comes before the protocol, and connects the upstream. Returns the future that serves

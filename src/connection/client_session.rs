@@ -90,7 +90,7 @@ impl ClientSession {
             let _ = self.info.server_name.set(name);
         }
         if let Some(tls) = tls {
-            let _ = self.info.tls.set(tls);
+            let _ = self.info.tls.set(Box::new(tls));
         }
     }
 
@@ -102,7 +102,7 @@ impl ClientSession {
     /// Sets what a load balancer has said of the client, and its own address.
     pub fn set_proxy_header(&self, header: Header, sender: SocketAddr) {
         // It is set once.
-        let _ = self.info.proxy.set((header, sender));
+        let _ = self.info.proxy.set(Box::new((header, sender)));
     }
 
     /// How to connect to this cluster for the client: by the hash of its key, if the cluster picks by

@@ -9,11 +9,11 @@ use tls::TlsInfo;
 /// An attribute of TLS or of a PROXY protocol header.
 pub(super) fn preface_attribute<'a>(session: &'a SessionInfo, name: &str) -> AttributeValue<'a> {
     if let Some(name) = name.strip_prefix("proxy.") {
-        return session.proxy.get().map_or(AttributeValue::Absent, |(it, _)| proxy(it, name));
+        return session.proxy.get().map_or(AttributeValue::Absent, |it| proxy(&it.0, name));
     }
     match name {
         "via" => match session.proxy.get() {
-            Some((_, sender)) => sender.to_string().into(),
+            Some(it) => it.1.to_string().into(),
             None => AttributeValue::Absent,
         },
         "sni" => session.server_name.get().map(String::as_str).into(),

@@ -35,9 +35,9 @@ pub struct SessionInfo {
     /// The cluster, if it was chosen by that name.
     pub cluster: OnceCell<Arc<str>>,
     /// What the TLS handshake has led to, if the connection is encrypted.
-    pub tls: OnceCell<TlsInfo>,
+    pub tls: OnceCell<Box<TlsInfo>>,
     /// What a load balancer has said of the client, and its own address.
-    pub proxy: OnceCell<(Header, SocketAddr)>,
+    pub proxy: OnceCell<Box<(Header, SocketAddr)>>,
     /// Bytes read, by direction.
     bytes: [Cell<u64>; 2],
     /// Time of the last read.

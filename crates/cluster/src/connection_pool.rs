@@ -20,15 +20,14 @@ mod take_error;
 mod upkeep;
 mod wait_queue;
 
-pub use pooled_connection::PooledConnection;
+pub use pooled_connection::{PooledConnection, PooledSocket};
 pub use take_error::TakeError;
 
-use crate::{Cluster, ConnectError, Endpoint, Lease, PickOptions, PoolReport, plan::PoolPlan};
+use crate::{Cluster, ConnectError, Endpoint, PickOptions, PoolReport, plan::PoolPlan};
 use bytes::Bytes;
 use endpoint_pool::{EndpointPool, Use};
 use foldhash::HashMap;
 use metrics::Histogram;
-use net::Stream;
 use operation::{HandshakeConfig, Placement};
 use pooled_connection::Slot;
 use std::{
@@ -60,6 +59,8 @@ pub struct ConnectionPool {
     /// The last reply of the newest handshake.
     greeting: RefCell<Bytes>,
     endpoints: RefCell<HashMap<PoolKey, SharedEndpointPool>>,
+    /// The connections that were looked up last: most operations go to the same endpoint.
+    latest: RefCell<Option<SharedEndpointPool>>,
     wait_seconds: Histogram,
     closed: Cell<bool>,
 }
@@ -93,19 +94,14 @@ impl TakeOptions {
     }
 }
 
-/// A connection that no operation uses.
-#[derive(Debug)]
-struct IdleConnection {
-    stream: Stream,
-    lease: Lease,
-    opened: Instant,
-    since: Instant,
-}
+/// A connection that no operation uses. It moves between the pool and operations, so it has a place of its
+/// own in memory.
+type IdleConnection = Box<PooledSocket>;
 
 /// What an operation that waited gets.
 #[derive(Debug)]
 enum Handed {
-    Connection(Box<PooledConnection>),
+    Connection(PooledConnection),
     Failed(Box<ConnectError>),
     /// Its endpoint is not used any more.
     PickAgain,
@@ -129,6 +125,7 @@ impl ConnectionPool {
             handshakes: RefCell::default(),
             greeting: RefCell::default(),
             endpoints: RefCell::default(),
+            latest: RefCell::default(),
             closed: Cell::new(false),
         });
         spawn_local(Rc::clone(&pool).inspect());
@@ -251,7 +248,7 @@ impl ConnectionPool {
                 Ok(Ok(Handed::Connection(mut connection))) => {
                     connection.waited = began.elapsed();
                     self.wait_seconds.record(connection.waited);
-                    return Ok(*connection);
+                    return Ok(connection);
                 }
                 Ok(Ok(Handed::Failed(error))) => {
                     attempts += 1;
@@ -353,6 +350,11 @@ impl ConnectionPool {
         endpoint: &Arc<Endpoint>,
         identity: Option<&Arc<str>>,
     ) -> SharedEndpointPool {
+        if let Some(latest) = &*self.latest.borrow()
+            && latest.borrow().leads_to(endpoint, identity)
+        {
+            return Rc::clone(latest);
+        }
         let mut endpoints = self.endpoints.borrow_mut();
         let pool = endpoints.entry((endpoint.address(), identity.cloned())).or_insert_with(|| {
             Rc::new(RefCell::new(EndpointPool::new(endpoint, identity, &self.plan)))
@@ -360,6 +362,7 @@ impl ConnectionPool {
         if !Arc::ptr_eq(&pool.borrow().endpoint, endpoint) {
             pool.borrow_mut().move_to(endpoint);
         }
+        self.latest.replace(Some(Rc::clone(pool)));
         Rc::clone(pool)
     }
 
@@ -369,9 +372,8 @@ impl ConnectionPool {
         endpoint_pool: SharedEndpointPool,
         usage: Use,
     ) -> PooledConnection {
-        let IdleConnection { stream, lease, opened, .. } = connection;
-        let slot = Slot { pool: Rc::clone(self), endpoint_pool, usage, opened, released: false };
-        PooledConnection { stream, lease, waited: Duration::ZERO, slot }
+        let slot = Slot { pool: Rc::clone(self), endpoint_pool, usage, released: false };
+        PooledConnection { socket: connection, waited: Duration::ZERO, slot }
     }
 
     /// A connection in use was closed.
@@ -425,7 +427,7 @@ impl ConnectionPool {
     ) -> Option<IdleConnection> {
         endpoint_pool.borrow_mut().publish();
         let connection = self.in_use(connection, Rc::clone(endpoint_pool), usage);
-        let refused = waiter.send(Handed::Connection(Box::new(connection))).err()?;
+        let refused = waiter.send(Handed::Connection(connection)).err()?;
         let Handed::Connection(refused) = refused else { return None };
         let connection = refused.into_idle();
         endpoint_pool.borrow_mut().release(usage);

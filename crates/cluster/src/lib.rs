@@ -25,7 +25,7 @@ mod tls_hint;
 
 pub use breaker::{BreakerLimit, OperationPermit, QueueError};
 pub use connect::{ConnectError, ConnectOptions, FailedAttempt, UpstreamConnection, is_local};
-pub use connection_pool::{ConnectionPool, PooledConnection, TakeError, TakeOptions};
+pub use connection_pool::{ConnectionPool, PooledConnection, PooledSocket, TakeError, TakeOptions};
 pub use discovery::{HostAnswer, Lookup, Resolver, SrvAnswer, SrvRecord, SystemResolver};
 pub use endpoint::{CloseRequest, Endpoint, Exclusion, Lease, PoolReport};
 pub use operator::NoSuchEndpoint;
@@ -178,6 +178,13 @@ impl Cluster {
         let set = self.set.load();
         if self.has_roles() {
             return set.select(options).cloned();
+        }
+        // Between one there is no choice.
+        if let [only] = &*set.members
+            && only.endpoint.usable()
+            && options.exclude.is_empty()
+        {
+            return Some(Arc::clone(&only.endpoint));
         }
         match options.placement {
             Some(Placement::Endpoint(address)) => set.at(*address).cloned(),

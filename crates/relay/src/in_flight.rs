@@ -292,6 +292,13 @@ impl InFlightRequests {
         self.requests.iter().any(|open| open.tag.is_some())
     }
 
+    /// Frees all memory, if nothing is in flight.
+    pub(super) fn release(&mut self) {
+        if self.requests.is_empty() {
+            self.requests = VecDeque::new();
+        }
+    }
+
     /// Frees memory that an idle connection does not need.
     pub(super) fn shrink(&mut self) {
         if self.requests.is_empty() && self.requests.capacity() > 4 {

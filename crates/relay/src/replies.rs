@@ -289,7 +289,12 @@ impl<C: Codec> Relay<C> {
         };
         let cut = open.ticket.effects().and_then(|terms| terms.injected_close);
         open.settle(end, now, &self.attributes());
-        self.in_flight.shrink();
+        if self.upstream.is_pooled() {
+            // Most clients of a pool are idle most of the time.
+            self.in_flight.release();
+        } else {
+            self.in_flight.shrink();
+        }
         self.cut_end(cut, false);
     }
 }

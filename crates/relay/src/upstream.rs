@@ -118,7 +118,7 @@ impl Upstream {
         match self {
             Self::Own { stream, .. } => Some(stream),
             Self::Pooled(pooled) => match &mut pooled.state {
-                PooledState::Taken(connection) => Some(&mut connection.stream),
+                PooledState::Taken(connection) => Some(&mut connection.socket.stream),
                 _ => None,
             },
         }
@@ -129,7 +129,7 @@ impl Upstream {
         match self {
             Self::Own { lease, .. } => lease.as_ref(),
             Self::Pooled(pooled) => match &pooled.state {
-                PooledState::Taken(connection) => Some(&connection.lease),
+                PooledState::Taken(connection) => Some(&connection.socket.lease),
                 _ => None,
             },
         }
@@ -238,10 +238,10 @@ impl Upstream {
                 pooled.resends = pooled.resends.saturating_add(1);
                 match reason {
                     ResendReason::NotHeld => {
-                        pooled.options.exclude.push(connection.lease.endpoint().clone());
+                        pooled.options.exclude.push(connection.socket.lease.endpoint().clone());
                         pooled.options.placement = Placement::Any;
                     }
-                    ResendReason::LostRole => connection.lease.doubt_endpoint(),
+                    ResendReason::LostRole => connection.socket.lease.doubt_endpoint(),
                 }
                 connection.give_back();
                 Some(request)
@@ -257,7 +257,7 @@ impl Upstream {
     fn taken(&self) -> Option<TakenUpstream> {
         let Self::Pooled(pooled) = self else { return None };
         let PooledState::Taken(connection) = &pooled.state else { return None };
-        let endpoint = connection.lease.endpoint();
+        let endpoint = connection.socket.lease.endpoint();
         let looks_for_state =
             matches!(pooled.options.placement, Placement::Pinned(_) | Placement::Any);
         let has_untried = pooled.kept.is_some() && looks_for_state && {

@@ -90,7 +90,12 @@ impl Drop for ClientProcess {
 
 /// What a connection has open at servers.
 #[derive(Debug, Default)]
-pub(crate) struct OpenStates(Vec<OpenState>);
+pub(crate) struct OpenStates {
+    /// The one that was touched last is at the end.
+    states: Vec<OpenState>,
+    /// What the request under way ends.
+    pub(crate) ending: Option<OpenState>,
+}
 
 /// A transaction or a cursor that is open at a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,6 +130,13 @@ impl TransactionId {
 }
 
 impl OpenState {
+    /// A cursor of this `database.collection`. A database alone is that of a change stream.
+    pub(crate) fn cursor(id: i64, namespace: &str) -> Self {
+        let (database, collection) =
+            namespace.split_once('.').unwrap_or((namespace, "$cmd.aggregate"));
+        Self::Cursor { id, database: database.to_owned(), collection: collection.to_owned() }
+    }
+
     fn key(&self) -> u64 {
         match self {
             OpenState::Transaction(id) => session_key(&id.session),
@@ -145,12 +157,12 @@ impl OpenStates {
     /// Records that `connection` has begun or continued a state.
     pub(crate) fn touch(&mut self, state: OpenState, connection: u32, owners: &Owners) {
         self.forget(&state, connection, owners);
-        if self.0.len() >= MAX_OPEN {
-            let oldest = self.0.remove(0);
+        if self.states.len() >= MAX_OPEN {
+            let oldest = self.states.remove(0);
             owners.release(oldest.key(), connection);
         }
         owners.lock().owners.insert(state.key(), connection);
-        self.0.push(state);
+        self.states.push(state);
     }
 
     /// Records that a state has ended.
@@ -160,9 +172,9 @@ impl OpenStates {
     }
 
     fn forget(&mut self, state: &OpenState, connection: u32, owners: &Owners) {
-        let before = self.0.len();
-        self.0.retain(|known| !known.is_same(state));
-        if self.0.len() < before {
+        let before = self.states.len();
+        self.states.retain(|known| !known.is_same(state));
+        if self.states.len() < before {
             owners.release(state.key(), connection);
         }
     }
@@ -179,7 +191,7 @@ impl OpenStates {
             let (owners, process) = (Arc::clone(owners), process.map(|it| it.key));
             Box::new(LeftState { state, connection, owners, process, is_bound })
         };
-        std::mem::take(&mut self.0).into_iter().map(left).collect()
+        std::mem::take(&mut self.states).into_iter().map(left).collect()
     }
 }
 

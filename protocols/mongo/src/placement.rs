@@ -6,7 +6,7 @@
 use crate::{
     bson_writer::BsonWriter,
     call_sites::fnv1a,
-    commands::ReplyKind,
+    commands::{ReplyKind, WriteEffect},
     element::{Element, elements, kind},
     header::{HEADER_LEN, flag, opcode},
     message_view::MessageView,
@@ -51,7 +51,13 @@ impl RequestPlace {
             }
             _ => {}
         }
-        if message.header.opcode != opcode::MSG || write_effect::writes(message) != Some(false) {
+        let reads = match asked.command.write_effect {
+            // What is not clear about the message counts as a write.
+            WriteEffect::Reads => !message.has_duplicate_section && !message.has_unknown_section,
+            WriteEffect::Writes => false,
+            _ => write_effect::writes(message) == Some(false),
+        };
+        if message.header.opcode != opcode::MSG || !reads {
             return Self::Write;
         }
         let written = asked.has_read_preference.then(|| read_preference(message.body)).flatten();

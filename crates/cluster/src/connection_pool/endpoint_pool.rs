@@ -1,6 +1,6 @@
 //! The pooled connections of one endpoint, without I/O: how many there are, and whose turn it is.
 
-use super::{Handed, IdleConnection, wait_queue::WaitQueue};
+use super::{Handed, IdleConnection, PooledSocket, wait_queue::WaitQueue};
 use crate::{Endpoint, PoolReport, plan::PoolPlan};
 use operation::Role;
 use std::sync::Arc;
@@ -68,6 +68,11 @@ impl EndpointPool {
             Use::Operation => &mut self.operations,
             Use::LongPoll => &mut self.long_polls,
         }
+    }
+
+    /// Whether its connections lead to this endpoint, and introduce themselves so.
+    pub(super) fn leads_to(&self, endpoint: &Arc<Endpoint>, identity: Option<&Arc<str>>) -> bool {
+        Arc::ptr_eq(&self.endpoint, endpoint) && self.identity.as_ref() == identity
     }
 
     /// Where its connections lead, and what they introduce themselves as.
@@ -204,7 +209,7 @@ impl EndpointPool {
     /// Removes and returns idle connections that `expired` names.
     pub(super) fn remove_idle(
         &mut self,
-        mut expired: impl FnMut(&mut IdleConnection) -> bool,
+        mut expired: impl FnMut(&mut PooledSocket) -> bool,
     ) -> Vec<IdleConnection> {
         self.idle.extract_if(.., |connection| expired(connection)).collect()
     }
@@ -234,7 +239,7 @@ impl Drop for EndpointPool {
     }
 }
 
-impl IdleConnection {
+impl PooledSocket {
     /// Whether it may be used again: its endpoint asks for no close, and it is not too old.
     pub(super) fn is_usable(&self, plan: &PoolPlan, now: Instant) -> bool {
         self.lease.shared_close_request() == crate::CloseRequest::None

@@ -1,7 +1,7 @@
 //! Opens connections that operations wait for.
 
 use super::{
-    ConnectionPool, Handed, IdleConnection, SharedEndpointPool, endpoint_pool::Use,
+    ConnectionPool, Handed, PooledSocket, SharedEndpointPool, endpoint_pool::Use,
     handshake::shake_hands,
 };
 use crate::{ConnectError, ConnectOptions, Endpoint, UpstreamConnection};
@@ -78,8 +78,8 @@ impl ConnectionPool {
                 let identity = endpoint_pool.borrow().destination().1;
                 // It may be to another address of the endpoint's name.
                 let opened_at = self.endpoint_pool(lease.endpoint(), identity.as_ref());
-                let connection = IdleConnection { stream, lease, opened: now, since: now };
-                self.hand_out(&opened_at, connection);
+                let connection = PooledSocket { stream, lease, opened: now, since: now };
+                self.hand_out(&opened_at, Box::new(connection));
             }
             Err(error) => {
                 let waiter = endpoint_pool.borrow_mut().pop_waiter(usage);

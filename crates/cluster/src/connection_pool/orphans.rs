@@ -54,11 +54,11 @@ impl ConnectionPool {
 async fn exchange(connection: &mut PooledConnection, orphan: &dyn Orphan) -> io::Result<()> {
     let mut bytes = BytesMut::new();
     orphan.write_request(&mut bytes);
-    connection.stream.write_all(&bytes).await?;
-    connection.stream.flush().await?;
+    connection.socket.stream.write_all(&bytes).await?;
+    connection.socket.stream.flush().await?;
     bytes.clear();
     while !orphan.is_reply(&bytes) {
-        if connection.stream.read_buf(&mut bytes).await? == 0 || bytes.len() > MAX_REPLY {
+        if connection.socket.stream.read_buf(&mut bytes).await? == 0 || bytes.len() > MAX_REPLY {
             return Err(io::ErrorKind::InvalidData.into());
         }
     }

@@ -1,18 +1,28 @@
 //! A connection of a pool while an operation uses it.
 
-use super::{ConnectionPool, IdleConnection, SharedEndpointPool, endpoint_pool::Use};
+use super::{ConnectionPool, SharedEndpointPool, endpoint_pool::Use};
 use crate::{Lease, UpstreamConnection};
 use net::Stream;
 use std::{fmt, rc::Rc, time::Duration};
 use tokio::time::Instant;
 
-/// A connection that one operation uses. Give it back, or drop it to close it.
+/// An open connection of a pool.
 #[derive(Debug)]
-pub struct PooledConnection {
+pub struct PooledSocket {
     /// The socket.
     pub stream: Stream,
     /// Counts the connection at its endpoint.
     pub lease: Lease,
+    pub(super) opened: Instant,
+    /// Since when it is idle, if it is.
+    pub(super) since: Instant,
+}
+
+/// A connection that one operation uses. Give it back, or drop it to close it.
+#[derive(Debug)]
+pub struct PooledConnection {
+    /// The connection.
+    pub socket: Box<PooledSocket>,
     /// How long the operation has waited for it.
     pub waited: Duration,
     pub(super) slot: Slot,
@@ -23,7 +33,6 @@ pub(super) struct Slot {
     pub(super) pool: Rc<ConnectionPool>,
     pub(super) endpoint_pool: SharedEndpointPool,
     pub(super) usage: Use,
-    pub(super) opened: Instant,
     pub(super) released: bool,
 }
 
@@ -37,15 +46,17 @@ impl PooledConnection {
     }
 
     /// The connection without its place among those in use, which the caller releases.
-    pub(super) fn into_idle(self) -> IdleConnection {
-        let Self { stream, lease, mut slot, .. } = self;
+    pub(super) fn into_idle(self) -> Box<PooledSocket> {
+        let Self { mut socket, mut slot, .. } = self;
         slot.released = true;
-        IdleConnection { stream, lease, opened: slot.opened, since: Instant::now() }
+        socket.since = Instant::now();
+        socket
     }
 
     /// Takes the connection out of the pool for good.
     pub fn detach(self) -> UpstreamConnection {
-        let Self { stream, lease, waited, .. } = self;
+        let Self { socket, waited, .. } = self;
+        let PooledSocket { stream, lease, .. } = *socket;
         UpstreamConnection { stream, lease, queued: waited }
     }
 }

@@ -56,7 +56,7 @@ async fn take(pool: &Rc<ConnectionPool>) -> PooledConnection {
 }
 
 fn name(connection: &PooledConnection) -> SocketAddr {
-    connection.stream.local_addr().unwrap()
+    connection.socket.stream.local_addr().unwrap()
 }
 
 fn run(test: impl Future<Output = ()>) {
@@ -257,7 +257,7 @@ fn a_connection_with_unexpected_bytes_is_not_used() {
         let first = take(&pool).await;
         let used = name(&first);
         service.accept().write_all(b"late").unwrap();
-        first.stream.tcp().readable().await.unwrap();
+        first.socket.stream.tcp().readable().await.unwrap();
         first.give_back();
         time::pause();
         time::advance(CHECKED_AFTER).await;

@@ -49,6 +49,8 @@ impl ConnectionPool {
             pool.publish();
             !pool.is_empty()
         });
+        // It may have been removed.
+        self.latest.take();
         drop(expired);
     }
 

@@ -46,12 +46,8 @@ pub(super) struct PooledClient {
     pinned: Option<PinnedState>,
     /// The last request is a read that may go elsewhere.
     is_routable: bool,
-    /// The transaction that the last request ends, if it does.
-    ending: Option<TransactionId>,
-    /// The cursor that the last request ends, if it does.
-    killed: Option<i64>,
-    /// What is open at servers.
-    open: OpenStates,
+    /// What is open at servers, once anything was.
+    open: Option<Box<OpenStates>>,
     /// The client's process, once its `hello` has described it.
     process: Option<ClientProcess>,
     /// The client's address.
@@ -249,18 +245,22 @@ impl Mongo {
             self.listener.presentation.as_ref().is_some_and(|shown| shown.is_router());
         let Some(client) = self.pooled.as_deref_mut() else { return };
         let place = RequestPlace::of(message, asked);
-        (client.ending, client.killed) = (None, None);
+        if let Some(open) = &mut client.open {
+            open.ending = None;
+        }
         match place {
             RequestPlace::Transaction { ends, .. } => {
                 if let Some(id) = TransactionId::of(message.body) {
-                    client.ending = ends.then(|| id.clone());
+                    let (open, state) =
+                        (client.open.get_or_insert_default(), OpenState::Transaction(id));
+                    open.ending = ends.then(|| state.clone());
                     // Its reply may never come.
-                    let state = OpenState::Transaction(id);
-                    client.open.touch(state, client.connection, &self.listener.owners);
+                    open.touch(state, client.connection, &self.listener.owners);
                 }
             }
             RequestPlace::Cursor(id) if asked.reply_kind != ReplyKind::GetMore => {
-                client.killed = Some(id);
+                let ending = Some(OpenState::cursor(id, &self.resource));
+                client.open.get_or_insert_default().ending = ending;
             }
             _ => {}
         }
@@ -270,32 +270,27 @@ impl Mongo {
     /// Records what a reply has opened or ended at the server.
     pub(super) fn note_open_state(&mut self, open: &InFlightRequest, facts: &MessageFacts) {
         let Some(client) = self.pooled.as_deref_mut() else { return };
-        let owners = &self.listener.owners;
-        if let Some(id) = client.ending.take_if(|_| facts.ok()) {
-            client.open.end(&OpenState::Transaction(id), client.connection, owners);
-        }
-        let cursor = |id| {
-            let (database, collection) =
-                self.resource.split_once('.').unwrap_or((&self.resource, "$cmd.aggregate"));
-            OpenState::Cursor {
-                id,
-                database: database.to_owned(),
-                collection: collection.to_owned(),
+        let (owners, connection) = (&self.listener.owners, client.connection);
+        match (open.reply_kind, facts.cursor_id) {
+            (ReplyKind::Cursor | ReplyKind::GetMore, Some(id)) if id != 0 => {
+                let state = OpenState::cursor(id, &self.resource);
+                client.open.get_or_insert_default().touch(state, connection, owners);
             }
-        };
-        let state = match (open.reply_kind, facts.cursor_id) {
             (ReplyKind::GetMore, Some(0)) => {
-                return client.open.end(&cursor(open.cursor_id), client.connection, owners);
-            }
-            (ReplyKind::Cursor | ReplyKind::GetMore, Some(id)) if id != 0 => cursor(id),
-            _ => {
-                if let Some(id) = client.killed.take() {
-                    client.open.end(&cursor(id), client.connection, owners);
+                if let Some(states) = &mut client.open {
+                    let state = OpenState::cursor(open.cursor_id, &self.resource);
+                    states.end(&state, connection, owners);
                 }
-                return;
             }
-        };
-        client.open.touch(state, client.connection, owners);
+            _ => {
+                if let Some(states) = &mut client.open
+                    && facts.ok()
+                    && let Some(state) = states.ending.take()
+                {
+                    states.end(&state, connection, owners);
+                }
+            }
+        }
     }
 
     /// What the client has open and leaves behind.
@@ -303,7 +298,8 @@ impl Mongo {
         let Some(client) = self.pooled.as_deref_mut() else { return Vec::new() };
         let is_bound = client.hello.load_balanced;
         let (process, owners) = (client.process.as_ref(), &self.listener.owners);
-        client.open.leave(client.connection, owners, process, is_bound)
+        let Some(open) = &mut client.open else { return Vec::new() };
+        open.leave(client.connection, owners, process, is_bound)
     }
 
     /// Changes the front of a read so that a secondary serves it.
