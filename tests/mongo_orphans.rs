@@ -7,7 +7,11 @@ mod support;
 use bson::{Binary, Document, doc, spec::BinarySubtype};
 use std::time::{Duration, Instant};
 use support::{
-    client::RawClient, eventually, replica_set::ReplicaSet, secantus::Secantus, tollgate::Tollgate,
+    client::RawClient,
+    eventually,
+    replica_set::{Hold, ReplicaSet},
+    secantus::Secantus,
+    tollgate::Tollgate,
     wire,
 };
 
@@ -191,4 +195,30 @@ fn an_exhaust_cursor_stops_with_its_client() {
     let gone = Instant::now();
     eventually("the connection to be closed", || (active() == Some(0)).then_some(()));
     assert!(gone.elapsed() < Duration::from_secs(1), "{:?}", gone.elapsed());
+}
+
+#[test]
+fn a_commit_whose_connection_was_lost_can_be_repeated() {
+    let Some(server) = Secantus::shared() else { return };
+    let set = ReplicaSet::start(server.address(), 1);
+    let tollgate = proxy(&set, "");
+    let mut client = client_of(&tollgate, "app", true);
+    begin(&mut client, 7, "repeated");
+    let commit = in_transaction(7, doc! { "commitTransaction": 1, "$db": "admin" });
+    set.hold(0, Some(Hold::Before));
+    client.send(&wire::op_msg(8, &commit));
+    set.wait("the commit to be held", |all| all[0].held == 1);
+    drop(client);
+    // What another client leaves is ended meanwhile.
+    set.hold(0, None);
+    let mut other = client_of(&tollgate, "other", true);
+    begin(&mut other, 8, "repeated_marker");
+    drop(other);
+    set.wait("the other transaction to be aborted", |all| {
+        all[0].operations("abortTransaction") == 1
+    });
+    let mut again = client_of(&tollgate, "app", true);
+    let reply = again.command(9, &commit);
+    assert_eq!(reply.get_f64("ok").unwrap(), 1.0, "{reply}");
+    assert_eq!(aborts(&set), 1);
 }

@@ -316,11 +316,7 @@ fn members_come_and_go_without_a_lost_operation() {
         let mut count = 0;
         while !stop.load(Relaxed) {
             count += 1;
-            let mut reply = client.command(count, &find("moves", doc! { "mode": "nearest" }));
-            if reply.get_i32("code").is_ok_and(|code| code == 6) {
-                // The member left just now. Drivers repeat a read after this error.
-                reply = client.command(count, &find("moves", doc! { "mode": "nearest" }));
-            }
+            let reply = client.command(count, &find("moves", doc! { "mode": "nearest" }));
             assert_eq!(reply.get_f64("ok").unwrap(), 1.0, "{reply}");
         }
         count
@@ -465,4 +461,23 @@ fn a_transaction_stays_on_its_router() {
     }
     assert_eq!((0..2).map(|router| set.counters(router).refusals(251)).sum::<usize>(), 0);
     assert!((0..2).all(|router| set.counters(router).operations("insert") > 0));
+}
+
+#[test]
+fn members_of_a_set_that_are_taken_for_one_server_are_reported() {
+    let Some(server) = Secantus::shared() else { return };
+    let set = ReplicaSet::start(server.address(), 2);
+    let addresses = set.addresses().iter().map(|it| format!("\"{it}\"")).collect::<Vec<_>>();
+    let tollgate = Tollgate::start(&format!(
+        "workers: 1\n\
+         listeners:\n  db: {{ address: \"127.0.0.1:0\", protocol: mongo, cluster: rs }}\n\
+         clusters:\n  rs: {{ endpoints: [{}], lb_policy: round_robin, pool: {{}} }}\n",
+        addresses.join(", ")
+    ));
+    let mut client = RawClient::connect(tollgate.listener("db"));
+    eventually("the report", || {
+        client.command(1, &doc! { "ping": 1, "$db": "admin" });
+        client.command(2, &doc! { "hello": 1, "$db": "admin" });
+        tollgate.stderr().contains("name the set in the cluster, `replica_set: ").then_some(())
+    });
 }

@@ -59,6 +59,7 @@ pub(crate) fn check(file: File, tree: &Node, report: &mut Report) -> Option<Plan
         cluster_protocols,
         poolings: BTreeMap::new(),
         pooled: BTreeSet::new(),
+        followed: BTreeSet::new(),
     }
     .file(file)
 }
@@ -78,6 +79,8 @@ struct Check<'a> {
     poolings: BTreeMap<Arc<str>, Pooling>,
     /// The clusters with connections that operations share.
     pooled: BTreeSet<String>,
+    /// The clusters with a `replica_set`.
+    followed: BTreeSet<String>,
 }
 
 impl Check<'_> {

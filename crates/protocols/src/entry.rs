@@ -160,6 +160,8 @@ pub struct ListenerContext<'a> {
     pub cluster: Option<&'a str>,
     /// Whether operations share the connections of a pool.
     pub pooled: bool,
+    /// Whether the cluster follows the members of a replica set.
+    pub follows_members: bool,
 }
 
 /// A health check's settings as written.

@@ -2,7 +2,7 @@
 
 use super::{
     Pooling, ProbePlan, UnfitCluster,
-    entry::{ProtocolEntry, ProtocolSettings, UncheckedProbe},
+    entry::{ListenerContext, ProtocolEntry, ProtocolSettings, UncheckedProbe},
     relayed::{RelayedParts, RelayedSettings},
     row::{ProtocolParts, Row, WrittenProbe, to_json},
     terminated::{TerminatedParts, TerminatedSettings},
@@ -71,7 +71,7 @@ impl RelayedParts for Tcp {
 
     type Codec = tcp::Tcp;
 
-    fn shared(_: &tcp::Settings, _: bool) -> Result<(), Vec<Diagnostic>> {
+    fn shared(_: &tcp::Settings, _: ListenerContext<'_>) -> Result<(), Vec<Diagnostic>> {
         Ok(())
     }
 }
@@ -127,11 +127,13 @@ impl RelayedParts for Mongo {
 
     fn shared(
         settings: &mongo::Settings,
-        pooled: bool,
+        context: ListenerContext<'_>,
     ) -> Result<mongo::MongoListener, Vec<Diagnostic>> {
-        settings.check(pooled)?;
-        let new = if pooled { mongo::MongoListener::pooled } else { mongo::MongoListener::new };
-        Ok(new(settings.clone()))
+        settings.check(context.pooled)?;
+        let new =
+            if context.pooled { mongo::MongoListener::pooled } else { mongo::MongoListener::new };
+        let listener = new(settings.clone());
+        Ok(if context.follows_members { listener.following_members() } else { listener })
     }
 
     fn pool_handshake(shared: &Arc<mongo::MongoListener>) -> Option<Arc<dyn HandshakeConfig>> {

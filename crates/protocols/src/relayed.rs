@@ -26,13 +26,13 @@ pub(super) trait RelayedParts: ProtocolParts {
     /// See [`ProtocolSettings::pools_operations`].
     const POOLS_OPERATIONS: bool = false;
 
-    /// What all connections of a listener share. `pooled`: operations share connections.
+    /// What all connections of a listener share.
     ///
     /// # Errors
     /// All mistakes in the settings, each with its path of keys.
     fn shared(
         settings: &Self::Settings,
-        pooled: bool,
+        context: ListenerContext<'_>,
     ) -> Result<<Self::Codec as Codec>::Shared, Vec<Diagnostic>>;
 
     /// See [`ListenerProtocol::pool_handshake`].
@@ -93,7 +93,8 @@ impl<P: RelayedParts> ProtocolSettings for RelayedSettings<P> {
         &self,
         context: ListenerContext<'_>,
     ) -> Result<Arc<dyn ListenerProtocol>, Vec<Diagnostic>> {
-        let shared = P::shared(&self.0, context.pooled && P::POOLS_OPERATIONS)
+        let pooled = context.pooled && P::POOLS_OPERATIONS;
+        let shared = P::shared(&self.0, ListenerContext { pooled, ..context })
             .map_err(below(P::describe().name))?;
         let settings = self.0.clone();
         Ok(Arc::new(RelayedListener::<P> { settings, shared: Arc::new(shared) }))

@@ -6,13 +6,12 @@
 //! drivers do with the lists, `server-discovery-and-monitoring`.
 
 use crate::{
-    Settings,
+    MongoListener, Settings,
     bson_writer::{BsonWriter, string_array, string_value},
     decompressor::SUPPORTED,
     element::{Element, elements, kind},
     header::{Header, opcode},
     message_edit::{ElementEdit, body_range, edit, splice},
-    operator_notices::OperatorNotices,
 };
 use std::{borrow::Cow, net::SocketAddr};
 
@@ -122,12 +121,13 @@ pub(crate) fn rewrite_reply(
 }
 
 /// Records the replica set members that a `hello` reply names. Takes a whole message.
-pub(crate) fn record_members(message: &[u8], settings: &Settings, notices: &OperatorNotices) {
+pub(crate) fn record_members(message: &[u8], listener: &MongoListener) {
     let Some(body) = body_range(message) else { return };
     let hello = &message[body];
     let text = |name: &[u8]| elements(hello).find(|field| field.name == name)?.text();
     let (Some(me), Some(set)) = (text(b"me"), text(b"setName")) else { return };
-    notices.record_member(me, set);
+    listener.record_member(me, set);
+    let settings = &listener.settings;
     if settings.members.is_empty() {
         return;
     }
@@ -136,7 +136,7 @@ pub(crate) fn record_members(message: &[u8], settings: &Settings, notices: &Oper
     let mut hidden =
         hosts.filter_map(|host| host.text()).filter(|it| lookup(settings, it).is_none());
     if let Some(host) = hidden.next() {
-        notices.record_hidden(host, set);
+        listener.notices.record_hidden(host, set);
     }
 }
 

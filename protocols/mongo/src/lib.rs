@@ -81,6 +81,8 @@ pub struct MongoListener {
     presentation: Option<Presentation>,
     /// Who has transactions and cursors open.
     owners: Arc<Owners>,
+    /// The members of a replica set are found and followed.
+    follows_members: bool,
     /// What operators should know of the handshakes behind the listener.
     notices: OperatorNotices,
     /// The memory of decompressors that wait for more of their requests.
@@ -105,5 +107,19 @@ impl MongoListener {
         let present_as = settings.present_as.unwrap_or(PresentAs::Router);
         let presentation = Some(Presentation::new(present_as, settings.advertise.clone()));
         Self { presentation, ..Self::new(settings) }
+    }
+
+    /// The same, before a replica set whose members are found and followed.
+    #[must_use]
+    pub fn following_members(self) -> Self {
+        Self { follows_members: true, ..self }
+    }
+
+    /// Records a member of a replica set that has answered. Where members are not followed, several of
+    /// them behind one listener are a mistake, and reported.
+    fn record_member(&self, me: &str, set: &str) {
+        if !self.follows_members {
+            self.notices.record_member(me, set);
+        }
     }
 }

@@ -29,9 +29,8 @@ impl OperatorNotices {
         let first = self.first.get_or_init(|| me.into());
         if !first.eq_ignore_ascii_case(me) && !self.several_members.swap(true, Relaxed) {
             self.push(format!(
-                "several members of the replica set `{set}` answer behind this listener ({first}, {me}): \
-                 if the cluster has a `replica_set`, another one was elected; else drivers see one server \
-                 that is now the primary and now a secondary, so name the set in the cluster, \
+                "several members of the replica set `{set}` answer behind this listener as if they were \
+                 one server ({first}, {me}): name the set in the cluster, \
                  `replica_set: {{ name: {set}, seeds: [\"{me}\"] }}`, or give each member a listener"
             ));
         }

@@ -2,7 +2,9 @@
 //! the server is.
 
 use crate::{
-    MongoListener, error_reply,
+    MongoListener,
+    element::elements,
+    error_reply,
     probe::{HelloReply, reply_body},
 };
 use bytes::{Bytes, BytesMut};
@@ -30,6 +32,10 @@ impl HandshakeConfig for PoolHandshake {
     fn connected(&self, reply: &[u8]) {
         if let (Some(shown), Ok(Some(body))) = (&self.0.presentation, reply_body(reply, REQUEST)) {
             shown.record(body);
+            let text = |name: &[u8]| elements(body).find(|field| field.name == name)?.text();
+            if let (Some(me), Some(set)) = (text(b"me"), text(b"setName")) {
+                self.0.record_member(me, set);
+            }
         }
     }
 

@@ -75,7 +75,8 @@ impl Check<'_> {
         let is_written = cluster.is_some();
         let cluster = cluster.and_then(|it| it.value);
         let pooled = self.listener_is_pooled(name, cluster.as_deref(), sni.values().cloned());
-        let context = ListenerContext { cluster: cluster.as_deref(), pooled };
+        let follows_members = cluster.as_ref().is_some_and(|it| self.followed.contains(&**it));
+        let context = ListenerContext { cluster: cluster.as_deref(), pooled, follows_members };
         let protocol = settings.and_then(|it| self.protocol(name, it, context));
         if is_written || !optional {
             cluster.as_ref()?;

@@ -30,6 +30,7 @@ impl Check<'_> {
             };
             self.report.add(place, message, format!("leave `{key}` out, or `replica_set`"));
         }
+        self.followed.insert(cluster.to_owned());
         let written = value?;
         let name = self.need("name", at, "write its name: `name: rs0`", written.name)?;
         let name_text = name.value?;

@@ -253,9 +253,14 @@ impl Mongo {
                 if let Some(id) = TransactionId::of(message.body) {
                     let (open, state) =
                         (client.open.get_or_insert_default(), OpenState::Transaction(id));
-                    open.ending = ends.then(|| state.clone());
-                    // Its reply may never come.
-                    open.touch(state, client.connection, &self.listener.owners);
+                    let (connection, owners) = (client.connection, &self.listener.owners);
+                    // The reply may never come: an open transaction is the client's until then, and one
+                    // that it commits or aborts is no orphan, since it repeats that elsewhere.
+                    if ends {
+                        open.end(&state, connection, owners);
+                    } else {
+                        open.touch(state, connection, owners);
+                    }
                 }
             }
             RequestPlace::Cursor(id) if asked.reply_kind != ReplyKind::GetMore => {

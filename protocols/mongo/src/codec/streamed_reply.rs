@@ -120,14 +120,14 @@ impl Mongo {
             return self.present_reply(header, message);
         }
         if header.opcode != opcode::COMPRESSED {
-            hello::record_members(message, settings, &self.listener.notices);
+            hello::record_members(message, &self.listener);
             return hello::rewrite_reply(message, settings, self.local);
         }
         let limit = (MAX_FRONT - HEADER_LEN) as u32;
         let (mut decompressor, inner) = Decompressor::of_message(header, message, limit).ok()?;
         let (plain, fed) = decompressor.plain_front(inner, message, MAX_FRONT, |_| {});
         fed.and_then(|()| decompressor.finish()).ok()?;
-        hello::record_members(&plain, settings, &self.listener.notices);
+        hello::record_members(&plain, &self.listener);
         hello::rewrite_reply(&plain, settings, self.local)
     }
 
