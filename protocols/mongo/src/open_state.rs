@@ -180,6 +180,8 @@ impl OpenStates {
     }
 
     /// Removes all states, which the connection leaves behind. `process` is the key of the client process.
+    /// `is_bound`: a driver continues them on this connection only, but for one whose end it has asked
+    /// for: it repeats a commit on any connection.
     pub(crate) fn leave(
         &mut self,
         connection: u32,
@@ -187,8 +189,10 @@ impl OpenStates {
         process: Option<&ClientProcess>,
         is_bound: bool,
     ) -> Vec<Box<dyn Orphan>> {
+        let ending = self.ending.take();
         let left = |state| -> Box<dyn Orphan> {
             let (owners, process) = (Arc::clone(owners), process.map(|it| it.key));
+            let is_bound = is_bound && ending.as_ref() != Some(&state);
             Box::new(LeftState { state, connection, owners, process, is_bound })
         };
         std::mem::take(&mut self.states).into_iter().map(left).collect()
@@ -338,6 +342,18 @@ mod tests {
         states.touch(cursor(1), 1, &owners);
         let left = states.leave(1, &owners, Some(&process), true);
         assert!(left[0].is_bound_to_connection() && left[0].is_abandoned());
+    }
+
+    #[test]
+    fn behind_a_load_balancer_a_commit_may_be_repeated() {
+        let owners = Arc::<Owners>::default();
+        let mut states = OpenStates::default();
+        states.touch(cursor(1), 1, &owners);
+        states.touch(transaction(6), 1, &owners);
+        states.ending = Some(transaction(6));
+        let left = states.leave(1, &owners, None, true);
+        assert!(left[0].is_bound_to_connection());
+        assert!(!left[1].is_bound_to_connection());
     }
 
     #[test]
