@@ -13,7 +13,7 @@ use support::{
     observed::Driver,
     pooled::{Pooled, SIZE},
     python::drivers,
-    secantus::Secantus,
+    secantus::{self, Secantus},
     tools,
 };
 
@@ -50,6 +50,26 @@ fn node_of_2023_works_through_a_pool() {
     for pool in Pooled::all() {
         let ways = pool.ways();
         pool.check(Driver::OldNode, CURRENT, ways);
+    }
+}
+
+#[test]
+fn users_log_in_before_a_replica_set() {
+    let Some(server) = Secantus::start(true, false) else { return };
+    let credentials = format!("{}:{}", secantus::USER, secantus::PASSWORD);
+    for pool in Pooled::before_sets(&server) {
+        let ways = pool.ways();
+        let variables = [("WAYS", &*ways.join(",")), ("SET_NAME", pool.set_name())];
+        let proxy = pool.tollgate.listener("db");
+        for driver in [Driver::Pymongo, Driver::Node] {
+            let runs = driver.run(proxy, "login", Some(&credentials), &variables);
+            let Some(runs) = runs else { return };
+            assert_eq!(runs.len(), ways.len());
+        }
+        let user = format!("{}@admin", secantus::USER);
+        let lines = pool.tollgate.logged(4 * ways.len(), |line| line["user"] == user);
+        let primary = pool.set.as_ref().expect("members").address(0).to_string();
+        assert!(lines.iter().all(|line| line["endpoint"] == primary), "{lines:?}");
     }
 }
 
