@@ -481,3 +481,43 @@ fn members_of_a_set_that_are_taken_for_one_server_are_reported() {
         tollgate.stderr().contains("name the set in the cluster, `replica_set: ").then_some(())
     });
 }
+
+#[test]
+fn a_routed_read_that_no_member_fits_leaves_the_next_one_alone() {
+    let Some(server) = Secantus::shared() else { return };
+    let set = ReplicaSet::start(server.address(), 1);
+    let policy = "policies:\n  - { name: elsewhere, match: { collection: nowhere }, \
+                  route: { to: secondary } }\n";
+    let config =
+        config(&set.address(0).to_string(), policy).replace("timeout: 5s", "timeout: 50ms");
+    let tollgate = Tollgate::start(&config);
+    know(&tollgate, 1);
+    let mut client = RawClient::connect(tollgate.listener("db"));
+    for round in 1..4 {
+        let reply = client.command(round, &find("nowhere", doc! {}));
+        assert_eq!(reply.get_i32("code").unwrap(), 133, "{reply}");
+        assert_eq!(insert(&mut client, "somewhere", round).get_i32("n").unwrap(), 1);
+        let reply = client.command(round, &find("somewhere", doc! {}));
+        assert_eq!(reply.get_f64("ok").unwrap(), 1.0, "{reply}");
+    }
+}
+
+#[test]
+fn a_long_read_beside_short_ones_gets_its_own_reply() {
+    let Some(server) = Secantus::shared() else { return };
+    let set = ReplicaSet::start(server.address(), 2);
+    let tollgate = proxy(&set, "");
+    know(&tollgate, 2);
+    let mut client = RawClient::connect(tollgate.listener("db"));
+    fill(&mut client, "long_reads", 3);
+    for round in 0..4 {
+        let short = client.command(round, &find("long_reads", doc! { "mode": "nearest" }));
+        assert_eq!(short.get_f64("ok").unwrap(), 1.0);
+        let ids: Vec<_> = (0..50_000).collect();
+        let mut long = find("long_reads", doc! { "mode": "secondary" });
+        long.insert("filter", doc! { "_id": { "$in": ids } });
+        let reply = client.command(round, &long);
+        let batch = reply.get_document("cursor").unwrap().get_array("firstBatch").unwrap();
+        assert_eq!(batch.len(), 3, "{reply}");
+    }
+}

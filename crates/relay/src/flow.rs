@@ -163,6 +163,11 @@ impl Flow {
         self.buffer.get(self.start..self.start.checked_add(end)?)
     }
 
+    /// Drops the bytes that wait to be written.
+    pub(super) fn drop_ready(&mut self) {
+        self.start += std::mem::take(&mut self.ready);
+    }
+
     /// Drops the next `len` unread bytes.
     pub(super) fn drop_front(&mut self, len: usize) {
         self.swap(len, &[]);

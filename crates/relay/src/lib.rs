@@ -15,6 +15,7 @@
 //! - `local_replies`: rejections, written between the server's replies
 //! - `answers`: requests that the codec answers itself
 //! - `upstream`: the connection to the endpoint
+//! - `pooled_request`: a request that takes a connection of a pool
 //! - `shaping`, `impaired`, `operation_timeout`: effects of policies on an admitted operation
 //! - `deadlines`: the timer of a connection
 //! - `closing`: the states of a connection's close
@@ -33,6 +34,7 @@ mod impaired;
 mod in_flight;
 mod local_replies;
 mod operation_timeout;
+mod pooled_request;
 mod reject;
 mod replies;
 mod requests;

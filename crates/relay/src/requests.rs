@@ -222,6 +222,7 @@ impl<C: Codec> Relay<C> {
                 Ok(None)
             }
             Next::Pass { len, mark, ends } => {
+                let is_front = mark.is_some();
                 let need = mark.map_or(Ok(None), |request| self.admit(request))?;
                 if let Some(Need::More) = need {
                     return self.judge_request();
@@ -231,8 +232,8 @@ impl<C: Codec> Relay<C> {
                 }
                 let replaced = std::mem::take(&mut self.front.replaced) as u64;
                 let len = len - replaced;
-                if ends {
-                    self.keep_request(len);
+                if is_front {
+                    self.keep_request(len, ends);
                 }
                 self.requests.pass(len, ends);
                 Ok(need)

@@ -1,20 +1,15 @@
 //! The connection to the endpoint: one for the client's whole connection, or one of a pool for each
 //! operation.
 
-use super::{Relay, in_flight::Completion};
+use super::Relay;
 use cluster::{
     CloseRequest, ConnectionPool, Lease, PooledConnection, TakeError, TakeOptions,
     UpstreamConnection,
 };
-use foldhash::fast::FixedState;
 use net::Stream;
-use operation::{
-    Attributes, Close, Codec, EndReason, Orphan, Outcome, Placement, Rejection, ResendReason,
-    TakenUpstream, UpstreamUse,
-};
+use operation::{Codec, Orphan, Placement, ResendReason, TakenUpstream, UpstreamUse};
 use std::{
     fmt,
-    hash::BuildHasher,
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -23,9 +18,6 @@ use std::{
 
 /// How often a request is sent again because an endpoint has lost its role.
 const MAX_RESENDS: u8 = 2;
-
-/// The attribute with the client's application.
-const APPLICATION: &str = "app";
 
 /// Where a client's operations go.
 #[derive(Debug)]
@@ -166,7 +158,7 @@ impl Upstream {
     }
 
     /// How long the operation has waited for its pooled connection.
-    fn waited(&self) -> Option<std::time::Duration> {
+    pub(super) fn waited(&self) -> Option<std::time::Duration> {
         let Self::Pooled(pooled) = self else { return None };
         let PooledState::Taken(connection) = &pooled.state else { return None };
         Some(connection.waited).filter(|waited| !waited.is_zero())
@@ -192,45 +184,44 @@ impl Upstream {
             placed => placed,
         };
         pooled.options.exclude.clear();
-        (pooled.kept, pooled.resends) = (None, 0);
         pooled.state = PooledState::Wanted;
         true
     }
 
     /// The attribute by which the operation that wants a connection takes its turn, unless it waits already.
-    fn fair_by(&self) -> Option<&str> {
+    pub(super) fn fair_by(&self) -> Option<&str> {
         let Self::Pooled(pooled) = self else { return None };
         pooled.pool.fair_by().filter(|_| matches!(pooled.state, PooledState::Wanted))
     }
 
-    fn set_fair_key(&mut self, key: u64) {
+    pub(super) fn set_fair_key(&mut self, key: u64) {
         if let Self::Pooled(pooled) = self {
             pooled.options.fair_key = key;
         }
     }
 
     /// Whether its connections have to introduce themselves, and it is not known yet as what.
-    fn lacks_identity(&self) -> bool {
+    pub(super) fn lacks_identity(&self) -> bool {
         let Self::Pooled(pooled) = self else { return false };
         pooled.pool.is_by_app() && pooled.options.identity.is_none()
     }
 
-    fn set_identity(&mut self, identity: Option<Arc<str>>) {
+    pub(super) fn set_identity(&mut self, identity: Option<Arc<str>>) {
         if let Self::Pooled(pooled) = self {
             pooled.options.identity = identity;
         }
     }
 
     /// Keeps a copy of the request under way, for [`resend`](Upstream::resend).
-    fn keep(&mut self, request: &[u8]) {
+    pub(super) fn keep(&mut self, request: &[u8]) {
         if let Self::Pooled(pooled) = self {
-            pooled.kept = Some(request.into());
+            (pooled.kept, pooled.resends) = (Some(request.into()), 0);
         }
     }
 
     /// Gives the connection back, and wants one to an endpoint that the request was not sent to. Returns
     /// the request.
-    fn resend(&mut self, reason: ResendReason) -> Option<Box<[u8]>> {
+    pub(super) fn resend(&mut self, reason: ResendReason) -> Option<Box<[u8]>> {
         let Self::Pooled(pooled) = self else { return None };
         let request = pooled.kept.clone()?;
         match std::mem::replace(&mut pooled.state, PooledState::Wanted) {
@@ -254,7 +245,7 @@ impl Upstream {
     }
 
     /// The endpoint of the connection that the operation has taken.
-    fn taken(&self) -> Option<TakenUpstream> {
+    pub(super) fn taken(&self) -> Option<TakenUpstream> {
         let Self::Pooled(pooled) = self else { return None };
         let PooledState::Taken(connection) = &pooled.state else { return None };
         let endpoint = connection.socket.lease.endpoint();
@@ -270,7 +261,7 @@ impl Upstream {
     }
 
     /// Ready when the operation at the front has its connection, or can't get one.
-    fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TakeError>> {
+    pub(super) fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TakeError>> {
         let Self::Pooled(pooled) = self else { return Poll::Ready(Ok(())) };
         if matches!(pooled.state, PooledState::Wanted) {
             pooled.state = match pooled.pool.try_take(&pooled.options) {
@@ -296,8 +287,16 @@ impl Upstream {
         }
     }
 
+    /// Forgets the copy of a request that has ended.
+    pub(super) fn forget_request(&mut self) {
+        if let Self::Pooled(pooled) = self {
+            (pooled.kept, pooled.resends) = (None, 0);
+        }
+    }
+
     /// Gives the connection back to the pool.
-    fn give_back(&mut self) {
+    pub(super) fn give_back(&mut self) {
+        self.forget_request();
         let Self::Pooled(pooled) = self else { return };
         match std::mem::replace(&mut pooled.state, PooledState::None) {
             PooledState::Taken(connection) => connection.give_back(),
@@ -323,7 +322,10 @@ impl Upstream {
                 *lease = None;
                 stream.close();
             }
-            Self::Pooled(pooled) => pooled.state = PooledState::None,
+            Self::Pooled(pooled) => {
+                pooled.state = PooledState::None;
+                self.forget_request();
+            }
         }
     }
 
@@ -334,107 +336,6 @@ impl Upstream {
 }
 
 impl<C: Codec> Relay<C> {
-    /// Has the operation that was just admitted take a connection, if it has none. Returns whether
-    /// it has to wait.
-    pub(super) fn want_upstream(&mut self, long_poll: bool, placement: Placement) -> bool {
-        if self.upstream.want(long_poll, placement) {
-            return true;
-        }
-        if !long_poll {
-            self.upstream.lease().into_iter().for_each(Lease::operation_started);
-        }
-        false
-    }
-
-    /// Ready when the operation at the front has its connection, or was rejected for want of one.
-    pub(super) fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
-        self.prepare_take();
-        match ready!(self.upstream.poll_take(cx)) {
-            Ok(()) => {
-                if self.front.is_answered() {
-                    // The handshake was what the answer needs.
-                    self.upstream.give_back();
-                    return Poll::Ready(Ok(()));
-                }
-                if let Some(taken) = self.upstream.taken() {
-                    self.codec.upstream_taken(taken);
-                }
-                let waited = self.upstream.waited();
-                let mut counts = false;
-                if let Some(open) = self.in_flight.newest() {
-                    open.pool_wait = waited;
-                    counts = !open.long_poll;
-                }
-                if counts {
-                    self.upstream.lease().into_iter().for_each(Lease::operation_started);
-                }
-                Poll::Ready(Ok(()))
-            }
-            Err(error) => Poll::Ready(self.reject_unsent(&error)),
-        }
-    }
-
-    /// Says who the client is, as far as the pool asks for it.
-    fn prepare_take(&mut self) {
-        if let Some(attribute) = self.upstream.fair_by() {
-            let attributes = self.attributes();
-            let value = attributes.get(self.requests.unread(), attribute).text();
-            let key = value.map_or(0, |value| FixedState::default().hash_one(&*value));
-            self.upstream.set_fair_key(key);
-        }
-        if self.upstream.lacks_identity() {
-            let attributes = self.attributes();
-            let application = attributes.get(self.requests.unread(), APPLICATION).text();
-            let identity = application.map(|name| Arc::from(&*name));
-            self.upstream.set_identity(identity);
-        }
-    }
-
-    /// Keeps a copy of the request at the front, of which `len` bytes are unread, if it may have to be sent to several
-    /// endpoints.
-    pub(super) fn keep_request(&mut self, len: u64) {
-        if self.upstream.is_pooled()
-            && !self.front.is_answered()
-            && self.codec.keeps_request()
-            && let Some(request) = self.requests.front(len)
-        {
-            self.upstream.keep(request);
-        }
-    }
-
-    /// Drops a reply of `len` bytes, and sends its request to another endpoint.
-    pub(super) fn resend_request(&mut self, len: usize, reason: ResendReason) -> Result<(), Close> {
-        self.replies.drop_front(len);
-        let now = self.now();
-        if let Some(open) = self.in_flight.newest() {
-            open.first_byte = None;
-            if let Some(lease) = self.upstream.lease().filter(|_| !open.long_poll) {
-                let took = now.saturating_duration_since(open.started);
-                lease.operation_ended(Outcome::Rejected, took);
-            }
-        }
-        let Some(request) = self.upstream.resend(reason) else {
-            return Err(Close::UpstreamViolation);
-        };
-        self.requests.replace_front(0, &request);
-        Ok(())
-    }
-
-    /// Rejects the operation at the front, of which nothing was sent.
-    fn reject_unsent(&mut self, error: &TakeError) -> Result<(), Close> {
-        let Some(open) = self.in_flight.take_newest() else { return Ok(()) };
-        let now = self.now();
-        let (reason, message) = error.client_error();
-        let (tag, close) = (open.tag, error.close_reason());
-        let end = Completion::bare(close.outcome(false), Some(EndReason::Closed(close)));
-        open.settle(end, now, &self.attributes());
-        self.reject_request(tag, &Rejection::new(reason, message))?;
-        if let Some(action) = self.front.action.take() {
-            self.requests.pass(action.request_len() as u64, true);
-        }
-        Ok(())
-    }
-
     /// Whether the next request waits for the reply to the one before, which uses the connection.
     pub(super) fn awaits_turn(&self) -> bool {
         self.upstream.is_pooled() && !self.requests.inside && !self.in_flight.is_empty()

@@ -226,3 +226,19 @@ fn a_read_that_a_demoted_service_refuses_goes_to_another() {
         assert_eq!(asked() - before, 3, "it is sent three times at most");
     });
 }
+
+#[test]
+fn a_request_that_can_not_be_sent_again_is_rejected_alone() {
+    run(async {
+        let gone = Holder::start().await;
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let holders = [Holder::start().await, Holder { address: closed, ..gone }];
+        let mut client = client_of(&holders).await;
+        let place = holders[0].address.port().to_string();
+        for number in 0..4 {
+            assert_eq!(ask(&mut client, "more 7").await, "no: no_endpoint");
+            assert_eq!(ask(&mut client, &format!("open {number}")).await, place);
+            assert_eq!(ask(&mut client, &format!("more {number}")).await, place);
+        }
+    });
+}

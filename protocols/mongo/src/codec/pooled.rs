@@ -46,6 +46,8 @@ pub(super) struct PooledClient {
     pinned: Option<PinnedState>,
     /// The last request is a read that may go elsewhere.
     is_routable: bool,
+    /// A policy has chosen where the last request goes.
+    is_routed: bool,
     /// What is open at servers, once anything was.
     open: Option<Box<OpenStates>>,
     /// The client's process, once its `hello` has described it.
@@ -89,7 +91,7 @@ impl PooledClient {
 
     /// Whether the last request is a read that only some members may serve.
     pub(super) fn prefers_members(&self) -> bool {
-        matches!(self.placement, Placement::Read(_))
+        self.is_routed || matches!(self.placement, Placement::Read(_))
     }
 
     /// Whether the last request can be sent to another server if this one does not know its cursor, or if it
@@ -107,7 +109,7 @@ impl PooledClient {
     /// Records where a request may go. `pins_transactions`: the servers are routers, each of which knows
     /// only the transactions that it began.
     fn place(&mut self, place: RequestPlace, pins_transactions: bool) {
-        (self.pinned, self.is_routable) = (None, false);
+        (self.pinned, self.is_routable, self.is_routed) = (None, false, false);
         (self.has_untried, self.may_read_again) = (false, false);
         self.placement = match place {
             RequestPlace::Write => Placement::Primary,
@@ -309,17 +311,17 @@ impl Mongo {
 
     /// Changes the front of a read so that a secondary serves it.
     pub(super) fn route(&mut self, front: &[u8], preference: &ReadPreference) -> ReadRoute {
-        let Some(client) = self.pooled.as_deref().filter(|client| client.is_routable) else {
+        let Some(client) = self.pooled.as_deref_mut().filter(|client| client.is_routable) else {
             return ReadRoute::NotRoutable;
         };
-        if let Placement::Read(_) = client.placement {
-            // It says already that it may be served by a secondary.
-            return ReadRoute::Unchanged;
-        }
-        match with_read_preference(front, preference) {
-            Some((len, with)) => ReadRoute::Rewritten { len, with: with.into() },
-            None => ReadRoute::NotRoutable,
-        }
+        // What has another preference says already that it may be served by a secondary.
+        let route = match (&client.placement, with_read_preference(front, preference)) {
+            (Placement::Read(_), _) => ReadRoute::Unchanged,
+            (_, Some((len, with))) => ReadRoute::Rewritten { len, with: with.into() },
+            (_, None) => ReadRoute::NotRoutable,
+        };
+        client.is_routed = route != ReadRoute::NotRoutable;
+        route
     }
 
     /// A reply without the errors of a server that has lost its role; `None` if it has none. `message` is
