@@ -230,12 +230,7 @@ impl<C: Codec> Relay<C> {
                 if self.requests.dropping && len == u64::MAX {
                     return Err(self.stream_rejection_close());
                 }
-                let replaced = std::mem::take(&mut self.front.replaced) as u64;
-                let len = len - replaced;
-                if is_front {
-                    self.keep_request(len, ends);
-                }
-                self.requests.pass(len, ends);
+                self.pass_request(len, ends, is_front);
                 Ok(need)
             }
             Next::PassUnsolicited { len, ends } => {
@@ -259,6 +254,16 @@ impl<C: Codec> Relay<C> {
                 Ok(None)
             }
         }
+    }
+
+    /// Passes the next `len` bytes of a request. `is_front`: they begin it.
+    fn pass_request(&mut self, len: u64, ends: bool, is_front: bool) {
+        let replaced = std::mem::take(&mut self.front.replaced) as u64;
+        let len = len - replaced;
+        if is_front {
+            self.keep_request(len, ends);
+        }
+        self.requests.pass(len, ends);
     }
 
     /// Asks the gate about a request that is not forwarded unchanged, and does what happens instead if
