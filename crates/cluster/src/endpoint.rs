@@ -170,6 +170,13 @@ impl Endpoint {
         self.metrics.set_primary(false);
     }
 
+    /// Records what its monitor has learned, as the result of a health check.
+    pub(super) fn record_answer(&self, good: bool, message: &str, took: Option<Duration>) {
+        let (at, took) = (tokio::time::Instant::now(), took.unwrap_or_default());
+        let check = HealthCheckResult { good, message: message.to_owned(), at, took };
+        self.last_check.store(Some(Arc::new(check)));
+    }
+
     /// Shows how far it is behind the primary of its replica set.
     pub(super) fn set_lag(&self, lag: Duration) {
         self.metrics.set_lag(lag);

@@ -262,6 +262,10 @@ impl Cluster {
 
     /// Reports that panic was entered or left.
     fn report_panic(&self, before: &Set, now: &Set) {
+        if self.has_roles() {
+            // Roles decide which member is used, and not how many there are.
+            return;
+        }
         match (before.panic_reason(), now.panic_reason()) {
             (None, Some(reason)) => {
                 self.panic.increment(1.0);

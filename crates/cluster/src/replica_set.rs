@@ -113,6 +113,7 @@ impl Cluster {
         }
         let (role, members) = (state.role, state.members.take());
         let words = state.description.clone();
+        endpoint.record_answer(true, &words, rtt);
         let before = endpoint.member.load_full();
         let tags_changed = before.as_ref().is_none_or(|before| before.tags() != state.tags);
         let reply_changed = before.is_none_or(|before| before.reply() != &state.reply);
@@ -185,6 +186,7 @@ impl Cluster {
 
     /// Records that a member can't be asked.
     fn member_lost(&self, endpoint: &Arc<Endpoint>, reason: &str) {
+        endpoint.record_answer(false, reason, None);
         let role_changed = endpoint.set_role(Role::Unknown) != Role::Unknown;
         let fails_newly = endpoint.exclude(Exclusion::Unhealthy);
         if fails_newly {

@@ -143,10 +143,9 @@ impl EndpointReport {
                 None => ejection.reason.clone(),
             };
         }
-        if let Some(member) = self.member.as_ref().filter(|_| self.healthy) {
-            let lag = member.lag_seconds.filter(|_| member.role == "secondary");
-            return lag
-                .map_or(member.role.to_owned(), |lag| format!("{}, {lag} s behind", member.role));
+        let secondary = self.member.as_ref().filter(|it| self.healthy && it.role == "secondary");
+        if let Some(lag) = secondary.and_then(|member| member.lag_seconds) {
+            return format!("secondary, {lag} s behind");
         }
         let check = self.last_check.as_ref().map(|check| check.words.as_str());
         let words = if self.healthy { self.last_error.as_deref().or(check) } else { check };
@@ -209,7 +208,7 @@ impl Cluster {
         json!({
             "name": &*self.plan.name,
             "lb_policy": self.plan.lb_policy.as_str(),
-            "panic": self.set.load().panic_reason().is_some(),
+            "panic": !self.has_roles() && self.set.load().panic_reason().is_some(),
             "endpoints": self.rows(),
             "dns": self.names.report(),
             "circuit_breaker": self.breaker.report(),
@@ -237,11 +236,16 @@ impl Cluster {
     pub fn report_text(&self) -> String {
         let (rows, set) = (self.rows(), self.set.load());
         let usable = rows.iter().filter(|row| row.state == "in_use").count();
-        let panic = set.panic_reason().map_or(String::new(), |words| format!(", PANIC: {words}"));
+        let panics = set.panic_reason().filter(|_| !self.has_roles());
+        let policy = match &self.plan.replica_set {
+            Some(plan) => format!("replica set {}", plan.name),
+            None => self.plan.lb_policy.as_str().to_owned(),
+        };
+        let panic = panics.map_or(String::new(), |words| format!(", PANIC: {words}"));
         let mut text = format!(
             "{}: {}, {usable} of {} endpoints in use{panic}\n",
             self.plan.name,
-            self.plan.lb_policy.as_str(),
+            policy,
             rows.len(),
         );
         if let Some(words) = self.breaker.describe() {

@@ -167,6 +167,9 @@ fn a_member_that_can_not_be_asked_is_not_used() {
     assert_eq!(roles(&cluster), "1? 2s");
     assert!(first.is_excluded(Exclusion::Unhealthy));
     assert!(cluster.pick(PickOptions::default()).is_none());
+    let text = cluster.report_text();
+    assert!(text.starts_with("rs: replica set rs, 1 of 2 endpoints in use\n"), "{text}");
+    assert!(text.contains("connection refused"), "{text}");
     let missing = cluster.no_endpoint().to_string();
     assert_eq!(
         missing,
