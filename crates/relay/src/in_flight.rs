@@ -1,14 +1,16 @@
 //! The in-flight requests of one connection.
 //!
-//! The gate and the codec keep their own records: the gate one per operation of all connections
-//! (its permits), the codec what its protocol needs to match replies. This table holds what the
-//! relay knows: bytes, times and deferred rejections.
+//! An operation in flight has a record in three places, and each goes where nothing else can go: the gate
+//! has those of all connections of a worker, which the admin interface lists (permits, series), the codec
+//! what its protocol needs to match replies, without I/O and clock, and this table what the relay
+//! knows: bytes, times and deferred rejections. The ticket and the tag connect them, and the tables of a
+//! connection have one bound, [`operation::MAX_IN_FLIGHT`].
 
 use bytes::BytesMut;
 use cluster::Lease;
 use operation::{
-    AttributeValue, Attributes, Close, Codec, Direction, EndReason, LateDetails, Operation,
-    OperationNames, Outcome, Request, Settlement, Tag, Ticket,
+    AttributeValue, Attributes, Close, Codec, Direction, EndReason, LateDetails, MAX_IN_FLIGHT,
+    Operation, OperationNames, Outcome, Request, Settlement, Tag, Ticket,
 };
 use session::Session;
 use std::{
@@ -161,9 +163,6 @@ impl InFlightRequest {
         });
     }
 }
-
-/// How many operations one connection may have in flight. Beyond that the oldest is given up.
-const MAX_IN_FLIGHT: usize = 1000;
 
 /// In-flight requests, oldest first. Nearly always none or one.
 #[derive(Debug, Default)]

@@ -1,10 +1,8 @@
 //! The requests of one connection that await replies.
 
 use crate::{commands::ReplyKind, parsed_command::ParsedCommand};
+use operation::MAX_IN_FLIGHT;
 use std::collections::VecDeque;
-
-/// How many requests are tracked. Drivers have one or a few in flight.
-const MAX_IN_FLIGHT: usize = 1000;
 
 /// How many replies may be late at once: with more, the server has stopped answering.
 const MAX_ABANDONED: usize = 100;

@@ -7,6 +7,9 @@ use crate::{
 use bytes::{Bytes, BytesMut};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+/// The most requests in flight of one connection that are tracked. Clients have one or a few.
+pub const MAX_IN_FLIGHT: usize = 1000;
+
 /// Identifies the request of a reply: the protocol's request id, or a counter if replies come in the
 /// order of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -30,8 +30,8 @@ pub mod testing;
 pub use attribute_value::AttributeValue;
 pub use byte_bucket::ByteBucket;
 pub use codec::{
-    Codec, ConnectionInfo, LateDetails, LocalAnswer, Next, OperationNames, ReadRoute, Reply,
-    Request, ResendReason, Tag, TakenUpstream, UpstreamUse,
+    Codec, ConnectionInfo, LateDetails, LocalAnswer, MAX_IN_FLIGHT, Next, OperationNames,
+    ReadRoute, Reply, Request, ResendReason, Tag, TakenUpstream, UpstreamUse,
 };
 pub use direction::Direction;
 pub use effects::{
