@@ -11,6 +11,7 @@ mod connection_pool;
 mod discovery;
 mod endpoint;
 mod events;
+mod exchange;
 mod health;
 mod log_throttle;
 mod operator;

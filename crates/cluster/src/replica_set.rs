@@ -73,7 +73,7 @@ impl Cluster {
     pub(crate) fn missing_primary(&self) -> Option<String> {
         let plan = self.plan.replica_set.as_ref()?;
         let set = self.set.load();
-        if set.endpoints().any(|it| it.role() == Role::Primary) {
+        if set.primary().is_some() {
             return None;
         }
         let word = |it: &Arc<Endpoint>| format!("{} is {}", it.name(), it.role().as_str());
@@ -141,8 +141,7 @@ impl Cluster {
     /// Shows how far a secondary is behind the primary, as far as both have said.
     fn show_lag(&self, endpoint: &Endpoint, member: &MonitoredMember, role: Role) {
         let set = self.set.load();
-        let primary = set.endpoints().find(|it| it.role() == Role::Primary);
-        let primary = primary.and_then(|it| it.member.load_full());
+        let primary = set.primary().and_then(|it| it.member.load_full());
         let behind = |primary: Arc<MonitoredMember>| member.lag(&primary);
         let lag = match role {
             Role::Primary => Some(Duration::ZERO),
@@ -169,7 +168,7 @@ impl Cluster {
     /// it. One that is in doubt keeps them as long as no other member is the primary.
     fn release_clients(&self) {
         let set = self.set.load_full();
-        let has_primary = set.endpoints().any(|it| it.role() == Role::Primary);
+        let has_primary = set.primary().is_some();
         let mut changed = false;
         for endpoint in set.endpoints() {
             let lost = match endpoint.role() {
@@ -204,17 +203,15 @@ impl Cluster {
     /// long as there is no primary, lists add up.
     fn follow_members(&self, members: Vec<String>, role: Role) {
         let Some(plan) = &self.plan.replica_set else { return };
-        let has_primary = || self.set.load().endpoints().any(|it| it.role() == Role::Primary);
         let adds_up = role != Role::Primary;
-        if adds_up && has_primary() {
+        if adds_up && self.set.load().primary().is_some() {
             return;
         }
         let mut targets = if adds_up { self.discovered_targets() } else { Vec::new() };
         for name in members {
             let target = plan.members.get(&name).cloned().or_else(|| host_port(&name).ok());
             match target {
-                Some(target) if !targets.contains(&target) => targets.push(target),
-                Some(_) => {}
+                Some(target) => targets.push(target),
                 None => tracing::warn!(
                     cluster = &*self.plan.name,
                     member = name,
@@ -230,14 +227,13 @@ impl Cluster {
         let Some(plan) = &self.plan.replica_set else { return };
         let mut targets = self.discovered_targets();
         targets.extend(plan.seeds.iter().cloned());
-        targets.dedup();
         self.set_targets(targets);
     }
 
-    fn set_targets(&self, targets: Vec<Target>) {
+    /// These become the endpoints, each once.
+    fn set_targets(&self, mut after: Vec<Target>) {
         let mut before = self.discovered_targets();
         before.sort_unstable_by_key(Target::to_string);
-        let mut after = targets.clone();
         after.sort_unstable_by_key(Target::to_string);
         after.dedup();
         if before != after {

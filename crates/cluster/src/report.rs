@@ -1,7 +1,6 @@
 //! The admin interface's view of a cluster: JSON for programs, a table for people.
 
 use super::{Cluster, Endpoint, Exclusion, endpoint::MonitoredMember, set::Member};
-use operation::Role;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, fmt::Write};
@@ -273,8 +272,7 @@ impl Cluster {
     fn rows(&self) -> Vec<EndpointReport> {
         let now = Instant::now();
         let set = self.set.load();
-        let primary = set.endpoints().find(|it| it.role() == Role::Primary);
-        let primary = primary.and_then(|it| it.member.load_full());
+        let primary = set.primary().and_then(|it| it.member.load_full());
         let row = |member: &Member| {
             let mut row = EndpointReport::of(member, now);
             if self.has_roles() {

@@ -2,6 +2,7 @@
 
 use super::{Endpoint, balance::PickTable};
 use crate::plan::ClusterPlan;
+use operation::Role;
 use std::{sync::Arc, time::Instant};
 
 /// An endpoint with its weight, priority and zone.
@@ -32,6 +33,11 @@ impl Set {
     /// Its endpoints.
     pub(super) fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
         self.members.iter().map(|member| &member.endpoint)
+    }
+
+    /// The primary, if the endpoints have roles and one of them is it.
+    pub(super) fn primary(&self) -> Option<&Arc<Endpoint>> {
+        self.endpoints().find(|endpoint| endpoint.role() == Role::Primary)
     }
 
     /// In panic, when picks ignore health or fail: how many endpoints are usable, as text.

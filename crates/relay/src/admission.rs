@@ -181,8 +181,8 @@ impl<C: Codec> Relay<C> {
         Ok(Need::Flush)
     }
 
-    /// Forwards a request in the place of a rejected one, if the codec has one. Returns whether it has:
-    /// the reply to it is the rejection.
+    /// If the codec has a request that makes the service report the rejection, forwards that one instead of
+    /// the rejected one, and returns true.
     fn forward_replacement(&mut self, tag: Tag, no: &Rejection) -> bool {
         // Without a connection the service has no transaction to fail.
         if self.upstream.stream().is_none() {

@@ -1,10 +1,10 @@
 //! The first exchange on a new connection.
 
+use crate::exchange;
 use bytes::{Bytes, BytesMut};
 use net::Stream;
 use operation::{Handshake, HandshakeStep};
-use std::io::{self, ErrorKind};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::io;
 
 /// The longest reply, in bytes.
 const MAX_REPLY: usize = 64 * 1024;
@@ -21,14 +21,10 @@ pub(super) async fn shake_hands(
     loop {
         bytes.clear();
         handshake.write_request(&mut bytes);
-        stream.write_all(&bytes).await?;
-        stream.flush().await?;
-        bytes.clear();
+        exchange::send(stream, &mut bytes).await?;
         loop {
-            if stream.read_buf(&mut bytes).await? == 0 {
-                let early = "the connection ended during the handshake";
-                return Err(io::Error::new(ErrorKind::UnexpectedEof, early));
-            }
+            let early = "the connection ended during the handshake";
+            exchange::read_more(stream, &mut bytes, early).await?;
             match handshake.read_reply(&bytes) {
                 HandshakeStep::NeedMore if bytes.len() < MAX_REPLY => {}
                 HandshakeStep::NeedMore => {

@@ -3,6 +3,7 @@
 use crate::{
     Endpoint,
     connect::{Preamble, describe, establish, is_local},
+    exchange,
     plan::ClusterPlan,
 };
 use bytes::BytesMut;
@@ -15,11 +16,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 use tls::{ClientTls, StartTls};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time,
-};
+use tokio::{net::TcpStream, time};
 
 /// The most that is read of an answer, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
@@ -130,14 +127,10 @@ impl Checker {
         if bytes.is_empty() {
             return Ok("connected".to_owned());
         }
-        stream.write_all(&bytes).await?;
-        stream.flush().await?;
-        bytes.clear();
+        exchange::send(&mut stream, &mut bytes).await?;
         loop {
-            if stream.read_buf(&mut bytes).await? == 0 {
-                let early = "the connection ended before the answer did";
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, early).into());
-            }
+            let early = "the connection ended before the answer did";
+            exchange::read_more(&mut stream, &mut bytes, early).await?;
             match probe.evaluate(&bytes) {
                 ProbeResult::Healthy(words) => {
                     self.reusable = self.reuse.then_some(stream);

@@ -4,6 +4,7 @@ use super::SEEDS_AGAIN_AFTER;
 use crate::{
     Cluster, Endpoint,
     connect::{Preamble, describe, dial, establish},
+    exchange,
     plan::ReplicaSetPlan,
 };
 use bytes::BytesMut;
@@ -12,7 +13,6 @@ use operation::{MemberState, Monitor, MonitorStep, Role};
 use proxy_protocol::OutgoingHeader;
 use std::{collections::BTreeMap, io, panic::resume_unwind, sync::Arc, time::Duration};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
     task::{AbortHandle, JoinError, JoinSet},
     time::{self, Instant},
 };
@@ -179,14 +179,10 @@ struct Failed {
 async fn ask(stream: &mut Stream, monitor: &mut dyn Monitor) -> io::Result<MonitorStep> {
     let mut bytes = BytesMut::new();
     monitor.write_request(&mut bytes);
-    stream.write_all(&bytes).await?;
-    stream.flush().await?;
-    bytes.clear();
+    exchange::send(stream, &mut bytes).await?;
     loop {
-        if stream.read_buf(&mut bytes).await? == 0 {
-            let early = "the connection ended before the answer did";
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, early));
-        }
+        exchange::read_more(stream, &mut bytes, "the connection ended before the answer did")
+            .await?;
         match monitor.read_reply(&bytes) {
             MonitorStep::NeedMore if bytes.len() < MAX_REPLY => {}
             step => return Ok(step),

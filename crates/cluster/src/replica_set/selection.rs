@@ -18,7 +18,9 @@ impl Set {
     /// The member for an operation; `None` if none fits now.
     pub(crate) fn select(&self, options: PickOptions<'_>) -> Option<&Arc<Endpoint>> {
         match options.placement {
-            None | Some(Placement::Primary | Placement::Pinned(_)) => self.primary(options.exclude),
+            None | Some(Placement::Primary | Placement::Pinned(_)) => {
+                self.usable_primary(options.exclude)
+            }
             Some(Placement::Endpoint(address)) => {
                 self.at(*address).filter(|it| it.role() != Role::Unknown)
             }
@@ -35,8 +37,8 @@ impl Set {
         self.endpoints().find(|it| it.address() == address).filter(|it| it.usable())
     }
 
-    /// The primary. It can't be replaced by another endpoint, so an ejection does not exclude it.
-    fn primary(&self, exclude: &[Arc<Endpoint>]) -> Option<&Arc<Endpoint>> {
+    /// The primary, if it may be used. No other endpoint can replace it, so an ejection does not exclude it.
+    fn usable_primary(&self, exclude: &[Arc<Endpoint>]) -> Option<&Arc<Endpoint>> {
         self.endpoints().find(|endpoint| {
             endpoint.role() == Role::Primary
                 && (endpoint.usable() || endpoint.is_excluded_only(Exclusion::Ejected))
@@ -54,10 +56,10 @@ impl Set {
             self.least_loaded(self.near(self.tagged(preference, self.fresh(preference, fit))))
         };
         match preference.mode {
-            ReadMode::Primary => self.primary(exclude),
-            ReadMode::PrimaryPreferred => self.primary(exclude).or_else(secondary),
+            ReadMode::Primary => self.usable_primary(exclude),
+            ReadMode::PrimaryPreferred => self.usable_primary(exclude).or_else(secondary),
             ReadMode::Secondary => secondary(),
-            ReadMode::SecondaryPreferred => secondary().or_else(|| self.primary(exclude)),
+            ReadMode::SecondaryPreferred => secondary().or_else(|| self.usable_primary(exclude)),
             ReadMode::Nearest => {
                 let fit = self.usable(Role::Secondary, exclude);
                 let fit = self.fresh(preference, fit) | self.usable(Role::Primary, exclude);
@@ -78,8 +80,7 @@ impl Set {
     /// Those of `members` that are not staler than the preference allows (specification `max-staleness`).
     fn fresh(&self, preference: &ReadPreference, members: Members) -> Members {
         let Some(most) = preference.max_staleness else { return members };
-        let primary = self.endpoints().find(|it| it.role() == Role::Primary);
-        let primary = primary.and_then(|it| it.member.load_full());
+        let primary = self.primary().and_then(|it| it.member.load_full());
         let all = || self.endpoints().filter_map(|it| it.member.load_full());
         let newest = all().filter_map(|member| member.last_write()).max();
         let staleness = |member: &MonitoredMember| match (&primary, newest) {

@@ -12,23 +12,8 @@ impl SettleSink for Nobody {
 }
 
 fn open(tag: Option<u64>) -> InFlightRequest {
-    InFlightRequest {
-        tag: tag.map(Tag),
-        ticket: Ticket::new(Rc::new(Nobody), 0, None),
-        long_poll: false,
-        is_answered: false,
-        pool_wait: None,
-        started: Instant::now(),
-        deadline: None,
-        shape: None,
-        request_bytes: 0,
-        request_items: 0,
-        reply_bytes: 0,
-        counted: [0; 2],
-        first_byte: None,
-        learned: None,
-        rejections: None,
-    }
+    let ticket = Ticket::new(Rc::new(Nobody), 0, None);
+    InFlightRequest::new(tag.map(Tag), ticket, Instant::now())
 }
 
 fn words(text: &str) -> BytesMut {

@@ -60,7 +60,7 @@ impl Gate for WordGate {
 struct Transactions {
     lines: Lines,
     is_open: bool,
-    /// The rejections that are written in the place of replies.
+    /// The rejections of replaced requests, by tag: the client gets them instead of the service's replies.
     rejections: BTreeMap<u64, Bytes>,
 }
 

@@ -437,7 +437,8 @@ impl<C: Codec> CodecRun<C> {
         }
     }
 
-    /// Forwards a request in the place of the rejected one that the codec marked last, if it has one.
+    /// If the codec has another request for the service instead of the rejected one, forwards it and returns
+    /// true.
     fn replace_rejected(&mut self, tag: Tag, reason: RejectReason) -> bool {
         let why = RejectionRef::new(reason, "the suite says no");
         let Some(bytes) = self.codec.replace_rejected(tag, &why) else { return false };

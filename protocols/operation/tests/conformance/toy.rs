@@ -83,7 +83,7 @@ struct Due {
     begun: bool,
     /// It is answered already.
     late: bool,
-    /// What the client gets in the place of its reply.
+    /// The error that the client gets instead of the service's reply.
     error: Option<Bytes>,
 }
 

@@ -4,7 +4,10 @@ use crate::{
     tests::{closed, listener},
 };
 use std::{cell::Cell, net::SocketAddr, rc::Rc};
-use tokio::{io::AsyncReadExt, net::TcpListener};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 use tollgate_metrics::Metrics;
 
 /// Sends `?` and waits for a line: `good …` or anything else.
