@@ -107,7 +107,8 @@ def scenario_early(address):
     (answer,) = (it for it in seen if isinstance(it, h2.events.ResponseReceived))
     assert dict(answer.headers)[b":status"] == b"413", answer
     assert any(isinstance(it, h2.events.StreamEnded) for it in seen), seen
-    assert seen[-1].error_code == 0, seen[-1]
+    (reset,) = (it for it in seen if isinstance(it, h2.events.StreamReset))
+    assert reset.error_code == 0, reset
 
 
 def scenario_websocket_service(_):

@@ -293,7 +293,8 @@ fn a_413_of_nginx_passes_unchanged() {
     assert_eq!(got.status(), 413, "{}", got.log);
     assert!(got.text().contains("nginx"), "{}", got.text());
     for flag in ["--http1.1", "--http2-prior-knowledge"] {
-        assert_eq!(send(flag, &body[..1000]).unwrap().text(), "took 1000\n");
+        let got = send(flag, &body[..1000]).unwrap();
+        assert_eq!(got.text(), "took 1000\n", "{}", got.log);
     }
     let address = tollgate.listener("web").to_string();
     python::run("http_scenarios.py", &["early", &address]);

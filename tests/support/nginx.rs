@@ -22,7 +22,8 @@ http {
     location = /moved { return 302 /small; }
     location = /gone { return 404 "no such thing\n"; }
     location = /method { return 200 "$request_method $http_host $http_x_forwarded_for\n"; }
-    location = /upload { return 200 "took $content_length\n"; }
+    location = /early { return 200 "took $content_length\n"; }
+    location = /upload { proxy_pass http://ADDRESS/early; }
   }
 }
 "#;
