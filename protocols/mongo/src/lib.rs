@@ -42,6 +42,8 @@ mod pool_handshake;
 mod presentation;
 mod probe;
 mod request_summary;
+#[allow(dead_code, unused_imports, reason = "listeners that log users in follow")]
+mod sasl;
 mod scan;
 mod sections;
 mod settings;
