@@ -1,7 +1,7 @@
 //! Members that are down, silent or slow, and what all of them count.
 
 use crate::{
-    ask, awaiting, client, code, find, hello, in_database, insert, succeeded,
+    ask, awaiting, client, code, find, hello, in_database, insert, retryable_insert, succeeded,
     support::{
         replica_set::Hold,
         wire::{self, EXHAUST_ALLOWED},
@@ -105,6 +105,38 @@ fn a_silent_member_keeps_connections_and_answers_later() {
     assert_eq!((seen.connections, seen.operations("ping")), (1, 1));
     set.silence(0, false);
     assert_eq!((old.read().answers(), new.read().answers()), (2, 3));
+}
+
+#[test]
+fn a_write_of_a_member_cut_off_is_known_to_the_next_primary() {
+    let Some(set) = three() else { return };
+    set.hold(0, Some(Hold::After));
+    let write = in_database(retryable_insert("cut_off", 1, 1));
+    let mut writer = client(&set, 0);
+    writer.send(&wire::op_msg(1, &write));
+    set.wait("the write to be held", |all| all[0].held == 1);
+    set.silence(0, true);
+    set.elect(Some(1));
+    assert!(!writer.has_ended(Duration::from_millis(50)));
+    // The server knows by the number that it has done it.
+    assert_eq!(ask(&set, 1, write).get_i32("n").unwrap(), 1);
+    assert_eq!(ask(&set, 1, doc! { "count": "cut_off" }).get_i32("n").unwrap(), 1);
+    set.silence(0, false);
+    let late = writer.read().document();
+    assert_eq!(code(late.get_document("writeConcernError").unwrap()), 11602);
+}
+
+#[test]
+fn members_work_for_their_service_time() {
+    let Some(set) = three() else { return };
+    set.set_service_time(Duration::from_millis(10));
+    let mut client = client(&set, 0);
+    let start = Instant::now();
+    for n in 0..20 {
+        client.command(n, &in_database(doc! { "ping": 1 }));
+    }
+    // It is 200 ms on average.
+    assert!(start.elapsed() >= Duration::from_millis(80));
 }
 
 #[test]

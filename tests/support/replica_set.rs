@@ -206,6 +206,12 @@ impl ReplicaSet {
         self.shared.change(|state| state.members[member].hold = hold);
     }
 
+    /// How long members work for an operation, on average: half of it before the server does it, and
+    /// half afterwards. An election or a crash interrupts what is under way then.
+    pub fn set_service_time(&self, time: Duration) {
+        self.shared.change(|state| state.service_time = time);
+    }
+
     /// How long ago a member's last write was.
     pub fn set_lag(&self, member: usize, lag: Duration) {
         self.publish(|state| state.members[member].lag = lag);

@@ -30,6 +30,7 @@ impl Connection {
             Ok(operation) => operation,
             Err(refusal) => return self.refuse(refusal, request).await,
         };
+        self.work().await;
         self.held(Hold::Before, operation.term).await;
         let begun = |state: &mut State| rules::begin(state, self.member, request, operation.term);
         if let Err(refusal) = self.shared.count(begun) {
@@ -44,6 +45,7 @@ impl Connection {
             let reply = self.answer().await?;
             let mut document = reply.document();
             self.shared.count(|state| note(state, self.member, &document));
+            self.work().await;
             self.held(Hold::After, operation.term).await;
             if self.shared.count(|state| operation.amend(state, &mut document)) {
                 self.send(&wire::op_msg_reply(reply.id(), reply.answers(), &document)).await?;
@@ -67,6 +69,14 @@ impl Connection {
             _ => wire::op_reply(id, request.message.id(), &document),
         };
         self.send(&reply).await
+    }
+
+    /// Spends half of the service time, on average.
+    async fn work(&self) {
+        let longest = self.shared.look(|state| state.service_time);
+        if !longest.is_zero() {
+            tokio::time::sleep(longest.mul_f32(fastrand::f32())).await;
+        }
     }
 
     /// Waits while the test holds operations there, and the member has its role.

@@ -202,6 +202,8 @@ pub(super) struct State {
     /// `setVersion`.
     pub(super) version: i32,
     pub(super) term: u64,
+    /// How long members work for an operation, on average.
+    pub(super) service_time: Duration,
     pub(super) members: Vec<Member>,
     /// The process that each open cursor is in.
     pub(super) cursors: BTreeMap<i64, ObjectId>,
@@ -219,6 +221,7 @@ impl State {
             name: "rs".to_owned(),
             version: 0,
             term: 0,
+            service_time: Duration::ZERO,
             members: Vec::new(),
             cursors: BTreeMap::new(),
             transactions: HashMap::new(),
