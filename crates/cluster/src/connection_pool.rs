@@ -8,6 +8,7 @@
 //! - `pooled_connection`: a connection while an operation uses it
 //! - `take_error`: why there is none
 //! - `opening`, `handshake`: new connections, and the first exchange on them
+//! - `queries`: questions of codecs to the service
 //! - `orphans`: what clients that vanished have left
 //! - `upkeep`: what happens to connections and queues without an operation
 
@@ -16,6 +17,7 @@ mod handshake;
 mod opening;
 mod orphans;
 mod pooled_connection;
+mod queries;
 mod take_error;
 mod upkeep;
 mod wait_queue;
@@ -23,12 +25,12 @@ mod wait_queue;
 pub use pooled_connection::{PooledConnection, PooledSocket};
 pub use take_error::TakeError;
 
-use crate::{Cluster, ConnectError, Endpoint, PickOptions, PoolReport, plan::PoolPlan};
+use crate::{Cluster, Endpoint, PickOptions, PoolReport, plan::PoolPlan};
 use bytes::Bytes;
 use endpoint_pool::{EndpointPool, Use};
 use foldhash::HashMap;
 use metrics::Histogram;
-use operation::{HandshakeConfig, Placement};
+use operation::{HandshakeConfig, Identity, Placement};
 use pooled_connection::Slot;
 use std::{
     cell::{Cell, RefCell},
@@ -66,7 +68,7 @@ pub struct ConnectionPool {
 }
 
 /// Which connections are alike: those to one endpoint, with one identity.
-type PoolKey = (SocketAddr, Option<Arc<str>>);
+type PoolKey = (SocketAddr, Identity);
 
 /// The connections of one endpoint, as the pool and the connections in use hold them.
 type SharedEndpointPool = Rc<RefCell<EndpointPool>>;
@@ -76,8 +78,8 @@ type SharedEndpointPool = Rc<RefCell<EndpointPool>>;
 pub struct TakeOptions {
     /// The hash of the client's key, if the cluster picks by key.
     pub hash: Option<u64>,
-    /// What the connection has introduced itself as to the service; `None`: as the proxy alone.
-    pub identity: Option<Arc<str>>,
+    /// What the connection has introduced itself as to the service.
+    pub identity: Identity,
     /// Where the operation may go.
     pub placement: Placement,
     /// Endpoints that the operation must not go to.
@@ -102,7 +104,7 @@ type IdleConnection = Box<PooledSocket>;
 #[derive(Debug)]
 enum Handed {
     Connection(PooledConnection),
-    Failed(Box<ConnectError>),
+    Failed(Box<TakeError>),
     /// Its endpoint is not used any more.
     PickAgain,
 }
@@ -193,7 +195,7 @@ impl ConnectionPool {
         endpoint: &Arc<Endpoint>,
         options: &TakeOptions,
     ) -> Option<PooledConnection> {
-        let pool = self.endpoint_pool(endpoint, options.identity.as_ref());
+        let pool = self.endpoint_pool(endpoint, &options.identity);
         let mut unusable = Vec::new();
         let taken = {
             let mut pool = pool.borrow_mut();
@@ -252,8 +254,8 @@ impl ConnectionPool {
                 }
                 Ok(Ok(Handed::Failed(error))) => {
                     attempts += 1;
-                    if !self.picks_again(&endpoint, &mut options, attempts) {
-                        return Err((*error).into());
+                    if error.is_refusal() || !self.picks_again(&endpoint, &mut options, attempts) {
+                        return Err(*error);
                     }
                 }
                 Ok(Ok(Handed::PickAgain) | Err(_)) => {}
@@ -325,7 +327,7 @@ impl ConnectionPool {
         endpoint: &Arc<Endpoint>,
         options: &TakeOptions,
     ) -> Result<oneshot::Receiver<Handed>, TakeError> {
-        let pool = self.endpoint_pool(endpoint, options.identity.as_ref());
+        let pool = self.endpoint_pool(endpoint, &options.identity);
         let queued = {
             let mut pool = pool.borrow_mut();
             let most = self.plan.wait_queue_size;
@@ -345,18 +347,14 @@ impl ConnectionPool {
     }
 
     /// The connections of an endpoint with this identity.
-    fn endpoint_pool(
-        &self,
-        endpoint: &Arc<Endpoint>,
-        identity: Option<&Arc<str>>,
-    ) -> SharedEndpointPool {
+    fn endpoint_pool(&self, endpoint: &Arc<Endpoint>, identity: &Identity) -> SharedEndpointPool {
         if let Some(latest) = &*self.latest.borrow()
             && latest.borrow().leads_to(endpoint, identity)
         {
             return Rc::clone(latest);
         }
         let mut endpoints = self.endpoints.borrow_mut();
-        let pool = endpoints.entry((endpoint.address(), identity.cloned())).or_insert_with(|| {
+        let pool = endpoints.entry((endpoint.address(), identity.clone())).or_insert_with(|| {
             Rc::new(RefCell::new(EndpointPool::new(endpoint, identity, &self.plan)))
         });
         if !Arc::ptr_eq(&pool.borrow().endpoint, endpoint) {

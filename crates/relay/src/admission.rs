@@ -89,6 +89,14 @@ impl<C: Codec> Relay<C> {
             // The rest of a request is not read once its verdict was pending.
             Verdict::NeedMore => return Err(Close::ClientViolation),
         };
+        if self.upstream.is_pooled()
+            && let Some(no) = self.codec.refusal()
+        {
+            let open = InFlightRequest::new(request.tag, ticket, began);
+            let end = Completion::bare(Outcome::Rejected, Some(no.reason.into()));
+            open.settle(end, now, &self.attributes());
+            return self.reject_request(request.tag, &no).map(Some);
+        }
         let (mut delay, mut due) = (None, None);
         let (placement, replaced) = self.place(&ticket);
         if let Some(terms) = ticket.effects() {

@@ -21,8 +21,9 @@ impl<C: Codec> Relay<C> {
             open.request_bytes += len as u64;
             self.record_passed(Direction::Up, len);
         }
-        if self.write_answer(tag) == LocalAnswer::NeedsUpstream {
-            if has_upstream || !self.upstream.want(false, Placement::Primary) {
+        let step = self.write_answer(tag);
+        if matches!(step, LocalAnswer::NeedsUpstream | LocalAnswer::NeedsQuery) {
+            if has_upstream || !self.seek_answer(step) {
                 self.session.log_violation(Violation("no_answer"), "closed");
                 return Err(Close::UpstreamViolation);
             }
@@ -32,6 +33,16 @@ impl<C: Codec> Relay<C> {
         self.requests.dropping = true;
         self.requests.pass(len as u64, true);
         Ok(())
+    }
+
+    /// Takes a connection because the answer depends on the service. Returns whether one can be taken.
+    fn seek_answer(&mut self, step: LocalAnswer) -> bool {
+        match step {
+            LocalAnswer::NeedsQuery => {
+                self.codec.query().is_some_and(|query| self.upstream.ask(query))
+            }
+            _ => self.upstream.want(false, Placement::Primary),
+        }
     }
 
     /// Whether an answer is due that was not when its request came.
@@ -71,7 +82,11 @@ impl<C: Codec> Relay<C> {
             LocalAnswer::Later(after) => {
                 self.local_replies.later = Some(LaterAnswer { tag, due: now + after });
             }
-            LocalAnswer::NeedsUpstream => {}
+            LocalAnswer::Failed(code) => {
+                let failed = Reply::new(tag, Outcome::Failed);
+                self.settle_reply(Reply { is_control: true, code: Some(code), ..failed });
+            }
+            LocalAnswer::NeedsUpstream | LocalAnswer::NeedsQuery => {}
         }
         step
     }

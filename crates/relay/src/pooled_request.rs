@@ -3,7 +3,9 @@
 use super::{Relay, in_flight::Completion};
 use cluster::{Lease, TakeError};
 use foldhash::fast::FixedState;
-use operation::{Attributes, Close, Codec, EndReason, Outcome, Placement, Rejection, ResendReason};
+use operation::{
+    Attributes, Close, Codec, EndReason, Outcome, Placement, RejectMode, Rejection, ResendReason,
+};
 use std::{
     hash::BuildHasher,
     sync::Arc,
@@ -65,9 +67,10 @@ impl<C: Codec> Relay<C> {
         if self.upstream.lacks_identity() {
             let attributes = self.attributes();
             let application = attributes.get(self.requests.unread(), APPLICATION).text();
-            let identity = application.map(|name| Arc::from(&*name));
-            self.upstream.set_identity(identity);
+            let application = application.map(|name| Arc::from(&*name));
+            self.upstream.set_application(application);
         }
+        self.upstream.set_user(self.codec.upstream_user());
     }
 
     /// Keeps a copy of the request at the front, of which `len` bytes are unread, if it may have to be sent to
@@ -113,7 +116,8 @@ impl<C: Codec> Relay<C> {
         self.requests.drop_ready();
         self.upstream.forget_request();
         let has_rest = self.requests.inside || self.front.action.is_some();
-        self.reject_request(tag, &Rejection::new(reason, message))?;
+        let mode = if error.is_refusal() { RejectMode::Close } else { RejectMode::Reply };
+        self.reject_request(tag, &Rejection { mode, ..Rejection::new(reason, message) })?;
         self.requests.dropping &= has_rest;
         if let Some(action) = self.front.action.take() {
             self.requests.pass(action.request_len() as u64, true);

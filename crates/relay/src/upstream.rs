@@ -7,7 +7,9 @@ use cluster::{
     UpstreamConnection,
 };
 use net::Stream;
-use operation::{Codec, Orphan, Placement, ResendReason, TakenUpstream, UpstreamUse};
+use operation::{
+    Codec, Orphan, Placement, PoolUser, ResendReason, ServiceQuery, TakenUpstream, UpstreamUse,
+};
 use std::{
     fmt,
     pin::Pin,
@@ -203,13 +205,32 @@ impl Upstream {
     /// Whether its connections have to introduce themselves, and it is not known yet as what.
     pub(super) fn lacks_identity(&self) -> bool {
         let Self::Pooled(pooled) = self else { return false };
-        pooled.pool.is_by_app() && pooled.options.identity.is_none()
+        pooled.pool.is_by_app() && pooled.options.identity.application.is_none()
     }
 
-    pub(super) fn set_identity(&mut self, identity: Option<Arc<str>>) {
+    pub(super) fn set_application(&mut self, application: Option<Arc<str>>) {
         if let Self::Pooled(pooled) = self {
-            pooled.options.identity = identity;
+            pooled.options.identity.application = application;
         }
+    }
+
+    /// Sets the user with whose rights operations are done.
+    pub(super) fn set_user(&mut self, user: Option<&PoolUser>) {
+        if let Self::Pooled(pooled) = self
+            && pooled.options.identity.user.as_ref() != user
+        {
+            pooled.options.identity.user = user.cloned();
+        }
+    }
+
+    /// Asks the service, and takes the connection on which it answers. Returns whether that was begun.
+    pub(super) fn ask(&mut self, query: ServiceQuery) -> bool {
+        let Self::Pooled(pooled) = self else { return false };
+        if !matches!(pooled.state, PooledState::None) {
+            return false;
+        }
+        pooled.state = PooledState::Taking(Box::pin(Rc::clone(&pooled.pool).ask(query)));
+        true
     }
 
     /// Keeps a copy of the request under way, for [`resend`](Upstream::resend).
@@ -283,7 +304,7 @@ impl Upstream {
     /// Ends what the client has left behind at the services of the pool.
     pub(super) fn end_orphans(&self, left: impl FnOnce() -> Vec<Box<dyn Orphan>>) {
         if let Self::Pooled(pooled) = self {
-            pooled.pool.end_orphans(left());
+            pooled.pool.end_orphans(&pooled.options.identity, left());
         }
     }
 

@@ -8,7 +8,7 @@ use crate::{
     probe::{HelloReply, reply_body},
 };
 use bytes::{Bytes, BytesMut};
-use operation::{Handshake, HandshakeConfig, HandshakeStep};
+use operation::{Handshake, HandshakeConfig, HandshakeStep, Identity};
 use std::sync::Arc;
 
 /// Makes pooled connections of a listener ready.
@@ -21,12 +21,13 @@ const REQUEST: u32 = 1;
 #[derive(Debug)]
 struct Hello {
     /// The application that the connection serves.
-    application: Option<String>,
+    application: Option<Arc<str>>,
 }
 
 impl HandshakeConfig for PoolHandshake {
-    fn begin(&self, application: Option<&str>) -> Box<dyn Handshake> {
-        Box::new(Hello { application: application.map(str::to_owned) })
+    fn begin(&self, identity: &Identity) -> Option<Box<dyn Handshake>> {
+        let Identity { user: None, application } = identity else { return None };
+        Some(Box::new(Hello { application: application.clone() }))
     }
 
     fn connected(&self, reply: &[u8]) {

@@ -1,8 +1,8 @@
 //! Codecs: bytes in, operations out, and rejections in the protocol's own messages.
 
 use crate::{
-    AttributeValue, Orphan, Outcome, PinChange, Placement, Protocol, ReadPreference, RejectReason,
-    RejectionRef, Violation,
+    AttributeValue, Orphan, Outcome, PinChange, Placement, PoolUser, Protocol, ReadPreference,
+    RejectReason, Rejection, RejectionRef, ServiceQuery, Violation,
 };
 use bytes::{Bytes, BytesMut};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -237,6 +237,12 @@ pub enum LocalAnswer {
     /// Nothing was written: the answer depends on what the handshake with a service shows. The relay
     /// takes a connection of the pool, gives it back, and asks again.
     NeedsUpstream,
+    /// Nothing was written: the answer depends on that of [`Codec::query`]. The relay asks the service,
+    /// and then the codec again.
+    NeedsQuery,
+    /// The last reply to the request was written, and it is an error with this name, from the codec's own
+    /// list.
+    Failed(&'static str),
 }
 
 impl<M> Next<M> {
@@ -367,6 +373,24 @@ pub trait Codec: Sized + 'static {
     /// Writes the next reply to a request for which the codec has returned [`Next::Answer`].
     fn answer(&mut self, _tag: Tag, _out: &mut BytesMut) -> LocalAnswer {
         LocalAnswer::Done
+    }
+
+    /// What the service must be asked before the request can be answered: see
+    /// [`LocalAnswer::NeedsQuery`].
+    fn query(&mut self) -> Option<ServiceQuery> {
+        None
+    }
+
+    /// The user with whose rights operations are done. Asked where operations take their connections of a
+    /// pool; `None`: the connection has no user.
+    fn upstream_user(&self) -> Option<&PoolUser> {
+        None
+    }
+
+    /// Why the codec refuses the request marked last, which policies have admitted: the client has not
+    /// logged in. Asked where operations take their connections of a pool.
+    fn refusal(&mut self) -> Option<Rejection> {
+        None
     }
 
     /// Where the request marked last may go. Asked where operations take their connections of a pool.

@@ -1,12 +1,56 @@
 //! Handshakes with a service, without I/O.
 
 use bytes::BytesMut;
-use std::fmt::Debug;
+use std::{fmt::Debug, sync::Arc, time::Instant};
+
+/// What pooled connections introduce themselves as. Connections with the same identity are alike.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// The user that is logged in; `None`: no user.
+    pub user: Option<PoolUser>,
+    /// The client's application; `None`: the proxy alone.
+    pub application: Option<Arc<str>>,
+}
+
+/// A user of pooled connections.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PoolUser {
+    /// The user's name, as logs show it.
+    pub name: Arc<str>,
+    /// Changes with the user's credentials: connections that logged in with older ones are not used again.
+    pub login: u64,
+}
+
+/// A question of a codec's own to the service, asked on a connection of the pool. The last reply ends it.
+#[derive(Debug)]
+pub struct ServiceQuery {
+    /// The identity of the connection.
+    pub identity: Identity,
+    /// The requests, and what reads the replies.
+    pub exchange: Box<dyn Handshake>,
+}
 
 /// Makes new connections to a service ready for operations.
 pub trait HandshakeConfig: Debug + Send + Sync {
-    /// The handshake of one connection, which introduces itself as this application, if one is given.
-    fn begin(&self, application: Option<&str>) -> Box<dyn Handshake>;
+    /// The handshake of one connection with this identity; `None`: its user is not known here.
+    fn begin(&self, identity: &Identity) -> Option<Box<dyn Handshake>>;
+
+    /// Whether connections with this identity are of use. Idle ones that are of no use close.
+    fn serves(&self, identity: &Identity) -> bool {
+        identity.user.is_none()
+    }
+
+    /// The identity of connections that are kept ready although no client has asked for one
+    /// (`min_pool_size`); `None`: it is not known before.
+    fn ready_identity(&self) -> Option<Identity> {
+        Some(Identity::default())
+    }
+
+    /// What is to be asked of the service now. Called about once a second.
+    fn due_queries(&self, now: Instant) -> Vec<ServiceQuery> {
+        let _ = now;
+        Vec::new()
+    }
 
     /// The last reply of a handshake, which shows what the service is. Called for each listener that uses
     /// the pool.
@@ -41,4 +85,6 @@ pub enum HandshakeStep {
     Done,
     /// The service has refused, or its reply can't be read: why.
     Failed(String),
+    /// The service works, but refuses this identity: why.
+    Refused(String),
 }

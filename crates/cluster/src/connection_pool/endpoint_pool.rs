@@ -2,7 +2,7 @@
 
 use super::{Handed, IdleConnection, PooledSocket, wait_queue::WaitQueue};
 use crate::{Endpoint, PoolReport, plan::PoolPlan};
-use operation::Role;
+use operation::{Identity, Role};
 use std::sync::Arc;
 use tokio::{sync::oneshot, time::Instant};
 
@@ -31,7 +31,7 @@ pub(super) struct UseCounts {
 pub(super) struct EndpointPool {
     pub(super) endpoint: Arc<Endpoint>,
     /// What its connections have introduced themselves as.
-    identity: Option<Arc<str>>,
+    pub(super) identity: Identity,
     /// Its role when operations were last made to pick again.
     pub(super) role: Role,
     /// The one that was used last is at the end.
@@ -45,15 +45,11 @@ pub(super) struct EndpointPool {
 }
 
 impl EndpointPool {
-    pub(super) fn new(
-        endpoint: &Arc<Endpoint>,
-        identity: Option<&Arc<str>>,
-        plan: &PoolPlan,
-    ) -> Self {
+    pub(super) fn new(endpoint: &Arc<Endpoint>, identity: &Identity, plan: &PoolPlan) -> Self {
         let limited = |limit| UseCounts { limit, ..UseCounts::default() };
         Self {
             endpoint: Arc::clone(endpoint),
-            identity: identity.cloned(),
+            identity: identity.clone(),
             role: endpoint.role(),
             idle: Vec::new(),
             operations: limited(plan.max_pool_size),
@@ -71,12 +67,12 @@ impl EndpointPool {
     }
 
     /// Whether its connections lead to this endpoint, and introduce themselves so.
-    pub(super) fn leads_to(&self, endpoint: &Arc<Endpoint>, identity: Option<&Arc<str>>) -> bool {
-        Arc::ptr_eq(&self.endpoint, endpoint) && self.identity.as_ref() == identity
+    pub(super) fn leads_to(&self, endpoint: &Arc<Endpoint>, identity: &Identity) -> bool {
+        Arc::ptr_eq(&self.endpoint, endpoint) && self.identity == *identity
     }
 
     /// Where its connections lead, and what they introduce themselves as.
-    pub(super) fn destination(&self) -> (Arc<Endpoint>, Option<Arc<str>>) {
+    pub(super) fn destination(&self) -> (Arc<Endpoint>, Identity) {
         (Arc::clone(&self.endpoint), self.identity.clone())
     }
 

@@ -12,7 +12,8 @@ const MAX_REPLY: usize = 64 * 1024;
 /// Makes a connection ready for operations. Returns the last reply.
 ///
 /// # Errors
-/// The connection broke, or the service has refused: its words.
+/// The connection broke, or the service has failed: its words. `PermissionDenied`: it works, but refuses the
+/// identity.
 pub(super) async fn shake_hands(
     stream: &mut Stream,
     mut handshake: Box<dyn Handshake>,
@@ -34,6 +35,9 @@ pub(super) async fn shake_hands(
                 HandshakeStep::Continue => break,
                 HandshakeStep::Done => return Ok(bytes.freeze()),
                 HandshakeStep::Failed(words) => return Err(io::Error::other(words)),
+                HandshakeStep::Refused(words) => {
+                    return Err(io::Error::new(io::ErrorKind::PermissionDenied, words));
+                }
             }
         }
     }

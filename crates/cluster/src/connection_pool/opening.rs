@@ -4,7 +4,8 @@ use super::{
     ConnectionPool, Handed, PooledSocket, SharedEndpointPool, endpoint_pool::Use,
     handshake::shake_hands,
 };
-use crate::{ConnectError, ConnectOptions, Endpoint, UpstreamConnection};
+use crate::{ConnectOptions, Endpoint, TakeError, UpstreamConnection};
+use operation::{Handshake, Identity};
 use std::{io, rc::Rc, sync::Arc};
 use tokio::{
     task::spawn_local,
@@ -25,7 +26,7 @@ impl ConnectionPool {
             let (pool, endpoint_pool) = (Rc::clone(self), Rc::clone(endpoint_pool));
             spawn_local(async move {
                 let (endpoint, identity) = endpoint_pool.borrow().destination();
-                let opened = pool.open(&endpoint, identity.as_deref()).await;
+                let opened = pool.open(&endpoint, &identity).await;
                 pool.connecting_ended(&endpoint_pool, usage, opened);
             });
         }
@@ -34,15 +35,15 @@ impl ConnectionPool {
     async fn open(
         &self,
         endpoint: &Arc<Endpoint>,
-        identity: Option<&str>,
-    ) -> Result<UpstreamConnection, ConnectError> {
+        identity: &Identity,
+    ) -> Result<UpstreamConnection, TakeError> {
+        let handshake = self.handshake(identity)?;
         let preferred = Some(Arc::clone(endpoint));
         // With other endpoints, the operation picks again.
         let only_preferred =
             self.cluster.has_roles() || self.cluster.has_others(std::slice::from_ref(endpoint));
         let options = ConnectOptions { preferred, only_preferred, ..ConnectOptions::default() };
         let mut upstream = self.cluster.connect(options).await?;
-        let handshake = self.handshakes.borrow().first().map(|it| it.begin(identity));
         if let Some(handshake) = handshake {
             let shaken = shake_hands(&mut upstream.stream, handshake);
             let limit = self.cluster.plan.connect_timeout;
@@ -54,22 +55,38 @@ impl ConnectionPool {
                     self.handshakes.borrow().iter().for_each(|it| it.connected(&greeting));
                     self.greeting.replace(greeting);
                 }
+                // The service works: its word is about the user.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    return Err(TakeError::Refused { words: error.to_string() });
+                }
                 Err(error) => {
                     if error.kind() != io::ErrorKind::TimedOut {
                         upstream.lease.record_no_answer();
                     }
-                    return Err(self.cluster.handshake_error(&upstream.lease, error));
+                    return Err(self.cluster.handshake_error(&upstream.lease, error).into());
                 }
             }
         }
         Ok(upstream)
     }
 
+    /// The handshake of a connection with this identity; `None`: it needs none.
+    fn handshake(&self, identity: &Identity) -> Result<Option<Box<dyn Handshake>>, TakeError> {
+        let begun = self.handshakes.borrow().iter().find_map(|it| it.begin(identity));
+        match &identity.user {
+            Some(user) if begun.is_none() => {
+                let words = format!("the log-in of `{}` is not valid any more", user.name);
+                Err(TakeError::Refused { words })
+            }
+            _ => Ok(begun),
+        }
+    }
+
     fn connecting_ended(
         self: &Rc<Self>,
         endpoint_pool: &SharedEndpointPool,
         usage: Use,
-        opened: Result<UpstreamConnection, ConnectError>,
+        opened: Result<UpstreamConnection, TakeError>,
     ) {
         endpoint_pool.borrow_mut().connecting_ended(usage);
         match opened {
@@ -77,7 +94,7 @@ impl ConnectionPool {
                 let now = Instant::now();
                 let identity = endpoint_pool.borrow().destination().1;
                 // It may be to another address of the endpoint's name.
-                let opened_at = self.endpoint_pool(lease.endpoint(), identity.as_ref());
+                let opened_at = self.endpoint_pool(lease.endpoint(), &identity);
                 let connection = PooledSocket { stream, lease, opened: now, since: now };
                 self.hand_out(&opened_at, Box::new(connection));
             }

@@ -2,7 +2,7 @@
 
 use super::{ConnectionPool, PooledConnection, TakeOptions};
 use bytes::BytesMut;
-use operation::{Orphan, Placement};
+use operation::{Identity, Orphan, Placement};
 use std::{io, rc::Rc};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -16,16 +16,16 @@ const MAX_REPLY: usize = 64 * 1024;
 
 impl ConnectionPool {
     /// Ends what a client has left when its connection was closed, after `orphan_grace`, unless the client
-    /// continues it on another connection meanwhile.
-    pub fn end_orphans(self: &Rc<Self>, orphans: Vec<Box<dyn Orphan>>) {
+    /// continues it on another connection meanwhile. `identity` is what the client's operations had.
+    pub fn end_orphans(self: &Rc<Self>, identity: &Identity, orphans: Vec<Box<dyn Orphan>>) {
         if self.plan.orphan_grace.is_some() {
             for orphan in orphans {
-                spawn_local(Rc::clone(self).end_orphan(orphan));
+                spawn_local(Rc::clone(self).end_orphan(identity.clone(), orphan));
             }
         }
     }
 
-    async fn end_orphan(self: Rc<Self>, orphan: Box<dyn Orphan>) {
+    async fn end_orphan(self: Rc<Self>, identity: Identity, orphan: Box<dyn Orphan>) {
         if !orphan.is_bound_to_connection() {
             time::sleep(self.plan.orphan_grace.unwrap_or_default()).await;
         }
@@ -38,7 +38,7 @@ impl ConnectionPool {
             }
             placed => placed,
         };
-        let options = TakeOptions { placement, ..TakeOptions::default() };
+        let options = TakeOptions { placement, identity, ..TakeOptions::default() };
         let Ok(mut connection) = Rc::clone(&self).take(options, None).await else { return };
         let limit = self.cluster.plan.connect_timeout;
         if let Ok(Ok(())) = time::timeout(limit, exchange(&mut connection, &*orphan)).await {

@@ -10,6 +10,12 @@ pub enum TakeError {
     /// None could be opened.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// The service refuses the user of the connection.
+    #[error("{words}")]
+    Refused {
+        /// Why, and which user.
+        words: String,
+    },
     /// No member of the replica set may serve the operation.
     #[error("{}{}", needs(.cluster, .placement), waited_note(*.waited))]
     NoMember {
@@ -45,10 +51,17 @@ pub enum TakeError {
 }
 
 impl TakeError {
+    /// Whether the service refuses the user, so that another endpoint would refuse it too. The client's
+    /// log-in is not valid any more, so its connection closes.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, TakeError::Refused { .. })
+    }
+
     /// The reason and message for the client; the message names no addresses.
     pub fn client_error(&self) -> (operation::RejectReason, String) {
         match self {
             TakeError::Connect(error) => error.client_error(),
+            TakeError::Refused { .. } => (operation::RejectReason::Denied, self.to_string()),
             TakeError::NoMember { .. } => (operation::RejectReason::NoEndpoint, self.to_string()),
             TakeError::QueueFull { .. } | TakeError::TimedOut { .. } => {
                 (operation::RejectReason::Overloaded, self.to_string())
@@ -60,6 +73,7 @@ impl TakeError {
     pub fn close_reason(&self) -> operation::Close {
         match self {
             TakeError::Connect(error) => error.close_reason(),
+            TakeError::Refused { .. } => operation::Close::Denied,
             TakeError::NoMember { .. } => operation::Close::NoEndpoint,
             TakeError::QueueFull { .. } | TakeError::TimedOut { .. } => {
                 operation::Close::Overloaded

@@ -1,8 +1,8 @@
 use super::*;
-use crate::{Cluster, tests::plan_at};
+use crate::{Cluster, ConnectError, tests::plan_at};
 use bytes::BytesMut;
 use futures_util::FutureExt;
-use operation::{Handshake, HandshakeStep};
+use operation::{Handshake, HandshakeStep, PoolUser, ServiceQuery};
 use std::{
     io::{Read, Write},
     net::TcpListener,
@@ -355,8 +355,8 @@ fn no_connection_is_an_error_with_its_cause() {
 struct Password(&'static str);
 
 impl HandshakeConfig for Password {
-    fn begin(&self, _: Option<&str>) -> Box<dyn Handshake> {
-        Box::new(Password(self.0))
+    fn begin(&self, _: &Identity) -> Option<Box<dyn Handshake>> {
+        Some(Box::new(Password(self.0)))
     }
 }
 
@@ -368,7 +368,10 @@ impl Handshake for Password {
     fn read_reply(&mut self, reply: &[u8]) -> HandshakeStep {
         match reply {
             b"welcome" => HandshakeStep::Done,
-            reply if b"welcome".starts_with(reply) => HandshakeStep::NeedMore,
+            b"begone" => HandshakeStep::Refused("the user has left".to_owned()),
+            reply if b"welcome".starts_with(reply) || b"begone".starts_with(reply) => {
+                HandshakeStep::NeedMore
+            }
             _ => HandshakeStep::Failed("it wants another password".to_owned()),
         }
     }
@@ -399,5 +402,74 @@ fn each_connection_has_one_handshake() {
         assert!(error.to_string().contains("it wants another password"), "{error}");
         drop(again);
         answers.join().unwrap();
+    });
+}
+
+/// A user, with the options that take a connection of this user.
+fn of_user(name: &str, login: u64) -> TakeOptions {
+    let user = Some(PoolUser { name: name.into(), login });
+    TakeOptions { identity: Identity { user, application: None }, ..TakeOptions::default() }
+}
+
+/// Answers the handshakes of connections with these words, in turn.
+fn answer_handshakes(service: Service, answers: &'static [&'static str]) {
+    thread::spawn(move || {
+        for answer in answers {
+            let mut socket = service.accept();
+            thread::spawn(move || {
+                let mut word = [0; 6];
+                while socket.read_exact(&mut word).is_ok() {
+                    socket.write_all(answer.as_bytes()).unwrap();
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn users_share_no_connection() {
+    run(async {
+        let service = Service::new();
+        let pool = pool_of(&service, sized(2));
+        answer_handshakes(service, &["welcome"; 3]);
+        pool.join(Arc::new(Password("sesame")));
+        let take = |name, login| Rc::clone(&pool).take(of_user(name, login), None);
+        let first = take("ann", 1).await.unwrap();
+        let of_ann = name(&first);
+        first.give_back();
+        let of_bob = take("bob", 1).await.unwrap();
+        assert_ne!(name(&of_bob), of_ann);
+        assert_ne!(name(&take("ann", 2).await.unwrap()), of_ann, "with other credentials");
+        assert_eq!(name(&take("ann", 1).await.unwrap()), of_ann);
+    });
+}
+
+#[test]
+fn a_refused_user_does_not_blame_the_endpoint() {
+    run(async {
+        let service = Service::new();
+        let pool = pool_of(&service, sized(2));
+        answer_handshakes(service, &["begone"]);
+        pool.join(Arc::new(Password("sesame")));
+        let error = Rc::clone(&pool).take(of_user("ann", 1), None).await.unwrap_err();
+        assert!(error.is_refusal() && error.to_string().contains("the user has left"), "{error}");
+        assert!(pool.cluster().endpoints()[0].usable());
+    });
+}
+
+#[test]
+fn a_question_is_asked_on_a_connection_of_its_user() {
+    run(async {
+        let service = Service::new();
+        let pool = pool_of(&service, sized(1));
+        answer_handshakes(service, &["welcome"]);
+        pool.join(Arc::new(Password("sesame")));
+        let identity = of_user("ann", 1).identity;
+        let query = ServiceQuery { identity, exchange: Box::new(Password("answer")) };
+        let connection = Rc::clone(&pool).ask(query).await.unwrap();
+        let asked_on = name(&connection);
+        connection.give_back();
+        let again = Rc::clone(&pool).take(of_user("ann", 1), None).await.unwrap();
+        assert_eq!(name(&again), asked_on);
     });
 }

@@ -3,7 +3,7 @@
 
 use super::{ConnectionPool, Handed, endpoint_pool::Use};
 use crate::Endpoint;
-use operation::Role;
+use operation::{Identity, Role};
 use std::{rc::Rc, sync::Arc, time::Duration};
 use tokio::time::{self, Instant};
 
@@ -15,18 +15,30 @@ impl ConnectionPool {
     /// until the pool is closed.
     pub(super) async fn inspect(self: Rc<Self>) {
         while !self.closed.get() {
+            self.ask_due_queries();
             self.close_expired();
             self.leave_unusable();
-            if self.plan.min_pool_size > 0 {
+            if self.plan.min_pool_size > 0
+                && let Some(identity) = self.ready_identity()
+            {
                 let set = self.cluster.set.load_full();
                 let is_used = |it: &&Arc<Endpoint>| {
                     it.usable() && (!self.cluster.has_roles() || it.role() != Role::Unknown)
                 };
                 for endpoint in set.endpoints().filter(is_used) {
-                    self.connect_missing(&self.endpoint_pool(endpoint, None));
+                    self.connect_missing(&self.endpoint_pool(endpoint, &identity));
                 }
             }
             time::sleep(INTERVAL).await;
+        }
+    }
+
+    /// The identity of connections that are kept ready.
+    fn ready_identity(&self) -> Option<Identity> {
+        let handshakes = self.handshakes.borrow();
+        match &**handshakes {
+            [] => Some(Identity::default()),
+            all => all.iter().find_map(|it| it.ready_identity()),
         }
     }
 
@@ -36,10 +48,12 @@ impl ConnectionPool {
         self.endpoints.borrow_mut().retain(|_, shared| {
             let mut pool = shared.borrow_mut();
             let mut ready = pool.idle.len();
+            let serves = self.serves(&pool.identity);
             expired.extend(pool.remove_idle(|connection| {
                 let is_idle = now - connection.since >= self.plan.max_idle_time
                     && ready > self.plan.min_pool_size;
                 let closes = is_idle
+                    || !serves
                     || self.closes_idle()
                     || !connection.is_usable(&self.plan, now)
                     || !connection.stream.is_idle();

@@ -3,16 +3,21 @@
 
 use super::*;
 use cluster::{ConnectionPool, PoolPlan, PoolReport, TakeOptions};
-use operation::{Handshake, HandshakeConfig, HandshakeStep, LocalAnswer, UpstreamUse};
+use operation::{
+    Handshake, HandshakeConfig, HandshakeStep, Identity, LocalAnswer, RejectReason, Rejection,
+    ServiceQuery, UpstreamUse,
+};
 use relay::RelayUpstream;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// As [`Lines`], but `hold` keeps the connection until `release`, and `own` for good. The codec itself
-/// answers `who` at once, `later` after a while, twice, and `greeted` when a handshake has been made.
+/// answers `who` at once, `later` after a while, twice, and `greeted` when a handshake has been made. It asks
+/// the service before it answers `wonder`, answers `fail` with an error, and refuses `secret`.
 struct PooledLines {
     lines: Lines,
     upstream_use: UpstreamUse,
     answers: Vec<LocalAnswer>,
+    refuses: bool,
     greeted: Arc<AtomicBool>,
 }
 
@@ -21,8 +26,8 @@ struct PooledLines {
 struct Greeting(Arc<AtomicBool>);
 
 impl HandshakeConfig for Greeting {
-    fn begin(&self, _: Option<&str>) -> Box<dyn Handshake> {
-        Box::new(Self(Arc::clone(&self.0)))
+    fn begin(&self, _: &Identity) -> Option<Box<dyn Handshake>> {
+        Some(Box::new(Self(Arc::clone(&self.0))))
     }
 }
 
@@ -48,7 +53,7 @@ impl Codec for PooledLines {
     fn new(greeted: &Arc<AtomicBool>, link: ConnectionInfo) -> Self {
         let lines = Lines::new(&Arc::new(()), link);
         let (upstream_use, answers) = (UpstreamUse::Free, Vec::new());
-        Self { lines, upstream_use, answers, greeted: Arc::clone(greeted) }
+        Self { lines, upstream_use, answers, refuses: false, greeted: Arc::clone(greeted) }
     }
 
     fn request(&mut self, bytes: &[u8]) -> Result<Next<Request>, Violation> {
@@ -59,11 +64,14 @@ impl Codec for PooledLines {
             b"release\n" => self.upstream_use = UpstreamUse::Free,
             _ => {}
         }
+        self.refuses = first == b"secret\n";
         let soon = LocalAnswer::Later(Duration::from_millis(20));
         self.answers = match first {
             b"who\n" => vec![LocalAnswer::Done],
             b"later\n" => vec![LocalAnswer::Done, soon, soon],
             b"greeted\n" => vec![LocalAnswer::Done, LocalAnswer::NeedsUpstream],
+            b"wonder\n" => vec![LocalAnswer::Done, LocalAnswer::NeedsQuery],
+            b"fail\n" => vec![LocalAnswer::Failed("wrong")],
             _ => Vec::new(),
         };
         let mut next = self.lines.request(bytes)?;
@@ -99,13 +107,24 @@ impl Codec for PooledLines {
     fn answer(&mut self, _: Tag, out: &mut BytesMut) -> LocalAnswer {
         let step = self.answers.pop().unwrap_or(LocalAnswer::Done);
         let text = match (step, self.answers.len()) {
-            (LocalAnswer::NeedsUpstream, _) | (LocalAnswer::Later(_), 2) => "",
+            (LocalAnswer::NeedsUpstream | LocalAnswer::NeedsQuery, _)
+            | (LocalAnswer::Later(_), 2) => "",
+            (LocalAnswer::Failed(code), _) => code,
             (LocalAnswer::Later(_), _) => "soon\n",
             (LocalAnswer::Done, _) if self.greeted.load(Relaxed) => "the proxy, greeted\n",
             (LocalAnswer::Done, _) => "the proxy\n",
         };
         out.extend_from_slice(text.as_bytes());
         step
+    }
+
+    fn query(&mut self) -> Option<ServiceQuery> {
+        let exchange = Box::new(Greeting(Arc::clone(&self.greeted)));
+        Some(ServiceQuery { identity: Identity::default(), exchange })
+    }
+
+    fn refusal(&mut self) -> Option<Rejection> {
+        self.refuses.then(|| Rejection::new(RejectReason::Denied, "log in first"))
     }
 
     fn upstream_use(&self) -> UpstreamUse {
@@ -495,5 +514,30 @@ fn a_time_limit_within_a_push_on_a_pool_resets_the_client() {
         client.send("soon\n").await;
         order::read_to_reset(&mut client.0).await;
         until("the connection is closed", || service.open.get() == 0).await;
+    });
+}
+
+#[test]
+fn an_answer_may_depend_on_a_question_to_the_service() {
+    run(async {
+        let service = Numbered::start().await;
+        let (address, pool) = pooled(&service, sized(1)).await;
+        let mut client = Client::connect(address).await;
+        assert_eq!(client.ask("wonder").await, "the proxy, greeted");
+        // The question was asked on the pool's connection, which serves operations again.
+        assert_eq!(client.ask("a").await, "1: a");
+        assert_eq!(pool.report()[0].1, one_idle());
+    });
+}
+
+#[test]
+fn the_codec_refuses_an_admitted_request() {
+    run(async {
+        let service = Numbered::start().await;
+        let (address, _pool) = pooled(&service, sized(1)).await;
+        let mut client = Client::connect(address).await;
+        client.send("secret\na\n").await;
+        assert_eq!(client.read().await, "no: denied");
+        assert_eq!(client.read().await, "1: a");
     });
 }
