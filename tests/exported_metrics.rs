@@ -70,13 +70,12 @@ impl Servers {
     /// The proxy's config. `endpoints.yaml` in this directory lists the endpoints of `many`.
     fn config(&self, directory: &Path, certificates: &Certificates) -> String {
         let pair = certificates.pair("server");
-        let file = |name: &str| directory.join(name).display().to_string();
-        let (file, events) = (file("endpoints.yaml"), file("events.log"));
+        let [file, events] =
+            ["endpoints.yaml", "events.log"].map(|name| directory.join(name).display().to_string());
         let (wire, db, set) = (self.wire.address(), self.db.address(), self.set[0].address());
         let gone = self.gone.local_addr().unwrap().as_socket().unwrap();
-        let (web, rpc, rpc_cluster) =
-            (self.web.address(), self.rpc.address(), self.rpc.endpoints());
-        let gone_port = gone.port();
+        let (web, rpc, gone_port) = (self.web.address(), self.rpc.address(), gone.port());
+        let rpc_cluster = self.rpc.endpoints();
         format!(
             r#"
 workers: 1
@@ -87,12 +86,11 @@ listeners:
   many: {{ address: "127.0.0.1:0", protocol: tcp, cluster: many }}
   gone: {{ address: "127.0.0.1:0", protocol: tcp, cluster: gone }}
   db:
-    address: "127.0.0.1:0"
-    protocol: {{ mongo: {{ shard_keys: {{ shop.orders: [customer] }} }} }}
-    cluster: db
-    max_held_bytes: 1KiB
+    {{ address: "127.0.0.1:0", protocol: {{ mongo: {{ shard_keys: {{ shop.orders: [customer] }} }} }}, cluster: db,
+      max_held_bytes: 1KiB }}
   pooled: {{ address: "127.0.0.1:0", protocol: mongo, cluster: pooled }}
   set: {{ address: "127.0.0.1:0", protocol: mongo, cluster: set }}
+  absent: {{ address: "127.0.0.1:0", protocol: mongo, cluster: absent }}
   web: {{ address: "127.0.0.1:0", protocol: http, cluster: web }}
   rpc: {{ address: "127.0.0.1:0", protocol: grpc, cluster: rpc }}
   safe: {{ address: "127.0.0.1:0", protocol: mongo, cluster: gone, tls: {{ certificates: {pair} }} }}
@@ -104,12 +102,13 @@ clusters:
     health_check: {{ interval: 250ms, unhealthy_threshold: 1, probe: {{ tcp: {{}} }} }}
     outlier_detection: {{ consecutive_local_failures: 1, enforcing_consecutive: 0 }}
   db: {{ endpoints: ["{db}"] }}
+  absent: {{ endpoints: ["{gone}"], pool: {{}}, failover: {{ hold: 1ms }} }}
   pooled: {{ endpoints: ["{db}"], pool: {{ max_pool_size: 1, wait_queue_size: 1, wait_queue_timeout: 1h }} }}
-  set: {{ replica_set: {{ name: rs, seeds: ["{set}"] }}, pool: {{ orphan_grace: 1ms }} }}
+  set: {{ replica_set: {{ name: rs, seeds: ["{set}"] }}, pool: {{}}, failover: {{ orphan_grace: 1ms }} }}
   web:
     endpoints: ["{gone}", "{web}"]
-    lb_policy: round_robin
     outlier_detection: {{ consecutive_local_failures: 1, base_ejection_time: 1h }}
+    lb_policy: round_robin
   rpc: {{ {rpc_cluster} }}
 policies:
 - {{ name: stop, match: {{ operation: drop }}, deny: {{}} }}
@@ -237,12 +236,14 @@ fn drive_mongo(tollgate: &Tollgate) {
     broken.drain();
 }
 
-/// Pools: an operation that keeps the only connection, one that waits for it, and one for which there is no
-/// room. The first two must be held.
+/// Pools: an operation that is held before a service that is down, one that keeps the only connection, one that waits for it, and one for which there is no
+/// room. The two in the middle must be kept.
 fn drive_pool(tollgate: &Tollgate) -> [RawClient; 2] {
+    let ping = doc! { "ping": 1, "$db": "admin" };
+    let held = RawClient::connect(tollgate.listener("absent")).round_trip(&op_msg(1, &ping));
+    assert_eq!(held.document().get_i32("code").unwrap(), 6);
     let connect = || RawClient::connect(tollgate.listener("pooled"));
     let [mut first, mut second, mut third] = [connect(), connect(), connect()];
-    let ping = doc! { "ping": 1, "$db": "admin" };
     first.round_trip(&op_msg(1, &ping));
     first.send(&op_msg(2, &doc! { "sleep": 1, "$db": "admin" }));
     let active = [("cluster", "pooled"), ("state", "active")];

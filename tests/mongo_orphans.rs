@@ -19,11 +19,11 @@ use support::{
 const EXHAUST_ALLOWED: u32 = 1 << 16;
 
 /// A proxy before a replica set with one member.
-fn proxy(set: &ReplicaSet, pool: &str) -> Tollgate {
+fn proxy(set: &ReplicaSet, failover: &str) -> Tollgate {
     Tollgate::start(&format!(
         "workers: 1\n\
          listeners:\n  db: {{ address: \"127.0.0.1:0\", protocol: mongo, cluster: rs }}\n\
-         clusters:\n  rs: {{ replica_set: {{ name: rs, seeds: [\"{}\"] }}, pool: {{ {pool} }} }}\n",
+         clusters:\n  rs: {{ replica_set: {{ name: rs, seeds: [\"{}\"] }}, pool: {{}}, failover: {{ {failover} }} }}\n",
         set.address(0)
     ))
 }

@@ -29,7 +29,7 @@ fn config(seed: &str, more: &str) -> String {
         "workers: 1\n\
          listeners:\n  db: {{ address: \"127.0.0.1:0\", protocol: mongo, cluster: rs }}\n\
          clusters:\n  rs:\n    replica_set: {{ name: rs, seeds: [\"{seed}\"] }}\n    \
-         pool: {{ max_pool_size: 4, wait_queue_timeout: 5s }}\n{more}"
+         pool: {{ max_pool_size: 4 }}\n    failover: {{ hold: 5s }}\n{more}"
     )
 }
 
@@ -182,7 +182,7 @@ fn operations_wait_while_there_is_no_primary() {
 fn a_read_that_no_member_fits_is_refused_after_a_wait() {
     let Some(server) = Secantus::shared() else { return };
     let set = ReplicaSet::start(server.address(), 2);
-    let config = config(&set.address(0).to_string(), "").replace("timeout: 5s", "timeout: 200ms");
+    let config = config(&set.address(0).to_string(), "").replace("hold: 5s", "hold: 200ms");
     let tollgate = Tollgate::start(&config);
     know(&tollgate, 2);
     let mut client = RawClient::connect(tollgate.listener("db"));

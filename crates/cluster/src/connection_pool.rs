@@ -6,6 +6,7 @@
 //! - `endpoint_pool`: the connections of one endpoint, and their limits
 //! - `wait_queue`: whose turn it is
 //! - `pooled_connection`: a connection while an operation uses it
+//! - `taking`: how an operation gets one, and how long it waits
 //! - `take_error`: why there is none
 //! - `opening`, `handshake`: new connections, and the first exchange on them
 //! - `queries`: questions of codecs to the service
@@ -19,13 +20,17 @@ mod orphans;
 mod pooled_connection;
 mod queries;
 mod take_error;
+mod taking;
 mod upkeep;
 mod wait_queue;
 
 pub use pooled_connection::{PooledConnection, PooledSocket};
 pub use take_error::TakeError;
 
-use crate::{Cluster, Endpoint, PickOptions, PoolReport, plan::PoolPlan};
+use crate::{
+    Cluster, Endpoint, PickOptions, PoolReport,
+    plan::{FailoverPlan, PoolPlan},
+};
 use bytes::Bytes;
 use endpoint_pool::{EndpointPool, Use};
 use foldhash::HashMap;
@@ -40,11 +45,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{
-    sync::oneshot,
-    task::spawn_local,
-    time::{self, Instant},
-};
+use tokio::{sync::oneshot, task::spawn_local, time::Instant};
 use tollgate_metrics::table as names;
 
 /// From this idle time on the system is asked whether a connection is still open before it is used
@@ -56,6 +57,7 @@ pub struct ConnectionPool {
     cluster: Arc<Cluster>,
     /// This worker's share.
     plan: PoolPlan,
+    failover: FailoverPlan,
     /// Those of the listeners that use the pool. The first one makes connections ready.
     handshakes: RefCell<Vec<Arc<dyn HandshakeConfig>>>,
     /// The last reply of the newest handshake.
@@ -64,6 +66,9 @@ pub struct ConnectionPool {
     /// The connections that were looked up last: most operations go to the same endpoint.
     latest: RefCell<Option<SharedEndpointPool>>,
     wait_seconds: Histogram,
+    held_seconds: Histogram,
+    /// How many operations are held until an endpoint fits them.
+    held: Cell<usize>,
     closed: Cell<bool>,
 }
 
@@ -74,7 +79,7 @@ type PoolKey = (SocketAddr, Identity);
 type SharedEndpointPool = Rc<RefCell<EndpointPool>>;
 
 /// How a connection is taken.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct TakeOptions {
     /// The hash of the client's key, if the cluster picks by key.
     pub hash: Option<u64>,
@@ -88,6 +93,26 @@ pub struct TakeOptions {
     pub long_poll: bool,
     /// Operations that wait take turns by this key.
     pub fair_key: u64,
+    /// The operation is held while no endpoint can be reached. Others fail then, such as the statements of
+    /// a transaction that has ended with its endpoint.
+    pub is_held_when_unreachable: bool,
+    /// How long the operation may take, waiting included.
+    pub time_limit: Option<Duration>,
+}
+
+impl Default for TakeOptions {
+    fn default() -> Self {
+        Self {
+            hash: None,
+            identity: Identity::default(),
+            placement: Placement::default(),
+            exclude: Vec::new(),
+            long_poll: false,
+            fair_key: 0,
+            is_held_when_unreachable: true,
+            time_limit: None,
+        }
+    }
 }
 
 impl TakeOptions {
@@ -120,14 +145,18 @@ impl ConnectionPool {
     pub fn start(cluster: Arc<Cluster>, plan: PoolPlan) -> Rc<Self> {
         let labels = [("cluster", &**cluster.name())];
         let wait_seconds = cluster.metrics.histogram(names::POOL_WAIT_SECONDS, &labels);
+        let held_seconds = cluster.metrics.histogram(names::HELD_SECONDS, &labels);
         let pool = Rc::new(Self {
             wait_seconds,
+            held_seconds,
+            failover: cluster.plan.failover.unwrap_or_default(),
             cluster,
             plan,
             handshakes: RefCell::default(),
             greeting: RefCell::default(),
             endpoints: RefCell::default(),
             latest: RefCell::default(),
+            held: Cell::new(0),
             closed: Cell::new(false),
         });
         spawn_local(Rc::clone(&pool).inspect());
@@ -220,87 +249,6 @@ impl ConnectionPool {
         Some(self.in_use(taken?, pool, options.usage()))
     }
 
-    /// Takes a connection: an idle one, or else the first that is given back or opened. `picked` is the
-    /// endpoint to begin with, if one was picked already.
-    ///
-    /// # Errors
-    /// Why there is none.
-    pub async fn take(
-        self: Rc<Self>,
-        mut options: TakeOptions,
-        mut picked: Option<Arc<Endpoint>>,
-    ) -> Result<PooledConnection, TakeError> {
-        let began = Instant::now();
-        let deadline = began + self.plan.wait_queue_timeout;
-        let mut attempts = 0;
-        loop {
-            let mut changes = self.cluster.changes.subscribe();
-            let Some(endpoint) = picked.take().or_else(|| self.pick(&options)) else {
-                self.check_may_wait(&options)?;
-                if time::timeout_at(deadline, changes.changed()).await.is_err() {
-                    return Err(self.no_member(&options, began.elapsed()));
-                }
-                continue;
-            };
-            if let Some(ready) = self.try_take_at(&endpoint, &options) {
-                return Ok(ready);
-            }
-            let handed = self.enqueue(&endpoint, &options)?;
-            match time::timeout_at(deadline, handed).await {
-                Ok(Ok(Handed::Connection(mut connection))) => {
-                    connection.waited = began.elapsed();
-                    self.wait_seconds.record(connection.waited);
-                    return Ok(connection);
-                }
-                Ok(Ok(Handed::Failed(error))) => {
-                    attempts += 1;
-                    if error.is_refusal() || !self.picks_again(&endpoint, &mut options, attempts) {
-                        return Err(*error);
-                    }
-                }
-                Ok(Ok(Handed::PickAgain) | Err(_)) => {}
-                Err(_) => {
-                    self.count_refusal("timeout");
-                    let (cluster, waited) = (self.cluster.plan.name.clone(), began.elapsed());
-                    return Err(TakeError::TimedOut { cluster, waited });
-                }
-            }
-        }
-    }
-
-    /// Whether waiting can help an operation that no endpoint fits now.
-    fn check_may_wait(&self, options: &TakeOptions) -> Result<(), TakeError> {
-        match options.placement {
-            Placement::Endpoint(_) => Err(self.no_member(options, Duration::ZERO)),
-            _ if self.cluster.has_roles() && options.exclude.is_empty() => Ok(()),
-            _ => Err(self.cluster.no_endpoint().into()),
-        }
-    }
-
-    fn no_member(&self, options: &TakeOptions, waited: Duration) -> TakeError {
-        let cluster = self.cluster.plan.name.clone();
-        TakeError::NoMember { cluster, placement: options.placement.clone(), waited }
-    }
-
-    /// After a failed attempt to connect to `endpoint`: whether another one is tried. A member of a replica
-    /// set is in doubt then, and the operation waits until its monitor has asked it again.
-    fn picks_again(
-        &self,
-        endpoint: &Arc<Endpoint>,
-        options: &mut TakeOptions,
-        attempts: usize,
-    ) -> bool {
-        if matches!(options.placement, Placement::Endpoint(_)) {
-            return false;
-        }
-        if self.cluster.has_roles() {
-            self.cluster.doubt(endpoint);
-            return true;
-        }
-        options.exclude.push(Arc::clone(endpoint));
-        attempts < self.cluster.plan.connect_attempts && self.cluster.has_others(&options.exclude)
-    }
-
     /// The endpoint that holds the state with this key; `None` if that is not known, or if it can't be used.
     pub fn pinned(&self, key: u64) -> Option<SocketAddr> {
         self.cluster.pinned(key)
@@ -371,7 +319,7 @@ impl ConnectionPool {
         usage: Use,
     ) -> PooledConnection {
         let slot = Slot { pool: Rc::clone(self), endpoint_pool, usage, released: false };
-        PooledConnection { socket: connection, waited: Duration::ZERO, slot }
+        PooledConnection { socket: connection, waited: Duration::ZERO, held: Duration::ZERO, slot }
     }
 
     /// A connection in use was closed.

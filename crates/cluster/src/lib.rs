@@ -31,10 +31,11 @@ pub use discovery::{HostAnswer, Lookup, Resolver, SrvAnswer, SrvRecord, SystemRe
 pub use endpoint::{CloseRequest, Endpoint, Exclusion, Lease, PoolReport};
 pub use operator::NoSuchEndpoint;
 pub use plan::{
-    BreakerPlan, ClusterPlan, DnsPlan, EndpointPlan, EndpointsFile, FailurePercentagePlan,
-    HashPlan, HealthCheckPlan, InitialHealth, KeepalivePlan, LbPolicy, OnPanic, OutlierPlan,
-    PanicPlan, PoolPlan, ProbeConfig, RateDetector, ReadEndpoints, ReplicaSetPlan, SessionFailures,
-    SlowStartPlan, SuccessRatePlan,
+    BreakerPlan, ClusterPlan, DnsPlan, EndpointPlan, EndpointsFile, FailoverPlan,
+    FailurePercentagePlan, HashPlan, HealthCheckPlan, InitialHealth, KeepalivePlan, LbPolicy,
+    LostRequests, OnPanic, OutlierPlan, PanicPlan, PoolPlan, ProbeConfig, RateDetector,
+    ReadEndpoints, ReplicaSetPlan, RetryableWrites, SessionFailures, SlowStartPlan,
+    SuccessRatePlan,
 };
 pub use preconnect::PreconnectPool;
 

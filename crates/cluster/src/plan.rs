@@ -1,6 +1,7 @@
 //! Plans of clusters: endpoints, load balancing and limits.
 
 mod detection;
+mod failover;
 mod pool;
 mod replica_set;
 
@@ -8,6 +9,7 @@ pub use detection::{
     FailurePercentagePlan, HealthCheckPlan, InitialHealth, OutlierPlan, ProbeConfig, RateDetector,
     SessionFailures, SuccessRatePlan,
 };
+pub use failover::{FailoverPlan, LostRequests, RetryableWrites};
 pub use pool::PoolPlan;
 use proxy_protocol::Version;
 pub use replica_set::ReplicaSetPlan;
@@ -66,6 +68,9 @@ pub struct ClusterPlan {
     /// Connections that operations share; `None`: each client connection has its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<PoolPlan>,
+    /// What happens to the operations of the pool when an endpoint fails; `None` without a pool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failover: Option<FailoverPlan>,
     /// How connections are encrypted; `None`: not at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Arc<ClientTls>>,
@@ -144,6 +149,7 @@ impl ClusterPlan {
             proxy_protocol: None,
             starttls: None,
             pool: None,
+            failover: None,
             tls: None,
             connect_timeout: Duration::from_secs(1),
             connect_attempts: 3,

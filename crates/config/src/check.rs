@@ -4,6 +4,7 @@
 mod admin;
 mod cluster;
 mod endpoints;
+mod failover;
 mod files;
 mod health;
 mod listener;
@@ -22,7 +23,7 @@ use super::{
     report::Report,
     scope::{ListenerScope, Scope},
 };
-use ::cluster::ClusterPlan;
+use ::cluster::{ClusterPlan, FailoverPlan};
 pub(crate) use endpoints::{Listed, endpoints};
 use health::slow_start;
 pub(crate) use policies::Policies;
@@ -59,6 +60,7 @@ pub(crate) fn check(file: File, tree: &Node, report: &mut Report) -> Option<Plan
         cluster_protocols,
         poolings: BTreeMap::new(),
         pooled: BTreeSet::new(),
+        failovers: BTreeMap::new(),
         followed: BTreeSet::new(),
     }
     .file(file)
@@ -79,6 +81,8 @@ struct Check<'a> {
     poolings: BTreeMap<Arc<str>, Pooling>,
     /// The clusters with connections that operations share.
     pooled: BTreeSet<String>,
+    /// What happens when an endpoint of a cluster fails.
+    failovers: BTreeMap<Arc<str>, FailoverPlan>,
     /// The clusters with a `replica_set`.
     followed: BTreeSet<String>,
 }

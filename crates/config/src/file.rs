@@ -4,6 +4,7 @@
 mod admin;
 mod cluster;
 mod endpoint;
+mod failover;
 mod pool;
 mod replica_set;
 
@@ -20,6 +21,7 @@ pub(crate) use {
     admin::{Admin, AdminKeys},
     cluster::*,
     endpoint::{EndpointConfig, EndpointKeys},
+    failover::FailoverConfig,
     pool::PoolConfig,
     replica_set::ReplicaSetConfig,
 };

@@ -6,6 +6,7 @@ use erased_serde::Deserializer;
 use net::Stream;
 use operation::{
     AttributeValue, Close, HandshakeConfig, MonitorConfig, Protocol, RejectMode, RejectionRef,
+    ReplayConfig,
 };
 use relay::{Buffers, RelayUpstream};
 use schemars::{Schema, SchemaGenerator};
@@ -162,6 +163,8 @@ pub struct ListenerContext<'a> {
     pub pooled: bool,
     /// Whether the cluster follows the members of a replica set.
     pub follows_members: bool,
+    /// Which requests are sent again when their endpoint fails.
+    pub replay: ReplayConfig,
 }
 
 /// A health check's settings as written.

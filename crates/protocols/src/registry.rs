@@ -132,7 +132,7 @@ impl RelayedParts for Mongo {
         settings.check(context.pooled)?;
         let new =
             if context.pooled { mongo::MongoListener::pooled } else { mongo::MongoListener::new };
-        let listener = new(settings.clone());
+        let listener = new(settings.clone()).replaying(context.replay);
         Ok(if context.follows_members { listener.following_members() } else { listener })
     }
 

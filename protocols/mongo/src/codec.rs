@@ -240,7 +240,8 @@ impl Codec for Mongo {
     fn keeps_request(&self) -> bool {
         let shown = self.listener.presentation.as_ref();
         let is_followed = shown.is_some_and(Presentation::is_followed);
-        self.pooled.as_deref().is_some_and(|client| client.keeps_request(is_followed))
+        let replays = is_followed && self.listener.replay.max_request > 0;
+        self.pooled.as_deref().is_some_and(|client| client.keeps_request(replays))
     }
 
     fn route_read(&mut self, front: &[u8], preference: &ReadPreference) -> ReadRoute {

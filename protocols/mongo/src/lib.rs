@@ -66,6 +66,7 @@ use call_sites::CallSites;
 use cursor_table::CursorTable;
 use decompressor::DecompressionBudget;
 use open_state::Owners;
+use operation::ReplayConfig;
 use operator_notices::OperatorNotices;
 use presentation::Presentation;
 use std::sync::Arc;
@@ -85,6 +86,8 @@ pub struct MongoListener {
     owners: Arc<Owners>,
     /// The members of a replica set are found and followed.
     follows_members: bool,
+    /// Which requests are sent again when their server fails.
+    replay: ReplayConfig,
     /// What operators should know of the handshakes behind the listener.
     notices: OperatorNotices,
     /// The memory of decompressors that wait for more of their requests.
@@ -115,6 +118,12 @@ impl MongoListener {
     #[must_use]
     pub fn following_members(self) -> Self {
         Self { follows_members: true, ..self }
+    }
+
+    /// The same, with requests that are sent again.
+    #[must_use]
+    pub fn replaying(self, replay: ReplayConfig) -> Self {
+        Self { replay, ..self }
     }
 
     /// Records a member of a replica set that has answered. Where members are not followed, several of

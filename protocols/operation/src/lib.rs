@@ -24,6 +24,7 @@ mod placement;
 mod probe;
 mod random;
 mod rejection;
+mod replay;
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -53,3 +54,4 @@ pub use placement::{PinChange, Placement, ReadMode, ReadPreference, Role, TagSet
 pub use probe::{Probe, ProbeResult};
 pub use random::draw;
 pub use rejection::{RejectMode, Rejection, RejectionRef};
+pub use replay::ReplayConfig;

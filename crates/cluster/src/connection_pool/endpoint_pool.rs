@@ -196,10 +196,14 @@ impl EndpointPool {
         counts.connecting = counts.connecting.saturating_sub(1);
     }
 
-    /// The operation that gets the error of a failed attempt.
-    pub(super) fn pop_waiter(&mut self, usage: Use) -> Option<oneshot::Sender<Handed>> {
-        let waiting = &mut self.counts(usage).waiting;
-        std::iter::from_fn(|| waiting.pop()).find(|waiter| !waiter.is_closed())
+    /// Removes and returns the operations that wait.
+    pub(super) fn take_waiters(&mut self) -> Vec<oneshot::Sender<Handed>> {
+        let mut waiters = Vec::new();
+        for usage in [Use::Operation, Use::LongPoll] {
+            let waiting = &mut self.counts(usage).waiting;
+            waiters.extend(std::iter::from_fn(|| waiting.pop()).filter(|it| !it.is_closed()));
+        }
+        waiters
     }
 
     /// Removes and returns idle connections that `expired` names.

@@ -99,10 +99,10 @@ impl ConnectionPool {
                 self.hand_out(&opened_at, Box::new(connection));
             }
             Err(error) => {
-                let waiter = endpoint_pool.borrow_mut().pop_waiter(usage);
-                if let Some(waiter) = waiter {
+                // All of them: each would have to wait for an attempt of its own.
+                for waiter in endpoint_pool.borrow_mut().take_waiters() {
                     // It may have given up.
-                    let _ = waiter.send(Handed::Failed(Box::new(error)));
+                    let _ = waiter.send(Handed::Failed(Box::new(error.clone())));
                 }
             }
         }

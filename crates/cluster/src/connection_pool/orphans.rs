@@ -18,7 +18,7 @@ impl ConnectionPool {
     /// Ends what a client has left when its connection was closed, after `orphan_grace`, unless the client
     /// continues it on another connection meanwhile. `identity` is what the client's operations had.
     pub fn end_orphans(self: &Rc<Self>, identity: &Identity, orphans: Vec<Box<dyn Orphan>>) {
-        if self.plan.orphan_grace.is_some() {
+        if self.failover.orphan_grace.is_some() {
             for orphan in orphans {
                 spawn_local(Rc::clone(self).end_orphan(identity.clone(), orphan));
             }
@@ -27,7 +27,7 @@ impl ConnectionPool {
 
     async fn end_orphan(self: Rc<Self>, identity: Identity, orphan: Box<dyn Orphan>) {
         if !orphan.is_bound_to_connection() {
-            time::sleep(self.plan.orphan_grace.unwrap_or_default()).await;
+            time::sleep(self.failover.orphan_grace.unwrap_or_default()).await;
         }
         if !orphan.is_abandoned() {
             return;

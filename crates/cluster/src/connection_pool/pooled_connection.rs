@@ -25,6 +25,8 @@ pub struct PooledConnection {
     pub socket: Box<PooledSocket>,
     /// How long the operation has waited for it.
     pub waited: Duration,
+    /// The part of that for which no endpoint fitted the operation, or none could be reached.
+    pub held: Duration,
     pub(super) slot: Slot,
 }
 

@@ -5,26 +5,44 @@ use operation::{Placement, ReadPreference};
 use std::{sync::Arc, time::Duration};
 
 /// Why an operation got no connection.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum TakeError {
     /// None could be opened.
     #[error(transparent)]
-    Connect(#[from] ConnectError),
+    Connect(#[from] Arc<ConnectError>),
     /// The service refuses the user of the connection.
     #[error("{words}")]
     Refused {
         /// Why, and which user.
         words: String,
     },
-    /// No member of the replica set may serve the operation.
-    #[error("{}{}", needs(.cluster, .placement), waited_note(*.waited))]
+    /// No endpoint could be reached as long as the operation was held.
+    #[error("{error}{}", held_note(*.held))]
+    Unreachable {
+        /// Why the last attempt failed.
+        error: Arc<ConnectError>,
+        /// How long the operation was held.
+        held: Duration,
+    },
+    /// No endpoint may serve the operation.
+    #[error("{}{}", needs(.cluster, .placement), held_note(*.held))]
     NoMember {
         /// The cluster's name.
         cluster: Arc<str>,
         /// Where the operation may go.
         placement: Placement,
-        /// How long the operation has waited.
-        waited: Duration,
+        /// How long the operation was held.
+        held: Duration,
+    },
+    /// The operation's own time limit ended while it waited.
+    #[error(
+        "`{cluster}` had no connection for the operation within its own time limit of {limit:?}"
+    )]
+    TimeLimit {
+        /// The cluster's name.
+        cluster: Arc<str>,
+        /// The limit.
+        limit: Duration,
     },
     /// The queue is full.
     #[error(
@@ -50,6 +68,12 @@ pub enum TakeError {
     },
 }
 
+impl From<ConnectError> for TakeError {
+    fn from(error: ConnectError) -> Self {
+        Arc::new(error).into()
+    }
+}
+
 impl TakeError {
     /// Whether the service refuses the user, so that another endpoint would refuse it too. The client's
     /// log-in is not valid any more, so its connection closes.
@@ -62,7 +86,12 @@ impl TakeError {
         match self {
             TakeError::Connect(error) => error.client_error(),
             TakeError::Refused { .. } => (operation::RejectReason::Denied, self.to_string()),
+            TakeError::Unreachable { error, held } => {
+                let (reason, message) = error.client_error();
+                (reason, message + &held_note(*held))
+            }
             TakeError::NoMember { .. } => (operation::RejectReason::NoEndpoint, self.to_string()),
+            TakeError::TimeLimit { .. } => (operation::RejectReason::TimedOut, self.to_string()),
             TakeError::QueueFull { .. } | TakeError::TimedOut { .. } => {
                 (operation::RejectReason::Overloaded, self.to_string())
             }
@@ -72,8 +101,11 @@ impl TakeError {
     /// Why the operation ended.
     pub fn close_reason(&self) -> operation::Close {
         match self {
-            TakeError::Connect(error) => error.close_reason(),
             TakeError::Refused { .. } => operation::Close::Denied,
+            TakeError::Connect(error) | TakeError::Unreachable { error, .. } => {
+                error.close_reason()
+            }
+            TakeError::TimeLimit { .. } => operation::Close::OperationTimeout,
             TakeError::NoMember { .. } => operation::Close::NoEndpoint,
             TakeError::QueueFull { .. } | TakeError::TimedOut { .. } => {
                 operation::Close::Overloaded
@@ -113,9 +145,9 @@ fn describe(preference: &ReadPreference) -> String {
     words
 }
 
-fn waited_note(waited: Duration) -> String {
-    if waited.is_zero() {
+fn held_note(held: Duration) -> String {
+    if held.is_zero() {
         return String::new();
     }
-    format!("; waited {:.1} s (pool.wait_queue_timeout)", waited.as_secs_f64())
+    format!("; waited {:.1} s (failover.hold)", held.as_secs_f64())
 }

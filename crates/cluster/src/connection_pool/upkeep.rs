@@ -1,7 +1,7 @@
 //! What happens to a pool's connections and queues without an operation: idle connections are inspected,
 //! and operations that wait for an endpoint follow it.
 
-use super::{ConnectionPool, Handed, endpoint_pool::Use};
+use super::{ConnectionPool, Handed};
 use crate::Endpoint;
 use operation::{Identity, Role};
 use std::{rc::Rc, sync::Arc, time::Duration};
@@ -89,9 +89,7 @@ impl ConnectionPool {
             let has_other_role = pool.role != pool.endpoint.role();
             pool.role = pool.endpoint.role();
             if pool.waiting() > 0 && (has_other_role || !pool.endpoint.usable()) {
-                for usage in [Use::Operation, Use::LongPoll] {
-                    waiters.extend(std::iter::from_fn(|| pool.pop_waiter(usage)));
-                }
+                waiters.extend(pool.take_waiters());
                 pool.publish();
             }
         }

@@ -26,9 +26,6 @@ pub struct PoolPlan {
     pub fair_by: Option<Arc<str>>,
     /// Connections introduce themselves as the application of the client, and serve no other.
     pub by_app: bool,
-    /// How long what a vanished client has left open stays open; `None`: as long as the service keeps it.
-    #[serde(serialize_with = "shown")]
-    pub orphan_grace: Option<Duration>,
     /// How long an operation may wait for a connection.
     #[serde(serialize_with = "shown")]
     pub wait_queue_timeout: Duration,
@@ -51,7 +48,6 @@ impl Default for PoolPlan {
             max_awaiting: 100,
             fair_by: None,
             by_app: false,
-            orphan_grace: Some(Duration::from_secs(1)),
             wait_queue_timeout: Duration::from_secs(10),
             wait_queue_size: 10_000,
         }

@@ -20,6 +20,10 @@ use tokio::{
 /// The pause before a member that could not be asked is asked again.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// How often a member that is in doubt again and again is asked. What waits for its answer can't go faster:
+/// drivers may repeat a commit without a pause.
+const RECHECK_AFTER: Duration = Duration::from_millis(200);
+
 /// The longest reply that is read, in bytes.
 const MAX_REPLY: usize = 64 * 1024;
 
@@ -92,9 +96,10 @@ impl MemberMonitor {
                 }
             };
             let endpoint = Arc::clone(&self.endpoint);
+            let began = Instant::now();
             tokio::select! {
                 // The member is in doubt: a new connection shows what it is now.
-                () = endpoint.recheck.notified() => {}
+                () = endpoint.recheck.notified() => time::sleep_until(began + RECHECK_AFTER).await,
                 failed = self.follow(stream) => {
                     self.cluster.member_lost(&self.endpoint, &failed.words);
                     if !failed.may_ask_at_once {

@@ -48,15 +48,12 @@ impl Check<'_> {
         let proxy_protocol = self.outgoing_proxy_protocol(name, cluster.proxy_protocol);
         let spare = cluster.spare_connections.as_ref();
         let spare = spare.filter(|it| it.value.is_some_and(|number| number.get() > 0));
-        if let (Some(_), Some(spare)) = (proxy_protocol, spare) {
-            let message =
-                "a connection that begins with the client's header can't be opened in advance";
-            let hint = "leave out `spare_connections`, or `proxy_protocol`";
-            self.report.add(spare.at, message, hint);
-        }
-        let beside =
-            BesidePool { spare: spare.map(|it| it.at), has_header: proxy_protocol.is_some() };
+        let spare = spare.map(|it| it.at);
+        self.spare_with_header(spare, proxy_protocol.is_some());
+        let beside = BesidePool { spare, has_header: proxy_protocol.is_some() };
+        let has_pool = cluster.pool.is_some();
         let pool = cluster.pool.and_then(|pool| self.pool(name, pool, beside));
+        let failover = self.failover(name, cluster.failover, has_pool);
         self.poolings.insert(name.into(), pooling);
         Some(ClusterPlan {
             endpoints_file: cluster
@@ -69,6 +66,7 @@ impl Check<'_> {
             tls,
             proxy_protocol,
             pool,
+            failover,
             lb_policy,
             hash: cluster.hash.map_or_else(HashPlan::default, |hash| self.hash(hash, lb_policy)),
             panic: PanicPlan {
@@ -89,6 +87,15 @@ impl Check<'_> {
             endpoints: endpoints?,
             ..plan
         })
+    }
+
+    /// Spare connections, where connections begin with a header.
+    fn spare_with_header(&mut self, spare: Option<Span>, has_header: bool) {
+        let Some(spare) = spare.filter(|_| has_header) else { return };
+        let message =
+            "a connection that begins with the client's header can't be opened in advance";
+        let hint = "leave out `spare_connections`, or `proxy_protocol`";
+        self.report.add(spare, message, hint);
     }
 
     fn endpoints(

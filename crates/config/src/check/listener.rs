@@ -6,7 +6,7 @@ use crate::{
     listener_loop::{ListenerLoop, listener_loops},
     plan::{ListenerPlan, UpstreamConnectMode},
 };
-use cluster::ClusterPlan;
+use cluster::{ClusterPlan, FailoverPlan};
 use protocols::{ListenerContext, ListenerProtocol, ProtocolSettings, UnfitCluster};
 use session::Timeouts;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -76,7 +76,10 @@ impl Check<'_> {
         let cluster = cluster.and_then(|it| it.value);
         let pooled = self.listener_is_pooled(name, cluster.as_deref(), sni.values().cloned());
         let follows_members = cluster.as_ref().is_some_and(|it| self.followed.contains(&**it));
-        let context = ListenerContext { cluster: cluster.as_deref(), pooled, follows_members };
+        let failover = cluster.as_ref().and_then(|it| self.failovers.get(&**it));
+        let replay = failover.map(FailoverPlan::replay_config).unwrap_or_default();
+        let context =
+            ListenerContext { cluster: cluster.as_deref(), pooled, follows_members, replay };
         let protocol = settings.and_then(|it| self.protocol(name, it, context));
         if is_written || !optional {
             cluster.as_ref()?;

@@ -71,7 +71,6 @@ impl Check<'_> {
             max_awaiting: number(pool.max_awaiting, usual.max_awaiting),
             fair_by: pool.fair_by.and_then(|it| self.fair_by(cluster, it)),
             by_app: pool.by_app.and_then(|it| it.value).unwrap_or(usual.by_app),
-            orphan_grace: given(&pool.orphan_grace).map_or(usual.orphan_grace, |it| it),
             wait_queue_timeout: or(pool.wait_queue_timeout, usual.wait_queue_timeout),
             wait_queue_size: number(pool.wait_queue_size, usual.wait_queue_size),
         })

@@ -28,6 +28,8 @@ const KEYS: &[PoolerKey] = &[
     other("server_connect_timeout", None, "it is `connect_timeout` of the cluster"),
     other("pool_mode", None, BY_OPERATION),
     other("mode", None, BY_OPERATION),
+    // Of this proxy
+    other("orphan_grace", None, "it is `failover.orphan_grace` of the cluster"),
     // pgdog
     other("pooler_mode", None, BY_OPERATION),
     same("checkout_timeout", "wait_queue_timeout"),

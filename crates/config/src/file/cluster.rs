@@ -1,6 +1,6 @@
 //! The config of a cluster. A key's doc line states the unit and the default.
 
-use super::{EndpointConfig, PoolConfig, ReplicaSetConfig};
+use super::{EndpointConfig, FailoverConfig, PoolConfig, ReplicaSetConfig};
 use cluster::{InitialHealth, LbPolicy, OnPanic, SessionFailures};
 use protocols::{ConfiguredProbe, Pooling};
 use schemars::JsonSchema;
@@ -46,6 +46,9 @@ pub(crate) struct ClusterConfig {
     /// clusters of `mongo` listeners. Default: each client connection has an upstream connection of its
     /// own.
     pub(crate) pool: Option<Spanned<PoolConfig>>,
+    /// What happens to the operations of the `pool` when an endpoint fails; `{}` for every default. Only
+    /// beside `pool`. Default: see its keys.
+    pub(crate) failover: Option<Spanned<FailoverConfig>>,
     /// How an endpoint is picked: `round_robin`, `least_request`, `random`, or always the same
     /// one for the same key by `ring_hash` or `maglev`. Default: `least_request`.
     pub(crate) lb_policy: Opt<LbPolicy>,

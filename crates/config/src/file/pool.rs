@@ -33,9 +33,6 @@ pub(crate) struct PoolConfig {
     /// Give each application connections of its own, which introduce themselves by its name; the limits
     /// hold for each. Default: `false`.
     pub(crate) by_app: Option<Spanned<bool>>,
-    /// How long transactions and cursors stay open that a client has left behind when its connections were
-    /// closed, or `off` to leave them to the server. Default: `1s`.
-    pub(crate) orphan_grace: Opt<OrOff<Duration>>,
     /// How long an operation may wait for a connection. Default: `10s`.
     pub(crate) wait_queue_timeout: Opt<Duration>,
     /// The most operations that wait for a connection to each endpoint. Default: 10000.

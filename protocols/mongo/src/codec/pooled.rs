@@ -95,9 +95,9 @@ impl PooledClient {
     }
 
     /// Whether the last request can be sent to another server if this one does not know its cursor, or if it
-    /// serves no reads any more. `is_followed`: another member takes over then.
-    pub(super) fn keeps_request(&self, is_followed: bool) -> bool {
-        self.pinned == Some(PinnedState::Cursor) || (self.is_routable && is_followed)
+    /// serves no reads any more. `replays`: another member takes over then, and gets it.
+    pub(super) fn keeps_request(&self, replays: bool) -> bool {
+        self.pinned == Some(PinnedState::Cursor) || (self.is_routable && replays)
     }
 
     /// Records how the last request can be sent again.
