@@ -222,7 +222,8 @@ async fn connect(
         () = connections.closing() => return Err(Close::DrainTimeout),
     };
     match upstream {
-        Ok(upstream) => {
+        Ok(mut upstream) => {
+            upstream.lease.set_own();
             session.set_endpoint(upstream.lease.endpoint());
             Ok(protocol.serve(session, &connections.buffers, client, upstream.into()))
         }

@@ -1,5 +1,6 @@
 //! A whole running proxy, built from a plan.
 
+mod clusters;
 mod control;
 mod discovery;
 
@@ -15,7 +16,8 @@ use crate::{
     worker::{self, Dispatcher, Message, Sessions, Worker},
 };
 use anyhow::{Context, bail};
-use cluster::{Cluster, ClusterPlan, ConnectionPool, PreconnectPool};
+use cluster::{Cluster, ConnectionPool, PreconnectPool};
+use clusters::make_clusters;
 use config::{
     Scope,
     plan::{AdminPlan, ListenerPlan, Plan},
@@ -211,21 +213,6 @@ fn open_logs(plan: &Plan, metrics: &Metrics) -> anyhow::Result<(Option<Log>, Opt
     let lost = names::EVENT_LOG_DROPPED_TOTAL;
     let events = open(plan.event_log.as_deref(), "event log", log_file::LINES, lost)?;
     Ok((operations, events))
-}
-
-fn make_clusters(
-    plan: &Plan,
-    metrics: &Metrics,
-    events: Option<Sink>,
-) -> BTreeMap<Arc<str>, Arc<Cluster>> {
-    let make = |plan: &Arc<ClusterPlan>| {
-        let cluster = Cluster::new(Arc::clone(plan), metrics);
-        if let Some(file) = &events {
-            cluster.log_events(file.clone());
-        }
-        (Arc::clone(&plan.name), cluster)
-    };
-    plan.clusters.iter().map(make).collect()
 }
 
 /// Opens a listener's socket, or takes over the previous process's.

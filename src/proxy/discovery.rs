@@ -36,6 +36,7 @@ pub(super) fn start_discovery(
                 spawn_local(run_restarting(Arc::clone(&cluster), Cluster::check_health));
                 spawn_local(run_restarting(Arc::clone(&cluster), Cluster::monitor_members));
                 spawn_local(run_restarting(Arc::clone(&cluster), Cluster::sweep));
+                spawn_local(run_restarting(Arc::clone(&cluster), Cluster::end_forgotten_pauses));
                 spawn_local(run_restarting(Arc::clone(&cluster), Cluster::close_expired));
                 spawn_local(run_restarting(cluster, Cluster::discover));
             }

@@ -4,7 +4,7 @@ mod establish;
 mod race;
 
 use super::{
-    Cluster, Endpoint, Lease, PickOptions, balance,
+    Cluster, Endpoint, Lease, PauseError, PickOptions, balance,
     breaker::{BreakerLimit, ConnectionPermit, OpeningConnection, QueueError},
     endpoint::ConnectFailure,
 };
@@ -120,6 +120,14 @@ pub enum ConnectError {
         /// The failed attempts in order; the last one for each endpoint.
         attempts: Vec<FailedAttempt>,
     },
+    /// An operator has paused the cluster.
+    #[error("{}", paused(.cluster, .refused))]
+    Paused {
+        /// The cluster's name.
+        cluster: Arc<str>,
+        /// Why waiting did not help.
+        refused: PauseError,
+    },
     /// A connection limit is reached.
     #[error("cluster `{cluster}` {full}, and {refused}")]
     Overloaded {
@@ -149,12 +157,13 @@ impl ConnectError {
             ConnectError::Local { cluster, .. } => {
                 format!("no connection to `{cluster}` can be opened just now")
             }
+            ConnectError::Paused { cluster, refused } => paused(cluster, refused),
             ConnectError::Overloaded { cluster, full, .. } => format!("`{cluster}` {full}"),
         };
         let reason = match self {
-            ConnectError::Local { .. } | ConnectError::Overloaded { .. } => {
-                operation::RejectReason::Overloaded
-            }
+            ConnectError::Local { .. }
+            | ConnectError::Paused { .. }
+            | ConnectError::Overloaded { .. } => operation::RejectReason::Overloaded,
             _ => operation::RejectReason::NoEndpoint,
         };
         (reason, message)
@@ -167,7 +176,9 @@ impl ConnectError {
             ConnectError::Timeout { .. } => operation::Close::ConnectTimeout,
             ConnectError::Failed { .. } => operation::Close::ConnectFailed,
             ConnectError::Local { .. } => operation::Close::LocalError,
-            ConnectError::Overloaded { .. } => operation::Close::Overloaded,
+            ConnectError::Paused { .. } | ConnectError::Overloaded { .. } => {
+                operation::Close::Overloaded
+            }
         }
     }
 }
@@ -223,7 +234,7 @@ impl Cluster {
         dial: impl AsyncFn(SocketAddr) -> io::Result<TcpStream>,
     ) -> Result<UpstreamConnection, ConnectError> {
         let options = options.into();
-        self.wait_for_primary(&options).await;
+        self.wait_for_service(&options).await?;
         let mut opening = OpeningConnection::new(&self.breaker);
         let (mut permit, mut deadline) = (None, None);
         let mut attempts: Vec<FailedAttempt> = Vec::new();
@@ -280,6 +291,15 @@ impl Cluster {
             }
         }
         Err(self.connect_error(attempts, true))
+    }
+
+    /// Waits for the end of a pause, and until the primary is known; not for a connection to a certain endpoint.
+    async fn wait_for_service(&self, options: &ConnectOptions) -> Result<(), ConnectError> {
+        if options.preferred.is_none() {
+            self.wait_while_paused().await?;
+        }
+        self.wait_for_primary(options).await;
+        Ok(())
     }
 
     /// A lease on the next endpoint, or on another one if that is full. `None` if all were tried.
@@ -428,6 +448,17 @@ fn retry_note(retried: bool) -> &'static str {
              (circuit_breaker.retry_percent, min_retries)"
         }
     }
+}
+
+fn paused(cluster: &str, refused: &PauseError) -> String {
+    let why = match refused {
+        PauseError::QueueFull(waiting) => format!("{waiting} clients wait already (max_pending)"),
+        PauseError::TimedOut(time) => {
+            let time = humantime::format_duration(*time);
+            format!("the pause did not end within {time} (pending_timeout)")
+        }
+    };
+    format!("`{cluster}` is paused by an operator, and {why}")
 }
 
 fn cause_suffix(why: Option<&str>) -> String {

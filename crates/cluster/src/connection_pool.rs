@@ -11,12 +11,14 @@
 //! - `opening`, `handshake`: new connections, and the first exchange on them
 //! - `queries`: questions of codecs to the service
 //! - `orphans`: what clients that vanished have left
+//! - `pausing`: operations that wait because the cluster is paused
 //! - `upkeep`: what happens to connections and queues without an operation
 
 mod endpoint_pool;
 mod handshake;
 mod opening;
 mod orphans;
+mod pausing;
 mod pooled_connection;
 mod queries;
 mod take_error;
@@ -27,6 +29,8 @@ mod wait_queue;
 pub use pooled_connection::{PooledConnection, PooledSocket};
 pub use take_error::TakeError;
 
+pub(crate) use handshake::shake_hands;
+
 use crate::{
     Cluster, Endpoint, PickOptions, PoolReport,
     plan::{FailoverPlan, PoolPlan},
@@ -36,6 +40,7 @@ use endpoint_pool::{EndpointPool, Use};
 use foldhash::HashMap;
 use metrics::Histogram;
 use operation::{HandshakeConfig, Identity, Placement};
+use pausing::Pausing;
 use pooled_connection::Slot;
 use std::{
     cell::{Cell, RefCell},
@@ -70,6 +75,8 @@ pub struct ConnectionPool {
     /// How many operations are held until an endpoint fits them.
     held: Cell<usize>,
     closed: Cell<bool>,
+    /// What the cluster holds back.
+    pausing: Pausing,
 }
 
 /// Which connections are alike: those to one endpoint, with one identity.
@@ -91,6 +98,8 @@ pub struct TakeOptions {
     pub exclude: Vec<Arc<Endpoint>>,
     /// The operation's answer may take for ever: it counts against `max_awaiting`.
     pub long_poll: bool,
+    /// The operation continues a transaction or a cursor.
+    pub continues_state: bool,
     /// Operations that wait take turns by this key.
     pub fair_key: u64,
     /// The operation is held while no endpoint can be reached. Others fail then, such as the statements of
@@ -108,6 +117,7 @@ impl Default for TakeOptions {
             placement: Placement::default(),
             exclude: Vec::new(),
             long_poll: false,
+            continues_state: false,
             fair_key: 0,
             is_held_when_unreachable: true,
             time_limit: None,
@@ -150,6 +160,7 @@ impl ConnectionPool {
             wait_seconds,
             held_seconds,
             failover: cluster.plan.failover.unwrap_or_default(),
+            pausing: Pausing::new(&cluster),
             cluster,
             plan,
             handshakes: RefCell::default(),
@@ -161,6 +172,7 @@ impl ConnectionPool {
         });
         spawn_local(Rc::clone(&pool).inspect());
         spawn_local(Rc::clone(&pool).follow_changes());
+        spawn_local(Rc::clone(&pool).follow_pauses());
         pool
     }
 
@@ -190,7 +202,12 @@ impl ConnectionPool {
 
     /// Whether its connections are encrypted.
     pub fn is_encrypted(&self) -> bool {
-        self.cluster.plan.tls.is_some()
+        self.cluster.destination.load().tls.is_some()
+    }
+
+    /// How often the cluster was switched.
+    pub fn switches(&self) -> u64 {
+        self.cluster.cutover.switches()
     }
 
     /// Closes all idle connections, since the worker drains. Those in use close when they come back and no
@@ -214,6 +231,9 @@ impl ConnectionPool {
         self: &Rc<Self>,
         options: &TakeOptions,
     ) -> Result<PooledConnection, Option<Arc<Endpoint>>> {
+        if self.is_held_back(options) {
+            return Err(None);
+        }
         let Some(endpoint) = self.pick(options) else { return Err(None) };
         self.try_take_at(&endpoint, options).ok_or(Some(endpoint))
     }

@@ -140,6 +140,25 @@ impl Discovery {
         self.lock().first_error()
     }
 
+    /// Makes the task that resolves names look what is due.
+    fn wake(&self) {
+        self.refresh.notify_one();
+    }
+
+    /// The addresses of an endpoint that is not in use yet.
+    pub(super) async fn addresses_of(&self, target: &Target) -> Result<Vec<SocketAddr>, String> {
+        match target {
+            Target::Host(host, port) => {
+                if let Ok(ip) = host.parse::<IpAddr>() {
+                    return Ok(vec![SocketAddr::new(ip, *port)]);
+                }
+                let answer = self.addresses(host).await?;
+                Ok(answer.addresses.into_iter().map(|ip| SocketAddr::new(ip, *port)).collect())
+            }
+            Target::Srv(name) => Err(format!("write the endpoints of {name} as host:port")),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, SourceTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -180,7 +199,7 @@ impl Cluster {
     }
 
     /// Resolves names when they are due, reads the endpoints file when it changes, and closes
-    /// connections to removed endpoints, until dropped. Returns at once if nothing can change.
+    /// connections to removed endpoints, until dropped.
     pub async fn discover(self: Arc<Self>) {
         let mut under_way = JoinSet::new();
         loop {
@@ -191,9 +210,6 @@ impl Cluster {
             }
             if read_file {
                 under_way.spawn(self.clone().read_file());
-            }
-            if under_way.is_empty() && next.is_none() && !self.has_roles() {
-                return;
             }
             let due = async {
                 match next {

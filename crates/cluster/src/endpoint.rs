@@ -14,6 +14,7 @@ use super::{
     Cluster,
     breaker::{ConnectionPermit, increment_below},
     certificate_end::CertificateEnd,
+    cutover::OwnConnection,
     health::HealthCheckResult,
     outlier::{Ejection, OutlierStats},
 };
@@ -405,6 +406,8 @@ pub struct Lease {
     permit: Option<ConnectionPermit>,
     /// The end of the certificate that the connection was opened with.
     certificate_end: Option<CertificateEnd>,
+    /// The connection belongs to one client.
+    own: Option<OwnConnection>,
 }
 
 impl Lease {
@@ -434,7 +437,13 @@ impl Lease {
             in_panic: endpoint.close_request() == CloseRequest::Unhealthy,
             permit: None,
             certificate_end: None,
+            own: None,
         }
+    }
+
+    /// Records that the connection belongs to one client from now on.
+    pub fn set_own(&mut self) {
+        self.own.get_or_insert_with(|| self.cluster.cutover.own_connections().add());
     }
 
     /// Keeps the permit as long as the lease.

@@ -35,8 +35,23 @@ pub(super) enum Event<'a> {
     Panic { entered: bool, reason: &'a str },
     /// A connection could not be opened because this machine lacks a resource.
     LocalError { endpoint: &'a Endpoint, reason: &'a str },
+    /// An operator pauses the cluster, switches it, or lets it resume.
+    Cutover { step: CutoverStep, reason: &'a str },
     /// Endpoints were added or removed.
     Set { added: &'a [Arc<Endpoint>], removed: &'a [Arc<Endpoint>] },
+}
+
+/// A step of a cutover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CutoverStep {
+    /// An operator has paused the cluster.
+    Paused,
+    /// An operator has pointed it to other endpoints.
+    Switched,
+    /// An operator has ended the pause.
+    Resumed,
+    /// The pause has ended because its time was over.
+    Expired,
 }
 
 /// Writes a cluster's events.
@@ -123,9 +138,22 @@ impl Events {
             Event::LocalError { endpoint, reason } => {
                 tracing::warn!(cluster, endpoint = display_name(endpoint), reason, "{LOCAL_ERROR}");
             }
+            Event::Cutover { step, reason } => self.log_cutover(step, reason),
             Event::Set { added, removed } => {
                 let (added, removed) = (names(added), names(removed));
                 tracing::info!(cluster, ?added, ?removed, "endpoints changed");
+            }
+        }
+    }
+
+    fn log_cutover(&self, step: CutoverStep, reason: &str) {
+        let cluster = &*self.cluster;
+        match step {
+            CutoverStep::Paused => tracing::warn!(cluster, reason, "the cluster is paused"),
+            CutoverStep::Switched => tracing::warn!(cluster, reason, "the cluster was switched"),
+            CutoverStep::Resumed => tracing::warn!(cluster, reason, "the cluster has resumed"),
+            CutoverStep::Expired => {
+                tracing::error!(cluster, reason, "the cluster has resumed by itself");
             }
         }
     }
@@ -182,6 +210,7 @@ impl Events {
             }
             Event::Returned { reason, .. }
             | Event::Panic { reason, .. }
+            | Event::Cutover { reason, .. }
             | Event::LocalError { reason, .. } => {
                 put("reason", reason.into());
             }
@@ -210,6 +239,10 @@ impl<'a> Event<'a> {
             Event::Panic { entered: true, .. } => "panic_entered",
             Event::Panic { entered: false, .. } => "panic_left",
             Event::LocalError { .. } => "local_error",
+            Event::Cutover { step: CutoverStep::Paused, .. } => "paused",
+            Event::Cutover { step: CutoverStep::Switched, .. } => "switched",
+            Event::Cutover { step: CutoverStep::Resumed, .. } => "resumed",
+            Event::Cutover { step: CutoverStep::Expired, .. } => "pause_expired",
             Event::Set { .. } => "set_changed",
         }
     }
@@ -224,7 +257,7 @@ impl<'a> Event<'a> {
             | Event::Returned { endpoint, .. }
             | Event::LocalError { endpoint, .. }
             | Event::Drained { endpoint, .. } => Some(endpoint),
-            Event::Panic { .. } | Event::Set { .. } => None,
+            Event::Panic { .. } | Event::Cutover { .. } | Event::Set { .. } => None,
         }
     }
 }

@@ -143,7 +143,7 @@ impl CheckLoop {
         let CheckLoop { cluster, endpoint, plan, new_probe: begin, permits: places } = self;
         let mut state = HealthState::new(!endpoint.is_excluded(Exclusion::Unhealthy));
         let mut checker = Checker::new(Arc::clone(&endpoint), plan.timeout, plan.reuse_connection)
-            .prepared(&cluster.plan);
+            .prepared(&cluster.plan, cluster.destination.load().tls.clone());
         let mut pause = first;
         // All first checks come close together; from the second on they are spread.
         let mut spread = Some(balance::share());

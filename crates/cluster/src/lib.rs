@@ -8,6 +8,8 @@ mod breaker;
 mod certificate_end;
 mod connect;
 mod connection_pool;
+mod cutover;
+mod destination;
 mod discovery;
 mod endpoint;
 mod events;
@@ -27,6 +29,10 @@ mod tls_hint;
 pub use breaker::{BreakerLimit, OperationPermit, QueueError};
 pub use connect::{ConnectError, ConnectOptions, FailedAttempt, UpstreamConnection, is_local};
 pub use connection_pool::{ConnectionPool, PooledConnection, PooledSocket, TakeError, TakeOptions};
+pub use cutover::{
+    NotPaused, PauseError, PauseOptions, PauseReport, PausedWork, SwitchError, SwitchReport,
+    SwitchTarget,
+};
 pub use discovery::{HostAnswer, Lookup, Resolver, SrvAnswer, SrvRecord, SystemResolver};
 pub use endpoint::{CloseRequest, Endpoint, Exclusion, Lease, PoolReport};
 pub use operator::NoSuchEndpoint;
@@ -43,6 +49,8 @@ use arc_swap::ArcSwap;
 use balance::LbState;
 use breaker::Breaker;
 use certificate_end::CertificateEnds;
+use cutover::Cutover;
+use destination::Destination;
 use discovery::Discovery;
 use events::{Event, Events};
 use log_throttle::LogThrottle;
@@ -55,7 +63,7 @@ use set::{Member, Set};
 use std::{
     collections::BTreeSet,
     fmt,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::AtomicBool},
     time::Instant,
 };
 use tls_hint::TlsHint;
@@ -65,6 +73,12 @@ use tollgate_metrics::{Metrics, table};
 /// A named set of endpoints.
 pub struct Cluster {
     plan: Arc<ClusterPlan>,
+    /// Where its connections lead: what the plan says, or what a switch has replaced.
+    destination: ArcSwap<Destination>,
+    /// Whether its endpoints have roles.
+    has_roles: AtomicBool,
+    /// The pause, and what depends on it.
+    cutover: Arc<Cutover>,
     set: ArcSwap<Set>,
     /// Held while a new set replaces the old one, so that no change is lost.
     update_lock: Mutex<()>,
@@ -130,6 +144,9 @@ impl Cluster {
         resolver: Box<dyn Resolver>,
     ) -> Arc<Self> {
         let cluster = Self {
+            destination: ArcSwap::from_pointee(Destination::of(&plan)),
+            has_roles: AtomicBool::new(plan.replica_set.is_some()),
+            cutover: Arc::new(Cutover::new(&plan.name, metrics)),
             set: ArcSwap::from_pointee(Set::new(&plan, Vec::new(), Instant::now())),
             update_lock: Mutex::default(),
             lb_state: LbState::new(&plan),

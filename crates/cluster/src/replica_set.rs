@@ -10,6 +10,8 @@
 mod monitor;
 mod selection;
 
+pub(crate) use monitor::ask;
+
 use crate::{
     Cluster, ConnectOptions, Endpoint, EndpointPlan, Exclusion, PickOptions,
     endpoint::MonitoredMember, events::Event,
@@ -39,9 +41,9 @@ impl Topology {
 }
 
 impl Cluster {
-    /// Whether its endpoints have roles.
-    pub(crate) fn has_roles(&self) -> bool {
-        self.plan.replica_set.is_some()
+    /// Forgets the newest term, since terms of another replica set have nothing to do with it.
+    pub(crate) fn forget_term(&self) {
+        self.topology.lock().clear();
     }
 
     /// Marks an endpoint whose connection was lost, or that has lost its role: it is not used until its
@@ -71,7 +73,7 @@ impl Cluster {
 
     /// What the members are, if none of them is the primary.
     pub(crate) fn missing_primary(&self) -> Option<String> {
-        let plan = self.plan.replica_set.as_ref()?;
+        let plan = self.replica_set()?;
         let set = self.set.load();
         if set.primary().is_some() {
             return None;
@@ -202,7 +204,7 @@ impl Cluster {
     /// The members that a member names become the endpoints. The primary's list replaces all others; as
     /// long as there is no primary, lists add up.
     fn follow_members(&self, members: Vec<String>, role: Role) {
-        let Some(plan) = &self.plan.replica_set else { return };
+        let Some(plan) = self.replica_set() else { return };
         let adds_up = role != Role::Primary;
         if adds_up && self.set.load().primary().is_some() {
             return;
@@ -224,7 +226,7 @@ impl Cluster {
 
     /// Adds the seeds to the members that are known.
     fn add_seeds(&self) {
-        let Some(plan) = &self.plan.replica_set else { return };
+        let Some(plan) = self.replica_set() else { return };
         let mut targets = self.discovered_targets();
         targets.extend(plan.seeds.iter().cloned());
         self.set_targets(targets);

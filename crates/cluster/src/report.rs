@@ -204,6 +204,7 @@ fn millis(ms: Option<f64>) -> String {
 impl Cluster {
     /// The JSON for the admin interface.
     pub fn report(&self) -> Value {
+        let (pause, switched_to) = self.cutover_report();
         json!({
             "name": &*self.plan.name,
             "lb_policy": self.plan.lb_policy.as_str(),
@@ -211,6 +212,8 @@ impl Cluster {
             "endpoints": self.rows(),
             "dns": self.names.report(),
             "circuit_breaker": self.breaker.report(),
+            "pause": pause,
+            "switched_to": switched_to,
         })
     }
 
@@ -236,7 +239,7 @@ impl Cluster {
         let (rows, set) = (self.rows(), self.set.load());
         let usable = rows.iter().filter(|row| row.state == "in_use").count();
         let panics = set.panic_reason().filter(|_| !self.has_roles());
-        let policy = match &self.plan.replica_set {
+        let policy = match self.replica_set() {
             Some(plan) => format!("replica set {}", plan.name),
             None => self.plan.lb_policy.as_str().to_owned(),
         };
@@ -247,7 +250,7 @@ impl Cluster {
             policy,
             rows.len(),
         );
-        if let Some(words) = self.breaker.describe() {
+        for words in self.pause_words().into_iter().chain(self.breaker.describe()) {
             let _ = writeln!(text, "  {words}");
         }
         let mut lines = vec![HEADER.map(str::to_owned)];

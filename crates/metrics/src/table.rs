@@ -267,6 +267,24 @@ pub const TABLE: &[Metric] = &[
         "1 while so few endpoints are usable that health is ignored, or everything refused.",
     ),
     gauge(
+        CLUSTER_PAUSED,
+        "clusters",
+        &["cluster"],
+        "1 while an operator has paused the cluster, and new operations wait.",
+    ),
+    gauge(
+        PAUSE_WAITING,
+        "operations",
+        &["cluster"],
+        "Operations and connections that wait because their cluster is paused.",
+    ),
+    counter(
+        PAUSES_EXPIRED_TOTAL,
+        "pauses",
+        &["cluster"],
+        "Pauses of a cluster that no operator has ended: they ended after their resume_after.",
+    ),
+    gauge(
         CONNECTIONS_PENDING,
         "connections",
         &["cluster"],
@@ -290,7 +308,7 @@ pub const TABLE: &[Metric] = &[
         POOL_REFUSALS_TOTAL,
         "operations",
         &["cluster", "reason"],
-        "Operations that got no connection of a pool, by reason: queue_full, timeout, no_endpoint.",
+        "Operations that got no connection of a pool, by reason: queue_full, timeout, no_endpoint, paused.",
     ),
     histogram(
         HELD_SECONDS,

@@ -133,7 +133,7 @@ impl<C: Codec> Relay<C> {
         if let Some(close) = self.session.kill_reason() {
             return Some(close);
         }
-        match (self.session.phase(), self.upstream.close_request()) {
+        match (self.session.phase(), self.close_request()) {
             (Phase::Closing, _) => Some(Close::DrainTimeout),
             (_, CloseRequest::Unhealthy) => Some(Close::EndpointUnhealthy),
             (_, CloseRequest::Removed) => Some(Close::EndpointRemoved),
@@ -143,6 +143,16 @@ impl<C: Codec> Relay<C> {
             (_, CloseRequest::RoleLost) => self.is_idle().then_some(Close::RoleLost),
             (_, CloseRequest::Expiring) => self.is_idle().then_some(Close::CertificateExpired),
             (Phase::Running, CloseRequest::None) => None,
+        }
+    }
+
+    /// What the endpoint asks of the connection, or a switch of the cluster.
+    fn close_request(&self) -> CloseRequest {
+        match self.upstream.close_request() {
+            CloseRequest::None if self.upstream.was_switched() && !self.codec.outlives_switch() => {
+                CloseRequest::WhenIdle
+            }
+            request => request,
         }
     }
 

@@ -248,6 +248,11 @@ impl Flow {
         if long { buffers.pipes.take() } else { None }
     }
 
+    /// From now on one of the ends is encrypted.
+    pub(super) fn copy_always(&mut self) {
+        self.copies = true;
+    }
+
     /// Drops all buffered bytes.
     pub(super) fn discard(&mut self, buffers: &Buffers) {
         self.pipe = None;

@@ -20,6 +20,7 @@ impl<C: Codec> Relay<C> {
     /// it has to wait.
     pub(super) fn want_upstream(&mut self, long_poll: bool, placement: Placement) -> bool {
         if self.upstream.want(long_poll, placement) {
+            self.upstream.set_continues_state(self.codec.continues_state());
             return true;
         }
         if !long_poll {
@@ -33,6 +34,7 @@ impl<C: Codec> Relay<C> {
         self.prepare_take();
         match ready!(self.upstream.poll_take(cx)) {
             Ok(()) => {
+                self.copy_if_encrypted();
                 if self.front.is_answered() {
                     // The handshake was what the answer needs.
                     self.upstream.give_back();
@@ -53,6 +55,15 @@ impl<C: Codec> Relay<C> {
                 Poll::Ready(Ok(()))
             }
             Err(error) => Poll::Ready(self.reject_unsent(&error)),
+        }
+    }
+
+    /// Stops the use of pipes if the connection is encrypted. It may be, though those before were not: the
+    /// cluster may have been switched.
+    fn copy_if_encrypted(&mut self) {
+        if self.upstream.stream().is_some_and(|stream| stream.plain().is_none()) {
+            self.requests.copy_always();
+            self.replies.copy_always();
         }
     }
 

@@ -67,6 +67,8 @@ pub(super) struct PooledUpstream {
     kept: Option<Box<[u8]>>,
     /// How often the request under way was sent again.
     resends: u8,
+    /// How often the cluster had been switched when the client came.
+    seen_switches: u64,
 }
 
 enum PooledState {
@@ -96,6 +98,7 @@ impl From<RelayUpstream> for Upstream {
                 Self::Own { stream, lease: Some(lease) }
             }
             RelayUpstream::Pool(pool, options) => Self::Pooled(Box::new(PooledUpstream {
+                seen_switches: pool.switches(),
                 pool,
                 options,
                 state: PooledState::None,
@@ -140,6 +143,12 @@ impl Upstream {
                 asked.filter(|it| it.close_now().is_some()).unwrap_or(CloseRequest::None)
             }
         }
+    }
+
+    /// Whether the cluster of the pool was switched since the client came.
+    pub(super) fn was_switched(&self) -> bool {
+        let Self::Pooled(pooled) = self else { return false };
+        pooled.seen_switches != pooled.pool.switches()
     }
 
     /// Whether operations take their connections of a pool.
@@ -194,6 +203,13 @@ impl Upstream {
     pub(super) fn fair_by(&self) -> Option<&str> {
         let Self::Pooled(pooled) = self else { return None };
         pooled.pool.fair_by().filter(|_| matches!(pooled.state, PooledState::Wanted))
+    }
+
+    /// Records whether the operation continues a state at the service.
+    pub(super) fn set_continues_state(&mut self, continues: bool) {
+        if let Self::Pooled(pooled) = self {
+            pooled.options.continues_state = continues;
+        }
     }
 
     pub(super) fn set_fair_key(&mut self, key: u64) {

@@ -106,6 +106,7 @@ impl Pool {
         tried: &[Arc<Endpoint>],
         waits: &Cell<WaitTimes>,
     ) -> Result<UpstreamConn, Unreachable> {
+        self.cluster().wait_while_paused().await?;
         let preferred =
             self.cluster().pick(PickOptions { hash, exclude: tried, ..PickOptions::default() });
         if let Some(conn) = preferred.as_ref().and_then(|endpoint| self.take_idle(endpoint)) {

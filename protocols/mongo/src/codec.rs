@@ -250,8 +250,12 @@ impl Codec for Mongo {
 
     fn upstream_taken(&mut self, upstream: TakenUpstream) {
         if let Some(client) = self.pooled.as_deref_mut() {
-            client.upstream_taken(upstream);
+            client.upstream_taken(upstream, &self.listener.owners);
         }
+    }
+
+    fn continues_state(&self) -> bool {
+        self.pooled.as_deref().is_some_and(PooledClient::continues_state)
     }
 
     fn upstream_use(&self) -> UpstreamUse {

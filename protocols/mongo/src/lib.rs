@@ -110,8 +110,8 @@ impl MongoListener {
     /// The same, where operations share the connections of a pool.
     pub fn pooled(settings: Settings) -> Self {
         let present_as = settings.present_as.unwrap_or(PresentAs::Router);
-        let presentation = Some(Presentation::new(present_as, settings.advertise.clone()));
-        Self { presentation, ..Self::new(settings) }
+        let presentation = Presentation::new(present_as, settings.advertise.clone());
+        Self { presentation: Some(presentation), ..Self::new(settings) }
     }
 
     /// The same, before a replica set whose members are found and followed.

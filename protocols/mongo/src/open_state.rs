@@ -15,7 +15,7 @@ use crate::{
 };
 use bytes::BytesMut;
 
-use operation::{Orphan, Placement};
+use operation::{OpenStateCounts, Orphan, Placement};
 use std::{
     collections::HashMap,
     net::IpAddr,
@@ -34,13 +34,48 @@ pub(crate) struct Owners(Mutex<OwnerTables>);
 
 #[derive(Debug, Default)]
 struct OwnerTables {
-    /// The number of the connection that has touched an open state last, by the state's key.
-    owners: HashMap<u64, u32>,
+    /// The owners of open states, by the states' keys.
+    owners: HashMap<u64, Owner>,
     /// How many connections a client process has, by the hash of its address and its metadata.
     connections: HashMap<u64, usize>,
 }
 
+/// What a connection owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Owner {
+    /// The number of the connection that has touched the state last.
+    connection: u32,
+    kind: StateKind,
+}
+
+/// What an open state is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StateKind {
+    Transaction,
+    Cursor,
+    /// A cursor without an end, whose client waits for news.
+    Tail,
+}
+
 impl Owners {
+    /// How much is open.
+    pub(crate) fn count(&self) -> OpenStateCounts {
+        let mut counts = OpenStateCounts::default();
+        for owner in self.lock().owners.values() {
+            match owner.kind {
+                StateKind::Transaction => counts.transactions += 1,
+                StateKind::Cursor => counts.cursors += 1,
+                StateKind::Tail => counts.tails += 1,
+            }
+        }
+        counts
+    }
+
+    /// Forgets what was open at another service.
+    pub(crate) fn forget_states(&self) {
+        self.lock().owners.clear();
+    }
+
     fn lock(&self) -> MutexGuard<'_, OwnerTables> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -48,7 +83,7 @@ impl Owners {
     /// Ends the ownership of `connection`. Returns whether it had it.
     fn release(&self, key: u64, connection: u32) -> bool {
         let mut tables = self.lock();
-        let owned = tables.owners.get(&key) == Some(&connection);
+        let owned = tables.owners.get(&key).is_some_and(|owner| owner.connection == connection);
         if owned {
             tables.owners.remove(&key);
         }
@@ -93,6 +128,8 @@ impl Drop for ClientProcess {
 pub(crate) struct OpenStates {
     /// The one that was touched last is at the end.
     states: Vec<OpenState>,
+    /// What the request under way begins, until it has a connection.
+    pub(crate) beginning: Option<OpenState>,
     /// What the request under way ends.
     pub(crate) ending: Option<OpenState>,
 }
@@ -103,7 +140,13 @@ pub(crate) enum OpenState {
     /// A transaction.
     Transaction(TransactionId),
     /// A cursor.
-    Cursor { id: i64, database: String, collection: String },
+    Cursor {
+        id: i64,
+        database: String,
+        collection: String,
+        /// It has no end: its client waits for news.
+        tails: bool,
+    },
 }
 
 /// A transaction, as every command in it names it.
@@ -134,7 +177,24 @@ impl OpenState {
     pub(crate) fn cursor(id: i64, namespace: &str) -> Self {
         let (database, collection) =
             namespace.split_once('.').unwrap_or((namespace, "$cmd.aggregate"));
-        Self::Cursor { id, database: database.to_owned(), collection: collection.to_owned() }
+        let (database, collection) = (database.to_owned(), collection.to_owned());
+        Self::Cursor { id, database, collection, tails: false }
+    }
+
+    /// A cursor that has no end, if it `tails`.
+    pub(crate) fn tailing(mut self, tailing: bool) -> Self {
+        if let Self::Cursor { tails, .. } = &mut self {
+            *tails = tailing;
+        }
+        self
+    }
+
+    fn kind(&self) -> StateKind {
+        match self {
+            Self::Transaction(_) => StateKind::Transaction,
+            Self::Cursor { tails: false, .. } => StateKind::Cursor,
+            Self::Cursor { tails: true, .. } => StateKind::Tail,
+        }
     }
 
     fn key(&self) -> u64 {
@@ -154,6 +214,13 @@ impl OpenState {
 }
 
 impl OpenStates {
+    /// Records that the request under way has a connection: what it begins is open.
+    pub(crate) fn begin(&mut self, connection: u32, owners: &Owners) {
+        if let Some(state) = self.beginning.take() {
+            self.touch(state, connection, owners);
+        }
+    }
+
     /// Records that `connection` has begun or continued a state.
     pub(crate) fn touch(&mut self, state: OpenState, connection: u32, owners: &Owners) {
         self.forget(&state, connection, owners);
@@ -161,7 +228,7 @@ impl OpenStates {
             let oldest = self.states.remove(0);
             owners.release(oldest.key(), connection);
         }
-        owners.lock().owners.insert(state.key(), connection);
+        owners.lock().owners.insert(state.key(), Owner { connection, kind: state.kind() });
         self.states.push(state);
     }
 
@@ -251,7 +318,7 @@ impl Orphan for LeftState {
                 body.boolean("autocommit", false);
                 body.string("$db", "admin");
             }
-            OpenState::Cursor { id, database, collection } => {
+            OpenState::Cursor { id, database, collection, .. } => {
                 let mut cursors = BsonWriter::new();
                 cursors.int64("0", *id);
                 body.string("killCursors", collection);
@@ -274,7 +341,7 @@ mod tests {
     use bson::{Document, doc};
 
     fn cursor(id: i64) -> OpenState {
-        OpenState::Cursor { id, database: "shop".to_owned(), collection: "orders".to_owned() }
+        OpenState::cursor(id, "shop.orders")
     }
 
     fn transaction(number: i64) -> OpenState {
@@ -301,6 +368,21 @@ mod tests {
         assert_eq!(abandoned, [true, false, true]);
         assert!(two.leave(2, &owners, None, false)[0].is_abandoned());
         assert!(owners.lock().owners.is_empty());
+    }
+
+    #[test]
+    fn a_transaction_is_open_once_it_has_a_connection() {
+        let owners = Arc::<Owners>::default();
+        let mut states = OpenStates { beginning: Some(transaction(5)), ..OpenStates::default() };
+        assert_eq!(owners.count(), OpenStateCounts::default());
+        states.begin(1, &owners);
+        states.touch(cursor(7), 1, &owners);
+        states.touch(cursor(8).tailing(true), 1, &owners);
+        assert_eq!(owners.count(), OpenStateCounts { transactions: 1, cursors: 1, tails: 1 });
+        owners.forget_states();
+        assert_eq!(owners.count(), OpenStateCounts::default());
+        let left = states.leave(1, &owners, None, false);
+        assert!(left.iter().all(|orphan| !orphan.is_abandoned()));
     }
 
     #[test]

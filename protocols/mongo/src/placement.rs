@@ -33,7 +33,7 @@ pub(crate) enum RequestPlace {
     /// It continues or ends this cursor.
     Cursor(i64),
     /// It belongs to a transaction of the session with this key.
-    Transaction { session: u64, ends: bool },
+    Transaction { session: u64, begins: bool, ends: bool },
 }
 
 impl RequestPlace {
@@ -42,7 +42,9 @@ impl RequestPlace {
         if asked.in_transaction {
             let ends = matches!(asked.name, "commitTransaction" | "abortTransaction");
             let session = key_of_session(message.body);
-            return session.map_or(Self::Write, |session| Self::Transaction { session, ends });
+            let begins = begins_transaction(message.body);
+            let transaction = |session| Self::Transaction { session, begins, ends };
+            return session.map_or(Self::Write, transaction);
         }
         match asked.reply_kind {
             ReplyKind::GetMore => return Self::Cursor(asked.cursor_id),
@@ -79,6 +81,11 @@ pub(crate) fn session_key(session: &[u8]) -> u64 {
 fn key_of_session(body: &[u8]) -> Option<u64> {
     let session = elements(body).find(|field| field.name == b"lsid")?;
     (session.kind == kind::DOCUMENT).then(|| session_key(session.value))
+}
+
+/// Whether a command of a transaction is its first one.
+fn begins_transaction(body: &[u8]) -> bool {
+    elements(body).any(|field| field.name == b"startTransaction" && field.truthy())
 }
 
 /// The cursor that a `killCursors` names first: drivers send one for each cursor.

@@ -8,7 +8,7 @@ use crate::{
     probe::{HelloReply, reply_body},
 };
 use bytes::{Bytes, BytesMut};
-use operation::{Handshake, HandshakeConfig, HandshakeStep, Identity};
+use operation::{Handshake, HandshakeConfig, HandshakeStep, Identity, OpenStateCounts};
 use std::sync::Arc;
 
 /// Makes pooled connections of a listener ready.
@@ -42,6 +42,24 @@ impl HandshakeConfig for PoolHandshake {
 
     fn members_changed(&self, replies: &[Bytes]) {
         self.0.presentation.iter().for_each(|shown| shown.record_members(replies));
+    }
+
+    fn open_states(&self) -> OpenStateCounts {
+        self.0.owners.count()
+    }
+
+    fn check_successor(&self, reply: &[u8]) -> Result<(), String> {
+        match (&self.0.presentation, reply_body(reply, REQUEST)) {
+            (Some(shown), Ok(Some(body))) => shown.check_successor(body),
+            _ => Ok(()),
+        }
+    }
+
+    fn switched(&self, reply: &[u8]) {
+        self.0.owners.forget_states();
+        if let (Some(shown), Ok(Some(body))) = (&self.0.presentation, reply_body(reply, REQUEST)) {
+            shown.switched(body);
+        }
     }
 }
 

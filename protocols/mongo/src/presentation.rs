@@ -17,7 +17,7 @@ use bytes::Bytes;
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
     time::Duration,
@@ -41,6 +41,27 @@ pub(crate) struct Presentation {
     has_monitors: AtomicBool,
     /// Numbers the clients, and the proxy's own messages.
     numbers: AtomicU32,
+    /// The name of the replica set that clients have seen first. They know no other, whatever the cluster is
+    /// switched to.
+    shown_set: OnceLock<String>,
+}
+
+/// What kind of server clients see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ShownKind {
+    Standalone,
+    Set,
+    Router,
+}
+
+impl ShownKind {
+    fn as_str(self) -> &'static str {
+        match self {
+            ShownKind::Standalone => "a standalone server",
+            ShownKind::Set => "a replica set",
+            ShownKind::Router => "a mongos",
+        }
+    }
 }
 
 /// A server's limits and kind, from its reply to `hello`.
@@ -86,6 +107,33 @@ impl Presentation {
             server: ArcSwapOption::empty(),
             has_monitors: AtomicBool::new(false),
             numbers: AtomicU32::new(0),
+            shown_set: OnceLock::new(),
+        }
+    }
+
+    /// Whether the clients can go on with the server that has sent this reply.
+    pub(crate) fn check_successor(&self, hello_reply: &[u8]) -> Result<(), String> {
+        let Some(before) = self.server.load_full() else { return Ok(()) };
+        let kinds = [&before, &ServerDescription::read(hello_reply)].map(|it| self.shown_kind(it));
+        let [before, after] = kinds.map(ShownKind::as_str);
+        if before == after {
+            return Ok(());
+        }
+        Err(format!("clients have seen {before} so far, and would drop {after}"))
+    }
+
+    /// Describes another server from now on.
+    pub(crate) fn switched(&self, hello_reply: &[u8]) {
+        self.has_monitors.store(false, Relaxed);
+        self.server.store(Some(Arc::new(ServerDescription::read(hello_reply))));
+    }
+
+    fn shown_kind(&self, server: &ServerDescription) -> ShownKind {
+        match (&server.set, self.present_as) {
+            // A standalone server has no retryable writes, which drivers expect of the others.
+            (None, _) if !server.mongos => ShownKind::Standalone,
+            (Some(_), PresentAs::Primary) => ShownKind::Set,
+            _ => ShownKind::Router,
         }
     }
 
@@ -184,10 +232,10 @@ impl Presentation {
         version.element(kind::OBJECT_ID, b"processId", &self.identity);
         version.int64("counter", 0);
         reply.element(kind::DOCUMENT, b"topologyVersion", &version.finish());
-        match (&server.set, self.present_as) {
-            // A standalone server has no retryable writes, which drivers expect of the others.
-            (None, _) if !server.mongos => {}
-            (Some(set), PresentAs::Primary) => {
+        match (self.shown_kind(server), &server.set) {
+            (ShownKind::Standalone, _) => {}
+            (ShownKind::Set, Some(set)) => {
+                let set = self.shown_set.get_or_init(|| set.clone());
                 let me = hello::shown_address(self.advertise.as_deref(), local);
                 reply.string("setName", set);
                 reply.int32("setVersion", 1);

@@ -411,6 +411,19 @@ pub trait Codec: Sized + 'static {
         ReadRoute::NotRoutable
     }
 
+    /// Whether the request marked last continues what the client has open at the service, such as a
+    /// transaction or a cursor. It is not held back while its cluster is paused, so that this can end. Asked
+    /// where operations take their connections of a pool.
+    fn continues_state(&self) -> bool {
+        false
+    }
+
+    /// Whether the client can go on when its cluster points to another service from now on. If not, its
+    /// connection closes when it is idle. Asked where operations take their connections of a pool.
+    fn outlives_switch(&self) -> bool {
+        false
+    }
+
     /// The request marked last goes to this endpoint. Called where operations take their connections of
     /// a pool, before the request is sent.
     fn upstream_taken(&mut self, upstream: TakenUpstream) {

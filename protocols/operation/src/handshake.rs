@@ -63,10 +63,54 @@ pub trait HandshakeConfig: Debug + Send + Sync {
     fn members_changed(&self, replies: &[bytes::Bytes]) {
         let _ = replies;
     }
+
+    /// What the clients of the listener have open at the service.
+    fn open_states(&self) -> OpenStateCounts {
+        OpenStateCounts::default()
+    }
+
+    /// Whether clients that have seen the service so far can go on with the one that has sent this last
+    /// reply of a handshake.
+    ///
+    /// # Errors
+    /// Why they can't.
+    fn check_successor(&self, reply: &[u8]) -> Result<(), String> {
+        let _ = reply;
+        Ok(())
+    }
+
+    /// The cluster points to another service, which has sent this last reply of a handshake: what is known
+    /// of the service before is forgotten.
+    fn switched(&self, reply: &[u8]) {
+        let _ = reply;
+    }
+}
+
+/// How much state clients have open at a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpenStateCounts {
+    /// Transactions.
+    pub transactions: usize,
+    /// Results that clients have not read to their end.
+    pub cursors: usize,
+    /// Results without an end: clients wait for news.
+    pub tails: usize,
+}
+
+impl std::ops::Add for OpenStateCounts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            transactions: self.transactions + other.transactions,
+            cursors: self.cursors + other.cursors,
+            tails: self.tails + other.tails,
+        }
+    }
 }
 
 /// The handshake of one connection: requests and their replies in turn.
-pub trait Handshake: Debug {
+pub trait Handshake: Debug + Send {
     /// Appends the next request.
     fn write_request(&mut self, out: &mut BytesMut);
 

@@ -43,7 +43,9 @@ pub use end_reason::{EndReason, Violation};
 pub use gate::{
     Decision, DecisionFuture, Gate, PendingOperation, SettleSink, Settlement, Ticket, Verdict,
 };
-pub use handshake::{Handshake, HandshakeConfig, HandshakeStep, Identity, PoolUser, ServiceQuery};
+pub use handshake::{
+    Handshake, HandshakeConfig, HandshakeStep, Identity, OpenStateCounts, PoolUser, ServiceQuery,
+};
 pub use monitor::{MemberState, Monitor, MonitorConfig, MonitorStep};
 pub use operation::{
     Attributes, BACKS_OFF, ExtraCounter, OTHER_RESOURCES, Operation, Protocol, WRITES,

@@ -1,6 +1,5 @@
 //! What comes on a connection to an endpoint before its protocol: a PROXY header, and TLS.
 
-use crate::Endpoint;
 use net::Stream;
 use std::io;
 use tls::{ClientTls, HandshakeFailure, StartTls};
@@ -18,13 +17,14 @@ pub(crate) struct Preamble<'a> {
     pub(crate) starttls: Option<StartTls>,
 }
 
-/// Sends the preamble, and then completes the TLS handshake with the endpoint, if the cluster has TLS.
+/// Sends the preamble, and then completes the TLS handshake with the endpoint, if the cluster has TLS. The
+/// endpoint's certificate must have the name.
 ///
 /// # Errors
 /// The socket failed, or the handshake did; the error holds a [`HandshakeFailure`] then.
 pub(crate) async fn establish(
     mut socket: TcpStream,
-    endpoint: &Endpoint,
+    server_name: &str,
     preamble: Preamble<'_>,
     tls: Option<&ClientTls>,
 ) -> io::Result<Stream> {
@@ -35,7 +35,7 @@ pub(crate) async fn establish(
         request_tls(&mut socket, starttls).await?;
     }
     let Some(tls) = tls else { return Ok(socket.into()) };
-    Ok(tls.connect(socket, &endpoint.server_name()).await?.into())
+    Ok(tls.connect(socket, server_name).await?.into())
 }
 
 /// Asks the endpoint for TLS. No more than the answer is read: what follows belongs to the handshake, so

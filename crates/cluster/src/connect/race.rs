@@ -59,7 +59,8 @@ impl Cluster {
             let socket = dial(endpoint.address()).await?;
             let starttls = preamble.starttls.or(self.plan.starttls);
             let preamble = Preamble { starttls, ..preamble };
-            establish(socket, endpoint, preamble, self.plan.tls.as_deref()).await
+            let destination = self.destination.load();
+            establish(socket, &endpoint.server_name(), preamble, destination.tls.as_deref()).await
         };
         let dialed = time::timeout(self.plan.connect_timeout, connect).await;
         dialed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))

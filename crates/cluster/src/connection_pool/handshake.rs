@@ -14,7 +14,7 @@ const MAX_REPLY: usize = 64 * 1024;
 /// # Errors
 /// The connection broke, or the service has failed: its words. `PermissionDenied`: it works, but refuses the
 /// identity.
-pub(super) async fn shake_hands(
+pub(crate) async fn shake_hands(
     stream: &mut Stream,
     mut handshake: Box<dyn Handshake>,
 ) -> io::Result<Bytes> {

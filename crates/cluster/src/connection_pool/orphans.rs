@@ -38,7 +38,8 @@ impl ConnectionPool {
             }
             placed => placed,
         };
-        let options = TakeOptions { placement, identity, ..TakeOptions::default() };
+        let options =
+            TakeOptions { placement, identity, continues_state: true, ..TakeOptions::default() };
         let Ok(mut connection) = Rc::clone(&self).take(options, None).await else { return };
         let limit = self.cluster.plan.connect_timeout;
         if let Ok(Ok(())) = time::timeout(limit, exchange(&mut connection, &*orphan)).await {

@@ -58,7 +58,8 @@ impl PooledConnection {
     /// Takes the connection out of the pool for good.
     pub fn detach(self) -> UpstreamConnection {
         let Self { socket, waited, .. } = self;
-        let PooledSocket { stream, lease, .. } = *socket;
+        let PooledSocket { stream, mut lease, .. } = *socket;
+        lease.set_own();
         UpstreamConnection { stream, lease, queued: waited }
     }
 }

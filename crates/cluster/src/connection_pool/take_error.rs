@@ -66,6 +66,27 @@ pub enum TakeError {
         /// How long the operation has waited.
         waited: Duration,
     },
+    /// An operator has paused the cluster for longer than an operation waits.
+    #[error(
+        "`{cluster}` is paused by an operator: the operation has waited {:.1} s (pool.wait_queue_timeout)",
+        .waited.as_secs_f64()
+    )]
+    Paused {
+        /// The cluster's name.
+        cluster: Arc<str>,
+        /// How long the operation has waited.
+        waited: Duration,
+    },
+    /// An operator has paused the cluster, and too many operations wait.
+    #[error(
+        "`{cluster}` is paused by an operator, and {waiting} operations wait already (pool.wait_queue_size)"
+    )]
+    PausedQueueFull {
+        /// The cluster's name.
+        cluster: Arc<str>,
+        /// How many operations wait.
+        waiting: usize,
+    },
 }
 
 impl From<ConnectError> for TakeError {
@@ -92,7 +113,10 @@ impl TakeError {
             }
             TakeError::NoMember { .. } => (operation::RejectReason::NoEndpoint, self.to_string()),
             TakeError::TimeLimit { .. } => (operation::RejectReason::TimedOut, self.to_string()),
-            TakeError::QueueFull { .. } | TakeError::TimedOut { .. } => {
+            TakeError::QueueFull { .. }
+            | TakeError::TimedOut { .. }
+            | TakeError::Paused { .. }
+            | TakeError::PausedQueueFull { .. } => {
                 (operation::RejectReason::Overloaded, self.to_string())
             }
         }
@@ -107,9 +131,10 @@ impl TakeError {
             }
             TakeError::TimeLimit { .. } => operation::Close::OperationTimeout,
             TakeError::NoMember { .. } => operation::Close::NoEndpoint,
-            TakeError::QueueFull { .. } | TakeError::TimedOut { .. } => {
-                operation::Close::Overloaded
-            }
+            TakeError::QueueFull { .. }
+            | TakeError::TimedOut { .. }
+            | TakeError::Paused { .. }
+            | TakeError::PausedQueueFull { .. } => operation::Close::Overloaded,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! An operation takes a connection: an idle one at once, or it waits, for a connection or for an endpoint.
 
 use super::{ConnectionPool, Handed, PooledConnection, TakeError, TakeOptions};
-use crate::{ConnectError, Endpoint};
+use crate::{ConnectError, Endpoint, PauseError};
 use operation::Placement;
 use std::{cell::Cell, io, rc::Rc, sync::Arc, time::Duration};
 use tokio::{
@@ -30,6 +30,7 @@ impl ConnectionPool {
         let mut wait = Wait::begin(&self, options.time_limit);
         let mut attempts = 0;
         loop {
+            wait.wait_while_paused(&options).await?;
             let mut changes = self.cluster.changes.subscribe();
             let Some(endpoint) = picked.take().or_else(|| self.pick(&options)) else {
                 self.check_may_hold(&options)?;
@@ -180,6 +181,28 @@ impl<'a> Wait<'a> {
 
     fn earliest(&self, deadline: Instant) -> Instant {
         self.limit.map_or(deadline, |(limit, _)| deadline.min(limit))
+    }
+
+    /// Waits for the end of a pause that holds the operation back.
+    async fn wait_while_paused(&self, options: &TakeOptions) -> Result<(), TakeError> {
+        if !self.pool.is_held_back(options) {
+            return Ok(());
+        }
+        let ended = self.pool.wait_while_paused(options, self.queue_deadline()).await;
+        ended.map_err(|refused| {
+            self.limit_error().unwrap_or_else(|| {
+                self.pool.count_refusal("paused");
+                let cluster = self.pool.cluster.plan.name.clone();
+                match refused {
+                    PauseError::QueueFull(waiting) => {
+                        TakeError::PausedQueueFull { cluster, waiting }
+                    }
+                    PauseError::TimedOut(_) => {
+                        TakeError::Paused { cluster, waited: self.began.elapsed() }
+                    }
+                }
+            })
+        })
     }
 
     /// Waits until the endpoints have changed.

@@ -1,7 +1,7 @@
 //! What happens to a pool's connections and queues without an operation: idle connections are inspected,
 //! and operations that wait for an endpoint follow it.
 
-use super::{ConnectionPool, Handed};
+use super::{ConnectionPool, Handed, endpoint_pool::EndpointPool};
 use crate::Endpoint;
 use operation::{Identity, Role};
 use std::{rc::Rc, sync::Arc, time::Duration};
@@ -72,7 +72,14 @@ impl ConnectionPool {
     pub(super) async fn follow_changes(self: Rc<Self>) {
         let mut changes = self.cluster.changes.subscribe();
         changes.mark_changed();
+        let mut switches = self.cluster.cutover.switches();
         while !self.closed.get() && changes.changed().await.is_ok() {
+            let now = self.cluster.cutover.switches();
+            if std::mem::replace(&mut switches, now) != now {
+                // Those to the endpoints of before.
+                self.close_expired();
+                self.leave_unusable();
+            }
             if self.cluster.has_roles() {
                 let replies = self.cluster.member_replies();
                 self.handshakes.borrow().iter().for_each(|it| it.members_changed(&replies));
@@ -83,12 +90,19 @@ impl ConnectionPool {
 
     /// Operations that wait for an endpoint which is not used any more pick another one.
     fn leave_unusable(&self) {
+        self.release_waiters(|pool| {
+            let has_other_role = pool.role != pool.endpoint.role();
+            pool.role = pool.endpoint.role();
+            has_other_role || !pool.endpoint.usable()
+        });
+    }
+
+    /// Operations that wait for a connection of these endpoints pick again.
+    pub(super) fn release_waiters(&self, which: impl Fn(&mut EndpointPool) -> bool) {
         let mut waiters = Vec::new();
         for pool in self.endpoints.borrow().values() {
             let mut pool = pool.borrow_mut();
-            let has_other_role = pool.role != pool.endpoint.role();
-            pool.role = pool.endpoint.role();
-            if pool.waiting() > 0 && (has_other_role || !pool.endpoint.usable()) {
+            if which(&mut pool) && pool.waiting() > 0 {
                 waiters.extend(pool.take_waiters());
                 pool.publish();
             }

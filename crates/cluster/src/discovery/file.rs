@@ -31,6 +31,9 @@ impl Cluster {
         };
         let news = {
             let mut table = self.names.lock();
+            if !table.reads_file {
+                return;
+            }
             table.file_due = Some(Instant::now() + INTERVAL);
             table.file_seen.replace(seen.clone()) != Some(seen)
         };

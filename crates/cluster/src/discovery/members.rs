@@ -39,6 +39,32 @@ impl Cluster {
         self.store(&mut table);
     }
 
+    /// Replaces all endpoints: by these, and the seeds of the replica set. The endpoints file is not read
+    /// any more.
+    pub(crate) fn replace_endpoints(&self, endpoints: Vec<EndpointPlan>) {
+        let mut table = self.names.lock();
+        table.sources.clear();
+        (table.file_due, table.file_error, table.reads_file) = (None, None, false);
+        for plan in endpoints {
+            let source = table.new_source(plan, false);
+            table.sources.push(source);
+        }
+        let set = self.replica_set();
+        for seed in set.iter().flat_map(|set| &set.seeds) {
+            let source = table.new_source(EndpointPlan::new(seed.clone()), true);
+            table.sources.push(source);
+        }
+        self.store(&mut table);
+        // Names are looked up again when their time comes.
+        self.names.wake();
+    }
+
+    /// The endpoints that have left, whose connections may still be open.
+    pub(crate) fn leaving_endpoints(&self) -> Vec<Arc<Endpoint>> {
+        let table = self.names.lock();
+        table.draining.iter().map(|leaving| Arc::clone(&leaving.endpoint)).collect()
+    }
+
     /// The targets of the endpoints that do not come from the config.
     pub(crate) fn discovered_targets(&self) -> Vec<Target> {
         let table = self.names.lock();
@@ -100,7 +126,9 @@ impl Cluster {
     ) -> Vec<Member> {
         let register =
             |name| EndpointMetrics::new(&self.plan.name, name, false, &self.names.metrics);
-        let own = self.plan.tls.as_ref().and_then(|tls| tls.plan().server_name.as_deref());
+        let destination = self.destination.load();
+        let tls = destination.tls.as_ref();
+        let own = tls.and_then(|tls| tls.plan().server_name.as_deref());
         let mut members = Vec::new();
         let mut seen = HashSet::default();
         for index in 0..table.sources.len() {

@@ -33,6 +33,8 @@ pub(super) struct SourceTable {
     pub(super) file_seen: Option<Result<u64, String>>,
     /// The current error of the endpoints file.
     pub(super) file_error: Option<String>,
+    /// Whether there is an endpoints file; not any more after a switch.
+    pub(super) reads_file: bool,
     /// When to read it again; `None` without a file, and while it is being read.
     pub(super) file_due: Option<Instant>,
     meters: HashMap<Arc<str>, NameMetrics>,
@@ -142,6 +144,7 @@ impl SourceTable {
             draining: Vec::new(),
             file_seen: None,
             file_error: None,
+            reads_file: plan.endpoints_file.is_some(),
             file_due: plan.endpoints_file.as_ref().map(|_| Instant::now()),
             meters: HashMap::default(),
             capped: comes_later.then(capped),

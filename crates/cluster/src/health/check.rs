@@ -69,13 +69,13 @@ impl Checker {
     }
 
     /// The same with the PROXY header and the TLS of this cluster.
-    pub(super) fn prepared(self, plan: &ClusterPlan) -> Self {
+    pub(super) fn prepared(self, plan: &ClusterPlan, tls: Option<Arc<ClientTls>>) -> Self {
         let header = plan.proxy_protocol.map(|version| {
             let mut header = Vec::new();
             OutgoingHeader::default().write(version, &mut header);
             header
         });
-        Self { header, starttls: plan.starttls, tls: plan.tls.clone(), ..self }
+        Self { header, starttls: plan.starttls, tls, ..self }
     }
 
     /// Checks once, with a probe from `new_probe`.
@@ -109,7 +109,8 @@ impl Checker {
         let stream = TcpStream::connect(self.endpoint.address()).await?;
         stream.set_nodelay(true)?;
         let preamble = Preamble { header: self.header.as_deref(), starttls: self.starttls };
-        let stream = establish(stream, &self.endpoint, preamble, self.tls.as_deref()).await?;
+        let stream =
+            establish(stream, &self.endpoint.server_name(), preamble, self.tls.as_deref()).await?;
         self.exchange(stream, new_probe()).await
     }
 

@@ -31,22 +31,23 @@ const MAX_REPLY: usize = 64 * 1024;
 const RTT_WEIGHT: f64 = 0.2;
 
 impl Cluster {
-    /// Follows the members of the replica set until dropped. Returns at once if there is none.
+    /// Follows the members of the replica set until dropped, as long as the endpoints are one.
     pub async fn monitor_members(self: Arc<Self>) {
-        let Some(plan) = self.plan.replica_set.clone() else { return };
         let mut changes = self.changes.subscribe();
         let mut tasks = JoinSet::new();
-        let mut monitored: BTreeMap<*const Endpoint, AbortHandle> = BTreeMap::new();
+        let mut monitored: BTreeMap<MonitorKey, AbortHandle> = BTreeMap::new();
         let mut last_known = Instant::now();
         loop {
-            let endpoints = self.endpoints();
+            let plan = self.replica_set();
+            let endpoints = plan.iter().flat_map(|plan| {
+                self.endpoints().into_iter().map(|endpoint| (Arc::clone(plan), endpoint))
+            });
             let before = std::mem::take(&mut monitored);
-            for endpoint in endpoints {
-                let key = Arc::as_ptr(&endpoint);
+            for (plan, endpoint) in endpoints {
+                let key = (Arc::as_ptr(&plan), Arc::as_ptr(&endpoint));
                 let known = before.get(&key).filter(|task| !task.is_finished());
                 let task = known.cloned().unwrap_or_else(|| {
                     let cluster = Arc::clone(&self);
-                    let plan = plan.clone();
                     tasks.spawn(MemberMonitor { cluster, endpoint, plan, rtt: None }.run())
                 });
                 monitored.insert(key, task);
@@ -59,7 +60,7 @@ impl Cluster {
             }
             tokio::select! {
                 _ = changes.changed() => {}
-                () = time::sleep_until(last_known + SEEDS_AGAIN_AFTER) => {
+                () = time::sleep_until(last_known + SEEDS_AGAIN_AFTER), if plan.is_some() => {
                     self.add_seeds();
                     last_known = Instant::now();
                 }
@@ -74,11 +75,14 @@ impl Cluster {
     }
 }
 
+/// A member of a replica set: the address of another one may be the same.
+type MonitorKey = (*const ReplicaSetPlan, *const Endpoint);
+
 /// The monitor of one member.
 struct MemberMonitor {
     cluster: Arc<Cluster>,
     endpoint: Arc<Endpoint>,
-    plan: ReplicaSetPlan,
+    plan: Arc<ReplicaSetPlan>,
     /// The smoothed round-trip time.
     rtt: Option<Duration>,
 }
@@ -119,7 +123,9 @@ impl MemberMonitor {
                 OutgoingHeader::default().write(version, &mut header);
             }
             let preamble = Preamble { header: Some(&header), starttls: plan.starttls };
-            establish(socket, &self.endpoint, preamble, plan.tls.as_deref()).await
+            let destination = self.cluster.destination.load();
+            let name = self.endpoint.server_name();
+            establish(socket, &name, preamble, destination.tls.as_deref()).await
         };
         match time::timeout(plan.connect_timeout, connected).await {
             Ok(connected) => connected.map_err(|error| describe(&error)),
@@ -181,7 +187,7 @@ struct Failed {
 }
 
 /// Sends the next request, and reads until the reply is complete.
-async fn ask(stream: &mut Stream, monitor: &mut dyn Monitor) -> io::Result<MonitorStep> {
+pub(crate) async fn ask(stream: &mut Stream, monitor: &mut dyn Monitor) -> io::Result<MonitorStep> {
     let mut bytes = BytesMut::new();
     monitor.write_request(&mut bytes);
     exchange::send(stream, &mut bytes).await?;

@@ -88,6 +88,12 @@ pub const ENDPOINT_DURATION_SECONDS: &str = "tollgate_endpoint_operation_duratio
 pub const CLUSTER_PANIC: &str = "tollgate_cluster_panic";
 /// Clients that wait for an upstream connection.
 pub const CONNECTIONS_PENDING: &str = "tollgate_connections_pending";
+/// Whether an operator has paused a cluster.
+pub const CLUSTER_PAUSED: &str = "tollgate_cluster_paused";
+/// Operations and connections that wait because their cluster is paused.
+pub const PAUSE_WAITING: &str = "tollgate_pause_waiting";
+/// Pauses that have ended because their time was over.
+pub const PAUSES_EXPIRED_TOTAL: &str = "tollgate_pauses_expired_total";
 /// Pooled connections, by state.
 pub const POOL_CONNECTIONS: &str = "tollgate_pool_connections";
 /// Operations that wait for a pooled connection.

@@ -10,7 +10,7 @@ use crate::{
     hello,
     in_flight_requests::InFlightRequest,
     message_view::MessageView,
-    open_state::{ClientProcess, OpenState, OpenStates, TransactionId},
+    open_state::{ClientProcess, OpenState, OpenStates, Owners, TransactionId},
     parsed_command::ParsedCommand,
     placement::{RequestPlace, cursor_key, with_read_preference},
     presentation::HelloRequest,
@@ -46,6 +46,8 @@ pub(super) struct PooledClient {
     pinned: Option<PinnedState>,
     /// The last request is a read that may go elsewhere.
     is_routable: bool,
+    /// The last request continues what is open at a server.
+    continues: bool,
     /// A policy has chosen where the last request goes.
     is_routed: bool,
     /// What is open at servers, once anything was.
@@ -100,8 +102,16 @@ impl PooledClient {
         self.pinned == Some(PinnedState::Cursor) || (self.is_routable && replays)
     }
 
-    /// Records how the last request can be sent again.
-    pub(super) fn upstream_taken(&mut self, upstream: TakenUpstream) {
+    /// Whether the last request continues what is open at a server.
+    pub(super) fn continues_state(&self) -> bool {
+        self.continues
+    }
+
+    /// Records how the last request can be sent again, and that the transaction that it begins is open.
+    pub(super) fn upstream_taken(&mut self, upstream: TakenUpstream, owners: &Owners) {
+        if let Some(open) = &mut self.open {
+            open.begin(self.connection, owners);
+        }
         self.has_untried = upstream.has_untried;
         self.may_read_again = upstream.may_resend && self.is_routable;
     }
@@ -111,6 +121,11 @@ impl PooledClient {
     fn place(&mut self, place: RequestPlace, pins_transactions: bool) {
         (self.pinned, self.is_routable, self.is_routed) = (None, false, false);
         (self.has_untried, self.may_read_again) = (false, false);
+        self.continues = match place {
+            RequestPlace::Cursor(_) => true,
+            RequestPlace::Transaction { begins, .. } => !begins,
+            RequestPlace::Write | RequestPlace::Read(_) => false,
+        };
         self.placement = match place {
             RequestPlace::Write => Placement::Primary,
             RequestPlace::Read(written) => {
@@ -129,7 +144,7 @@ impl PooledClient {
                 self.pinned = Some(PinnedState::Cursor);
                 Placement::Pinned(cursor_key(id))
             }
-            RequestPlace::Transaction { session, ends } if pins_transactions => {
+            RequestPlace::Transaction { session, ends, .. } if pins_transactions => {
                 self.pinned = Some(PinnedState::Transaction { session, ends });
                 Placement::Pinned(session)
             }
@@ -248,10 +263,10 @@ impl Mongo {
         let Some(client) = self.pooled.as_deref_mut() else { return };
         let place = RequestPlace::of(message, asked);
         if let Some(open) = &mut client.open {
-            open.ending = None;
+            (open.ending, open.beginning) = (None, None);
         }
         match place {
-            RequestPlace::Transaction { ends, .. } => {
+            RequestPlace::Transaction { begins, ends, .. } => {
                 if let Some(id) = TransactionId::of(message.body) {
                     let (open, state) =
                         (client.open.get_or_insert_default(), OpenState::Transaction(id));
@@ -260,6 +275,9 @@ impl Mongo {
                     // that it commits or aborts is no orphan, since it repeats that elsewhere.
                     if ends {
                         open.end(&state, connection, owners);
+                    } else if begins {
+                        // It is open once it has a connection.
+                        open.beginning = Some(state);
                     } else {
                         open.touch(state, connection, owners);
                     }
@@ -280,7 +298,7 @@ impl Mongo {
         let (owners, connection) = (&self.listener.owners, client.connection);
         match (open.reply_kind, facts.cursor_id) {
             (ReplyKind::Cursor | ReplyKind::GetMore, Some(id)) if id != 0 => {
-                let state = OpenState::cursor(id, &self.resource);
+                let state = OpenState::cursor(id, &self.resource).tailing(open.tailable);
                 client.open.get_or_insert_default().touch(state, connection, owners);
             }
             (ReplyKind::GetMore, Some(0)) => {

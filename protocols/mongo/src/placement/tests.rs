@@ -69,11 +69,24 @@ fn all_of_a_transaction_has_the_key_of_its_session() {
         }
         place(command)
     };
-    let RequestPlace::Transaction { session, ends: false } = of("find") else { panic!() };
+    let RequestPlace::Transaction { session, ends: false, .. } = of("find") else { panic!() };
     for name in ["insert", "getMore"] {
-        assert_eq!(of(name), RequestPlace::Transaction { session, ends: false });
+        let place = RequestPlace::Transaction { session, begins: false, ends: false };
+        assert_eq!(of(name), place);
     }
-    assert_eq!(of("commitTransaction"), RequestPlace::Transaction { session, ends: true });
+    let place = RequestPlace::Transaction { session, begins: false, ends: true };
+    assert_eq!(of("commitTransaction"), place);
+}
+
+#[test]
+fn a_transaction_begins_with_its_first_command() {
+    let command = doc! { "find": "orders", "lsid": lsid(), "txnNumber": 1_i64, "autocommit": false,
+    "startTransaction": true };
+    let place = place(command);
+    assert!(
+        matches!(place, RequestPlace::Transaction { begins: true, ends: false, .. }),
+        "{place:?}"
+    );
 }
 
 /// A request with this preference, and the bytes that follow the replaced ones.
