@@ -2,6 +2,7 @@
 //! scrape of many series never delays a worker.
 
 mod clusters;
+mod cutover;
 mod guard;
 mod listen;
 mod pages;
@@ -229,6 +230,9 @@ fn router(view: View, rules: Arc<Rules>) -> Router {
         .route("/listeners", get(async |State(view): State<View>| Json((view.listeners)())))
         .route("/clusters", get(clusters::list))
         .route("/clusters/{cluster}/endpoints/{endpoint}", post(clusters::set_state))
+        .route("/clusters/{cluster}/pause", post(cutover::pause))
+        .route("/clusters/{cluster}/switch", post(cutover::switch))
+        .route("/clusters/{cluster}/resume", post(cutover::resume))
         .route("/pools", get(async |State(view): State<View>| Json(pools(&view))))
         .route("/tls", get(async |State(view): State<View>| Json(view.certificates.report())))
         .route("/operations", get(pages::operations))

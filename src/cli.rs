@@ -1,8 +1,9 @@
-//! The command line: six commands, and the exit code of each.
+//! The command line: the commands, and the exit code of each.
 //!
 //! This is the only place that prints for people and ends the process.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to people")]
 
+mod cutover;
 mod explain;
 mod signals;
 
@@ -17,6 +18,7 @@ use crate::{
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use config::plan::Plan;
+use cutover::{AdminArguments, PauseArguments, SwitchArguments};
 use explain::Question;
 use process::panics;
 use std::{
@@ -112,6 +114,19 @@ enum Command {
         #[arg(long, conflicts_with = "callsites")]
         pools: bool,
     },
+    /// Pause a cluster of a running proxy: new operations wait, and what is under way ends.
+    ///
+    /// Exit code 0 means that nothing is under way at its endpoints any more.
+    Pause(PauseArguments),
+    /// Point a paused cluster of a running proxy to another service, until the proxy ends.
+    Switch(SwitchArguments),
+    /// End the pause of a cluster of a running proxy.
+    Resume {
+        /// The cluster.
+        cluster: String,
+        #[command(flatten)]
+        admin: AdminArguments,
+    },
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -151,6 +166,11 @@ pub fn main() -> ExitCode {
         Command::Schema => {
             tell(format_args!("{:#}\n", config::schema()));
             ExitCode::SUCCESS
+        }
+        Command::Pause(arguments) => done(on_this_thread(cutover::pause(arguments)).flatten()),
+        Command::Switch(arguments) => done(on_this_thread(cutover::switch(arguments)).flatten()),
+        Command::Resume { cluster, admin } => {
+            done(on_this_thread(cutover::resume(cluster, admin)).flatten())
         }
         Command::Top { admin, ca, certificate, once, interval, sort, callsites, pools } => {
             let view = match (callsites, pools) {

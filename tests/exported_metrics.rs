@@ -288,6 +288,16 @@ fn drive_tcp(tollgate: &Tollgate, server: &Upstream) -> [End; 3] {
     [first, served, second]
 }
 
+/// A pause that ends by itself, and one for whose end a session waits, which must be held.
+fn drive_pauses(tollgate: &Tollgate) -> End {
+    let pause = |query: &str| assert_eq!(tollgate.post(&format!("/clusters/{query}")).0, 200);
+    pause("db/pause?drain_timeout=1ms&resume_after=2ms");
+    pause("wire/pause?drain_timeout=1ms&resume_after=1h");
+    let waits = End::connect(tollgate.listener("wire"));
+    tollgate.wait_for_metric(table::PAUSE_WAITING, &[("cluster", "wire")], 1.0);
+    waits
+}
+
 /// TLS: a handshake, and a renewed certificate.
 fn drive_tls(tollgate: &Tollgate, certificates: &Certificates) {
     let mut stream = certificates.connect(tollgate.listener("safe"), "localhost", None);
@@ -314,6 +324,7 @@ fn a_proxy_that_serves_every_protocol_exports_every_metric() {
     drive_grpc(&tollgate);
     drive_tls(&tollgate, &certificates);
     let _held = (drive_tcp(&tollgate, &servers.wire), drive_pool(&tollgate));
+    let _waits = drive_pauses(&tollgate);
 
     let stays_at_zero = |row: &Metric| AT_ZERO.iter().any(|(name, _)| *name == row.name);
     let rows = rows();

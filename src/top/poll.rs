@@ -10,6 +10,7 @@ use super::{
 };
 use anyhow::{Context as _, bail};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::time::{Duration, Instant};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -61,6 +62,28 @@ pub async fn operations(admin: &AdminAddress) -> anyhow::Result<Vec<Series>> {
     })
 }
 
+/// Sends a request that changes something, with the token if there is one. Returns the answer's JSON.
+///
+/// # Errors
+/// There is no answer within `limit`, or the proxy refuses: its words.
+pub async fn post(
+    admin: &AdminAddress,
+    path: &str,
+    token: Option<&str>,
+    limit: Duration,
+) -> anyhow::Result<Value> {
+    let token = token.map_or(String::new(), |token| format!("authorization: Bearer {token}\r\n"));
+    let answer = tokio::time::timeout(limit, send_with(admin, "POST", path, "", &token)).await;
+    let answer = answer.context("no answer in time")??;
+    let (status, body) = parts(&answer)?;
+    let json: Value = serde_json::from_slice(&body).context("the answer is not JSON")?;
+    match json["error"].as_str() {
+        Some(words) => bail!("{words}"),
+        None if status == "200" => Ok(json),
+        None => bail!("the answer has the status {status:?}"),
+    }
+}
+
 async fn list<T: DeserializeOwned>(admin: &AdminAddress, path: &str) -> anyhow::Result<Vec<T>> {
     let answer = tokio::time::timeout(TIMEOUT, send(admin, "GET", path, "")).await;
     let body = body(&answer.context("no answer in time")??)?;
@@ -81,7 +104,18 @@ async fn send(
     path: &str,
     said: &str,
 ) -> anyhow::Result<Vec<u8>> {
-    let line = format!("{method} {path} HTTP/1.1");
+    send_with(admin, method, path, said, "").await
+}
+
+/// The same, with more lines in the head.
+async fn send_with(
+    admin: &AdminAddress,
+    method: &str,
+    path: &str,
+    said: &str,
+    more: &str,
+) -> anyhow::Result<Vec<u8>> {
+    let line = format!("{method} {path} HTTP/1.1\r\n{more}");
     if let Some(socket) = admin.socket() {
         return ask(UnixStream::connect(socket).await?, "localhost", &line, said).await;
     }
@@ -105,7 +139,7 @@ async fn ask(
         said => format!("content-type: application/json\r\ncontent-length: {}\r\n", said.len()),
     };
     let request = format!(
-        "{line}\r\nhost: {host}\r\naccept: application/json\r\n{length}connection: close\r\n\r\n{said}"
+        "{line}host: {host}\r\naccept: application/json\r\n{length}connection: close\r\n\r\n{said}"
     );
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
@@ -115,19 +149,26 @@ async fn ask(
 
 /// The body of an answer with the status 200.
 fn body(answer: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let (status, body) = parts(answer)?;
+    if status != "200" {
+        bail!("the answer has the status {status:?}");
+    }
+    Ok(body)
+}
+
+/// The status and the body of an answer.
+fn parts(answer: &[u8]) -> anyhow::Result<(String, Vec<u8>)> {
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n");
     let (head, body) = answer.split_at(end.context("the answer is not HTTP")?);
     let head = String::from_utf8_lossy(head).to_ascii_lowercase();
     let body = body.get(4..).unwrap_or_default();
-    let status = head.split_whitespace().nth(1).unwrap_or_default();
-    if status != "200" {
-        bail!("the answer has the status {status:?}");
-    }
+    let status = head.split_whitespace().nth(1).unwrap_or_default().to_owned();
     let chunked = head
         .lines()
         .filter_map(|line| line.strip_prefix("transfer-encoding:"))
         .any(|value| value.trim() == "chunked");
-    if chunked { unchunk(body).context("the answer is cut short") } else { Ok(body.to_vec()) }
+    let body = if chunked { unchunk(body) } else { Some(body.to_vec()) };
+    Ok((status, body.context("the answer is cut short")?))
 }
 
 /// The content of a chunked body (RFC 9112, 7.1); `None` if it does not come to its end.

@@ -31,6 +31,10 @@ const REQUESTS: &[[&str; 4]] = &[
         "/faults",
         r#"{"match": {"resource": "none.none"}, "fault": {"delay": "1ms"}, "for": "1h"}"#,
     ],
+    ["POST", "/clusters/NAME/pause", "/clusters/db/pause?drain_timeout=10ms", ""],
+    ["POST", "/clusters/NAME/switch", "/clusters/db/switch?to=db", ""],
+    ["GET", "/clusters", "/clusters", ""],
+    ["POST", "/clusters/NAME/resume", "/clusters/db/resume", ""],
     [
         "POST",
         "/clusters/NAME/endpoints/ADDRESS",

@@ -31,11 +31,12 @@ pub use {
     single::{addition, change, fault},
 };
 
-use cluster::EndpointPlan;
+use cluster::{EndpointPlan, ReplicaSetPlan};
 use plan::Plan;
+use protocols::PROTOCOLS;
 use report::Report;
-use std::{cell::RefCell, io::Read, path::Path};
-use values::{Node, Span, Value};
+use std::{cell::RefCell, collections::BTreeMap, io::Read, path::Path};
+use values::{Node, Span, Target, Value};
 
 /// The default address of the admin interface.
 pub const ADMIN: &str = "127.0.0.1:9901";
@@ -67,6 +68,17 @@ pub fn load(path: impl AsRef<Path>) -> Result<Plan, Diagnostics> {
 /// Checks `text`; `name` is the file name in diagnostics.
 pub fn parse(name: &str, text: &str) -> Result<Plan, Diagnostics> {
     parse_bytes(name, text.as_bytes())
+}
+
+/// A replica set that the config does not name. `None` if no protocol has replica sets.
+pub fn replica_set(
+    name: &str,
+    seeds: Vec<Target>,
+    members: BTreeMap<String, Target>,
+) -> Option<ReplicaSetPlan> {
+    let mut settings = PROTOCOLS.iter().map(|protocol| protocol.default_settings());
+    let monitor = settings.find_map(|settings| settings.member_monitors(name))?;
+    Some(ReplicaSetPlan { name: name.into(), seeds, members, monitor })
 }
 
 /// Checks an endpoints file, which is a list as under `endpoints`; `path` is its name in diagnostics.
