@@ -14,11 +14,11 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --release --locked --bin tollgate && cp target/release/tollgate /tollgate
 
-# The tests with pymongo need Python, those of shared limits a redis-server. Debian's Node is too old for MongoDB's
+# The tests with pymongo need Python, those of shared limits a redis-server, and those that end a server curl. Debian's Node is too old for MongoDB's
 # driver: the tests with it say that they are skipped.
 FROM source AS test
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends build-essential openssl python3-venv redis-server \
+    && apt-get install -y --no-install-recommends build-essential curl openssl python3-venv redis-server \
     && rm -rf /var/lib/apt/lists/*
 CMD ["cargo", "test", "--workspace", "--locked"]
 
