@@ -40,6 +40,10 @@ fn every_config_in_a_guide_is_right() {
         certificates.issue(name, &["db.example.net"]);
     }
     certificates.revoke(1);
+    for user in ["tollgate", "web", "shop"] {
+        let file = certificates.directory().join(format!("{user}.password"));
+        std::fs::write(file, "secret").unwrap();
+    }
     // The examples of docs/configuration.md have a test of their own.
     for page in pages().iter().filter(|page| *page != "docs/configuration.md") {
         for (at, config) in blocks(&read(page), "yaml").into_iter().enumerate() {

@@ -65,7 +65,7 @@ pub struct ConnectionPool {
     failover: FailoverPlan,
     /// Those of the listeners that use the pool. The first one makes connections ready.
     handshakes: RefCell<Vec<Arc<dyn HandshakeConfig>>>,
-    /// The last reply of the newest handshake.
+    /// The first reply of the newest handshake.
     greeting: RefCell<Bytes>,
     endpoints: RefCell<HashMap<PoolKey, SharedEndpointPool>>,
     /// The connections that were looked up last: most operations go to the same endpoint.

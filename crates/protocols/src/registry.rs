@@ -130,9 +130,12 @@ impl RelayedParts for Mongo {
         context: ListenerContext<'_>,
     ) -> Result<mongo::MongoListener, Vec<Diagnostic>> {
         settings.check(context.pooled)?;
-        let new =
-            if context.pooled { mongo::MongoListener::pooled } else { mongo::MongoListener::new };
-        let listener = new(settings.clone()).replaying(context.replay);
+        let settings = settings.clone();
+        let listener = match context.pooled {
+            true => mongo::MongoListener::pooled(settings).logging_in()?,
+            false => mongo::MongoListener::new(settings),
+        };
+        let listener = listener.replaying(context.replay);
         Ok(if context.follows_members { listener.following_members() } else { listener })
     }
 

@@ -3,9 +3,7 @@
 use super::{Relay, in_flight::Completion};
 use cluster::{Lease, TakeError};
 use foldhash::fast::FixedState;
-use operation::{
-    Attributes, Close, Codec, EndReason, Outcome, Placement, RejectMode, Rejection, ResendReason,
-};
+use operation::{Attributes, Close, Codec, EndReason, Outcome, Placement, Rejection, ResendReason};
 use std::{
     hash::BuildHasher,
     sync::Arc,
@@ -127,8 +125,7 @@ impl<C: Codec> Relay<C> {
         self.requests.drop_ready();
         self.upstream.forget_request();
         let has_rest = self.requests.inside || self.front.action.is_some();
-        let mode = if error.is_refusal() { RejectMode::Close } else { RejectMode::Reply };
-        self.reject_request(tag, &Rejection { mode, ..Rejection::new(reason, message) })?;
+        self.reject_request(tag, &Rejection::new(reason, message))?;
         self.requests.dropping &= has_rest;
         if let Some(action) = self.front.action.take() {
             self.requests.pass(action.request_len() as u64, true);

@@ -46,8 +46,20 @@ impl BsonWriter {
         self.element(kind::STRING, key.as_bytes(), &string_value(value));
     }
 
+    /// Appends binary data of the generic subtype.
+    pub(crate) fn binary(&mut self, key: &str, value: &[u8]) {
+        let len = value.len() as u32;
+        self.element(kind::BINARY, key.as_bytes(), &[&len.to_le_bytes(), &[0][..], value].concat());
+    }
+
     pub(crate) fn array(&mut self, key: &str, value: Self) {
         self.element(kind::ARRAY, key.as_bytes(), &value.finish());
+    }
+
+    /// The elements so far, encoded.
+    pub(crate) fn into_elements(mut self) -> Vec<u8> {
+        self.bytes.drain(..4);
+        self.bytes
     }
 
     /// The encoded document.

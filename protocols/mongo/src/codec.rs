@@ -11,12 +11,14 @@ use crate::{
 use bytes::BytesMut;
 use operation::{
     AttributeValue, BACKS_OFF, Codec, ConnectionInfo, ExtraCounter, LateDetails, LocalAnswer, Next,
-    OTHER_RESOURCES, OperationNames, Orphan, Placement, Protocol, ReadPreference, ReadRoute,
-    RejectReason, RejectionRef, Reply, Request, Tag, TakenUpstream, UpstreamUse, Violation, WRITES,
+    OTHER_RESOURCES, OperationNames, Orphan, Placement, PoolUser, Protocol, ReadPreference,
+    ReadRoute, RejectReason, Rejection, RejectionRef, Reply, Request, ServiceQuery, Tag,
+    TakenUpstream, UpstreamUse, Violation, WRITES,
 };
 use std::{net::SocketAddr, sync::Arc};
 
 mod attribute;
+mod logins;
 mod pooled;
 mod request;
 mod streamed_reply;
@@ -122,7 +124,11 @@ impl Codec for Mongo {
     fn new(shared: &Arc<MongoListener>, link: ConnectionInfo) -> Self {
         let numbered = shared.presentation.as_ref().map(Presentation::next_number);
         Self {
-            pooled: numbered.map(|number| Box::new(PooledClient::new(number, link.peer.ip()))),
+            pooled: numbered.map(|number| {
+                let mut client = PooledClient::new(number, link.peer.ip());
+                client.login = shared.authenticator.as_ref().map(|_| Box::default());
+                Box::new(client)
+            }),
             listener: Arc::clone(shared),
             local: link.local,
             seen_message: false,
@@ -230,7 +236,19 @@ impl Codec for Mongo {
     }
 
     fn answer(&mut self, tag: Tag, out: &mut BytesMut) -> LocalAnswer {
-        self.answer_hello(tag, out)
+        if self.answers_login() { self.answer_login(tag, out) } else { self.answer_hello(tag, out) }
+    }
+
+    fn query(&mut self) -> Option<ServiceQuery> {
+        self.login_query()
+    }
+
+    fn upstream_user(&self) -> Option<&PoolUser> {
+        self.pool_user()
+    }
+
+    fn refusal(&mut self) -> Option<Rejection> {
+        self.login_refusal()
     }
 
     fn placement(&self) -> Placement {

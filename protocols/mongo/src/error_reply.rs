@@ -100,7 +100,13 @@ pub(crate) fn hello(id: u32, out: &mut BytesMut) {
 }
 
 /// Writes the `hello` of a new pooled connection, which names the proxy as the driver of the client.
-pub(crate) fn client_hello(id: u32, application: Option<&str>, out: &mut BytesMut) {
+/// `mechanisms_of`: the user, `db.name`, whose mechanisms of log-ins the reply is to list.
+pub(crate) fn client_hello(
+    id: u32,
+    application: Option<&str>,
+    mechanisms_of: Option<&str>,
+    out: &mut BytesMut,
+) {
     let (mut driver, mut os) = (BsonWriter::new(), BsonWriter::new());
     driver.string("name", "tollgate");
     driver.string("version", env!("CARGO_PKG_VERSION"));
@@ -117,6 +123,9 @@ pub(crate) fn client_hello(id: u32, application: Option<&str>, out: &mut BytesMu
     body.int32("hello", 1);
     body.boolean("helloOk", true);
     body.element(kind::DOCUMENT, b"client", &client.finish());
+    if let Some(user) = mechanisms_of {
+        body.string("saslSupportedMechs", user);
+    }
     body.string("$db", "admin");
     message(id, 0, &body.finish(), out);
 }

@@ -7,9 +7,11 @@
 //! `request_summary` collects the fields further on. If a policy needs these first, the relay
 //! reads more of the request. A reply is never held; `scan` reads the few fields that settle its
 //! request in `in_flight_requests`. Compressed messages are read through `decompressor`.
-//! `hello` and its reply are rewritten whole (`hello`), so that drivers stay on the proxy. The
-//! crate does no I/O, and knows no policy, cluster or configuration file.
+//! `hello` and its reply are rewritten whole (`hello`), so that drivers stay on the proxy. With a pool,
+//! clients may log in at the proxy (`auth`, `sasl`). The crate does no I/O but for reading passwords at the
+//! start, and knows no policy, cluster or configuration file.
 
+mod auth;
 mod bson_writer;
 mod call_sites;
 mod checksum;
@@ -42,7 +44,6 @@ mod pool_handshake;
 mod presentation;
 mod probe;
 mod request_summary;
-#[allow(dead_code, unused_imports, reason = "listeners that log users in follow")]
 mod sasl;
 mod scan;
 mod sections;
@@ -60,8 +61,9 @@ pub use member_monitor::MemberMonitors;
 pub use operation_names::no_operation;
 pub use pool_handshake::PoolHandshake;
 pub use probe::{MongoProbe, MongoProbeContext, ProbeSettings};
-pub use settings::{PresentAs, Settings};
+pub use settings::{AuthSettings, AuthUser, LookupAccount, PresentAs, Settings};
 
+use auth::Authenticator;
 use call_sites::CallSites;
 use cursor_table::CursorTable;
 use decompressor::DecompressionBudget;
@@ -70,6 +72,7 @@ use operation::ReplayConfig;
 use operator_notices::OperatorNotices;
 use presentation::Presentation;
 use std::sync::Arc;
+use values::Diagnostic;
 
 /// What all connections of one listener share: settings, and tables of bounded size.
 #[derive(Debug, Default)]
@@ -88,8 +91,10 @@ pub struct MongoListener {
     follows_members: bool,
     /// Which requests are sent again when their server fails.
     replay: ReplayConfig,
+    /// The users that log in at the proxy; `None`: log-ins pass through to the server.
+    authenticator: Option<Arc<Authenticator>>,
     /// What operators should know of the handshakes behind the listener.
-    notices: OperatorNotices,
+    notices: Arc<OperatorNotices>,
     /// The memory of decompressors that wait for more of their requests.
     decompression: Arc<DecompressionBudget>,
 }
@@ -112,6 +117,16 @@ impl MongoListener {
         let present_as = settings.present_as.unwrap_or(PresentAs::Router);
         let presentation = Presentation::new(present_as, settings.advertise.clone());
         Self { presentation: Some(presentation), ..Self::new(settings) }
+    }
+
+    /// The same, where clients log in at the proxy, if the settings say so. Reads the files of passwords.
+    ///
+    /// # Errors
+    /// The files that can't be read, each with its path of keys.
+    pub fn logging_in(self) -> Result<Self, Vec<Diagnostic>> {
+        let Some(auth) = &self.settings.auth else { return Ok(self) };
+        let authenticator = Authenticator::new(auth, Arc::clone(&self.notices))?;
+        Ok(Self { authenticator: Some(Arc::new(authenticator)), ..self })
     }
 
     /// The same, before a replica set whose members are found and followed.

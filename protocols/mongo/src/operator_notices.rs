@@ -9,6 +9,9 @@ use std::sync::{
     atomic::{AtomicBool, Ordering::Relaxed},
 };
 
+/// How many notices wait to be logged.
+const MAX_NOTICES: usize = 100;
+
 /// What was seen behind one listener, and the notices that were not logged yet.
 #[derive(Debug, Default)]
 pub(crate) struct OperatorNotices {
@@ -18,6 +21,8 @@ pub(crate) struct OperatorNotices {
     hidden_member: AtomicBool,
     certificate_login: AtomicBool,
     login: AtomicBool,
+    login_at_server: AtomicBool,
+    failed_lookup: AtomicBool,
     /// Whether `notices` has any.
     pending: AtomicBool,
     notices: Mutex<Vec<String>>,
@@ -61,16 +66,47 @@ impl OperatorNotices {
     pub(crate) fn record_login(&self) {
         if !self.login.swap(true, Relaxed) {
             self.push(
-                "clients log in, so each gets an upstream connection of its own: users can't share the \
-                 connections of a pool yet"
+                "clients log in, so each gets an upstream connection of its own: they share those of the \
+                 pool if they log in at the proxy (`auth` in the listener's settings, docs/log-ins.md)"
                     .to_owned(),
             );
         }
     }
 
+    /// Records that a client logs in by a mechanism that the proxy can't do.
+    pub(crate) fn record_login_at_server(&self, mechanism: &str) {
+        if !self.login_at_server.swap(true, Relaxed) {
+            self.push(format!(
+                "a client logs in by {mechanism}, which only the server can check: such clients get \
+                 upstream connections of their own, beside the pool"
+            ));
+        }
+    }
+
+    /// Records that the server does not let the proxy view users.
+    pub(crate) fn record_failed_lookup(&self, error: &str) {
+        if !self.failed_lookup.swap(true, Relaxed) {
+            self.push(format!(
+                "users can't log in, since the server answers usersInfo with {error}: the account \
+                 `auth.lookup` needs the privilege `viewUser` on the users' databases"
+            ));
+        }
+    }
+
+    /// Records that the log-in of a user has ended for all its clients.
+    pub(crate) fn record_revocation(&self, user: &str, why: &str) {
+        self.push(format!(
+            "the log-in of `{user}` is not valid any more, and its clients are closed: {why}"
+        ));
+    }
+
     fn push(&self, notice: String) {
         let notice = crate::comment::printable(&notice, 1024).into_owned();
-        self.notices.lock().unwrap_or_else(PoisonError::into_inner).push(notice);
+        let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        if notices.len() < MAX_NOTICES {
+            notices.push(notice);
+        }
+        drop(notices);
         self.pending.store(true, Relaxed);
     }
 

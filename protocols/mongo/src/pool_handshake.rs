@@ -1,33 +1,66 @@
 //! The first exchange on a pooled connection: a `hello` with the proxy's own name, whose reply shows what
-//! the server is.
+//! the server is, and the log-in of the connection's user.
 
 use crate::{
     MongoListener,
+    auth::UpstreamLogin,
     element::elements,
     error_reply,
     probe::{HelloReply, reply_body},
 };
 use bytes::{Bytes, BytesMut};
-use operation::{Handshake, HandshakeConfig, HandshakeStep, Identity, OpenStateCounts};
-use std::sync::Arc;
+use operation::{
+    Handshake, HandshakeConfig, HandshakeStep, Identity, OpenStateCounts, ServiceQuery,
+};
+use std::{sync::Arc, time::Instant};
 
 /// Makes pooled connections of a listener ready.
 #[derive(Debug)]
 pub struct PoolHandshake(pub Arc<MongoListener>);
 
-/// The request's id.
+/// The id of the first request.
 const REQUEST: u32 = 1;
 
 #[derive(Debug)]
-struct Hello {
+struct HelloAndLogin {
     /// The application that the connection serves.
     application: Option<Arc<str>>,
+    /// Of the connection's user, if it has one.
+    login: Option<UpstreamLogin>,
+    /// How many requests were sent.
+    sent: u32,
 }
 
 impl HandshakeConfig for PoolHandshake {
     fn begin(&self, identity: &Identity) -> Option<Box<dyn Handshake>> {
-        let Identity { user: None, application } = identity else { return None };
-        Some(Box::new(Hello { application: application.clone() }))
+        let login = match &identity.user {
+            None => None,
+            Some(user) => {
+                let authenticator = self.0.authenticator.as_ref()?;
+                let user = authenticator.upstream_user(user)?;
+                Some(UpstreamLogin::new(Arc::clone(authenticator), user))
+            }
+        };
+        let application = identity.application.clone();
+        Some(Box::new(HelloAndLogin { application, login, sent: 0 }))
+    }
+
+    fn serves(&self, identity: &Identity) -> bool {
+        identity.user.as_ref().is_none_or(|user| {
+            let authenticator = self.0.authenticator.as_ref();
+            authenticator.is_some_and(|it| it.upstream_user(user).is_some())
+        })
+    }
+
+    fn ready_identity(&self) -> Option<Identity> {
+        match &self.0.authenticator {
+            None => Some(Identity::default()),
+            Some(authenticator) => authenticator.shared_identity(),
+        }
+    }
+
+    fn due_queries(&self, now: Instant) -> Vec<ServiceQuery> {
+        self.0.authenticator.as_ref().map(|it| it.due_queries(now)).unwrap_or_default()
     }
 
     fn connected(&self, reply: &[u8]) {
@@ -63,12 +96,23 @@ impl HandshakeConfig for PoolHandshake {
     }
 }
 
-impl Handshake for Hello {
+impl Handshake for HelloAndLogin {
     fn write_request(&mut self, out: &mut BytesMut) {
-        error_reply::client_hello(REQUEST, self.application.as_deref(), out);
+        self.sent += 1;
+        match &mut self.login {
+            Some(login) if self.sent > REQUEST => login.write_request(self.sent, out),
+            login => {
+                let asks = login.as_ref().and_then(UpstreamLogin::asks_mechanisms);
+                let application = self.application.as_deref();
+                error_reply::client_hello(REQUEST, application, asks.as_deref(), out);
+            }
+        }
     }
 
     fn read_reply(&mut self, reply: &[u8]) -> HandshakeStep {
+        if let Some(login) = self.login.as_mut().filter(|_| self.sent > REQUEST) {
+            return login.read_reply(self.sent, reply);
+        }
         let body = match reply_body(reply, REQUEST) {
             Ok(Some(body)) => body,
             Ok(None) => return HandshakeStep::NeedMore,
@@ -81,6 +125,6 @@ impl Handshake for Hello {
                 hello.error()
             ));
         }
-        HandshakeStep::Done
+        self.login.as_mut().map_or(HandshakeStep::Done, |login| login.begin(body))
     }
 }

@@ -188,6 +188,12 @@ impl<'a> HelloReply<'a> {
         self.ok && self.set.is_some() && self.set == expected.replica_set.as_deref()
     }
 
+    /// Whether the error says that the log-in is wrong: the server works.
+    pub(crate) fn refuses_login(&self) -> bool {
+        // UserNotFound, AuthenticationFailed, MechanismUnavailable.
+        matches!(self.code, Some(11 | 18 | 334))
+    }
+
     /// The error's code and name: the server's name for it if the code is not known here.
     pub(crate) fn error(&self) -> String {
         let Some(code) = self.code else { return "an error without a code".to_owned() };

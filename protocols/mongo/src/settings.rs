@@ -1,5 +1,10 @@
 //! The settings under `protocol: { mongo: { … } }`.
 
+mod auth;
+
+pub(crate) use auth::DEFAULT_DATABASE;
+pub use auth::{AuthSettings, AuthUser, LookupAccount};
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -23,6 +28,11 @@ pub struct Settings {
     /// or `member`, the server itself, which needs a cluster without a `pool`. Default: a router with a
     /// `pool`, else a member.
     pub present_as: Option<PresentAs>,
+    /// Clients log in at the proxy, which logs in at the servers as the same users, so that the clients of a
+    /// user share connections. It needs a cluster with a `pool`. Default: log-ins pass through to the
+    /// servers, and each client that logs in has an upstream connection of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<AuthSettings>,
     /// The shard key of each `database.collection`, most significant field first, for
     /// `tollgate_mongo_reads_total`. Default: `_id`.
     pub shard_keys: BTreeMap<String, Vec<String>>,
@@ -47,6 +57,7 @@ impl Default for Settings {
             members: BTreeMap::new(),
             rewrite_hello: true,
             present_as: None,
+            auth: None,
             shard_keys: BTreeMap::new(),
         }
     }
@@ -59,6 +70,7 @@ impl Settings {
     /// All mistakes in them, each with its path of keys.
     pub fn check(&self, pooled: bool) -> Result<(), Vec<Diagnostic>> {
         let mut mistakes = mistakes(self);
+        mistakes.extend(self.auth.iter().flat_map(AuthSettings::mistakes));
         mistakes.extend(if pooled { unpoolable(self) } else { needs_pool(self) });
         if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
     }
@@ -86,6 +98,11 @@ fn unpoolable(settings: &Settings) -> Option<Diagnostic> {
 
 /// What needs a pool.
 fn needs_pool(settings: &Settings) -> Option<Diagnostic> {
+    if settings.auth.is_some() {
+        let message = "clients log in at the proxy where the cluster has a `pool`";
+        let hint = "add `pool: {}` to the cluster, or leave `auth` out: log-ins pass through";
+        return Some(Diagnostic::at(&["auth"], message, hint));
+    }
     let other = settings.present_as.filter(|it| *it != PresentAs::Member)?;
     let word = if other == PresentAs::Router { "router" } else { "primary" };
     let message = format!("`present_as: {word}` needs a cluster with a `pool`");

@@ -52,7 +52,7 @@ pub trait HandshakeConfig: Debug + Send + Sync {
         Vec::new()
     }
 
-    /// The last reply of a handshake, which shows what the service is. Called for each listener that uses
+    /// The first reply of a handshake, which shows what the service is. Called for each listener that uses
     /// the pool.
     fn connected(&self, reply: &[u8]) {
         let _ = reply;

@@ -9,7 +9,7 @@ use std::io;
 /// The longest reply, in bytes.
 const MAX_REPLY: usize = 64 * 1024;
 
-/// Makes a connection ready for operations. Returns the last reply.
+/// Makes a connection ready for operations. Returns the first reply.
 ///
 /// # Errors
 /// The connection broke, or the service has failed: its words. `PermissionDenied`: it works, but refuses the
@@ -19,6 +19,7 @@ pub(crate) async fn shake_hands(
     mut handshake: Box<dyn Handshake>,
 ) -> io::Result<Bytes> {
     let mut bytes = BytesMut::new();
+    let mut greeting = None;
     loop {
         bytes.clear();
         handshake.write_request(&mut bytes);
@@ -32,8 +33,11 @@ pub(crate) async fn shake_hands(
                     let words = "the reply to the handshake has more than 64 KiB";
                     return Err(io::Error::other(words));
                 }
-                HandshakeStep::Continue => break,
-                HandshakeStep::Done => return Ok(bytes.freeze()),
+                HandshakeStep::Continue => {
+                    greeting.get_or_insert_with(|| Bytes::copy_from_slice(&bytes));
+                    break;
+                }
+                HandshakeStep::Done => return Ok(greeting.unwrap_or_else(|| bytes.freeze())),
                 HandshakeStep::Failed(words) => return Err(io::Error::other(words)),
                 HandshakeStep::Refused(words) => {
                     return Err(io::Error::new(io::ErrorKind::PermissionDenied, words));

@@ -96,9 +96,8 @@ impl From<ConnectError> for TakeError {
 }
 
 impl TakeError {
-    /// Whether the service refuses the user, so that another endpoint would refuse it too. The client's
-    /// log-in is not valid any more, so its connection closes.
-    pub fn is_refusal(&self) -> bool {
+    /// Whether the service refuses the user, so that another endpoint would refuse it too.
+    pub(super) fn is_refusal(&self) -> bool {
         matches!(self, TakeError::Refused { .. })
     }
 

@@ -3,6 +3,7 @@
 
 use super::{Mongo, reply_format};
 use crate::{
+    auth::ClientLogin,
     commands::ReplyKind,
     element::elements,
     error_reply::{ReplyFormat, hello_reply},
@@ -55,7 +56,9 @@ pub(super) struct PooledClient {
     /// The client's process, once its `hello` has described it.
     process: Option<ClientProcess>,
     /// The client's address.
-    peer: Option<IpAddr>,
+    pub(super) peer: Option<IpAddr>,
+    /// The client's log-in, where clients log in at the proxy.
+    pub(super) login: Option<Box<ClientLogin>>,
     /// The endpoint of the last request has others beside it that were not asked.
     pub(super) has_untried: bool,
     /// The last request is a read that another member may serve if this one does not.
@@ -188,7 +191,9 @@ impl Mongo {
             return None;
         }
         let mut hello = presentation.read_request(message);
+        hello.needs_server &= self.hello_needs_server(message);
         let mark = self.register(message, asked);
+        self.note_answered_login();
         self.documents_sent = 0;
         let client = self.pooled.as_deref_mut()?;
         if client.process.is_none()
@@ -217,6 +222,7 @@ impl Mongo {
         let (Some(presentation), Ok(id)) = (&listener.presentation, u32::try_from(tag.0)) else {
             return LocalAnswer::Done;
         };
+        let Some(login) = self.answer_hello_login() else { return LocalAnswer::NeedsQuery };
         let Some(client) = self.pooled.as_deref_mut() else { return LocalAnswer::Done };
         if !presentation.is_known() {
             return LocalAnswer::NeedsUpstream;
@@ -226,7 +232,9 @@ impl Mongo {
         {
             return LocalAnswer::Later(wait);
         }
-        let body = presentation.describe(&client.hello, self.local, client.connection).finish();
+        let mut body = presentation.describe(&client.hello, self.local, client.connection);
+        body.elements(&login);
+        let body = body.finish();
         let number = presentation.next_number();
         let next = client.hello.follows_after();
         let format = reply_format(self.in_flight.newest(id));
@@ -356,19 +364,22 @@ impl Mongo {
 
     /// Records that a request leaves a state on the upstream connection: a user, or what
     /// `getLastError` reports.
-    pub(super) fn note_connection_state(&mut self, header: Header, asked: &ParsedCommand) {
-        let Some(client) = self.pooled.as_deref_mut().filter(|client| !client.needs_own) else {
+    pub(super) fn note_connection_state(
+        &mut self,
+        message: &MessageView<'_>,
+        asked: &ParsedCommand,
+    ) {
+        if self.pooled.as_deref().is_none_or(|client| client.needs_own) {
             return;
-        };
-        let logs_in = match asked.reply_kind {
-            ReplyKind::Hello => asked.sensitive,
-            ReplyKind::SaslStart | ReplyKind::Authenticate | ReplyKind::Logout => true,
-            _ => false,
-        };
-        let legacy = matches!(header.opcode, opcode::INSERT | opcode::UPDATE | opcode::DELETE);
-        client.needs_own = logs_in || legacy;
+        }
+        let logs_in = self.logs_in_at_server(asked);
+        let opcode = message.header.opcode;
+        let legacy = matches!(opcode, opcode::INSERT | opcode::UPDATE | opcode::DELETE);
+        if let Some(client) = self.pooled.as_deref_mut() {
+            client.needs_own = logs_in || legacy;
+        }
         if logs_in {
-            self.listener.notices.record_login();
+            self.note_login_at_server(message);
         }
     }
 }

@@ -53,6 +53,11 @@ impl Mongo {
             return Ok(self.pass_unreadable(header, BAD_MESSAGE));
         };
         let asked = ParsedCommand::parse(&message, &mut self.resource);
+        if self.pooled.is_some()
+            && let Some(next) = self.login_request(&message, &asked, front.len())
+        {
+            return Ok(next);
+        }
         let greets = asked.reply_kind == ReplyKind::Hello && message.complete;
         if greets && let Some(next) = self.pooled_hello(&message, &asked, front) {
             return Ok(next);
@@ -241,7 +246,7 @@ impl Mongo {
         if asked.reply_kind == ReplyKind::Hello && message.complete {
             self.client.get_or_insert_default().read_hello(message.body);
         }
-        self.note_connection_state(message.header, asked);
+        self.note_connection_state(message, asked);
         if self.pooled.is_some() {
             self.place_request(message, asked);
         }
@@ -295,6 +300,7 @@ impl Mongo {
         callsite: u16,
     ) -> Request {
         self.name = asked.name;
+        self.note_needed_login(asked);
         let legacy = !matches!(header.opcode, opcode::MSG | opcode::COMPRESSED);
         let known = match asked.reply_kind {
             ReplyKind::GetMore => self.listener.cursors.get(asked.cursor_id),

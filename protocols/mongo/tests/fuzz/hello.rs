@@ -166,6 +166,7 @@ fn settings(which: u8) -> Settings {
     };
     let members = members.iter().map(|(own, proxy)| (own.to_string(), proxy.to_string()));
     Settings {
+        auth: None,
         advertise: (which & 1 != 0).then(|| "proxy:9".to_owned()),
         members: members.collect(),
         rewrite_hello: which & 2 == 0,
