@@ -397,3 +397,6 @@ fn read_secret(file: &Path, path: &[&str], what: &str) -> Result<Zeroizing<Strin
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ mod attributes;
 mod given_up;
 mod handshakes;
 mod hostile;
+mod logins;
 mod pooled;
 
 /// Refuses, and reads the refusal back: the header's fields and the document.

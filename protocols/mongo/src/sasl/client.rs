@@ -98,12 +98,17 @@ impl ClientSecret {
 }
 
 /// An exchange of the proxy with a server.
-#[derive(Debug)]
 pub(crate) struct ClientExchange {
     mechanism: Mechanism,
     first: ClientFirst,
     /// What the server's last message must be, once the proof was sent.
     signature: Option<Secret>,
+}
+
+impl fmt::Debug for ClientExchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ClientExchange({}, {})", self.mechanism.name(), self.first.user)
+    }
 }
 
 impl ClientExchange {

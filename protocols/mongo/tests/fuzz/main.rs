@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, reason = "that tells which input failed")]
 
 mod hello;
+mod login;
 mod targets;
 
 use operation::testing::{Fixture, Side, fuzz, load};
@@ -55,6 +56,31 @@ fn only_compressors_and_addresses_of_a_hello_change() {
     replay("mongo_hello", hello::hello);
 }
 
+#[test]
+fn messages_of_a_fuzzer_never_log_in() {
+    replay("mongo_login", login::login);
+}
+
+#[test]
+fn mutated_messages_of_log_ins_never_log_in() {
+    let rounds = std::env::var("CODEC_MUTATIONS").ok().and_then(|n| n.parse().ok());
+    let seed = rounds.map_or(18, |_: u64| fastrand::u64(..));
+    let mut random = fastrand::Rng::with_seed(seed);
+    let seeds = login::seeds();
+    for round in 0..rounds.unwrap_or(5_000) {
+        let (name, mut bytes) = seeds[random.usize(..seeds.len())].clone();
+        for _ in 0..=random.usize(..4) {
+            let at = random.usize(2..bytes.len().max(3));
+            match bytes.get_mut(at) {
+                Some(byte) => *byte = random.u8(..),
+                None => bytes.push(random.u8(..)),
+            }
+        }
+        println!("seed {seed}, round {round}: {name} {bytes:?}");
+        login::login(&bytes);
+    }
+}
+
 /// What a target begins with: recordings, in the form that it reads, each with a name.
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     let recordings = load(root().join("fixtures/mongo")).unwrap();
@@ -80,6 +106,7 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
         }
         "mongo_conversation" => each(|recording| fuzz::script(recording, 11)),
         "decompress" => recordings.iter().flat_map(compressed).collect(),
+        "mongo_login" => login::seeds(),
         "mongo_hello" => recordings.iter().flat_map(greetings).collect(),
         _ => panic!("no such target: {target}"),
     }
@@ -130,8 +157,14 @@ fn greetings(recording: &Fixture) -> Vec<(String, Vec<u8>)> {
 #[test]
 #[ignore = "writes seeds for the fuzzer to begin with"]
 fn seeds_are_written_for_the_fuzzer() {
-    let targets =
-        ["mongo_client", "mongo_server", "mongo_conversation", "mongo_hello", "decompress"];
+    let targets = [
+        "mongo_client",
+        "mongo_server",
+        "mongo_conversation",
+        "mongo_hello",
+        "mongo_login",
+        "decompress",
+    ];
     for target in targets {
         let corpus = root().join("fuzz/corpus").join(target);
         fs::create_dir_all(&corpus).unwrap();
