@@ -4,7 +4,7 @@
 
 mod support;
 
-use bson::{Document, doc};
+use bson::{Document, Timestamp, doc};
 use serde_json::Value;
 use std::{
     net::SocketAddr,
@@ -303,4 +303,57 @@ fn a_tcp_connection_waits_for_the_resume() {
     post(&tollgate, "/clusters/wire/resume");
     eventually("the connection at the other service", || new.was_called().then_some(()));
     assert!(!old.was_called());
+}
+
+/// A reply with the deployment's time.
+fn timed(mut reply: Document) -> Document {
+    let time = Timestamp { time: 1_764_000_000, increment: 1 };
+    let signature = doc! { "keyId": 7_i64 };
+    reply.insert("$clusterTime", doc! { "clusterTime": time, "signature": signature });
+    reply.insert("operationTime", time);
+    reply
+}
+
+#[test]
+fn clients_see_nothing_of_the_deployment_s_time() {
+    let server = Scripted::answering(|message| {
+        let command = message.document();
+        let reply = match command.get_i32("find") {
+            Ok(documents) => {
+                let document = doc! { "text": "x".repeat(1000) };
+                let documents = vec![document; documents.unsigned_abs() as usize];
+                batch(true, 0, "shop.orders", &documents)
+            }
+            Err(_) => hello("db.example:27017"),
+        };
+        reply_to(message, &timed(reply))
+    });
+    let tollgate = Tollgate::start(&format!(
+        "workers: 1\n\
+         listeners:\n  db: {{ address: \"127.0.0.1:0\", cluster: db, \
+         protocol: {{ mongo: {{ cluster_time: strip }} }} }}\n\
+         clusters:\n  db: {{ endpoints: [\"{}\"], pool: {{ max_pool_size: 1 }} }}\n",
+        server.address()
+    ));
+    let mut clients = [(); 2].map(|()| RawClient::connect(tollgate.listener("db")));
+    let is_timed = |seen: &Document| {
+        ["$clusterTime", "operationTime"].into_iter().any(|name| seen.contains_key(name))
+    };
+    let hello = clients[0].command(1, &doc! { "hello": 1, "$db": "admin" });
+    assert!(!is_timed(&hello), "{hello}");
+    for (id, documents) in (2..).zip([0_i32, 3, 63, 64, 65, 66, 300, 3000, 0, 3000]) {
+        let find = timed(doc! { "find": documents, "$db": "shop" });
+        for client in &mut clients {
+            let reply = client.command(id, &find);
+            assert!(!is_timed(&reply), "{documents} documents");
+            let batch = reply.get_document("cursor").unwrap().get_array("firstBatch").unwrap();
+            assert_eq!(batch.len(), documents.unsigned_abs() as usize);
+        }
+    }
+    let received = server.received();
+    assert_eq!(received.len(), 1, "the connection was given back each time");
+    let commands = received[0].messages().into_iter().map(|message| message.document());
+    let finds: Vec<_> = commands.filter(|command| command.contains_key("find")).collect();
+    assert_eq!(finds.len(), 20);
+    assert!(finds.iter().all(|find| !find.contains_key("$clusterTime")));
 }

@@ -142,20 +142,35 @@ impl<C: Codec> Relay<C> {
             return (Placement::Primary, 0);
         }
         let route = ticket.effects().and_then(|effects| effects.route.clone());
-        let Some(route) = route else { return (self.codec.placement(), 0) };
+        let Some(route) = route else { return (self.codec.placement(), self.edit_front()) };
         match self.codec.route_read(self.requests.unread(), &route) {
-            ReadRoute::NotRoutable => (self.codec.placement(), 0),
-            ReadRoute::Unchanged => (Placement::Read(route), 0),
+            ReadRoute::NotRoutable => (self.codec.placement(), self.edit_front()),
+            ReadRoute::Unchanged => (Placement::Read(route), self.edit_front()),
             ReadRoute::Rewritten { len, with } => {
-                if !self.requests.inside {
-                    // It is not known yet how the request passes.
-                    self.front.replaced = len;
-                }
-                self.requests.replace_front(len, &with);
-                self.record_passed(Direction::Up, with.len());
+                self.replace_front(len, &with);
                 (Placement::Read(route), len)
             }
         }
+    }
+
+    /// Lets the codec change the front of the request. Returns how many bytes were replaced.
+    fn edit_front(&mut self) -> usize {
+        // What is answered or rewritten whole is not forwarded.
+        if self.front.action.is_some() {
+            return 0;
+        }
+        let Some((len, with)) = self.codec.edit_front(self.requests.unread()) else { return 0 };
+        self.replace_front(len, &with);
+        len
+    }
+
+    fn replace_front(&mut self, len: usize, with: &[u8]) {
+        if !self.requests.inside {
+            // It is not known yet how the request passes.
+            self.front.replaced = len;
+        }
+        self.requests.replace_front(len, with);
+        self.record_passed(Direction::Up, with.len());
     }
 
     /// Drops the request at the front, and writes a rejection if a reply is expected.

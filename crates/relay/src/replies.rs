@@ -216,6 +216,8 @@ impl<C: Codec> Relay<C> {
             return false;
         }
         self.replies.swap(len, with);
+        // It may have been the end of a longer one.
+        self.replies.inside = false;
         self.record_reply_bytes(len);
         if let Some(reply) = mark {
             self.settle_reply(reply);

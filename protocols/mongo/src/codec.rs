@@ -3,12 +3,13 @@
 use crate::{
     MongoListener,
     client_state::ClientState,
+    cluster_time,
     commands::ReplyKind,
     error_reply::{self, ReplyFormat},
     in_flight_requests::{InFlightRequest, InFlightRequests},
     presentation::Presentation,
 };
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use operation::{
     AttributeValue, BACKS_OFF, Codec, ConnectionInfo, ExtraCounter, LateDetails, LocalAnswer, Next,
     OTHER_RESOURCES, OperationNames, Orphan, Placement, PoolUser, Protocol, ReadPreference,
@@ -272,8 +273,18 @@ impl Codec for Mongo {
         }
     }
 
+    fn edit_front(&mut self, front: &[u8]) -> Option<(usize, Bytes)> {
+        let edited = if self.strips_time() { cluster_time::strip_front(front) } else { None };
+        edited.map(|(len, with)| (len, with.into()))
+    }
+
     fn continues_state(&self) -> bool {
         self.pooled.as_deref().is_some_and(PooledClient::continues_state)
+    }
+
+    /// A client that has never seen a cluster time of one deployment can go on at another one.
+    fn outlives_switch(&self) -> bool {
+        self.strips_time()
     }
 
     fn upstream_use(&self) -> UpstreamUse {

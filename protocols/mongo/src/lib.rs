@@ -1,6 +1,6 @@
 //! MongoDB's wire protocol: a codec that names commands, and settles them by their replies. All
-//! bytes pass unchanged, except `hello`; with a pool also read preferences that a policy replaces, and the
-//! errors of a member that has lost its role.
+//! bytes pass unchanged, except `hello`; with a pool also read preferences that a policy replaces, the
+//! errors of a member that has lost its role, and with `cluster_time: strip` the deployment's time.
 //!
 //! A request is held until its front (at most 64 KiB) is here. `message_view` finds its sections,
 //! `parsed_command` names it, and the rest passes while `scan` counts its documents and
@@ -16,6 +16,7 @@ mod bson_writer;
 mod call_sites;
 mod checksum;
 mod client_state;
+mod cluster_time;
 mod codec;
 mod commands;
 mod comment;
@@ -61,7 +62,7 @@ pub use member_monitor::MemberMonitors;
 pub use operation_names::no_operation;
 pub use pool_handshake::PoolHandshake;
 pub use probe::{MongoProbe, MongoProbeContext, ProbeSettings};
-pub use settings::{AuthSettings, AuthUser, LookupAccount, PresentAs, Settings};
+pub use settings::{AuthSettings, AuthUser, ClusterTime, LookupAccount, PresentAs, Settings};
 
 use auth::Authenticator;
 use call_sites::CallSites;
@@ -115,7 +116,8 @@ impl MongoListener {
     /// The same, where operations share the connections of a pool.
     pub fn pooled(settings: Settings) -> Self {
         let present_as = settings.present_as.unwrap_or(PresentAs::Router);
-        let presentation = Presentation::new(present_as, settings.advertise.clone());
+        let presentation = Presentation::new(present_as, settings.advertise.clone())
+            .stripping_time(settings.cluster_time == ClusterTime::Strip);
         Self { presentation: Some(presentation), ..Self::new(settings) }
     }
 

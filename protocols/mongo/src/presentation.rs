@@ -44,6 +44,8 @@ pub(crate) struct Presentation {
     /// The name of the replica set that clients have seen first. They know no other, whatever the cluster is
     /// switched to.
     shown_set: OnceLock<String>,
+    /// Clients see no `$clusterTime`.
+    strips_time: bool,
 }
 
 /// What kind of server clients see.
@@ -108,7 +110,13 @@ impl Presentation {
             has_monitors: AtomicBool::new(false),
             numbers: AtomicU32::new(0),
             shown_set: OnceLock::new(),
+            strips_time: false,
         }
+    }
+
+    /// The same, without `$clusterTime` if `strips`.
+    pub(crate) fn stripping_time(self, strips: bool) -> Self {
+        Self { strips_time: strips, ..self }
     }
 
     /// Whether the clients can go on with the server that has sent this reply.
@@ -208,7 +216,7 @@ impl Presentation {
         reply.int32("minWireVersion", server.min_wire_version);
         reply.int32("maxWireVersion", server.max_wire_version);
         reply.boolean("readOnly", false);
-        if let Some(time) = &server.cluster_time {
+        if let Some(time) = server.cluster_time.as_ref().filter(|_| !self.strips_time) {
             reply.element(kind::DOCUMENT, b"$clusterTime", time);
         }
         reply.double("ok", 1.0);

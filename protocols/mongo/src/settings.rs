@@ -33,9 +33,24 @@ pub struct Settings {
     /// servers, and each client that logs in has an upstream connection of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth: Option<AuthSettings>,
+    /// What clients see of `$clusterTime` and `operationTime`, by which a deployment orders its
+    /// operations: `pass`, or `strip`, so that they can be moved to another deployment, which would refuse
+    /// the times of the first one. `strip` needs a cluster with a `pool`. Default: `pass`.
+    pub cluster_time: ClusterTime,
     /// The shard key of each `database.collection`, most significant field first, for
     /// `tollgate_mongo_reads_total`. Default: `_id`.
     pub shard_keys: BTreeMap<String, Vec<String>>,
+}
+
+/// What clients see of a deployment's cluster time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", expecting = "`pass` or `strip`")]
+pub enum ClusterTime {
+    /// All of it.
+    #[default]
+    Pass,
+    /// Nothing.
+    Strip,
 }
 
 /// What clients take the proxy for.
@@ -58,6 +73,7 @@ impl Default for Settings {
             rewrite_hello: true,
             present_as: None,
             auth: None,
+            cluster_time: ClusterTime::Pass,
             shard_keys: BTreeMap::new(),
         }
     }
@@ -102,6 +118,11 @@ fn needs_pool(settings: &Settings) -> Option<Diagnostic> {
         let message = "clients log in at the proxy where the cluster has a `pool`";
         let hint = "add `pool: {}` to the cluster, or leave `auth` out: log-ins pass through";
         return Some(Diagnostic::at(&["auth"], message, hint));
+    }
+    if settings.cluster_time == ClusterTime::Strip {
+        let message = "`cluster_time: strip` needs a cluster with a `pool`";
+        let hint = "add `pool: {}` to the cluster, or leave `cluster_time` out";
+        return Some(Diagnostic::at(&["cluster_time"], message, hint));
     }
     let other = settings.present_as.filter(|it| *it != PresentAs::Member)?;
     let word = if other == PresentAs::Router { "router" } else { "primary" };

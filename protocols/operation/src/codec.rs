@@ -411,6 +411,14 @@ pub trait Codec: Sized + 'static {
         ReadRoute::NotRoutable
     }
 
+    /// Changes the front of the request marked last before it is forwarded: how many bytes are replaced, and
+    /// with which. `front` is the slice given to [`request`](Codec::request). Asked where operations take
+    /// their connections of a pool, unless [`route_read`](Codec::route_read) has changed the front.
+    fn edit_front(&mut self, front: &[u8]) -> Option<(usize, Bytes)> {
+        let _ = front;
+        None
+    }
+
     /// Whether the request marked last continues what the client has open at the service, such as a
     /// transaction or a cursor. It is not held back while its cluster is paused, so that this can end. Asked
     /// where operations take their connections of a pool.

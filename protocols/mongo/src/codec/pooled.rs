@@ -4,6 +4,7 @@
 use super::{Mongo, reply_format};
 use crate::{
     auth::ClientLogin,
+    cluster_time,
     commands::ReplyKind,
     element::elements,
     error_reply::{ReplyFormat, hello_reply},
@@ -16,9 +17,10 @@ use crate::{
     placement::{RequestPlace, cursor_key, with_read_preference},
     presentation::HelloRequest,
     scan::MessageFacts,
+    settings::ClusterTime,
     state_change,
 };
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use operation::{
     LocalAnswer, Next, Orphan, PinChange, Placement, ReadPreference, ReadRoute, Request, Tag,
     TakenUpstream, UpstreamUse,
@@ -347,7 +349,18 @@ impl Mongo {
             (_, None) => ReadRoute::NotRoutable,
         };
         client.is_routed = route != ReadRoute::NotRoutable;
-        route
+        match route {
+            ReadRoute::Rewritten { len, with } if self.strips_time() => {
+                let (len, with) = stripped_after(front, len, with);
+                ReadRoute::Rewritten { len, with }
+            }
+            route => route,
+        }
+    }
+
+    /// Whether clients see nothing of the deployment's time.
+    pub(super) fn strips_time(&self) -> bool {
+        self.listener.settings.cluster_time == ClusterTime::Strip && self.pooled.is_some()
     }
 
     /// A reply without the errors of a server that has lost its role; `None` if it has none. `message` is
@@ -381,5 +394,18 @@ impl Mongo {
         if logs_in {
             self.note_login_at_server(message);
         }
+    }
+}
+
+/// A change of a front, of which `len` bytes are replaced by `with`, that also strips the time.
+fn stripped_after(front: &[u8], len: usize, with: Bytes) -> (usize, Bytes) {
+    let changed = [&with[..], &front[len..]].concat();
+    match cluster_time::strip_front(&changed) {
+        // The time may precede what was changed.
+        Some((end, out)) if end < with.len() => {
+            (len, [&out[..], &changed[end..with.len()]].concat().into())
+        }
+        Some((end, out)) => (end - with.len() + len, out.into()),
+        None => (len, with),
     }
 }

@@ -1,7 +1,8 @@
-//! Replies: they are never held, except short `hello` replies that are rewritten.
+//! Replies: they are never held, except short ones that may be rewritten.
 
 use super::{MAX_FRONT, Mongo, pooled::MAX_ERROR_REPLY};
 use crate::{
+    cluster_time,
     commands::ReplyKind,
     cursor_table::CursorInfo,
     decompressor::Decompressor,
@@ -23,6 +24,8 @@ pub(super) struct StreamedReply {
     facts: MessageFacts,
     decompressor: Option<Box<Decompressor>>,
     violation: Option<Violation>,
+    /// How many bytes at the end are changed, once they are all here.
+    tail: usize,
 }
 
 impl Mongo {
@@ -48,8 +51,9 @@ impl Mongo {
         }
         let (role, late) = open.map_or((None, false), |(role, late)| (Some(role), late));
         let hello = role == Some(ReplyKind::Hello) && !late && self.listener.settings.rewrite_hello;
+        let strips = self.strips_time() && header.opcode == opcode::MSG;
         let wanted = match header.opcode {
-            _ if hello && len <= MAX_FRONT => len,
+            _ if (hello || strips) && len <= MAX_FRONT => len,
             opcode::COMPRESSED => len.min(COMPRESSED_PREFIX_LEN),
             _ if self.pooled.is_some() && len <= MAX_ERROR_REPLY => len,
             _ => HEADER_LEN,
@@ -57,10 +61,11 @@ impl Mongo {
         if bytes.len() < wanted {
             return Ok(Next::Hold(wanted));
         }
-        let here = &bytes[..bytes.len().min(len)];
+        let tail = if strips && len > MAX_FRONT { cluster_time::TAIL } else { 0 };
+        let here = &bytes[..bytes.len().min(len - tail)];
         let mut receiving = StreamedReply::new(header, here, role == Some(ReplyKind::Bulk));
         receiving.feed(&here[receiving.prefix_len().min(here.len())..]);
-        (receiving.left, receiving.abandoned) = (len - here.len(), late);
+        (receiving.left, receiving.abandoned, receiving.tail) = (len - here.len(), late, tail);
         if receiving.left > 0 {
             return Ok(self.pass_part(Box::new(receiving), here.len()));
         }
@@ -75,6 +80,11 @@ impl Mongo {
             }
             _ => None,
         };
+        let with = match with {
+            _ if !strips => with,
+            Some(with) => cluster_time::strip(&with).or(Some(with)),
+            None => cluster_time::strip(here),
+        };
         match (self.finish_reply(receiving, len), with) {
             (Next::Pass { mark, .. }, Some(with)) => {
                 Ok(Next::Swap { len, with: with.into(), mark })
@@ -85,7 +95,10 @@ impl Mongo {
 
     /// Reads on in a reply whose front has passed.
     fn continue_reply(&mut self, mut receiving: Box<StreamedReply>, bytes: &[u8]) -> Next<Reply> {
-        let here = &bytes[..bytes.len().min(receiving.left)];
+        if receiving.tail > 0 && receiving.left <= receiving.tail {
+            return self.finish_tail(receiving, bytes);
+        }
+        let here = &bytes[..bytes.len().min(receiving.left - receiving.tail)];
         if here.is_empty() {
             self.streamed_reply = Some(receiving);
             return Next::Hold(1);
@@ -95,6 +108,20 @@ impl Mongo {
             return self.pass_part(receiving, here.len());
         }
         self.finish_reply(*receiving, here.len())
+    }
+
+    /// Ends a long reply, whose last bytes are changed without changing their number.
+    fn finish_tail(&mut self, mut receiving: Box<StreamedReply>, bytes: &[u8]) -> Next<Reply> {
+        let len = receiving.left;
+        let Some(tail) = bytes.get(..len) else {
+            self.streamed_reply = Some(receiving);
+            return Next::Hold(len);
+        };
+        receiving.feed(tail);
+        match (self.finish_reply(*receiving, len), cluster_time::blank(tail)) {
+            (Next::Pass { mark, .. }, Some(with)) => Next::Swap { len, with: with.into(), mark },
+            (next, _) => next,
+        }
     }
 
     /// Why another server is asked, if that can do what this one has not done: it does not know the cursor,
@@ -250,6 +277,7 @@ impl StreamedReply {
             facts,
             decompressor: None,
             violation: None,
+            tail: 0,
         };
         if header.opcode == opcode::COMPRESSED {
             match Decompressor::of_message(header, here, MAX_MESSAGE_LEN) {
@@ -274,7 +302,7 @@ impl StreamedReply {
         if self.decompressor.is_some() {
             return 0;
         }
-        let unseen = self.scan.skip(self.left - 1);
+        let unseen = self.scan.skip(self.left - self.tail.max(1));
         self.left -= unseen;
         unseen
     }

@@ -8,6 +8,7 @@ use operation::Outcome::{Failed, Ok as Fine, Rejected};
 use operation::RejectReason;
 
 mod attributes;
+mod cluster_time;
 mod given_up;
 mod handshakes;
 mod hostile;

@@ -71,6 +71,54 @@ fn the_newest_cluster_time_is_shown() {
     assert!(seen(&presentation, &modern()).contains_key("$clusterTime"), "it is kept");
 }
 
+#[test]
+fn a_client_that_can_be_moved_sees_no_cluster_time() {
+    let time = bson::Timestamp { time: 5, increment: 1 };
+    let mut server = member();
+    server.insert("$clusterTime", doc! { "clusterTime": time });
+    let presentation = Presentation::new(PresentAs::Router, None).stripping_time(true);
+    presentation.record(&server.to_vec().unwrap());
+    assert!(!seen(&presentation, &modern()).contains_key("$clusterTime"));
+}
+
+#[test]
+fn another_deployment_has_another_time_and_the_same_name() {
+    let at = |set: &str, time: u32| {
+        let time = bson::Timestamp { time, increment: 1 };
+        let mut hello = member();
+        hello.insert("setName", set);
+        hello.insert("$clusterTime", doc! { "clusterTime": time });
+        hello.to_vec().unwrap()
+    };
+    let presentation = presented(PresentAs::Primary, None);
+    presentation.record(&at("rs0", 900));
+    assert_eq!(seen(&presentation, &modern()).get_str("setName").unwrap(), "rs0");
+    presentation.switched(&at("rs1", 100));
+    let reply = seen(&presentation, &modern());
+    assert_eq!(reply.get_str("setName").unwrap(), "rs0");
+    let time = reply.get_document("$clusterTime").unwrap().get_timestamp("clusterTime").unwrap();
+    assert_eq!(time.time, 100, "the older one belongs to the other deployment");
+}
+
+#[test]
+fn a_successor_is_the_same_kind_of_server() {
+    let standalone = doc! { "ok": 1.0, "maxWireVersion": 25 };
+    let mongos = doc! { "ok": 1.0, "msg": "isdbgrid" };
+    let check = |present_as, before: &Document, after: &Document| {
+        presented(present_as, Some(before.clone())).check_successor(&after.to_vec().unwrap())
+    };
+    for present_as in [PresentAs::Router, PresentAs::Primary] {
+        assert_eq!(check(present_as, &member(), &member()), Ok(()));
+        let error = check(present_as, &member(), &standalone).unwrap_err();
+        assert!(error.contains("would drop a standalone server"), "{error}");
+        check(present_as, &standalone, &mongos).unwrap_err();
+    }
+    assert_eq!(check(PresentAs::Router, &member(), &mongos), Ok(()), "both are shown as a mongos");
+    check(PresentAs::Primary, &member(), &mongos).unwrap_err();
+    let unknown = presented(PresentAs::Primary, None);
+    assert_eq!(unknown.check_successor(&mongos.to_vec().unwrap()), Ok(()));
+}
+
 /// What is read of this `hello`.
 fn read(presentation: &Presentation, hello: &Document, flags: u32) -> HelloRequest {
     let body = hello.to_vec().unwrap();

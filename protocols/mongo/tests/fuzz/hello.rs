@@ -8,7 +8,7 @@ use bson::{RawDocument, RawDocumentBuf, raw::RawBsonRef};
 use compose::{compose, finished};
 use mongo::{Mongo, MongoListener, Settings};
 use operation::testing::{CodecRun, Side};
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 const OP_REPLY: i32 = 1;
 const OP_QUERY: i32 = 2004;
@@ -171,7 +171,7 @@ fn settings(which: u8) -> Settings {
         members: members.collect(),
         rewrite_hello: which & 2 == 0,
         present_as: None,
-        shard_keys: BTreeMap::new(),
+        ..Settings::default()
     }
 }
 
