@@ -15,6 +15,7 @@ use support::{
     client::RawClient,
     ends::Upstream,
     eventually, free_address,
+    http::{Client, Reply, Service, Version, get},
     scripted::{Scripted, batch, hello, reply_to},
     tollgate::{CommandOutput, Tollgate, output_of},
     wire::op_msg,
@@ -356,4 +357,24 @@ fn clients_see_nothing_of_the_deployment_s_time() {
     let finds: Vec<_> = commands.filter(|command| command.contains_key("find")).collect();
     assert_eq!(finds.len(), 20);
     assert!(finds.iter().all(|find| !find.contains_key("$clusterTime")));
+}
+
+#[test]
+fn a_request_of_http_waits_for_the_resume() {
+    let [old, new] = ["old", "new"].map(|name| {
+        Service::start(Version::One, move |_| Reply::ok(name).header("x-service", name))
+    });
+    let tollgate = Tollgate::start(&format!(
+        "listeners:\n  web: {{ address: \"127.0.0.1:0\", protocol: http, cluster: web }}\n\
+         clusters:\n  web: {{ endpoints: [\"{}\"], circuit_breaker: {{ pending_timeout: 20s }} }}\n",
+        old.address()
+    ));
+    let client = Client::connect(tollgate.listener("web"), Version::One);
+    assert_eq!(client.round_trip(get("/")).header("x-service"), "old");
+    assert_eq!(post(&tollgate, "/clusters/web/pause")["drained"], true);
+    let waits = client.begin(get("/"));
+    waiting(&tollgate, 1);
+    post(&tollgate, &format!("/clusters/web/switch?endpoints={}", new.address()));
+    post(&tollgate, "/clusters/web/resume");
+    assert_eq!(waits.answer().header("x-service"), "new");
 }

@@ -12,6 +12,7 @@ const NAMED: usize = 2;
 pub struct ClusterState {
     name: String,
     panic: bool,
+    pause: Option<Pause>,
     endpoints: Vec<EndpointState>,
     circuit_breaker: BreakerCounts,
 }
@@ -35,6 +36,14 @@ struct Ejection {
 #[serde(default)]
 struct Check {
     words: String,
+}
+
+/// A pause by an operator.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct Pause {
+    waiting: u64,
+    resumes_in_seconds: f64,
 }
 
 /// What is counted of a cluster, and its limits.
@@ -78,6 +87,10 @@ fn cluster(it: &ClusterState) -> Option<String> {
         if let Some(more @ 1..) = out.len().checked_sub(NAMED) {
             said.push(format!("{more} more"));
         }
+    }
+    if let Some(pause) = &it.pause {
+        let Pause { waiting, resumes_in_seconds } = pause;
+        said.push(format!("PAUSED for {} s: {waiting} wait", resumes_in_seconds.ceil()));
     }
     if it.panic {
         said.push("PANIC: requests go to all of them".to_owned());
@@ -185,6 +198,13 @@ mod tests {
         let line = "shop: PANIC: requests go to all of them, at its limit of 20 operations, at its \
                     limit of 5 connections, 2 wait for a connection";
         assert_eq!(notices(full), [line]);
+    }
+
+    #[test]
+    fn a_paused_cluster_says_how_many_wait() {
+        let paused = json!([{ "name": "shop", "endpoints": [{ "address": "a:1", "state": "in_use" }],
+            "pause": { "seconds": 1.0, "resumes_in_seconds": 58.2, "waiting": 12 } }]);
+        assert_eq!(notices(paused), ["shop: PAUSED for 59 s: 12 wait"]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub(super) struct TlsHint(AtomicBool);
 impl Cluster {
     /// Logs once that an endpoint may expect TLS, if the cluster has none.
     pub(super) fn hint_at_tls(&self, endpoint: &str) {
-        if self.plan.tls.is_none() && !self.tls_hint.0.swap(true, Relaxed) {
+        if self.destination.load().tls.is_none() && !self.tls_hint.0.swap(true, Relaxed) {
             let cluster = &*self.plan.name;
             tracing::warn!(
                 cluster,

@@ -297,6 +297,11 @@ impl Authenticator {
         Some(ServiceQuery { identity, exchange })
     }
 
+    /// The servers are others from now on: users are looked up there.
+    pub(crate) fn forget_verifiers(&self) {
+        *lock(&self.cache) = VerifierCache::default();
+    }
+
     /// Forgets the keys of users without clients, and asks whether the other users are still valid. Called
     /// about once a second.
     pub(crate) fn due_queries(self: &Arc<Self>, now: Instant) -> Vec<ServiceQuery> {

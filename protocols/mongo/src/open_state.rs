@@ -36,8 +36,33 @@ pub(crate) struct Owners(Mutex<OwnerTables>);
 struct OwnerTables {
     /// The owners of open states, by the states' keys.
     owners: HashMap<u64, Owner>,
+    /// How many of them there are.
+    counts: OpenStateCounts,
     /// How many connections a client process has, by the hash of its address and its metadata.
     connections: HashMap<u64, usize>,
+}
+
+impl OwnerTables {
+    fn insert(&mut self, key: u64, owner: Owner) {
+        *self.count(owner.kind) += 1;
+        if let Some(before) = self.owners.insert(key, owner) {
+            *self.count(before.kind) -= 1;
+        }
+    }
+
+    fn remove(&mut self, key: u64) {
+        if let Some(owner) = self.owners.remove(&key) {
+            *self.count(owner.kind) -= 1;
+        }
+    }
+
+    fn count(&mut self, kind: StateKind) -> &mut usize {
+        match kind {
+            StateKind::Transaction => &mut self.counts.transactions,
+            StateKind::Cursor => &mut self.counts.cursors,
+            StateKind::Tail => &mut self.counts.tails,
+        }
+    }
 }
 
 /// What a connection owns.
@@ -60,20 +85,14 @@ enum StateKind {
 impl Owners {
     /// How much is open.
     pub(crate) fn count(&self) -> OpenStateCounts {
-        let mut counts = OpenStateCounts::default();
-        for owner in self.lock().owners.values() {
-            match owner.kind {
-                StateKind::Transaction => counts.transactions += 1,
-                StateKind::Cursor => counts.cursors += 1,
-                StateKind::Tail => counts.tails += 1,
-            }
-        }
-        counts
+        self.lock().counts
     }
 
     /// Forgets what was open at another service.
     pub(crate) fn forget_states(&self) {
-        self.lock().owners.clear();
+        let mut tables = self.lock();
+        tables.owners.clear();
+        tables.counts = OpenStateCounts::default();
     }
 
     fn lock(&self) -> MutexGuard<'_, OwnerTables> {
@@ -85,7 +104,7 @@ impl Owners {
         let mut tables = self.lock();
         let owned = tables.owners.get(&key).is_some_and(|owner| owner.connection == connection);
         if owned {
-            tables.owners.remove(&key);
+            tables.remove(key);
         }
         owned
     }
@@ -228,14 +247,14 @@ impl OpenStates {
             let oldest = self.states.remove(0);
             owners.release(oldest.key(), connection);
         }
-        owners.lock().owners.insert(state.key(), Owner { connection, kind: state.kind() });
+        owners.lock().insert(state.key(), Owner { connection, kind: state.kind() });
         self.states.push(state);
     }
 
     /// Records that a state has ended.
     pub(crate) fn end(&mut self, state: &OpenState, connection: u32, owners: &Owners) {
         self.forget(state, connection, owners);
-        owners.lock().owners.remove(&state.key());
+        owners.lock().remove(state.key());
     }
 
     fn forget(&mut self, state: &OpenState, connection: u32, owners: &Owners) {
@@ -378,6 +397,9 @@ mod tests {
         states.begin(1, &owners);
         states.touch(cursor(7), 1, &owners);
         states.touch(cursor(8).tailing(true), 1, &owners);
+        states.touch(cursor(7), 1, &owners);
+        states.touch(cursor(9), 1, &owners);
+        states.end(&cursor(9), 1, &owners);
         assert_eq!(owners.count(), OpenStateCounts { transactions: 1, cursors: 1, tails: 1 });
         owners.forget_states();
         assert_eq!(owners.count(), OpenStateCounts::default());

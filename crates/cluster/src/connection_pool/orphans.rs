@@ -18,9 +18,13 @@ impl ConnectionPool {
     /// Ends what a client has left when its connection was closed, after `orphan_grace`, unless the client
     /// continues it on another connection meanwhile. `identity` is what the client's operations had.
     pub fn end_orphans(self: &Rc<Self>, identity: &Identity, orphans: Vec<Box<dyn Orphan>>) {
-        if self.failover.orphan_grace.is_some() {
-            for orphan in orphans {
-                spawn_local(Rc::clone(self).end_orphan(identity.clone(), orphan));
+        for orphan in orphans {
+            match self.failover.orphan_grace {
+                Some(_) => {
+                    spawn_local(Rc::clone(self).end_orphan(identity.clone(), orphan));
+                }
+                // It is the service's. Asking forgets whose it was.
+                None => _ = orphan.is_abandoned(),
             }
         }
     }
