@@ -114,9 +114,16 @@ fn forty_clients_of_a_user_share_few_connections() {
     let Some(proxy) = LoginProxy::looking_up() else { return };
     proxy.run("many");
     let opened = proxy.tollgate.metric("tollgate_upstream_connect_total", &[]);
-    // Those of the user, one that looks users up, and one that shows what the server is.
-    assert!(opened <= (2 * SIZE + 2) as f64, "{opened} connections");
+    // Those of the user, one that looks users up, and some for the first clients that say hello.
+    assert!(opened <= (2 * SIZE + 1) as f64, "{opened} connections");
     assert_eq!(proxy.lines(|line| line["operation"] == "find").len(), 400);
+    let endpoint = &proxy.tollgate.json("/pools")[0]["endpoints"][0];
+    let users = endpoint["users"].as_array().unwrap();
+    assert!(users.iter().all(|row| row["user"] == "alice@admin"), "{users:?}");
+    assert_eq!(users[0]["active"], 0);
+    let labels = [("user", "alice@admin"), ("state", "idle")];
+    let idle = proxy.tollgate.metric("tollgate_pool_connections", &labels);
+    assert_eq!(users[0]["idle"].as_f64(), Some(idle), "{users:?}");
 }
 
 #[test]

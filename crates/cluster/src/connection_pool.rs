@@ -50,7 +50,11 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{sync::oneshot, task::spawn_local, time::Instant};
+use tokio::{
+    sync::{oneshot, watch},
+    task::spawn_local,
+    time::Instant,
+};
 use tollgate_metrics::table as names;
 
 /// From this idle time on the system is asked whether a connection is still open before it is used
@@ -65,6 +69,8 @@ pub struct ConnectionPool {
     failover: FailoverPlan,
     /// Those of the listeners that use the pool. The first one makes connections ready.
     handshakes: RefCell<Vec<Arc<dyn HandshakeConfig>>>,
+    /// Questions that are being asked, by their subject.
+    queries: RefCell<HashMap<Arc<str>, watch::Receiver<()>>>,
     /// The first reply of the newest handshake.
     greeting: RefCell<Bytes>,
     endpoints: RefCell<HashMap<PoolKey, SharedEndpointPool>>,
@@ -164,6 +170,7 @@ impl ConnectionPool {
             cluster,
             plan,
             handshakes: RefCell::default(),
+            queries: RefCell::default(),
             greeting: RefCell::default(),
             endpoints: RefCell::default(),
             latest: RefCell::default(),

@@ -3,12 +3,14 @@
 mod metrics;
 mod monitored_member;
 mod pool_counts;
+mod user_pools;
 
 pub(super) use metrics::EndpointMetrics;
 use metrics::{EJECTED, MEMBER, UP};
 pub(super) use monitored_member::MonitoredMember;
-pub(super) use pool_counts::PoolCounts;
 pub use pool_counts::PoolReport;
+pub(crate) use user_pools::UserPool;
+use user_pools::UserPools;
 
 use super::{
     Cluster,
@@ -49,7 +51,7 @@ pub struct Endpoint {
     usable_since: ArcSwapOption<Instant>,
     active_connections: AtomicUsize,
     active_operations: AtomicUsize,
-    pool: PoolCounts,
+    pools: UserPools,
     connects_ok: AtomicU64,
     connects_failed: AtomicU64,
     last_error: ArcSwapOption<String>,
@@ -84,7 +86,7 @@ impl Endpoint {
             usable_since: ArcSwapOption::empty(),
             active_connections: AtomicUsize::new(0),
             active_operations: AtomicUsize::new(0),
-            pool: PoolCounts::default(),
+            pools: UserPools::default(),
             connects_ok: AtomicU64::new(0),
             connects_failed: AtomicU64::new(0),
             last_error: ArcSwapOption::empty(),
@@ -301,16 +303,19 @@ impl Endpoint {
         self.last_error.store(Some(Arc::new(error)));
     }
 
-    /// Counts what has changed in one worker's pool.
-    pub(super) fn pool_changed(&self, before: PoolReport, now: PoolReport) {
-        if before != now {
-            self.pool.add_change(before, now, self.metrics.pool());
-        }
+    /// The pooled connections of a user.
+    pub(super) fn user_pool(&self, user: &str) -> Arc<UserPool> {
+        self.pools.of(user, &self.metrics)
+    }
+
+    /// How many connections operations of each user share, over all workers.
+    pub(super) fn user_pools(&self) -> Vec<(Arc<str>, PoolReport)> {
+        self.pools.users()
     }
 
     /// How many connections operations share, over all workers.
     pub fn pool(&self) -> PoolReport {
-        self.pool.report()
+        self.pools.total()
     }
 
     pub(super) fn metrics(&self) -> &Arc<EndpointMetrics> {

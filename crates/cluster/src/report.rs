@@ -1,9 +1,9 @@
 //! The admin interface's view of a cluster: JSON for programs, a table for people.
 
-use super::{Cluster, Endpoint, Exclusion, endpoint::MonitoredMember, set::Member};
+use super::{Cluster, Endpoint, Exclusion, PoolReport, endpoint::MonitoredMember, set::Member};
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, fmt::Write};
+use std::{collections::BTreeMap, fmt::Write, sync::Arc};
 use tokio::time::Instant;
 use values::Keyword;
 
@@ -224,6 +224,10 @@ impl Cluster {
         let rows = set.endpoints().map(|endpoint| {
             let mut row = serde_json::to_value(endpoint.pool()).unwrap_or_default();
             row["endpoint"] = (&**endpoint.name()).into();
+            let users = endpoint.user_pools();
+            if !users.is_empty() {
+                row["users"] = users.into_iter().map(user_row).collect();
+            }
             row
         });
         Some(json!({
@@ -285,6 +289,13 @@ impl Cluster {
         };
         set.members.iter().map(row).collect()
     }
+}
+
+/// The pooled connections of one user.
+fn user_row((user, report): (Arc<str>, PoolReport)) -> Value {
+    let mut row = serde_json::to_value(report).unwrap_or_default();
+    row["user"] = (&*user).into();
+    row
 }
 
 #[cfg(test)]

@@ -294,11 +294,16 @@ pub const TABLE: &[Metric] = &[
     gauge(
         POOL_CONNECTIONS,
         "connections",
-        &["cluster", "endpoint", "state"],
-        "Connections that operations share, by state: idle, active (an operation uses it), awaiting (an \
+        &["cluster", "endpoint", "user", "state"],
+        "Connections that operations share, by the user of a log-in at the proxy and by state: idle, active (an operation uses it), awaiting (an \
          operation that waits for news uses it), connecting.",
     ),
-    gauge(POOL_WAITING, "operations", ENDPOINT, "Operations that wait for a connection of a pool."),
+    gauge(
+        POOL_WAITING,
+        "operations",
+        &["cluster", "endpoint", "user"],
+        "Operations that wait for a connection of a pool, by the user of a log-in at the proxy.",
+    ),
     histogram(
         POOL_WAIT_SECONDS,
         &["cluster"],

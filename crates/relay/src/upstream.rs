@@ -78,6 +78,8 @@ enum PooledState {
     Wanted,
     /// The operation at the front waits for one.
     Taking(Pin<Box<dyn Future<Output = Result<PooledConnection, TakeError>>>>),
+    /// The answer to the operation at the front depends on a question to the service.
+    Asking(Pin<Box<dyn Future<Output = Result<(), TakeError>>>>),
     /// An operation uses this one.
     Taken(PooledConnection),
 }
@@ -159,7 +161,10 @@ impl Upstream {
     /// Whether an operation needs a connection and has none yet.
     pub(super) fn is_wanted(&self) -> bool {
         let Self::Pooled(pooled) = self else { return false };
-        matches!(pooled.state, PooledState::Wanted | PooledState::Taking(_))
+        matches!(
+            pooled.state,
+            PooledState::Wanted | PooledState::Taking(_) | PooledState::Asking(_)
+        )
     }
 
     /// Whether an operation uses a connection of the pool.
@@ -239,13 +244,13 @@ impl Upstream {
         }
     }
 
-    /// Asks the service, and takes the connection on which it answers. Returns whether that was begun.
+    /// Asks the service before the operation at the front is answered. Returns whether that was begun.
     pub(super) fn ask(&mut self, query: ServiceQuery) -> bool {
         let Self::Pooled(pooled) = self else { return false };
         if !matches!(pooled.state, PooledState::None) {
             return false;
         }
-        pooled.state = PooledState::Taking(Box::pin(Rc::clone(&pooled.pool).ask(query)));
+        pooled.state = PooledState::Asking(Box::pin(Rc::clone(&pooled.pool).ask(query)));
         true
     }
 
@@ -308,6 +313,11 @@ impl Upstream {
                     PooledState::Taking(Box::pin(take))
                 }
             };
+        }
+        if let PooledState::Asking(asking) = &mut pooled.state {
+            let answered = ready!(asking.as_mut().poll(cx));
+            pooled.state = PooledState::None;
+            return Poll::Ready(answered);
         }
         if let PooledState::Taking(taking) = &mut pooled.state {
             let taken = ready!(taking.as_mut().poll(cx));

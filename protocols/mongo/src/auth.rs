@@ -293,8 +293,9 @@ impl Authenticator {
     pub(crate) fn query(self: &Arc<Self>, user: UserName) -> Option<ServiceQuery> {
         let account = self.lookup.as_ref()?.pool_user.clone();
         let identity = Identity { user: Some(account), application: None };
+        let subject = user.to_string().into();
         let exchange = Box::new(UsersInfo { authenticator: Arc::clone(self), user });
-        Some(ServiceQuery { identity, exchange })
+        Some(ServiceQuery { subject, identity, exchange })
     }
 
     /// The servers are others from now on: users are looked up there.

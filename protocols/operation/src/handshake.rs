@@ -24,6 +24,8 @@ pub struct PoolUser {
 /// A question of a codec's own to the service, asked on a connection of the pool. The last reply ends it.
 #[derive(Debug)]
 pub struct ServiceQuery {
+    /// Questions with the same subject are one question while it is asked.
+    pub subject: Arc<str>,
     /// The identity of the connection.
     pub identity: Identity,
     /// The requests, and what reads the replies.

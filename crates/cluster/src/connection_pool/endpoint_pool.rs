@@ -1,7 +1,7 @@
 //! The pooled connections of one endpoint, without I/O: how many there are, and whose turn it is.
 
 use super::{Handed, IdleConnection, PooledSocket, wait_queue::WaitQueue};
-use crate::{Endpoint, PoolReport, plan::PoolPlan};
+use crate::{Endpoint, PoolReport, endpoint::UserPool, plan::PoolPlan};
 use operation::{Identity, Role};
 use std::sync::Arc;
 use tokio::{sync::oneshot, time::Instant};
@@ -40,7 +40,9 @@ pub(super) struct EndpointPool {
     long_polls: UseCounts,
     /// The most connections that are opened at the same time.
     max_connecting: usize,
-    /// What was added to the sums over all workers.
+    /// The sums over all workers.
+    user_pool: Arc<UserPool>,
+    /// What was added to them.
     published: PoolReport,
 }
 
@@ -55,6 +57,7 @@ impl EndpointPool {
             operations: limited(plan.max_pool_size),
             long_polls: limited(plan.max_awaiting),
             max_connecting: plan.max_connecting,
+            user_pool: endpoint.user_pool(user_name(identity)),
             published: PoolReport::default(),
         }
     }
@@ -79,7 +82,8 @@ impl EndpointPool {
     /// An address that has left the cluster and has come back is another endpoint.
     pub(super) fn move_to(&mut self, endpoint: &Arc<Endpoint>) {
         let published = std::mem::take(&mut self.published);
-        self.endpoint.pool_changed(published, PoolReport::default());
+        self.user_pool.add_change(published, PoolReport::default());
+        self.user_pool = endpoint.user_pool(user_name(&self.identity));
         self.endpoint = Arc::clone(endpoint);
     }
 
@@ -228,14 +232,21 @@ impl EndpointPool {
     /// Adds what has changed to the sums over all workers.
     pub(super) fn publish(&mut self) {
         let now = self.report();
-        self.endpoint.pool_changed(std::mem::replace(&mut self.published, now), now);
+        let before = std::mem::replace(&mut self.published, now);
+        if before != now {
+            self.user_pool.add_change(before, now);
+        }
     }
+}
+
+fn user_name(identity: &Identity) -> &str {
+    identity.user.as_ref().map_or("", |user| &user.name)
 }
 
 /// Removes what was added to the sums over all workers.
 impl Drop for EndpointPool {
     fn drop(&mut self) {
-        self.endpoint.pool_changed(self.published, PoolReport::default());
+        self.user_pool.add_change(self.published, PoolReport::default());
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
     io::{Read, Write},
     net::TcpListener,
     pin::pin,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
     thread,
 };
 use tokio::{runtime::LocalRuntime, time};
@@ -468,13 +469,53 @@ fn a_question_is_asked_on_a_connection_of_its_user() {
         answer_handshakes(service, &["welcome"]);
         pool.join(Arc::new(Password("sesame")));
         let identity = of_user("ann", 1).identity;
-        let query = ServiceQuery { identity, exchange: Box::new(Password("answer")) };
-        let connection = Rc::clone(&pool).ask(query).await.unwrap();
-        let asked_on = name(&connection);
-        connection.give_back();
-        let again = Rc::clone(&pool).take(of_user("ann", 1), None).await.unwrap();
-        assert_eq!(name(&again), asked_on);
+        let exchange = Box::new(Password("answer"));
+        let query = ServiceQuery { subject: "ann".into(), identity, exchange };
+        Rc::clone(&pool).ask(query).await.unwrap();
+        // The service accepts one connection only.
+        Rc::clone(&pool).take(of_user("ann", 1), None).await.unwrap();
     });
 }
 
 mod hold;
+
+/// Counts how often it is asked.
+#[derive(Debug)]
+struct Counted(Arc<AtomicUsize>);
+
+impl Handshake for Counted {
+    fn write_request(&mut self, out: &mut BytesMut) {
+        self.0.fetch_add(1, Relaxed);
+        out.extend_from_slice(b"counts");
+    }
+
+    fn read_reply(&mut self, _: &[u8]) -> HandshakeStep {
+        HandshakeStep::Done
+    }
+}
+
+#[test]
+fn clients_with_one_question_ask_once() {
+    run(async {
+        let service = Service::new();
+        let pool = pool_of(&service, sized(4));
+        answer_handshakes(service, &["welcome"; 4]);
+        let count = Arc::<AtomicUsize>::default();
+        let ask = |subject: &str| {
+            let exchange = Box::new(Counted(Arc::clone(&count)));
+            let (subject, identity) = (subject.into(), Identity::default());
+            spawn_local(Rc::clone(&pool).ask(ServiceQuery { subject, identity, exchange }))
+        };
+        // The first one vanishes.
+        let first = ask("ann");
+        tokio::task::yield_now().await;
+        first.abort();
+        let others: Vec<_> = ["ann", "ann", "bob"].map(ask).into();
+        for other in others {
+            other.await.unwrap().unwrap();
+        }
+        assert_eq!(count.load(Relaxed), 2);
+        ask("ann").await.unwrap().unwrap();
+        assert_eq!(count.load(Relaxed), 3, "it was answered before");
+    });
+}

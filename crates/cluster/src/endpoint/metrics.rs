@@ -43,8 +43,6 @@ pub(crate) struct EndpointMetrics {
     used: OnceLock<UsedMetrics>,
     /// Of health checks: ok, failed, local_error.
     checks: OnceLock<[Counter; 3]>,
-    /// Of pooled connections: idle, active, awaiting, connecting; and of operations that wait.
-    pool: OnceLock<[Gauge; 5]>,
     /// Of a member of a replica set: whether it is the primary, and its lag.
     member: OnceLock<[Gauge; 2]>,
 }
@@ -90,7 +88,6 @@ impl EndpointMetrics {
             presence: Mutex::default(),
             used: OnceLock::new(),
             checks: OnceLock::new(),
-            pool: OnceLock::new(),
             member: OnceLock::new(),
         };
         if written {
@@ -134,17 +131,16 @@ impl EndpointMetrics {
         })
     }
 
-    /// The gauges of pooled connections and of operations that wait for one.
-    pub(super) fn pool(&self) -> &[Gauge; 5] {
-        self.pool.get_or_init(|| {
-            let [cluster, endpoint] = self.labels();
-            let of = |state| {
-                let labels = [cluster, endpoint, ("state", state)];
-                self.metrics.gauge(names::POOL_CONNECTIONS, &labels)
-            };
-            let waiting = self.metrics.gauge(names::POOL_WAITING, &self.labels());
-            [of("idle"), of("active"), of("awaiting"), of("connecting"), waiting]
-        })
+    /// The gauges of a user's pooled connections, and of operations that wait for one.
+    pub(super) fn pool(&self, user: &str) -> [Gauge; 5] {
+        let [cluster, endpoint] = self.labels();
+        let user = ("user", user);
+        let of = |state| {
+            let labels = [cluster, endpoint, user, ("state", state)];
+            self.metrics.gauge(names::POOL_CONNECTIONS, &labels)
+        };
+        let waiting = self.metrics.gauge(names::POOL_WAITING, &[cluster, endpoint, user]);
+        [of("idle"), of("active"), of("awaiting"), of("connecting"), waiting]
     }
 
     /// Shows whether a member of a replica set is the primary.

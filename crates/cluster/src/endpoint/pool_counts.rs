@@ -2,7 +2,10 @@
 
 use metrics::Gauge;
 use serde::Serialize;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::{
+    ops::Add,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
 /// The states of pooled connections, and of the operations that wait for one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -27,9 +30,23 @@ impl PoolReport {
     }
 }
 
+impl Add for PoolReport {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            idle: self.idle + other.idle,
+            active: self.active + other.active,
+            awaiting: self.awaiting + other.awaiting,
+            connecting: self.connecting + other.connecting,
+            waiting: self.waiting + other.waiting,
+        }
+    }
+}
+
 /// The sums over all workers.
 #[derive(Debug, Default)]
-pub(crate) struct PoolCounts([AtomicUsize; 5]);
+pub(super) struct PoolCounts([AtomicUsize; 5]);
 
 impl PoolCounts {
     /// Adds what has changed in one worker's pool.
@@ -47,7 +64,7 @@ impl PoolCounts {
     }
 
     /// The current sums.
-    pub(crate) fn report(&self) -> PoolReport {
+    pub(super) fn report(&self) -> PoolReport {
         let [idle, active, awaiting, connecting, waiting] =
             self.0.each_ref().map(|count| count.load(Relaxed));
         PoolReport { idle, active, awaiting, connecting, waiting }

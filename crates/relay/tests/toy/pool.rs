@@ -120,7 +120,7 @@ impl Codec for PooledLines {
 
     fn query(&mut self) -> Option<ServiceQuery> {
         let exchange = Box::new(Greeting(Arc::clone(&self.greeted)));
-        Some(ServiceQuery { identity: Identity::default(), exchange })
+        Some(ServiceQuery { subject: "".into(), identity: Identity::default(), exchange })
     }
 
     fn refusal(&mut self) -> Option<Rejection> {
