@@ -12,7 +12,7 @@ const NAMED: usize = 2;
 pub struct ClusterState {
     name: String,
     panic: bool,
-    pause: Option<Pause>,
+    pause: Option<PauseState>,
     endpoints: Vec<EndpointState>,
     circuit_breaker: BreakerCounts,
 }
@@ -41,7 +41,7 @@ struct Check {
 /// A pause by an operator.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-struct Pause {
+struct PauseState {
     waiting: u64,
     resumes_in_seconds: f64,
 }
@@ -89,7 +89,7 @@ fn cluster(it: &ClusterState) -> Option<String> {
         }
     }
     if let Some(pause) = &it.pause {
-        let Pause { waiting, resumes_in_seconds } = pause;
+        let PauseState { waiting, resumes_in_seconds } = pause;
         said.push(format!("PAUSED for {} s: {waiting} wait", resumes_in_seconds.ceil()));
     }
     if it.panic {

@@ -72,7 +72,7 @@ impl Cluster {
         Ok(lasted)
     }
 
-    /// Ends pauses that nobody has ended in time, until dropped.
+    /// Ends pauses that no operator has ended in time, until dropped.
     pub async fn end_forgotten_pauses(self: Arc<Self>) {
         let mut pauses = self.cutover.subscribe();
         loop {
