@@ -5,6 +5,7 @@
 
 In each run a load meets one election. It is planned (the primary steps down, and there is none for 1.5 s),
 or a crash (connections are reset, work that was done is not answered, and there is no primary for 3 s).
+`--elections silent` has a primary that does not answer any more, and does not close connections.
 The set is that of the tests (`replica_set.rs`): three members before one SecantusDB, so that data, sessions
 and change streams are real. Members work 3 ms for an operation, and interrupt it in a step-down.
 
@@ -70,8 +71,8 @@ SERVICE_TIME_MS = 3
 # What comes before the election, the whole load, and how long its change stream must have had no event at the end.
 BEFORE, RUN, AFTER = 2.0, 8.0, 2.0
 # How long there is no primary.
-ELECTIONS = {"planned": 1.5, "crash": 3.0}
-PAUSE, PATIENCE = 0.002, 20
+ELECTIONS = {"planned": 1.5, "crash": 3.0, "silent": 3.0}
+PAUSE, PATIENCE = 0.002, 40
 
 FAILOVER = {
     "hold": "{ replay: false }",
@@ -158,7 +159,7 @@ class Set(Program):
 
     def elects(self, election):
         """Member 1 follows member 0, after a while without a primary."""
-        self.order({"planned": "elect none", "crash": "kill 0"}[election])
+        self.order({"planned": "elect none", "crash": "kill 0", "silent": "silence 0"}[election])
         time.sleep(ELECTIONS[election])
         self.order("elect 1")
 
@@ -207,13 +208,16 @@ class Load:
 
     def run(self, threads, elect):
         self.over = time.monotonic() + RUN
-        running = [threading.Thread(target=work, args=args) for work, *args in threads]
+        running = [threading.Thread(target=work, args=args, daemon=True) for work, *args in threads]
         for thread in running:
             thread.start()
         time.sleep(BEFORE)
         elect()
         for thread in running:
-            thread.join()
+            thread.join(max(0, self.over + PATIENCE - time.monotonic()))
+        stuck = sum(thread.is_alive() for thread in running)
+        if stuck:
+            self.errors[f"no end within {PATIENCE} s"] = stuck
         self.client.close()
         found = self.check(self.direct[self.name])
         self.direct.close()
@@ -393,7 +397,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", choices=LOADS)
-    parser.add_argument("--elections", default=",".join(ELECTIONS))
+    parser.add_argument("--elections", default="planned,crash", help="also: silent")
     parser.add_argument("--ways", default=",".join(WAYS))
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--json", type=pathlib.Path)

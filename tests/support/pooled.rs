@@ -11,6 +11,8 @@ use bson::doc;
 
 /// The most connections to a server that clients share.
 pub const SIZE: usize = 4;
+/// The cluster's key for that.
+const POOL: &str = "pool: { max_pool_size: 4 }";
 
 /// A proxy with a pool, before one server or before a replica set.
 pub struct Pooled {
@@ -28,8 +30,8 @@ impl Pooled {
     /// two routers. Nothing where there is no server.
     pub fn all() -> Vec<Self> {
         let Some(server) = Secantus::shared() else { return Vec::new() };
-        let before_server =
-            |present_as| Self::start(present_as, &format!("endpoints: [\"{}\"]", server.address()));
+        let endpoints = format!("endpoints: [\"{}\"], {POOL}", server.address());
+        let before_server = |present_as| Self::start(present_as, &endpoints);
         let mut all = vec![before_server("router"), before_server("primary")];
         all.extend(Self::before_sets(server));
         all.push(Self::before_routers(server));
@@ -40,7 +42,8 @@ impl Pooled {
     fn before_routers(server: &Secantus) -> Self {
         let routers = ReplicaSet::routers(server.address(), 2);
         let [first, second] = [routers.address(0), routers.address(1)];
-        let this = Self::start("router", &format!("endpoints: [\"{first}\", \"{second}\"]"));
+        let this =
+            Self::start("router", &format!("endpoints: [\"{first}\", \"{second}\"], {POOL}"));
         Self { set: Some(routers), ..this }
     }
 
@@ -52,10 +55,15 @@ impl Pooled {
 
     /// One before a replica set, with all members known.
     pub fn before_set(server: &Secantus, present_as: &'static str) -> Self {
+        Self::before_set_with(server, present_as, POOL)
+    }
+
+    /// The same with other keys of the cluster, `pool` among them.
+    pub fn before_set_with(server: &Secantus, present_as: &'static str, keys: &str) -> Self {
         let set = ReplicaSet::start(server.address(), 3);
         set.set_tags(2, doc! { "use": "reports" });
-        let seed = format!("replica_set: {{ name: rs, seeds: [\"{}\"] }}", set.address(0));
-        let this = Self::start(present_as, &seed);
+        let seeds = format!("replica_set: {{ name: rs, seeds: [\"{}\"] }}", set.address(0));
+        let this = Self::start(present_as, &format!("{seeds}, {keys}"));
         eventually("the members to be known", || {
             let clusters = this.tollgate.json("/clusters");
             let endpoints = clusters[0]["endpoints"].as_array()?;
@@ -65,12 +73,12 @@ impl Pooled {
         Self { set: Some(set), ..this }
     }
 
-    fn start(present_as: &'static str, members: &str) -> Self {
+    fn start(present_as: &'static str, cluster: &str) -> Self {
         let tollgate = Tollgate::start(&format!(
             "workers: 1\n\
              listeners:\n  db: {{ address: \"127.0.0.1:0\", cluster: db, \
              protocol: {{ mongo: {{ present_as: {present_as} }} }} }}\n\
-             clusters:\n  db: {{ {members}, pool: {{ max_pool_size: {SIZE} }} }}\n"
+             clusters:\n  db: {{ {cluster} }}\n"
         ));
         Self { tollgate, present_as, set: None }
     }
