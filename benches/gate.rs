@@ -40,6 +40,7 @@ fn gate(policies: &str) -> Gate {
         listener,
         protocol: const { &mongo::Mongo::PROTOCOL },
         callsites: cardinality(),
+        shapes: None,
         access_log: None,
         lines: None,
     };
@@ -124,6 +125,7 @@ fn ask(gate: &Gate, client: &Client) {
         known_names: false,
         partial: false,
         may_have_other_resources: false,
+        query_shape: None,
     };
     let Verdict::Admit(ticket) = gate.admit(&operation, now) else {
         unreachable!("no policy here says no")

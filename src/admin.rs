@@ -8,6 +8,7 @@ mod listen;
 mod pages;
 mod policies;
 mod sessions;
+mod shapes;
 mod sockets;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,7 @@ use crate::{
     certificates::Certificates,
     handover::{Offer, Sockets},
     threads::Starter,
-    worker::Sessions,
+    worker::{QueryShapes, Sessions},
 };
 use anyhow::{Context as _, bail};
 use axum::{
@@ -79,6 +80,8 @@ pub struct View {
     pub scope: Scope,
     /// The open connections, which `/sessions` lists and closes.
     pub sessions: Sessions,
+    /// For `/shapes` and `/findings`.
+    pub shapes: QueryShapes,
     /// Begins a drain without blocking.
     pub drain: Arc<dyn Fn() + Send + Sync>,
 }
@@ -237,6 +240,8 @@ fn router(view: View, rules: Arc<Rules>) -> Router {
         .route("/tls", get(async |State(view): State<View>| Json(view.certificates.report())))
         .route("/operations", get(pages::operations))
         .route("/callsites", get(pages::callsites))
+        .route("/shapes", get(shapes::list).delete(shapes::reset))
+        .route("/findings", get(shapes::findings))
         .route("/config", get(policies::config))
         .route("/policies", get(policies::list))
         .route("/policies/{name}", put(policies::change).delete(policies::remove))

@@ -113,6 +113,9 @@ enum Command {
         /// Show the pools of clusters instead. In a terminal, press `u`.
         #[arg(long, conflicts_with = "callsites")]
         pools: bool,
+        /// Show shapes of queries instead. In a terminal, press `h`.
+        #[arg(long, conflicts_with_all = ["callsites", "pools"])]
+        shapes: bool,
     },
     /// Pause a cluster of a running proxy: new operations wait, and what is under way ends.
     ///
@@ -172,10 +175,11 @@ pub fn main() -> ExitCode {
         Command::Resume { cluster, admin } => {
             done(on_this_thread(cutover::resume(cluster, admin)).flatten())
         }
-        Command::Top { admin, ca, certificate, once, interval, sort, callsites, pools } => {
-            let view = match (callsites, pools) {
-                (true, _) => View::CallSites,
-                (_, true) => View::Pools,
+        Command::Top { admin, ca, certificate, once, interval, sort, callsites, pools, shapes } => {
+            let view = match (callsites, pools, shapes) {
+                (true, ..) => View::CallSites,
+                (_, true, _) => View::Pools,
+                (.., true) => View::Shapes,
                 _ => View::Operations,
             };
             let choice = ViewOptions { view, sort, ..ViewOptions::default() };

@@ -3,6 +3,7 @@
 mod clusters;
 mod control;
 mod discovery;
+mod listener_parts;
 
 use crate::{
     admin,
@@ -13,10 +14,10 @@ use crate::{
     },
     own_log,
     threads::{Started, Threads},
-    worker::{self, Dispatcher, Message, Sessions, Worker},
+    worker::{self, Dispatcher, Message, QueryShapes, Sessions, Worker},
 };
 use anyhow::{Context, bail};
-use cluster::{Cluster, ConnectionPool, PreconnectPool};
+use cluster::{Cluster, PreconnectPool};
 use clusters::make_clusters;
 use config::{
     Scope,
@@ -24,15 +25,16 @@ use config::{
 };
 pub use control::Control;
 use discovery::start_discovery;
-use policy::gate::Gate;
+use listener_parts::{gate, pool};
 use policy::series::CardinalityLimit;
-use policy::{Live, PolicyEnv, access_log::LineBuffer};
+use policy::{Live, access_log::LineBuffer};
 use process::{
     log_file::{self, Log, Sink},
     panics,
 };
 use protocols::Pools;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use shapes::{SharedShapes, WorkerShapes};
 use std::{
     collections::BTreeMap,
     io,
@@ -85,6 +87,8 @@ struct SharedState {
     live: Arc<Live>,
     access_log: Option<Sink>,
     budget: Arc<ConnectionBudget>,
+    /// Open cursors and findings, for listeners that count query shapes.
+    shapes: Arc<SharedShapes>,
 }
 
 impl Proxy {
@@ -118,6 +122,7 @@ impl Proxy {
             cardinality_limits: cardinality_limits.collect(),
             live,
             budget: connection_budget(&plan),
+            shapes: SharedShapes::new(plan.workers, &metrics),
             plan: Arc::clone(&plan),
             metrics: metrics.clone(),
             listeners: listeners.clone(),
@@ -357,6 +362,7 @@ fn listeners(
     };
     let upstreams: BTreeMap<_, _> = shared.clusters.iter().map(preconnect).collect();
     let (pools, mut shared_pools) = (Pools::default(), BTreeMap::new());
+    let shapes = WorkerShapes::new(Arc::clone(&shared.shapes));
     let listener = |(listener, limits): (&Arc<Listener>, _)| {
         let plan = &listener.plan;
         let server = plan.protocol.server(&upstreams, &shared.plan.pooling, &pools);
@@ -364,7 +370,7 @@ fn listeners(
         let preconnects = cluster.and_then(|name| upstreams.get(name));
         let only = preconnects.filter(|_| plan.sni.is_empty());
         let cluster = only.map(|pool| pool.cluster());
-        let gate = gate(shared, listener, cluster, limits, lines);
+        let gate = gate(shared, listener, cluster, limits, (lines, &shapes));
         let pool = cluster.and_then(|it| pool(shared, plan, it, worker, &mut shared_pools));
         let upstreams = match (server, pool) {
             (Some(server), _) => Upstreams::Server(server),
@@ -380,46 +386,6 @@ fn listeners(
         Some(WorkerListener::new(Arc::clone(listener), gate, upstreams, shared.metrics.clone()))
     };
     shared.listeners.iter().zip(&shared.cardinality_limits).filter_map(listener).collect()
-}
-
-/// This worker's share of the pool of a listener's cluster, if operations share connections. The listeners
-/// of a cluster share it.
-fn pool(
-    shared: &SharedState,
-    plan: &ListenerPlan,
-    cluster: &Arc<Cluster>,
-    worker: usize,
-    pools: &mut BTreeMap<Arc<str>, Rc<ConnectionPool>>,
-) -> Option<Rc<ConnectionPool>> {
-    let clusters = shared.plan.clusters.iter();
-    let pool = clusters.filter(|it| it.name == *cluster.name()).find_map(|it| it.pool.as_ref())?;
-    let start =
-        || ConnectionPool::start(Arc::clone(cluster), pool.share(worker, shared.plan.workers));
-    let pool = pools.entry(Arc::clone(cluster.name())).or_insert_with(start);
-    plan.protocol.pool_handshake().into_iter().for_each(|handshake| pool.join(handshake));
-    Some(Rc::clone(pool))
-}
-
-fn gate(
-    shared: &SharedState,
-    listener: &Listener,
-    cluster: Option<&Arc<Cluster>>,
-    (series, callsites): &(Arc<CardinalityLimit>, Arc<CardinalityLimit>),
-    lines: Option<&Rc<LineBuffer>>,
-) -> Gate {
-    let name = &listener.plan.name;
-    let env = PolicyEnv {
-        access_log: shared.plan.access_log.clone(),
-        metrics: shared.metrics.clone(),
-        listener: Arc::clone(name),
-        protocol: listener.plan.protocol.describe(),
-        has_preface: listener.plan.has_preface(),
-        cluster: cluster.cloned(),
-        callsites: Arc::clone(callsites),
-        lines: lines.cloned(),
-    };
-    let active = shared.metrics.gauge(names::OPERATIONS_ACTIVE, &[("listener", name)]);
-    Gate::live(Arc::clone(&shared.live), env, Arc::clone(series), active)
 }
 
 fn open_admin(
@@ -441,6 +407,7 @@ fn open_admin(
         policies: Arc::clone(&shared.live),
         scope: Scope::of(&shared.plan),
         sessions: Sessions::new(control.inboxes()),
+        shapes: QueryShapes::new(control.inboxes(), Arc::clone(&shared.shapes)),
         drain: Arc::new(move || drain.drain()),
     };
     admin::serve(plan, view, &threads.starter(), inherited)

@@ -117,7 +117,8 @@ impl Live {
 
     async fn ask(&self) -> anyhow::Result<Snapshot> {
         let callsites = self.screen.is_some() || self.choice.borrow().view == View::CallSites;
-        poll::snapshot(&self.options.admin, callsites).await
+        let shapes = self.choice.borrow().view == View::Shapes;
+        poll::snapshot(&self.options.admin, callsites, shapes).await
     }
 
     /// Waits until then, and redraws after each key.
@@ -181,6 +182,11 @@ fn page(
     let all = rates(&before.operations, &now.operations, seconds);
     let mut rows = match choice.view {
         View::CallSites => rates(&before.callsites, &now.callsites, seconds),
+        View::Shapes => match (&before.shapes, &now.shapes) {
+            (Some(before), Some(now)) => rates(before, now, seconds),
+            // They were asked for once, or not at all.
+            _ => Vec::new(),
+        },
         View::Operations | View::Pools => all.clone(),
     };
     choice.sort.apply(&mut rows);

@@ -14,7 +14,8 @@ pub use message::{Dispatcher, Message};
 use metrics::Gauge;
 use policy::access_log::LineBuffer;
 use session::Phase;
-pub use sessions::{Sessions, WorkerTimeout};
+pub use sessions::{QueryShapes, Sessions, WorkerTimeout};
+use shapes::WorkerShapes;
 use std::{cell::Cell, io, panic::resume_unwind, pin::pin, rc::Rc, time::Duration};
 use tokio::{
     runtime::{Builder, LocalOptions, LocalRuntime},
@@ -233,8 +234,21 @@ fn handle(worker: &Rc<Worker>, listeners: &[Rc<WorkerListener>], message: Messag
             drop(answer.send(worker.connections.list(&choice)))
         }
         Message::KillSession(id, answer) => drop(answer.send(worker.connections.kill(id))),
+        Message::ListShapes(answer) => {
+            let report = shapes(listeners).map(|shapes| shapes.report()).unwrap_or_default();
+            drop(answer.send(report));
+        }
+        Message::ResetShapes(answer) => {
+            shapes(listeners).into_iter().for_each(|shapes| shapes.reset());
+            let _ = answer.send(());
+        }
         Message::Listen(_) | Message::Drain(_) => {}
     }
+}
+
+/// The worker's table of query shapes, which its listeners share; `None` if no listener counts them.
+fn shapes(listeners: &[Rc<WorkerListener>]) -> Option<&Rc<WorkerShapes>> {
+    listeners.iter().find_map(|listener| listener.gate().shapes())
 }
 
 /// The error of an ended accept task. The proxy must not continue as if the listener were ready.

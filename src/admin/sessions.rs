@@ -46,6 +46,6 @@ pub(super) async fn kill(State(view): State<View>, Path(id): Path<String>) -> Re
     }
 }
 
-fn busy() -> Response {
+pub(super) fn busy() -> Response {
     error(StatusCode::SERVICE_UNAVAILABLE, "a worker did not answer in time: try again")
 }

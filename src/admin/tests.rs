@@ -53,6 +53,10 @@ fn opened(admin: &AdminPlan, limits: Limits) -> Fixture {
         policies: Arc::clone(&policies),
         scope: Scope::of(&plan),
         sessions: crate::worker::Sessions::default(),
+        shapes: crate::worker::QueryShapes::new(
+            &[],
+            ::shapes::SharedShapes::new(1, &Metrics::new()),
+        ),
         drain: Arc::new(move || {
             drained.fetch_add(1, SeqCst);
         }),

@@ -216,6 +216,7 @@ impl Question {
             known_names: false,
             partial: false,
             may_have_other_resources: true,
+            query_shape: None,
         };
         let known = KnownFields::of(&listener.name, &operation);
         Found { rule, explained: rule.matching.explain(&known, &operation) }

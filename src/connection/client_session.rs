@@ -9,8 +9,8 @@ use crate::listener::{Upstreams, WorkerListener};
 use cluster::{Cluster, ConnectOptions, ConnectionPool, Endpoint, TakeOptions};
 use config::plan::{ListenerPlan, OnViolation};
 use operation::{
-    AttributeValue, Attributes, Close, ConnectionInfo, Decision, Direction, Gate, Operation,
-    Rejection, Revision, Settlement, Ticket, Verdict, Violation,
+    AttributeValue, Attributes, Close, ConnectionInfo, Decision, Direction, Gate, LookupRun,
+    Operation, Rejection, Revision, Settlement, Ticket, Verdict, Violation,
 };
 use policy::{
     attributes::ConnectPhase,
@@ -41,6 +41,8 @@ pub struct ClientSession {
     key: usize,
     /// Whether the connection's waker is registered with the worker.
     has_waker: Cell<bool>,
+    /// The lookups that the client has sent last.
+    lookups: Cell<LookupRun>,
 }
 
 impl ClientSession {
@@ -59,6 +61,7 @@ impl ClientSession {
             permits: RefCell::default(),
             generation: Cell::new(listener.gate().generation()),
             has_waker: Cell::new(false),
+            lookups: Cell::default(),
         }
     }
 
@@ -205,6 +208,10 @@ impl Session for ClientSession {
         info.tls.get().is_some() || info.server_name.get().is_some() || info.proxy.get().is_some()
     }
 
+    fn lookups(&self) -> Option<&Cell<LookupRun>> {
+        Some(&self.lookups)
+    }
+
     fn is_encrypted(&self) -> bool {
         self.info.tls.get().is_some()
     }
@@ -341,5 +348,9 @@ impl Session for ClientSession {
 impl Drop for ClientSession {
     fn drop(&mut self) {
         self.connections.deregister(self.key);
+        if let Some(shapes) = self.listener().gate().shapes() {
+            let (peer, life) = (self.info.link.peer.ip(), self.info.accepted.elapsed());
+            shapes.connection_ended(&self.plan().name, peer, self.lookups.get(), life);
+        }
     }
 }

@@ -65,6 +65,7 @@ mod tests {
             at: Instant::now(),
             operations: serde_json::from_value(find).unwrap(),
             callsites: serde_json::from_value(json!([site("a", 1.0), site("b", 156.0)])).unwrap(),
+            shapes: None,
             clusters: serde_json::from_value(json!([{ "name": "web", "endpoints": [endpoint] }]))
                 .unwrap(),
             policies: serde_json::from_value(json!([{ "name": POLICY, "enabled": enabled }]))

@@ -11,6 +11,8 @@ pub enum View {
     Operations,
     /// A place in a client's program that operations come from.
     CallSites,
+    /// The shape of a query.
+    Shapes,
     /// The connections to an endpoint that operations share.
     Pools,
 }
@@ -88,6 +90,7 @@ impl ViewOptions {
     pub fn press(&mut self, key: u8) -> bool {
         match key {
             b'c' => self.switch_to(View::CallSites),
+            b'h' => self.switch_to(View::Shapes),
             b'u' => self.switch_to(View::Pools),
             b'l' => self.switched = self.switched.wrapping_add(1),
             b's' => self.sort = self.sort.next(),
@@ -112,11 +115,12 @@ impl ViewOptions {
     pub fn keys(&self) -> String {
         let name = |view, name| if self.view == view { "operations" } else { name };
         let (callsites, pools) = (name(View::CallSites, "call sites"), name(View::Pools, "pools"));
+        let shapes = name(View::Shapes, "shapes");
         let order = match self.view {
             View::Pools => "the fullest first".to_owned(),
-            _ => format!("sort by t o e p b n: {}   * since start", self.sort.name()),
+            _ => format!("sort by t o e p b n: {}  * in all", self.sort.name()),
         };
-        format!("q quit   c {callsites}   u {pools}   {order}")
+        format!("q quit  c {callsites}  h {shapes}  u {pools}  {order}")
     }
 }
 
@@ -134,8 +138,12 @@ mod tests {
         assert_eq!((choice.view, choice.sort), (View::Operations, Sort::Bytes));
         assert!(choice.press(b'u') && choice.press(b'c') && choice.press(b'u'));
         assert_eq!(choice.view, View::Pools);
-        assert_eq!(choice.keys(), "q quit   c call sites   u operations   the fullest first");
-        assert!(choice.press(b'u'));
+        let keys = "q quit  c call sites  h shapes  u operations  the fullest first";
+        assert_eq!(choice.keys(), keys);
+        assert!(choice.press(b'h'));
+        assert_eq!(choice.view, View::Shapes);
+        assert!(choice.keys().contains("h operations"));
+        assert!(choice.press(b'h'));
         assert_eq!(choice.view, View::Operations);
         assert!(choice.keys().chars().count() <= 80);
         // What an arrow sends is no key of these.

@@ -9,7 +9,7 @@ use super::{
     pools::PoolState,
 };
 use anyhow::{Context as _, bail};
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 use tokio::{
@@ -31,6 +31,8 @@ pub struct Snapshot {
     pub operations: Vec<Series>,
     /// Its call sites, if they were asked for.
     pub callsites: Vec<Series>,
+    /// The shapes of its queries, if they were asked for.
+    pub shapes: Option<Vec<Series>>,
     /// Its clusters.
     pub clusters: Vec<ClusterState>,
     /// Its policies.
@@ -39,19 +41,34 @@ pub struct Snapshot {
     pub pools: Vec<PoolState>,
 }
 
-/// Asks for all of it. Fails if there is no answer, or one of another form. If a proxy reports only
-/// its operations, the rest is empty.
-pub async fn snapshot(admin: &AdminAddress, callsites: bool) -> anyhow::Result<Snapshot> {
+/// What `GET /shapes` answers.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Shapes {
+    shapes: Vec<Series>,
+}
+
+/// Asks for all of it: for call sites and for shapes only if they are wanted. Fails if there is no answer,
+/// or one of another form. If a proxy reports only its operations, the rest is empty.
+pub async fn snapshot(
+    admin: &AdminAddress,
+    callsites: bool,
+    shapes: bool,
+) -> anyhow::Result<Snapshot> {
     let operations = operations(admin).await?;
     let at = Instant::now();
     let callsites = match callsites {
         true => list(admin, "/callsites").await.unwrap_or_default(),
         false => Vec::new(),
     };
+    let shapes = match shapes {
+        true => Some(fetch::<Shapes>(admin, "/shapes").await.unwrap_or_default().shapes),
+        false => None,
+    };
     let clusters = list(admin, "/clusters").await.unwrap_or_default();
     let policies = list(admin, "/policies").await.unwrap_or_default();
     let pools = list(admin, "/pools").await.unwrap_or_default();
-    Ok(Snapshot { at, operations, callsites, clusters, policies, pools })
+    Ok(Snapshot { at, operations, callsites, shapes, clusters, policies, pools })
 }
 
 /// Fetches `GET /operations`. Fails without a valid response.
@@ -85,6 +102,10 @@ pub async fn post(
 }
 
 async fn list<T: DeserializeOwned>(admin: &AdminAddress, path: &str) -> anyhow::Result<Vec<T>> {
+    fetch(admin, path).await
+}
+
+async fn fetch<T: DeserializeOwned>(admin: &AdminAddress, path: &str) -> anyhow::Result<T> {
     let answer = tokio::time::timeout(TIMEOUT, send(admin, "GET", path, "")).await;
     let body = body(&answer.context("no answer in time")??)?;
     Ok(serde_json::from_slice(&body)?)

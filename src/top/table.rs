@@ -24,7 +24,12 @@ pub struct Series {
     pub resource: String,
     /// Where in a client's program it comes from, if this is of call sites.
     pub callsite: String,
+    /// The query without values, if this is of shapes.
+    pub query: String,
+    /// The key of the shape: two shapes may have the same text.
+    pub shape: String,
     /// How many.
+    #[serde(alias = "calls")]
     pub count: u64,
     /// How many did not end well.
     pub errors: u64,
@@ -51,6 +56,8 @@ pub struct Row {
     pub listener: String,
     /// Where in a client's program it comes from.
     pub callsite: String,
+    /// The query without values.
+    pub query: String,
     /// Operations a second.
     pub operations: f64,
     /// Of these, how many did not end well.
@@ -67,8 +74,8 @@ pub struct Row {
 
 impl Row {
     /// All that it is called by.
-    pub fn names(&self) -> [&str; 4] {
-        [&self.callsite, &self.operation, &self.resource, &self.listener]
+    pub fn names(&self) -> [&str; 5] {
+        [&self.callsite, &self.operation, &self.resource, &self.query, &self.listener]
     }
 }
 
@@ -88,6 +95,7 @@ pub fn rates(before: &[Series], now: &[Series], seconds: f64) -> Vec<Row> {
             resource: series.resource.clone(),
             listener: series.listener.clone(),
             callsite: series.callsite.clone(),
+            query: series.query.clone(),
             operations,
             errors: a_second(series.errors, then.errors),
             p50_ms: series.p50_ms,
@@ -102,9 +110,9 @@ pub fn rates(before: &[Series], now: &[Series], seconds: f64) -> Vec<Row> {
     rows
 }
 
-fn identity(series: &Series) -> [&str; 5] {
-    let Series { listener, protocol, operation, resource, callsite, .. } = series;
-    [listener, protocol, operation, resource, callsite]
+fn identity(series: &Series) -> [&str; 6] {
+    let Series { listener, protocol, operation, resource, callsite, shape, .. } = series;
+    [listener, protocol, operation, resource, callsite, shape]
 }
 
 /// A column of numbers: its head, its width, and what it shows of a row.
@@ -166,6 +174,12 @@ const OPERATIONS: [Text; 3] = [
     Text { head: "RESOURCE", from: 0, show: |row| &row.resource },
     Text { head: "LISTENER", from: 108, show: |row| &row.listener },
 ];
+const SHAPES: [Text; 4] = [
+    Text { head: "OPERATION", from: 0, show: |row| &row.operation },
+    Text { head: "RESOURCE", from: 48, show: |row| &row.resource },
+    Text { head: "QUERY", from: 0, show: |row| &row.query },
+    Text { head: "LISTENER", from: 160, show: |row| &row.listener },
+];
 const CALL_SITES: [Text; 4] = [
     Text { head: "CALL SITE", from: 0, show: |row| &row.callsite },
     Text { head: "OPERATION", from: 48, show: |row| &row.operation },
@@ -184,7 +198,11 @@ pub fn render(rows: &[Row], view: View, width: usize, colour: bool) -> String {
     let fits =
         |column: &&Column| (column.from..column.below).contains(&width) && counted(column.head);
     let columns: Vec<&Column> = NUMBERS.iter().filter(fits).collect();
-    let texts: &[Text] = if callsites { &CALL_SITES } else { &OPERATIONS };
+    let texts: &[Text] = match view {
+        View::CallSites => &CALL_SITES,
+        View::Shapes => &SHAPES,
+        View::Operations | View::Pools => &OPERATIONS,
+    };
     let texts: Vec<&Text> = texts.iter().filter(|text| width >= text.from).collect();
     let total: f64 = rows.iter().map(|row| row.busy).sum();
     let line = |row: &Row| {

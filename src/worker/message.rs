@@ -7,6 +7,7 @@ use crate::{
     },
     listener::{ConnectionBudget, ListenSocket},
 };
+use shapes::WorkerReport;
 use std::{rc::Rc, sync::Arc, time::Duration};
 use tls::ServerTls;
 use tokio::sync::mpsc::UnboundedSender;
@@ -25,6 +26,10 @@ pub enum Message {
     ListSessions(SessionQuery, UnboundedSender<Vec<SessionReport>>),
     /// Close the connection with this id, and report whether it is on this worker.
     KillSession(u64, UnboundedSender<bool>),
+    /// Report the query shapes that were counted.
+    ListShapes(UnboundedSender<WorkerReport>),
+    /// Forget the query shapes, and report that it is done.
+    ResetShapes(UnboundedSender<()>),
     /// Stop accepting, let operations finish, and close everything after this time.
     Drain(Duration),
 }

@@ -1,7 +1,8 @@
-//! Queries all workers for their open connections.
+//! Asks all workers: for their open connections, and for the query shapes that they have counted.
 
 use super::Message;
 use crate::connection::session_info::{SessionQuery, SessionReport};
+use shapes::{ShapeOrder, ShapeReport, SharedShapes, WorkerReport};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc::{UnboundedSender, unbounded_channel},
@@ -11,9 +12,21 @@ use tokio::{
 /// How long a worker may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The inboxes of all workers. Cheap to clone.
+#[derive(Clone, Default)]
+struct Inboxes(Arc<[UnboundedSender<Message>]>);
+
 /// The open connections of all workers. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Sessions(Arc<[UnboundedSender<Message>]>);
+pub struct Sessions(Inboxes);
+
+/// The query shapes that all workers have counted. Cheap to clone.
+#[derive(Clone)]
+pub struct QueryShapes {
+    inboxes: Inboxes,
+    /// What the workers share.
+    pub shared: Arc<SharedShapes>,
+}
 
 /// A worker has not answered in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +35,7 @@ pub struct WorkerTimeout;
 impl Sessions {
     /// The connections of the workers with these inboxes.
     pub fn new(inboxes: &[UnboundedSender<Message>]) -> Self {
-        Self(inboxes.into())
+        Self(Inboxes(inboxes.into()))
     }
 
     /// Lists the selected connections.
@@ -30,7 +43,7 @@ impl Sessions {
     /// # Errors
     /// A worker has not answered in time.
     pub async fn list(&self, query: &SessionQuery) -> Result<Vec<SessionReport>, WorkerTimeout> {
-        let reports = self.ask(|answer| Message::ListSessions(query.clone(), answer)).await?;
+        let reports = self.0.ask(|answer| Message::ListSessions(query.clone(), answer)).await?;
         Ok(query.merge(reports.into_iter().flatten().collect()))
     }
 
@@ -39,9 +52,42 @@ impl Sessions {
     /// # Errors
     /// A worker has not answered in time.
     pub async fn kill(&self, id: u64) -> Result<bool, WorkerTimeout> {
-        Ok(self.ask(|answer| Message::KillSession(id, answer)).await?.contains(&true))
+        Ok(self.0.ask(|answer| Message::KillSession(id, answer)).await?.contains(&true))
+    }
+}
+
+impl QueryShapes {
+    /// The shapes of the workers with these inboxes, which share this.
+    pub fn new(inboxes: &[UnboundedSender<Message>], shared: Arc<SharedShapes>) -> Self {
+        Self { inboxes: Inboxes(inboxes.into()), shared }
     }
 
+    /// The shapes of all workers: at most `limit`, in this order.
+    ///
+    /// # Errors
+    /// A worker has not answered in time.
+    pub async fn list(
+        &self,
+        order: ShapeOrder,
+        limit: usize,
+    ) -> Result<ShapeReport, WorkerTimeout> {
+        let workers: Vec<WorkerReport> = self.inboxes.ask(Message::ListShapes).await?;
+        Ok(ShapeReport::merge(workers, order, limit))
+    }
+
+    /// Forgets all shapes and findings.
+    ///
+    /// # Errors
+    /// A worker has not answered in time.
+    pub async fn reset(&self) -> Result<(), WorkerTimeout> {
+        self.inboxes.ask(Message::ResetShapes).await?;
+        self.shared.reset();
+        Ok(())
+    }
+}
+
+impl Inboxes {
+    /// Sends a question to all workers, and waits for their answers.
     async fn ask<T>(
         &self,
         question: impl Fn(UnboundedSender<T>) -> Message,

@@ -4,7 +4,7 @@ use crate::walk::{code, names, production_sources, read, root, shown};
 use std::{fs, path::PathBuf};
 
 /// Modules that serve every protocol and so must know none.
-const PROTOCOL_BLIND: [&str; 5] = ["policy", "cluster", "relay", "metrics", "config"];
+const PROTOCOL_BLIND: [&str; 6] = ["policy", "cluster", "relay", "metrics", "config", "shapes"];
 
 /// Words that only a protocol, and the registry, may use.
 const PROTOCOLS: [&str; 3] = ["mongo", "http", "grpc"];
@@ -25,7 +25,7 @@ const ALSO_NAMED: [(&str, &str); 2] =
 const SCHEMES: &str = "crates/values/src/address.rs";
 
 /// The crates of the workspace, lowest first: a crate depends only on crates before it.
-const CRATES: [&str; 19] = [
+const CRATES: [&str; 20] = [
     "operation",
     "values",
     "tollgate-metrics",
@@ -34,6 +34,7 @@ const CRATES: [&str; 19] = [
     "tls",
     "net",
     "cluster",
+    "shapes",
     "policy",
     "session",
     "relay",

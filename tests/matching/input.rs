@@ -85,6 +85,7 @@ impl Case {
             known_names: false,
             partial: self.partial,
             may_have_other_resources: self.others,
+            query_shape: None,
         }
     }
 

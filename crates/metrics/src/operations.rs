@@ -72,7 +72,8 @@ pub struct Times {
 }
 
 impl Times {
-    fn of(held: &Distribution) -> Self {
+    /// The times of these durations.
+    pub fn of(held: &Distribution) -> Self {
         // To the microsecond: more digits would suggest precision that is not there.
         let ms = |nanos: f64| (nanos / 1e3).round() / 1e3;
         Self {

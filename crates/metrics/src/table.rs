@@ -174,6 +174,19 @@ pub const TABLE: &[Metric] = &[
         "Operations counted under \"other\" because the listener keeps enough series apart.",
     ),
     counter(
+        FINDINGS_TOTAL,
+        "findings",
+        &["listener", "finding"],
+        "What the order and the size of operations say about the programs that send them, each time that it \
+         was found: see `GET /findings`.",
+    ),
+    counter(
+        SHAPES_EVICTED_TOTAL,
+        "rows",
+        &[],
+        "Query shapes that were evicted from full tables; what they had counted is not in `GET /shapes`.",
+    ),
+    counter(
         CALLSITE_OPERATIONS_TOTAL,
         "operations",
         CALLSITE,

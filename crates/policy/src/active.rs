@@ -6,6 +6,7 @@ use crate::{
     attributes::ConnectPhase,
     breaker::{self, BreakerPolicy},
     matching::{Applicability, KnownFields, ResidualMatch, Truth},
+    query_shapes::QueryShapes,
     rule::Rule,
     series_key::SeriesKey,
     stats::Stats,
@@ -18,7 +19,7 @@ use tollgate_metrics::{EffectCounts, Metrics, table as names};
 /// Stands for a part of a name that could not be read; see [`Operation::resource`].
 const UNREAD: char = '?';
 
-/// The policies of a listener, in the order of evaluation: metrics and access log first, so that they
+/// The policies of a listener, in the order of evaluation: metrics, shapes and access log first, so that they
 /// also see rejections, then the configured policies, then the circuit breaker.
 ///
 /// A policy of `previous` whose rule has not changed is kept, with its state.
@@ -29,8 +30,11 @@ pub(crate) fn active_policies(
 ) -> Vec<Rc<ActivePolicy>> {
     let stats: Option<Box<dyn WorkerPolicy>> = Some(Box::new(Stats::new(env)));
     let log = AccessLog::new(env).map(|log| Box::new(log) as Box<dyn WorkerPolicy>);
-    let observers =
-        [stats, log].into_iter().flatten().map(|policy| Rc::new(ActivePolicy::built_in(policy)));
+    let shapes = QueryShapes::new(env).map(|shapes| Box::new(shapes) as Box<dyn WorkerPolicy>);
+    let observers = [stats, shapes, log]
+        .into_iter()
+        .flatten()
+        .map(|policy| Rc::new(ActivePolicy::built_in(policy)));
     let configured = rules.iter().filter(|rule| rule.enabled).map(|rule| {
         let same = previous.iter().find(|policy| policy.is_for(rule));
         same.map_or_else(|| Rc::new(ActivePolicy::configured(rule, env)), Rc::clone)

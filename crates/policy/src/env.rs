@@ -6,6 +6,7 @@ use crate::{
 };
 use cluster::Cluster;
 use operation::Protocol;
+use shapes::WorkerShapes;
 use std::{rc::Rc, sync::Arc};
 use tollgate_metrics::Metrics;
 
@@ -24,6 +25,8 @@ pub struct PolicyEnv {
     pub cluster: Option<Arc<Cluster>>,
     /// The limit of distinct call sites of the listener.
     pub callsites: Arc<CardinalityLimit>,
+    /// The worker's table of query shapes, if the listener's operations are counted there.
+    pub shapes: Option<Rc<WorkerShapes>>,
     /// Which operations are logged, if any.
     pub access_log: Option<AccessLogPlan>,
     /// The worker's lines of the access log, if there is one.

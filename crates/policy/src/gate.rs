@@ -15,6 +15,7 @@ use operation::{
     Settlement, Ticket, Verdict,
 };
 use process::panics::tells_itself;
+use shapes::WorkerShapes;
 use std::{cell::Cell, cell::RefCell, rc::Rc, sync::Arc, thread, time::Instant};
 
 pub use connect::{ConnectVerdict, ConnectionPermits};
@@ -77,6 +78,11 @@ impl Gate {
 }
 
 impl Gate {
+    /// The worker's table of query shapes, if operations are counted there.
+    pub fn shapes(&self) -> Option<&Rc<WorkerShapes>> {
+        self.inner.updates.as_ref()?.env.shapes.as_ref()
+    }
+
     /// Whether a policy here fails closed: a request that can't be read is then rejected.
     pub fn guards(&self) -> bool {
         self.inner.failing_closed().is_some()
@@ -407,6 +413,7 @@ impl InFlight {
             began: self.began,
             long_poll: self.long_poll,
             may_have_callsite: self.may_have_callsite,
+            query_shape: self.query_shape,
             policy_effects: &self.policy_effects,
             how,
         };

@@ -28,6 +28,7 @@ pub(crate) fn policy_env() -> PolicyEnv {
         listener: "front".into(),
         protocol: TOY,
         callsites: Arc::new(CardinalityLimit::new(10, metrics::Counter::noop())),
+        shapes: None,
         access_log: None,
         lines: None,
     }
@@ -158,6 +159,7 @@ pub(crate) fn operation(client: &TestClient) -> Operation<'_> {
         known_names: false,
         partial: false,
         may_have_other_resources: false,
+        query_shape: None,
     }
 }
 
@@ -175,7 +177,16 @@ pub(crate) fn settle(bound: &dyn SeriesPolicy, memo: u64, how: &Settlement<'_>) 
     let (front, began, long_poll, may_have_callsite, policy_effects) =
         (&b""[..], how.now, false, false, &[][..]);
     bound.settle(
-        &Settled { key, front, began, long_poll, may_have_callsite, policy_effects, how },
+        &Settled {
+            key,
+            front,
+            began,
+            long_poll,
+            may_have_callsite,
+            query_shape: None,
+            policy_effects,
+            how,
+        },
         memo,
     );
 }

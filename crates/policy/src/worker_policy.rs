@@ -1,7 +1,7 @@
 //! The traits that every policy implements, and what they decide about.
 
 use crate::series_key::SeriesKey;
-use operation::{Attributes, Decision, Direction, Operation, Rejection, Settlement};
+use operation::{Attributes, Decision, Direction, Operation, QueryShape, Rejection, Settlement};
 use std::{
     borrow::Cow,
     sync::Arc,
@@ -91,6 +91,8 @@ pub struct Settled<'a> {
     pub long_poll: bool,
     /// It may have a call site: see [`Operation::may_have_callsite`].
     pub may_have_callsite: bool,
+    /// See [`Operation::query_shape`].
+    pub query_shape: Option<QueryShape>,
     /// The policies that had an effect on it, in order.
     pub policy_effects: &'a [PolicyEffect],
     /// How it ended.

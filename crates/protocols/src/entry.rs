@@ -243,6 +243,11 @@ pub trait ListenerProtocol: Debug + Send + Sync {
         None
     }
 
+    /// Whether operations are counted by the shape of their query.
+    fn has_query_shapes(&self) -> bool {
+        false
+    }
+
     /// What serves the listener's clients on this worker, if the protocol terminates both
     /// connections.
     fn server(

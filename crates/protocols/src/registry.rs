@@ -147,6 +147,10 @@ impl RelayedParts for Mongo {
         Some(Arc::new(mongo::MemberMonitors::new(replica_set)))
     }
 
+    fn has_query_shapes(settings: &mongo::Settings) -> bool {
+        settings.query_shapes
+    }
+
     fn members(settings: &mongo::Settings) -> Vec<String> {
         settings.members.keys().cloned().collect()
     }

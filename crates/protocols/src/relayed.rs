@@ -49,6 +49,12 @@ pub(super) trait RelayedParts: ProtocolParts {
         None
     }
 
+    /// See [`ListenerProtocol::has_query_shapes`].
+    fn has_query_shapes(settings: &Self::Settings) -> bool {
+        let _ = settings;
+        false
+    }
+
     /// See [`ListenerProtocol::members`].
     fn members(settings: &Self::Settings) -> Vec<String> {
         let _ = settings;
@@ -130,6 +136,10 @@ impl<P: RelayedParts> ListenerProtocol for RelayedListener<P> {
 
     fn client_speaks_first(&self) -> bool {
         P::CLIENT_SPEAKS_FIRST
+    }
+
+    fn has_query_shapes(&self) -> bool {
+        P::has_query_shapes(&self.settings)
     }
 
     fn pool_handshake(&self) -> Option<Arc<dyn HandshakeConfig>> {

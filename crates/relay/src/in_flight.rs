@@ -9,11 +9,12 @@
 use bytes::BytesMut;
 use cluster::Lease;
 use operation::{
-    AttributeValue, Attributes, Close, Codec, Direction, EndReason, LateDetails, MAX_IN_FLIGHT,
-    Operation, OperationNames, Outcome, Request, Settlement, Tag, Ticket,
+    AttributeValue, Attributes, Close, Codec, CursorChange, Direction, EndReason, LateDetails,
+    LookupRun, MAX_IN_FLIGHT, Operation, OperationNames, Outcome, Request, Settlement, Tag, Ticket,
 };
 use session::Session;
 use std::{
+    cell::Cell,
     collections::VecDeque,
     net::IpAddr,
     rc::Rc,
@@ -53,6 +54,7 @@ pub(super) struct Completion {
     pub(super) outcome: Outcome,
     pub(super) reason: Option<EndReason>,
     pub(super) code: Option<&'static str>,
+    pub(super) cursor: Option<CursorChange>,
     pub(super) items: u64,
     pub(super) confirmed: bool,
     pub(super) greeting: bool,
@@ -67,6 +69,7 @@ impl Completion {
             outcome,
             reason,
             code: None,
+            cursor: None,
             items: 0,
             confirmed: false,
             greeting: false,
@@ -142,6 +145,7 @@ impl InFlightRequest {
             reason: end.reason,
             code: end.code,
             shape: self.shape,
+            cursor: end.cursor,
             request_bytes: self.request_bytes,
             reply_bytes: self.reply_bytes,
             reported_bytes: self.counted,
@@ -339,6 +343,7 @@ impl<'f, C: Codec> OperationAttributes<'f, C> {
             known_names: false,
             partial: request.partial,
             may_have_other_resources: request.may_have_other_resources,
+            query_shape: request.query_shape,
         }
     }
 }
@@ -374,6 +379,10 @@ impl<C: Codec> Attributes for OperationAttributes<'_, C> {
 
     fn peer(&self) -> Option<IpAddr> {
         Some(self.session.info().peer.ip())
+    }
+
+    fn lookups(&self) -> Option<&Cell<LookupRun>> {
+        self.session.lookups()
     }
 }
 

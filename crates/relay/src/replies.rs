@@ -284,6 +284,7 @@ impl<C: Codec> Relay<C> {
             outcome: reply.outcome,
             reason: None,
             code: reply.code,
+            cursor: reply.cursor,
             items: reply.items,
             confirmed: reply.confirms_names,
             greeting: reply.is_control,

@@ -19,10 +19,10 @@ pub use linger::{LINGER_TIMEOUT, linger, poll_discard};
 pub use timeouts::Timeouts;
 
 use operation::{
-    AttributeValue, Close, ConnectionInfo, Direction, Gate, Operation, Rejection, Revision,
-    Violation,
+    AttributeValue, Close, ConnectionInfo, Direction, Gate, LookupRun, Operation, Rejection,
+    Revision, Violation,
 };
-use std::{sync::Arc, task::Waker, time::Instant};
+use std::{cell::Cell, sync::Arc, task::Waker, time::Instant};
 
 /// A client's connection: the gate, and what the proxy knows about the connection.
 pub trait Session: Gate {
@@ -42,6 +42,11 @@ pub trait Session: Gate {
     /// protocol header.
     fn has_preface(&self) -> bool {
         false
+    }
+
+    /// The lookups that it has sent last; `None` if nothing observes them.
+    fn lookups(&self) -> Option<&Cell<LookupRun>> {
+        None
     }
 
     /// Whether the client's connection is encrypted.

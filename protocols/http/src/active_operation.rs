@@ -216,6 +216,7 @@ impl ActiveOperation {
             policy: end.policy.as_deref(),
             code: end.code,
             shape: None,
+            cursor: None,
             request_bytes: self.request_bytes.get(),
             reply_bytes: self.reply_bytes.get(),
             reported_bytes: self.counted.get(),

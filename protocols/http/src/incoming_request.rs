@@ -288,6 +288,7 @@ impl IncomingRequest<'_> {
             known_names: dialect.is_known_name(name),
             partial: false,
             may_have_other_resources: false,
+            query_shape: None,
         }
     }
 

@@ -171,6 +171,7 @@ pub(crate) fn nul(bytes: &[u8]) -> Option<usize> {
 }
 
 /// The length of the value at the start of `bytes`; `None` if it is not here or invalid.
+#[inline]
 pub(crate) fn value_len(kind: u8, bytes: &[u8]) -> Option<usize> {
     if let Some(size) = fixed_len(kind) {
         return Some(size as usize);

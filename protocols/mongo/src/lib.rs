@@ -24,6 +24,7 @@ mod cursor_table;
 mod decompressor;
 #[cfg(test)]
 mod dice;
+mod driver_support;
 mod element;
 mod error_codes;
 mod error_reply;

@@ -14,6 +14,7 @@ pub(crate) fn number(kind: u8, value: &[u8]) -> Option<i64> {
 }
 
 /// The length of a value in bytes, if its type alone determines it.
+#[inline]
 pub(crate) fn fixed_len(kind: u8) -> Option<u32> {
     match kind {
         kind::DOUBLE | kind::DATE | kind::TIMESTAMP | kind::INT64 => Some(8),
@@ -27,6 +28,7 @@ pub(crate) fn fixed_len(kind: u8) -> Option<u32> {
 }
 
 /// The length of a value in bytes, its length prefix included, given that prefix.
+#[inline]
 pub(crate) fn prefixed_len(kind: u8, length: u32) -> Option<u32> {
     match kind {
         // The prefix is a signed number.
@@ -41,6 +43,7 @@ pub(crate) fn prefixed_len(kind: u8, length: u32) -> Option<u32> {
 }
 
 /// The little-endian number at `at`.
+#[inline]
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|chunk| u32::from_le_bytes(*chunk))
 }

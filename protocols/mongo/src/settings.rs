@@ -37,6 +37,9 @@ pub struct Settings {
     /// operations: `pass`, or `strip`, so that they can be moved to another deployment, which would refuse
     /// the times of the first one. `strip` needs a cluster with a `pool`. Default: `pass`.
     pub cluster_time: ClusterTime,
+    /// Count commands by the shape of their query, and look for programs that query badly: see `GET
+    /// /shapes` and `GET /findings` of the admin interface. Default: `true`.
+    pub query_shapes: bool,
     /// The shard key of each `database.collection`, most significant field first, for
     /// `tollgate_mongo_reads_total`. Default: `_id`.
     pub shard_keys: BTreeMap<String, Vec<String>>,
@@ -74,6 +77,7 @@ impl Default for Settings {
             present_as: None,
             auth: None,
             cluster_time: ClusterTime::Pass,
+            query_shapes: true,
             shard_keys: BTreeMap::new(),
         }
     }

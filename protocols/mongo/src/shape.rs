@@ -5,15 +5,19 @@
 //! so a hash of the shape and of the collection identifies a query. Bodies may be truncated
 //! anywhere; an incomplete shape ends with `…`.
 
+mod fingerprint;
 mod literals;
 mod reads;
 mod text;
 
+pub(crate) use fingerprint::query_shape;
 pub(crate) use reads::read_shape;
 
 use crate::bson_writer::BsonWriter;
 use crate::element::{Element, elements, is_complete, kind};
+use crate::message_view::MessageView;
 use literals::Literals;
+use std::borrow::Cow;
 use text::BoundedText;
 
 /// The longest text that [`query`] writes, in bytes.
@@ -38,6 +42,9 @@ const SHAPED: [&str; 12] = [
     "mapreduce",
     "update",
 ];
+
+/// The commands whose documents, of which each may have other fields, are their only query.
+const CARRIERS: [&str; 2] = ["insert", "bulkWrite"];
 
 /// The fields of a command's shape, in the order in which they are written.
 const FIELDS: [&str; 16] = [
@@ -71,6 +78,29 @@ pub(crate) fn query(name: &str, body: &[u8], values: bool, out: &mut String) {
     }
 }
 
+/// The text of the row that commands of this shape are counted in: without values, and without the
+/// documents that a command carries. Of several statements only the first is written.
+pub(crate) fn row_text(name: &str, message: &MessageView<'_>, out: &mut String) {
+    let mut text = BoundedText::new(out, MAX_QUERY_TEXT);
+    if name == "query" {
+        // The body of a legacy query is its filter.
+        let filter = Element { kind: kind::DOCUMENT, name: b"filter", value: message.body };
+        text.push("{");
+        text.key(filter.name);
+        text.value(&filter, Literals::Types, 0);
+        return text.push("}");
+    }
+    let statements = ["updates", "deletes"]
+        .into_iter()
+        .find_map(|sequence| Some((sequence, message.sequence(sequence.as_bytes())?)));
+    let body = statements.map_or(Cow::Borrowed(message.body), |(sequence, documents)| {
+        Cow::Owned(with_statements(message.body, sequence, documents, 1))
+    });
+    if let Some((name, body)) = shaped_command(name, &body).filter(|_| !CARRIERS.contains(&name)) {
+        write(name, body, Literals::Types, &mut text);
+    }
+}
+
 /// A hash of the query of a command on a collection: the same for the same shape, on every machine
 /// and in every release. FNV-1a of the command's name, `database.collection`, and its shape without
 /// values.
@@ -91,6 +121,11 @@ pub(crate) fn hash(name: &str, resource: &str, body: &[u8]) -> u64 {
 /// most the first 16 complete ones. Drivers send these as sequences, and the functions here read
 /// bodies.
 pub(crate) fn with_sequence(body: &[u8], identifier: &str, documents: &[u8]) -> Vec<u8> {
+    with_statements(body, identifier, documents, MAX_STATEMENTS)
+}
+
+/// The same with at most the first `most` documents.
+fn with_statements(body: &[u8], identifier: &str, documents: &[u8], most: usize) -> Vec<u8> {
     if !is_complete(body) {
         return body.to_vec();
     }
@@ -98,7 +133,7 @@ pub(crate) fn with_sequence(body: &[u8], identifier: &str, documents: &[u8]) -> 
     elements(body).for_each(|element| out.element(element.kind, element.name, element.value));
     let mut statements = BsonWriter::new();
     let mut rest = documents;
-    for index in 0..MAX_STATEMENTS {
+    for index in 0..most {
         let len = rest.first_chunk().map_or(0, |len| u32::from_le_bytes(*len) as usize);
         let Some((document, after)) = rest.split_at_checked(len).filter(|_| len >= 5) else {
             break;

@@ -1,8 +1,8 @@
 //! Codecs: bytes in, operations out, and rejections in the protocol's own messages.
 
 use crate::{
-    AttributeValue, Orphan, Outcome, PinChange, Placement, PoolUser, Protocol, ReadPreference,
-    RejectReason, Rejection, RejectionRef, ServiceQuery, Violation,
+    AttributeValue, CursorChange, Orphan, Outcome, PinChange, Placement, PoolUser, Protocol,
+    QueryShape, ReadPreference, RejectReason, Rejection, RejectionRef, ServiceQuery, Violation,
 };
 use bytes::{Bytes, BytesMut};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -42,6 +42,8 @@ pub struct Request {
     pub may_have_other_resources: bool,
     /// The label of the request's shape, for protocols that count shapes (see [`Protocol::shapes`]).
     pub shape: Option<&'static str>,
+    /// See [`crate::Operation::query_shape`].
+    pub query_shape: Option<QueryShape>,
     /// The message violates the protocol but its length is known: it is counted and forwarded, and
     /// reading resumes after it.
     pub violation: Option<Violation>,
@@ -87,6 +89,8 @@ pub struct Reply {
     pub is_control: bool,
     /// What later operations continue at this endpoint.
     pub pin: Option<PinChange>,
+    /// What the operation has done with a cursor, for observers.
+    pub cursor: Option<CursorChange>,
     /// The endpoint has lost the role for which it got the request: it is not used until its monitor has
     /// asked it again.
     pub lost_role: bool,
@@ -105,6 +109,7 @@ impl Reply {
             confirms_names: false,
             is_control: false,
             pin: None,
+            cursor: None,
             lost_role: false,
             violation: None,
         }

@@ -1,6 +1,8 @@
 //! The gate: one call that evaluates every policy, and the ticket of an admitted operation.
 
-use crate::{Attributes, Effects, EndReason, Operation, OperationNames, Outcome, Rejection};
+use crate::{
+    Attributes, CursorChange, Effects, EndReason, Operation, OperationNames, Outcome, Rejection,
+};
 use std::{
     pin::Pin,
     rc::Rc,
@@ -120,6 +122,8 @@ pub struct Settlement<'a> {
     pub code: Option<&'static str>,
     /// The request's shape, for protocols that have shapes.
     pub shape: Option<&'static str>,
+    /// What it has done with a cursor.
+    pub cursor: Option<CursorChange>,
     /// Bytes from the client.
     pub request_bytes: u64,
     /// Bytes from the service.
@@ -153,6 +157,7 @@ impl Settlement<'_> {
             policy: None,
             code: None,
             shape: None,
+            cursor: None,
             request_bytes: 0,
             reply_bytes: 0,
             reported_bytes: [0; 2],

@@ -22,6 +22,7 @@ mod orphan;
 mod outcome;
 mod placement;
 mod probe;
+mod query_shape;
 mod random;
 mod rejection;
 mod replay;
@@ -54,6 +55,10 @@ pub use orphan::Orphan;
 pub use outcome::{Close, Outcome, RejectReason};
 pub use placement::{PinChange, Placement, ReadMode, ReadPreference, Role, TagSet};
 pub use probe::{Probe, ProbeResult};
+pub use query_shape::{
+    CLOSED_CURSORS, CursorChange, LONG_LIST, LookupRun, OUTDATED_DRIVER, QueryRole, QueryShape,
+    SHAPE_TEXT, ShapeHasher,
+};
 pub use random::draw;
 pub use rejection::{RejectMode, Rejection, RejectionRef};
 pub use replay::ReplayConfig;

@@ -1,7 +1,7 @@
 //! The operation: a client's request in terms that every policy understands.
 
-use crate::{AttributeValue, Rejection};
-use std::net::IpAddr;
+use crate::{AttributeValue, LookupRun, QueryShape, Rejection};
+use std::{cell::Cell, net::IpAddr};
 
 /// The attribute with an operation's resources besides the main one: the collections of a `$lookup`,
 /// the target of a rename. A policy's `resource` matches these too.
@@ -48,6 +48,8 @@ pub struct Operation<'a> {
     pub partial: bool,
     /// The attribute [`OTHER_RESOURCES`] may have a value.
     pub may_have_other_resources: bool,
+    /// The shape of its query; `None` if it is not counted by its shape.
+    pub query_shape: Option<QueryShape>,
 }
 
 impl<'a> Operation<'a> {
@@ -77,6 +79,12 @@ pub trait Attributes {
 
     /// The client's address, which is always at hand.
     fn peer(&self) -> Option<IpAddr> {
+        None
+    }
+
+    /// The lookups that the connection has sent last, for observers of repeated ones; `None` if the
+    /// connection does not keep them.
+    fn lookups(&self) -> Option<&Cell<LookupRun>> {
         None
     }
 

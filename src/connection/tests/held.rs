@@ -125,6 +125,7 @@ fn gate(policies: &str) -> Gate {
         protocol: plan.listeners[0].protocol.describe(),
         cluster: Some(Cluster::new(Arc::clone(&plan.clusters[0]), &metrics)),
         callsites: cardinality(),
+        shapes: None,
         access_log: None,
         lines: None,
     };

@@ -15,6 +15,7 @@ fn row(operation: &str, resource: &str, operations: f64, p50: f64, busy: f64) ->
         busy,
         listener: "db".into(),
         callsite: format!("{operation}.of.{resource}"),
+        query: format!("{{\"filter\":{{\"{operation}\":1}}}}"),
     }
 }
 

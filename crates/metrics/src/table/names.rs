@@ -54,6 +54,10 @@ pub const SHARED_LIMIT_FALLBACKS_TOTAL: &str = "tollgate_shared_limit_fallbacks_
 pub const VIOLATIONS_TOTAL: &str = "tollgate_violations_total";
 /// Operations counted under `other`.
 pub const SERIES_CAPPED_TOTAL: &str = "tollgate_series_capped_total";
+/// Findings about the programs that send operations.
+pub const FINDINGS_TOTAL: &str = "tollgate_findings_total";
+/// Rows of query shapes that full tables have evicted.
+pub const SHAPES_EVICTED_TOTAL: &str = "tollgate_shapes_evicted_total";
 /// Operations, by their place in the client's code.
 pub const CALLSITE_OPERATIONS_TOTAL: &str = "tollgate_callsite_operations_total";
 /// The duration of operations, by their place in the client's code.

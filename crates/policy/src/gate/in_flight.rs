@@ -1,7 +1,7 @@
 //! The operations in flight, in a slab whose entries are reused.
 
 use crate::{ActivePolicy, PolicyEffect, series::Series};
-use operation::{Effects, Operation};
+use operation::{Effects, Operation, QueryShape};
 use std::{rc::Rc, time::Instant};
 
 /// How many of a request's first bytes are kept, for attributes that are read at the end.
@@ -24,6 +24,7 @@ pub(super) struct InFlight {
     pub(super) began: Instant,
     pub(super) long_poll: bool,
     pub(super) may_have_callsite: bool,
+    pub(super) query_shape: Option<QueryShape>,
     /// The state of each policy of the series that has decided so far; `None` if the policy does
     /// not apply to the operation.
     pub(super) states: Vec<Option<u64>>,
@@ -69,7 +70,7 @@ impl InFlightSlab {
         operation: &Operation<'_>,
         began: Instant,
     ) -> Box<InFlight> {
-        let Operation { long_poll, may_have_callsite, .. } = *operation;
+        let Operation { long_poll, may_have_callsite, query_shape, .. } = *operation;
         let Some(mut entry) = self.spare.pop() else {
             let (front, states, policy_effects) = (Vec::new(), Vec::new(), Vec::new());
             let (effects, modifications, seen_later) = (None, Vec::new(), Vec::new());
@@ -79,6 +80,7 @@ impl InFlightSlab {
                 began,
                 long_poll,
                 may_have_callsite,
+                query_shape,
                 states,
                 policy_effects,
                 effects,
@@ -86,9 +88,9 @@ impl InFlightSlab {
                 seen_later,
             });
         };
-        entry.series = series;
-        (entry.began, entry.long_poll, entry.may_have_callsite) =
-            (began, long_poll, may_have_callsite);
+        (entry.series, entry.began) = (series, began);
+        (entry.long_poll, entry.may_have_callsite, entry.query_shape) =
+            (long_poll, may_have_callsite, query_shape);
         entry
     }
 
@@ -175,6 +177,7 @@ mod tests {
             known_names: true,
             partial: false,
             may_have_other_resources: false,
+            query_shape: None,
         };
         let cardinality = Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
         let series = SeriesTable::new("", Vec::new(), cardinality).find(&operation);

@@ -65,6 +65,7 @@ fn operation() -> Operation<'static> {
         known_names: false,
         partial: false,
         may_have_other_resources: false,
+        query_shape: None,
     }
 }
 

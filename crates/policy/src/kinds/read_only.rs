@@ -97,6 +97,7 @@ mod tests {
             known_names: false,
             partial: false,
             may_have_other_resources: false,
+            query_shape: None,
         };
         let guard = WorkerReadOnly(Rc::new(Rejection::new(RejectReason::Denied, "no")));
         match guard.admit(&operation, Instant::now(), &mut 0) {

@@ -89,6 +89,7 @@ fn operation<'a>(name: &'a str, resource: &'a str, attributes: &'a Facts) -> Ope
         known_names: false,
         partial: false,
         may_have_other_resources: false,
+        query_shape: None,
     }
 }
 

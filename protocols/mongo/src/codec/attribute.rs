@@ -5,6 +5,7 @@ use crate::{
     client_state::ClientState,
     commands::ReplyKind,
     comment,
+    driver_support::outdated,
     element::{Element, elements, kind},
     header::{Header, opcode},
     message_view::MessageView,
@@ -12,11 +13,14 @@ use crate::{
     parsed_command::{CommandHead, ParsedCommand, UNREAD},
     shape, write_effect,
 };
-use operation::{AttributeValue, BACKS_OFF, LateDetails, OTHER_RESOURCES, WRITES};
+use operation::{
+    AttributeValue, BACKS_OFF, CLOSED_CURSORS, LateDetails, OTHER_RESOURCES, OUTDATED_DRIVER,
+    SHAPE_TEXT, WRITES,
+};
 use std::borrow::Cow;
 
 /// The attributes that are read from a request.
-pub(super) const IN_REQUEST: [&str; 11] = [
+pub(super) const IN_REQUEST: [&str; 13] = [
     "callsite",
     "comment",
     "trace_id",
@@ -28,6 +32,8 @@ pub(super) const IN_REQUEST: [&str; 11] = [
     "query",
     "query_hash",
     "query_values",
+    SHAPE_TEXT,
+    CLOSED_CURSORS,
 ];
 
 /// How many bytes of a request its query hash is computed from: at most as many as a gate keeps, so
@@ -41,6 +47,7 @@ impl Mongo {
             "app" => client.and_then(ClientState::app).into(),
             "driver" => client.and_then(ClientState::driver).into(),
             "user" => client.map_or(AttributeValue::Absent, ClientState::user),
+            OUTDATED_DRIVER => client.and_then(ClientState::driver).and_then(outdated).into(),
             BACKS_OFF => client.is_some_and(ClientState::supports_backpressure).into(),
             _ if IN_REQUEST.contains(&name) => {
                 self.fact_in_request(&front[..front.len().min(self.front_len.max(MAX_FRONT))], name)
@@ -123,6 +130,8 @@ impl Mongo {
             // Nothing of a sensitive command may be shown.
             _ if outline.sensitive => AttributeValue::Absent,
             "query_hash" => query_hash(message),
+            SHAPE_TEXT => shape_text(message),
+            CLOSED_CURSORS => closed_cursors(message),
             "comment" => comment_of(message),
             "callsite" => match comment::find(message) {
                 Some(comment) if comment.kind == kind::MIN_KEY => AttributeValue::Unknown,
@@ -202,6 +211,22 @@ fn query<'b>(message: &MessageView<'b>, name: &str) -> AttributeValue<'b> {
     let mut out = String::new();
     shape::query(asked.shape_name(), &body, name == "query_values", &mut out);
     Some(out).filter(|out| !out.is_empty()).map(Cow::Owned).into()
+}
+
+/// The text of the row that the request is counted in.
+fn shape_text<'b>(message: &MessageView<'b>) -> AttributeValue<'b> {
+    let asked = ParsedCommand::parse(message, &mut String::new());
+    let mut out = String::new();
+    shape::row_text(asked.shape_name(), message, &mut out);
+    Some(out).filter(|out| !out.is_empty()).map(Cow::Owned).into()
+}
+
+/// The cursors that a `killCursors` closes.
+fn closed_cursors<'b>(message: &MessageView<'b>) -> AttributeValue<'b> {
+    let field = elements(message.body).find(|field| field.name == b"cursors");
+    let ids = field.and_then(|field| field.elements()).into_iter().flatten();
+    let ids: Vec<String> = ids.filter_map(|id| Some(id.number()?.to_string())).collect();
+    ids.join(",").into()
 }
 
 /// The comment of a request: several if servers may differ in which one they use.

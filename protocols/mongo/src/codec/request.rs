@@ -16,7 +16,7 @@ use crate::{
     shape,
     violations::{BAD_COMPRESSION, BAD_MESSAGE, DECOMPRESSION_BOMB, NOT_NEGOTIATED, TOO_MANY_OPEN},
 };
-use operation::{LateDetails, Next, Request, Tag, Violation};
+use operation::{LateDetails, Next, QueryRole, QueryShape, Request, Tag, Violation};
 
 /// The front of a compressed request, decompressed.
 pub(super) struct DecompressedFront {
@@ -132,8 +132,8 @@ impl Mongo {
         here: usize,
         read: Option<StreamedRequest>,
     ) -> Next<Request> {
-        let shape = self.shape(message, asked);
-        let mut mark = Request { shape, ..self.register(message, asked) };
+        let (shape, query_shape) = (self.shape(message, asked), self.query_shape(message, asked));
+        let mut mark = Request { shape, query_shape, ..self.register(message, asked) };
         self.documents_sent = match message.header.opcode {
             opcode::UPDATE | opcode::DELETE => 1,
             _ if !asked.counts_documents() => 0,
@@ -329,6 +329,7 @@ impl Mongo {
             partial: asked.partial,
             may_have_other_resources: asked.partial || asked.command.names_other_namespaces(),
             shape: None,
+            query_shape: None,
             violation,
         }
     }
@@ -341,6 +342,22 @@ impl Mongo {
             _ => None,
         };
         shape::read_shape(asked.shape_name(), message.body, statements, key.map(Vec::as_slice))
+    }
+
+    /// The shape by which the request is counted; `None` for what costs the server nothing.
+    fn query_shape(&self, message: &MessageView<'_>, asked: &ParsedCommand) -> Option<QueryShape> {
+        let is_counted = match asked.name {
+            "killCursors" => true,
+            UNREAD => return Some(QueryShape::unread(QueryRole::Other)),
+            _ => !asked.command.is_limit_exempt(),
+        };
+        if !is_counted || !self.listener.settings.query_shapes {
+            return None;
+        }
+        if asked.partial && self.resource.contains(UNREAD) {
+            return Some(QueryShape::unread(QueryRole::Other));
+        }
+        Some(shape::query_shape(asked.shape_name(), &self.resource, message))
     }
 
     /// The first `most` bytes of the request inside an `OP_COMPRESSED`, and a reader that has read

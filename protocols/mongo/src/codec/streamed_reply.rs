@@ -12,7 +12,9 @@ use crate::{
     scan::{MessageFacts, Scan},
     violations::{BAD_DOCUMENT, UNEXPECTED_REPLY},
 };
-use operation::{Codec, Next, Outcome, Reply, ResendReason, Tag, UpstreamUse, Violation};
+use operation::{
+    Codec, CursorChange, Next, Outcome, Reply, ResendReason, Tag, UpstreamUse, Violation,
+};
 
 /// A reply that is passing.
 pub(super) struct StreamedReply {
@@ -226,6 +228,7 @@ impl Mongo {
             confirms_names: open.confirms_names && violation.is_none(),
             is_control: open.pre_auth,
             pin: pooled.and_then(|client| client.pin_change(&open, facts)),
+            cursor: cursor_change(&open, facts),
             lost_role: pooled.is_some() && facts.is_state_change(),
             violation,
         })
@@ -320,6 +323,21 @@ impl StreamedReply {
                 }
             }
         }
+    }
+}
+
+/// What a reply says of a cursor.
+fn cursor_change(open: &InFlightRequest, facts: &MessageFacts) -> Option<CursorChange> {
+    match (open.reply_kind, facts.cursor_id) {
+        (ReplyKind::Cursor | ReplyKind::Query | ReplyKind::Bulk, Some(id)) if id != 0 => {
+            Some(CursorChange::Opened(id))
+        }
+        (ReplyKind::GetMore, Some(0)) => Some(CursorChange::Closed(open.cursor_id)),
+        (ReplyKind::GetMore, None) if facts.is_cursor_not_found() => {
+            Some(CursorChange::Closed(open.cursor_id))
+        }
+        (ReplyKind::GetMore, _) => Some(CursorChange::Advanced(open.cursor_id)),
+        _ => None,
     }
 }
 

@@ -134,13 +134,18 @@ fn direction(element: &Element<'_>) -> Option<String> {
     if element.kind == kind::BOOLEAN {
         return plain(element);
     }
+    direction_number(element).map(|number| number.to_string())
+}
+
+/// The number, if it is a direction.
+pub(super) fn direction_number(element: &Element<'_>) -> Option<i8> {
     let number = match element.kind {
         kind::DOUBLE => f64::from_le_bytes(*element.value.first_chunk()?),
         kind::INT32 => f64::from(i32::from_le_bytes(*element.value.first_chunk()?)),
         kind::INT64 => i64::from_le_bytes(*element.value.first_chunk()?) as f64,
         _ => return None,
     };
-    [-1.0, 0.0, 1.0].contains(&number).then(|| (number as i8).to_string())
+    [-1.0, 0.0, 1.0].contains(&number).then_some(number as i8)
 }
 
 /// A literal other than a string, as relaxed Extended JSON; `None` for types that would take much

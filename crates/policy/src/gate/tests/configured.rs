@@ -32,6 +32,7 @@ pub(super) fn stage(policies: &str) -> Stage {
         protocol,
         cluster: Some(testing::cluster(&metrics)),
         callsites: cardinality(),
+        shapes: None,
         access_log: None,
         lines: None,
     };

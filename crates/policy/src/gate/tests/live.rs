@@ -105,6 +105,7 @@ fn live(rules: Vec<Rule>) -> (Gate, Arc<Live>, Metrics) {
         listener: "it".into(),
         protocol: const { &TOY },
         callsites: cardinality(),
+        shapes: None,
         access_log: None,
         lines: None,
     };

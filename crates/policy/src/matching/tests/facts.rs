@@ -27,6 +27,7 @@ fn of(
         attributes: &told,
         partial,
         may_have_other_resources: true,
+        query_shape: None,
         ..operation("aggregate", "shop.orders", &facts)
     };
     let key = SeriesKey { protocol: const { &SHOP }, ..key("aggregate", "shop.orders") };
