@@ -150,6 +150,7 @@ fn replica_set() -> [Scripted; 2] {
                     hello
                 }
                 Some("find") => batch(true, 7, "shop.orders", &[]),
+                Some("getMore") => doc! { "ok": 0.0, "code": 43, "errmsg": "no such cursor" },
                 _ => doc! { "ok": 1.0 },
             };
             reply_to(message, &reply)
@@ -160,9 +161,10 @@ fn replica_set() -> [Scripted; 2] {
     members
 }
 
-/// A client of a replica set that leaves a cursor open.
+/// A client of a replica set that leaves a cursor open, and looks for one that no member has.
 fn drive_replica_set(tollgate: &Tollgate) {
     let mut client = RawClient::connect(tollgate.listener("set"));
+    client.command(2, &doc! { "getMore": 9_i64, "collection": "orders", "$db": "shop" });
     client.command(1, &doc! { "find": "orders", "$db": "shop" });
 }
 

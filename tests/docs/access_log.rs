@@ -105,7 +105,7 @@ fn every_field_of_a_line_is_on_the_page() {
     let mut rare =
         vec!["user", "trace_id", "max_time_ms", "policy", "raw_query", Grpc::PROTOCOL.item_name];
     // Of operations that share connections: tests/mongo_pooled.rs.
-    rare.extend(["answered", "pool_wait_ms"]);
+    rare.extend(["answered", "pool_wait_ms", "held_ms"]);
     // tests/tls has these.
     rare.extend(["via", "sni", "tls_version", "tls_cipher", "client_certificate"]);
     let rare = |field: &&str| rare.contains(field) || tollgate_http::LOGGED.contains(field);

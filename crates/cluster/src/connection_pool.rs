@@ -8,6 +8,7 @@
 //! - `pooled_connection`: a connection while an operation uses it
 //! - `taking`: how an operation gets one, and how long it waits
 //! - `take_error`: why there is none
+//! - `finishing`: operations whose client has vanished
 //! - `opening`, `handshake`: new connections, and the first exchange on them
 //! - `queries`: questions of codecs to the service
 //! - `orphans`: what clients that vanished have left
@@ -15,6 +16,7 @@
 //! - `upkeep`: what happens to connections and queues without an operation
 
 mod endpoint_pool;
+mod finishing;
 mod handshake;
 mod opening;
 mod orphans;
@@ -39,7 +41,7 @@ use bytes::Bytes;
 use endpoint_pool::{EndpointPool, Use};
 use foldhash::HashMap;
 use metrics::Histogram;
-use operation::{HandshakeConfig, Identity, Placement};
+use operation::{HandshakeConfig, Identity, Outcome, Placement, ResendReason};
 use pausing::Pausing;
 use pooled_connection::Slot;
 use std::{
@@ -279,6 +281,36 @@ impl ConnectionPool {
     /// The endpoint that holds the state with this key; `None` if that is not known, or if it can't be used.
     pub fn pinned(&self, key: u64) -> Option<SocketAddr> {
         self.cluster.pinned(key)
+    }
+
+    /// Forgets which endpoint holds the state with this key: it has ended with its endpoint.
+    pub fn unpin(&self, key: u64) {
+        self.cluster.unpin(key);
+    }
+
+    /// A connection to this endpoint was lost: the others that are idle are likely to be dead too, and it is
+    /// [in doubt](Cluster::doubt).
+    pub fn connection_lost(&self, endpoint: &Arc<Endpoint>) {
+        let mut idle = Vec::new();
+        for pool in self.endpoints.borrow().values() {
+            let mut pool = pool.borrow_mut();
+            if Arc::ptr_eq(&pool.endpoint, endpoint) {
+                idle.extend(pool.remove_idle(|_| true));
+                pool.publish();
+            }
+        }
+        drop(idle);
+        self.cluster.doubt(endpoint);
+    }
+
+    /// Counts an operation of which the request was sent again.
+    pub fn count_replay(&self, cause: ResendReason, outcome: Outcome) {
+        let labels = [
+            ("cluster", &**self.cluster.name()),
+            ("cause", cause.as_str()),
+            ("outcome", outcome.as_str()),
+        ];
+        self.cluster.metrics.counter(names::REPLAYS_TOTAL, &labels).increment(1);
     }
 
     /// Whether there are endpoints besides `these`.

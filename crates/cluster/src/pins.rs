@@ -75,6 +75,11 @@ impl Cluster {
         }
     }
 
+    /// Forgets which endpoint holds the state with this key.
+    pub(super) fn unpin(&self, key: u64) {
+        self.pins.shard(key).holders.remove(&key);
+    }
+
     /// The usable endpoint that holds the state with this key, if it is known.
     pub(super) fn pinned(&self, key: u64) -> Option<SocketAddr> {
         let set = self.set.load();

@@ -335,6 +335,13 @@ pub const TABLE: &[Metric] = &[
          without those that were not held.",
     ),
     counter(
+        REPLAYS_TOTAL,
+        "operations",
+        &["cluster", "cause", "outcome"],
+        "Operations of which the request was sent again, by the last cause (role, connection, cursor, \
+         unsupported) and their outcome.",
+    ),
+    counter(
         ORPHANS_TOTAL,
         "orphans",
         &["cluster", "kind"],

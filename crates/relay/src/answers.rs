@@ -41,7 +41,7 @@ impl<C: Codec> Relay<C> {
             LocalAnswer::NeedsQuery => {
                 self.codec.query().is_some_and(|query| self.upstream.ask(query))
             }
-            _ => self.upstream.want(false, Placement::Primary),
+            _ => self.upstream.want(false, Placement::Primary, true),
         }
     }
 

@@ -157,10 +157,15 @@ impl Flow {
         self.pass = self.pass.saturating_sub(len as u64);
     }
 
-    /// The bytes that wait to be written, and the next `len` unread ones; `None` if these are not all here.
-    pub(super) fn front(&self, len: u64) -> Option<&[u8]> {
-        let end = self.ready.checked_add(usize::try_from(len).ok()?)?;
-        self.buffer.get(self.start..self.start.checked_add(end)?)
+    /// The bytes that wait to be written, and the unread ones.
+    pub(super) fn buffered(&self) -> &[u8] {
+        self.buffer.get(self.start..).unwrap_or_default()
+    }
+
+    /// The bytes that wait to be written, and the rest of their message; `None` if that is not all here.
+    pub(super) fn whole_front(&self) -> Option<&[u8]> {
+        let pass = usize::try_from(self.pass).ok().filter(|_| self.ends)?;
+        self.buffered().get(..self.ready.checked_add(pass)?)
     }
 
     /// Drops the bytes that wait to be written.

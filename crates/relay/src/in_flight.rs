@@ -32,6 +32,10 @@ pub(super) struct InFlightRequest {
     pub(super) is_answered: bool,
     /// How long it has waited for a pooled connection.
     pub(super) pool_wait: Option<Duration>,
+    /// How long of that no endpoint fitted it, or none could be reached.
+    pub(super) held: Duration,
+    /// How often its request was sent.
+    pub(super) sends: u8,
     pub(super) started: Instant,
     /// When its reply has to have started.
     pub(super) deadline: Option<Instant>,
@@ -88,6 +92,8 @@ impl InFlightRequest {
             long_poll: false,
             is_answered: false,
             pool_wait: None,
+            held: Duration::ZERO,
+            sends: 1,
             started,
             deadline: None,
             shape: None,
@@ -99,6 +105,13 @@ impl InFlightRequest {
             learned: None,
             rejections: None,
         }
+    }
+
+    /// Records how long it has waited for a pooled connection, and how long of that it was held.
+    pub(super) fn record_wait(&mut self, waited: Option<(Duration, Duration)>) {
+        let Some((waited, held)) = waited else { return };
+        self.pool_wait = Some(self.pool_wait.unwrap_or_default() + waited);
+        self.held += held;
     }
 
     /// How many request and reply bytes are still to be counted.
@@ -158,6 +171,8 @@ impl InFlightRequest {
                 learned: self.learned.as_deref(),
                 is_answered: self.is_answered,
                 pool_wait: self.pool_wait,
+                held: self.held,
+                sends: self.sends,
                 ..*facts
             },
             names: self
@@ -320,12 +335,23 @@ pub(super) struct OperationAttributes<'a, C> {
     learned: Option<&'a LateDetails>,
     is_answered: bool,
     pool_wait: Option<Duration>,
+    held: Duration,
+    sends: u8,
 }
 
 impl<'f, C: Codec> OperationAttributes<'f, C> {
     /// The attributes known to this codec and this connection.
     pub(super) fn new(codec: &'f C, session: &'f dyn Session, lease: Option<&'f Lease>) -> Self {
-        Self { codec, session, lease, learned: None, is_answered: false, pool_wait: None }
+        Self {
+            codec,
+            session,
+            lease,
+            learned: None,
+            is_answered: false,
+            pool_wait: None,
+            held: Duration::ZERO,
+            sends: 1,
+        }
     }
 
     /// The operation that the codec marked last, at the front of these bytes.
@@ -358,6 +384,8 @@ impl<C> OperationAttributes<'_, C> {
                 Some(waited) => waited.as_millis().to_string().into(),
                 None => AttributeValue::Absent,
             },
+            "held_ms" if !self.held.is_zero() => self.held.as_millis().to_string().into(),
+            "attempts" if self.sends > 1 => self.sends.to_string().into(),
             _ => AttributeValue::Absent,
         }
     }

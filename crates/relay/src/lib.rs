@@ -26,6 +26,7 @@ mod answers;
 mod buffers;
 mod closing;
 mod deadlines;
+mod failover;
 mod flow;
 mod front_action;
 mod front_request;
@@ -237,6 +238,15 @@ impl<C: Codec> Relay<C> {
                 break (up, down);
             }
         };
+        if self.upstream.is_pooled()
+            && let Some(close) = self.upstream.close_request().close_now()
+        {
+            // Another endpoint may get the request.
+            if let Err(close) = self.lose_upstream(close) {
+                return Poll::Ready(close);
+            }
+            cx.waker().wake_by_ref();
+        }
         if let Some(close) = self.close_reason(up.is_ready(), down.is_ready()) {
             return Poll::Ready(close);
         }
@@ -348,9 +358,6 @@ impl<C: Codec> Relay<C> {
         if self.lacks_first_answer(close) {
             self.upstream.lease().into_iter().for_each(Lease::record_no_answer);
         }
-        if self.upstream.is_pooled() && matches!(close, Close::Upstream | Close::UpstreamReset) {
-            self.upstream.lease().into_iter().for_each(Lease::doubt_endpoint);
-        }
         let stream = self.is_stream();
         let oldest = self.in_flight.oldest().filter(|open| stream && open.reply_bytes == 0);
         let asked = oldest.as_ref().is_some_and(|open| open.request_bytes > 0);
@@ -365,7 +372,14 @@ impl<C: Codec> Relay<C> {
         } else {
             Completion::bare(close.outcome(stream), Some(close.into()))
         };
+        let recovery = self.codec.recovery();
+        let goes_on = recovery.outlives_client
+            && matches!(close, Close::Client | Close::ClientReset)
+            && !self.in_flight.is_idle();
         self.settle_all(Completion { session: stream, ..end });
+        if goes_on {
+            self.upstream.finish_without_client();
+        }
         self.upstream.end_orphans(|| self.codec.left_behind());
     }
 

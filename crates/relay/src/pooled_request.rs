@@ -3,12 +3,16 @@
 use super::{Relay, in_flight::Completion};
 use cluster::{Lease, TakeError};
 use foldhash::fast::FixedState;
-use operation::{Attributes, Close, Codec, EndReason, Outcome, Placement, Rejection, ResendReason};
+use operation::{Attributes, Close, Codec, EndReason, Placement, Rejection};
 use std::{
     hash::BuildHasher,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
+    time::Duration,
 };
+
+/// The attribute with the time limit of an operation, in milliseconds.
+const TIME_LIMIT: &str = "max_time_ms";
 
 /// The attribute with the client's application.
 const APPLICATION: &str = "app";
@@ -17,7 +21,8 @@ impl<C: Codec> Relay<C> {
     /// Has the operation that was just admitted take a connection, if it has none. Returns whether
     /// it has to wait.
     pub(super) fn want_upstream(&mut self, long_poll: bool, placement: Placement) -> bool {
-        if self.upstream.want(long_poll, placement) {
+        let waits_when_unreachable = self.codec.recovery().waits_when_unreachable;
+        if self.upstream.want(long_poll, placement, waits_when_unreachable) {
             self.upstream.set_continues_state(self.codec.continues_state());
             return true;
         }
@@ -30,29 +35,19 @@ impl<C: Codec> Relay<C> {
     /// Ready when the operation at the front has its connection, or was rejected for want of one.
     pub(super) fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
         self.prepare_take();
-        match ready!(self.upstream.poll_take(cx)) {
-            Ok(()) => {
+        if self.upstream.try_take() {
+            let limit = self.time_limit();
+            self.upstream.begin_to_wait(limit);
+        }
+        match self.upstream.poll_take(cx) {
+            Poll::Ready(Ok(())) => {
                 self.copy_if_encrypted();
-                if self.front.is_answered() {
-                    // The handshake was what the answer needs.
-                    self.upstream.give_back();
-                    return Poll::Ready(Ok(()));
-                }
-                if let Some(taken) = self.upstream.taken() {
-                    self.codec.upstream_taken(taken);
-                }
-                let waited = self.upstream.waited();
-                let mut counts = false;
-                if let Some(open) = self.in_flight.newest() {
-                    open.pool_wait = waited;
-                    counts = !open.long_poll;
-                }
-                if counts {
-                    self.upstream.lease().into_iter().for_each(Lease::operation_started);
-                }
+                self.upstream_taken();
                 Poll::Ready(Ok(()))
             }
-            Err(error) => Poll::Ready(self.reject_unsent(&error)),
+            Poll::Ready(Err(error)) => Poll::Ready(self.reject_unsent(&error)),
+            Poll::Pending if self.poll_client_gone(cx) => Poll::Ready(Err(Close::Client)),
+            Poll::Pending => Poll::Pending,
         }
     }
 
@@ -63,6 +58,38 @@ impl<C: Codec> Relay<C> {
             self.requests.copy_always();
             self.replies.copy_always();
         }
+    }
+
+    /// The operation at the front has its connection.
+    fn upstream_taken(&mut self) {
+        if self.front.is_answered() {
+            // The handshake was what the answer needs.
+            self.upstream.give_back();
+            return;
+        }
+        self.keep_request();
+        if let Some(taken) = self.upstream.taken() {
+            self.codec.upstream_taken(taken);
+        }
+        let waited = self.upstream.waited();
+        let mut counts = false;
+        if let Some(open) = self.in_flight.newest() {
+            open.record_wait(waited);
+            counts = !open.long_poll;
+        }
+        if counts {
+            self.upstream.lease().into_iter().for_each(Lease::operation_started);
+        }
+    }
+
+    /// How long the operation at the front may still take, if the client has limited it.
+    fn time_limit(&mut self) -> Option<Duration> {
+        let passed = self.in_flight.newest().map(|open| open.started)?;
+        let passed = self.now().saturating_duration_since(passed);
+        let attributes = self.attributes();
+        let written = attributes.get(self.requests.buffered(), TIME_LIMIT).text();
+        let limit = written?.parse().ok().filter(|limit| *limit > 0)?;
+        Some(Duration::from_millis(limit).saturating_sub(passed))
     }
 
     /// Says who the client is, as far as the pool asks for it.
@@ -82,44 +109,27 @@ impl<C: Codec> Relay<C> {
         self.upstream.set_user(self.codec.upstream_user());
     }
 
-    /// Keeps a copy of the request at the front, of which `len` bytes are unread, if it may have to be sent to
-    /// several endpoints. `is_whole`: the request ends with these bytes.
-    pub(super) fn keep_request(&mut self, len: u64, is_whole: bool) {
-        if !self.upstream.is_pooled() {
+    /// Keeps a copy of the request at the front, if it may have to be sent to several endpoints.
+    fn keep_request(&mut self) {
+        if self.upstream.has_copy() || self.front.action.is_some() || !self.codec.keeps_request() {
             return;
         }
-        let keeps = is_whole && !self.front.is_answered() && self.codec.keeps_request();
-        match self.requests.front(len).filter(|_| keeps) {
-            Some(request) => self.upstream.keep(request),
-            None => self.upstream.forget_request(),
+        if let Some(request) = self.requests.whole_front() {
+            self.upstream.keep(request);
         }
-    }
-
-    /// Drops a reply of `len` bytes, and sends its request to another endpoint.
-    pub(super) fn resend_request(&mut self, len: usize, reason: ResendReason) -> Result<(), Close> {
-        self.replies.drop_front(len);
-        let now = self.now();
-        if let Some(open) = self.in_flight.newest() {
-            open.first_byte = None;
-            if let Some(lease) = self.upstream.lease().filter(|_| !open.long_poll) {
-                let took = now.saturating_duration_since(open.started);
-                lease.operation_ended(Outcome::Rejected, took);
-            }
-        }
-        let Some(request) = self.upstream.resend(reason) else {
-            return Err(Close::UpstreamViolation);
-        };
-        self.requests.replace_front(0, &request);
-        Ok(())
     }
 
     /// Rejects the operation at the front, of which nothing was sent, or which could not be sent again.
     fn reject_unsent(&mut self, error: &TakeError) -> Result<(), Close> {
-        let Some(open) = self.in_flight.take_newest() else { return Ok(()) };
+        let Some(mut open) = self.in_flight.take_newest() else { return Ok(()) };
         let now = self.now();
+        if let Some(key) = self.codec.recovery().unpins {
+            self.upstream.unpin(key);
+        }
         let (reason, message) = error.client_error();
         let (tag, close) = (open.tag, error.close_reason());
         let end = Completion::bare(close.outcome(false), Some(EndReason::Closed(close)));
+        open.sends = self.upstream.count_replay(end.outcome);
         open.settle(end, now, &self.attributes());
         // Its front that was replaced, or all of it to be sent again.
         self.requests.drop_ready();

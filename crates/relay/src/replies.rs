@@ -50,6 +50,7 @@ impl<C: Codec> Relay<C> {
                 return Poll::Pending;
             }
             match ready!(self.poll_fill_replies(cx, wanted)) {
+                Ok(0) if self.upstream.is_pooled() => self.lose_upstream(Close::Upstream)?,
                 // Only the end of a stream says whether it is complete.
                 Ok(0) if self.is_stream() && self.upstream.is_truncated() => {
                     return Poll::Ready(Err(Close::UpstreamReset));
@@ -65,7 +66,13 @@ impl<C: Codec> Relay<C> {
                     }
                 }
                 Ok(n) => self.record_read(Direction::Down, n),
-                Err(error) => return Poll::Ready(Err(self.io_close_reason(Side::Server, &error))),
+                Err(error) => {
+                    let close = self.io_close_reason(Side::Server, &error);
+                    if !self.upstream.is_pooled() {
+                        return Poll::Ready(Err(close));
+                    }
+                    self.lose_upstream(close)?;
+                }
             }
         }
     }
@@ -264,7 +271,7 @@ impl<C: Codec> Relay<C> {
         {
             self.session.log_notice(&notice);
         }
-        let Some(open) = self.take_in_flight(reply.tag) else {
+        let Some(mut open) = self.take_in_flight(reply.tag) else {
             if self.upstream.is_pooled() {
                 // It may be another client's.
                 self.schedule_close(Close::UpstreamViolation, false, false);
@@ -279,6 +286,7 @@ impl<C: Codec> Relay<C> {
                 lease.doubt_endpoint();
             }
         }
+        open.sends = self.upstream.count_replay(reply.outcome);
         let now = self.now();
         let end = Completion {
             outcome: reply.outcome,

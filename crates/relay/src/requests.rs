@@ -27,8 +27,13 @@ impl<C: Codec> Relay<C> {
             return Poll::Ready(Ok(()));
         }
         loop {
-            if let Err(close) = ready!(self.flush_requests(cx)) {
-                return self.abandon_requests(close);
+            match ready!(self.flush_requests(cx)) {
+                Err(close) if self.upstream.is_pooled() => {
+                    self.lose_upstream(close)?;
+                    continue;
+                }
+                Err(close) => return self.abandon_requests(close),
+                Ok(()) => {}
             }
             if ready!(self.poll_front(cx))? {
                 continue;
@@ -150,8 +155,8 @@ impl<C: Codec> Relay<C> {
     fn forward_eof(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
         self.requests.release(&self.buffers);
         if self.upstream.is_pooled() {
-            if self.requests.inside {
-                // The rest of a request never comes.
+            if self.requests.inside || !self.in_flight.is_idle() {
+                // The rest of a request never comes, or the reply has no reader.
                 return Poll::Ready(Err(Close::Client));
             }
         } else if let Some(stream) = self.upstream.stream() {
@@ -222,7 +227,6 @@ impl<C: Codec> Relay<C> {
                 Ok(None)
             }
             Next::Pass { len, mark, ends } => {
-                let is_front = mark.is_some();
                 let need = mark.map_or(Ok(None), |request| self.admit(request))?;
                 if let Some(Need::More) = need {
                     return self.judge_request();
@@ -230,7 +234,7 @@ impl<C: Codec> Relay<C> {
                 if self.requests.dropping && len == u64::MAX {
                     return Err(self.stream_rejection_close());
                 }
-                self.pass_request(len, ends, is_front);
+                self.pass_request(len, ends);
                 Ok(need)
             }
             Next::PassUnsolicited { len, ends } => {
@@ -256,14 +260,10 @@ impl<C: Codec> Relay<C> {
         }
     }
 
-    /// Passes the next `len` bytes of a request. `is_front`: they begin it.
-    fn pass_request(&mut self, len: u64, ends: bool, is_front: bool) {
+    /// Passes the next `len` bytes of a request.
+    fn pass_request(&mut self, len: u64, ends: bool) {
         let replaced = std::mem::take(&mut self.front.replaced) as u64;
-        let len = len - replaced;
-        if is_front {
-            self.keep_request(len, ends);
-        }
-        self.requests.pass(len, ends);
+        self.requests.pass(len - replaced, ends);
     }
 
     /// Asks the gate about a request that is not forwarded unchanged, and does what happens instead if

@@ -3,12 +3,13 @@
 
 use super::Relay;
 use cluster::{
-    CloseRequest, ConnectionPool, Lease, PooledConnection, TakeError, TakeOptions,
+    CloseRequest, ConnectionPool, Endpoint, Lease, PooledConnection, TakeError, TakeOptions,
     UpstreamConnection,
 };
 use net::Stream;
 use operation::{
-    Codec, Orphan, Placement, PoolUser, ResendReason, ServiceQuery, TakenUpstream, UpstreamUse,
+    Codec, Orphan, Outcome, Placement, PoolUser, ResendReason, ServiceQuery, TakenUpstream,
+    UpstreamUse,
 };
 use std::{
     fmt,
@@ -16,6 +17,7 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 /// How often a request is sent again because an endpoint has lost its role.
@@ -67,6 +69,8 @@ pub(super) struct PooledUpstream {
     kept: Option<Box<[u8]>>,
     /// How often the request under way was sent again.
     resends: u8,
+    /// Why it was sent again last.
+    resent: Option<ResendReason>,
     /// How often the cluster had been switched when the client came.
     seen_switches: u64,
 }
@@ -76,6 +80,8 @@ enum PooledState {
     None,
     /// The operation at the front needs one.
     Wanted,
+    /// None was idle, at this endpoint if one was picked: the operation at the front has to wait for one.
+    NoneIdle(Option<Arc<Endpoint>>),
     /// The operation at the front waits for one.
     Taking(Pin<Box<dyn Future<Output = Result<PooledConnection, TakeError>>>>),
     /// The answer to the operation at the front depends on a question to the service.
@@ -106,6 +112,7 @@ impl From<RelayUpstream> for Upstream {
                 state: PooledState::None,
                 kept: None,
                 resends: 0,
+                resent: None,
             })),
         }
     }
@@ -163,7 +170,10 @@ impl Upstream {
         let Self::Pooled(pooled) = self else { return false };
         matches!(
             pooled.state,
-            PooledState::Wanted | PooledState::Taking(_) | PooledState::Asking(_)
+            PooledState::Wanted
+                | PooledState::NoneIdle(_)
+                | PooledState::Taking(_)
+                | PooledState::Asking(_)
         )
     }
 
@@ -173,11 +183,11 @@ impl Upstream {
         matches!(pooled.state, PooledState::Taken(_))
     }
 
-    /// How long the operation has waited for its pooled connection.
-    pub(super) fn waited(&self) -> Option<std::time::Duration> {
+    /// How long the operation has waited for its pooled connection, and how long of that it was held.
+    pub(super) fn waited(&self) -> Option<(Duration, Duration)> {
         let Self::Pooled(pooled) = self else { return None };
         let PooledState::Taken(connection) = &pooled.state else { return None };
-        Some(connection.waited).filter(|waited| !waited.is_zero())
+        Some((connection.waited, connection.held)).filter(|(waited, _)| !waited.is_zero())
     }
 
     /// Whether the server's stream has ended in a way that may hide missing bytes.
@@ -187,12 +197,18 @@ impl Upstream {
 
     /// Says that an operation needs a connection. Returns whether it has to wait for
     /// [`poll_take`](Upstream::poll_take).
-    pub(super) fn want(&mut self, long_poll: bool, placement: Placement) -> bool {
+    pub(super) fn want(
+        &mut self,
+        long_poll: bool,
+        placement: Placement,
+        waits_when_unreachable: bool,
+    ) -> bool {
         let Self::Pooled(pooled) = self else { return false };
         if matches!(pooled.state, PooledState::Taken(_)) {
             return false;
         }
         pooled.options.long_poll = long_poll;
+        pooled.options.is_held_when_unreachable = waits_when_unreachable;
         pooled.options.placement = match placement {
             Placement::Pinned(key) => {
                 pooled.pool.pinned(key).map_or(placement, Placement::Endpoint)
@@ -254,11 +270,21 @@ impl Upstream {
         true
     }
 
+    /// Whether a copy of the request under way is kept.
+    pub(super) fn has_copy(&self) -> bool {
+        matches!(self, Self::Pooled(pooled) if pooled.kept.is_some())
+    }
+
     /// Keeps a copy of the request under way, for [`resend`](Upstream::resend).
     pub(super) fn keep(&mut self, request: &[u8]) {
         if let Self::Pooled(pooled) = self {
-            (pooled.kept, pooled.resends) = (Some(request.into()), 0);
+            pooled.kept = Some(request.into());
         }
+    }
+
+    /// Whether the request under way may be sent again.
+    pub(super) fn may_resend(&self) -> bool {
+        matches!(self, Self::Pooled(pooled) if pooled.may_resend())
     }
 
     /// Gives the connection back, and wants one to an endpoint that the request was not sent to. Returns
@@ -269,12 +295,16 @@ impl Upstream {
         match std::mem::replace(&mut pooled.state, PooledState::Wanted) {
             PooledState::Taken(connection) => {
                 pooled.resends = pooled.resends.saturating_add(1);
+                pooled.resent = Some(reason);
                 match reason {
                     ResendReason::NotHeld => {
                         pooled.options.exclude.push(connection.socket.lease.endpoint().clone());
                         pooled.options.placement = Placement::Any;
                     }
                     ResendReason::LostRole => connection.socket.lease.doubt_endpoint(),
+                    ResendReason::Unsupported => {}
+                    // It is closed.
+                    ResendReason::LostConnection => return Some(request),
                 }
                 connection.give_back();
                 Some(request)
@@ -298,22 +328,61 @@ impl Upstream {
             tried.push(endpoint.clone());
             pooled.pool.has_others(&tried)
         };
-        let may_resend = pooled.kept.is_some() && pooled.resends < MAX_RESENDS;
+        let may_resend = pooled.may_resend();
         Some(TakenUpstream { endpoint: endpoint.address(), has_untried, may_resend })
+    }
+
+    /// The connection that the operation has taken was lost: see [`ConnectionPool::connection_lost`].
+    pub(super) fn record_loss(&self) {
+        if let Self::Pooled(pooled) = self
+            && let PooledState::Taken(connection) = &pooled.state
+        {
+            pooled.pool.connection_lost(connection.socket.lease.endpoint());
+        }
+    }
+
+    /// Forgets which endpoint holds the state with this key.
+    pub(super) fn unpin(&self, key: u64) {
+        if let Self::Pooled(pooled) = self {
+            pooled.pool.unpin(key);
+        }
+    }
+
+    /// Lets the service end the operation that has taken a connection, without its client.
+    pub(super) fn finish_without_client(&mut self) {
+        let Self::Pooled(pooled) = self else { return };
+        match std::mem::replace(&mut pooled.state, PooledState::None) {
+            PooledState::Taken(connection) => pooled.pool.finish(connection),
+            other => pooled.state = other,
+        }
+    }
+
+    /// Takes an idle connection for the operation that wants one. Returns whether none is idle, so that it
+    /// has to [begin to wait](Upstream::begin_to_wait).
+    pub(super) fn try_take(&mut self) -> bool {
+        let Self::Pooled(pooled) = self else { return false };
+        if matches!(pooled.state, PooledState::Wanted) {
+            pooled.state = match pooled.pool.try_take(&pooled.options) {
+                Ok(ready) => PooledState::Taken(ready),
+                Err(picked) => PooledState::NoneIdle(picked),
+            };
+        }
+        matches!(pooled.state, PooledState::NoneIdle(_))
+    }
+
+    /// Has the operation wait for a connection, at most until its own time limit.
+    pub(super) fn begin_to_wait(&mut self, time_limit: Option<Duration>) {
+        let Self::Pooled(pooled) = self else { return };
+        if let PooledState::NoneIdle(picked) = &mut pooled.state {
+            pooled.options.time_limit = time_limit;
+            let take = Rc::clone(&pooled.pool).take(pooled.options.clone(), picked.take());
+            pooled.state = PooledState::Taking(Box::pin(take));
+        }
     }
 
     /// Ready when the operation at the front has its connection, or can't get one.
     pub(super) fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TakeError>> {
         let Self::Pooled(pooled) = self else { return Poll::Ready(Ok(())) };
-        if matches!(pooled.state, PooledState::Wanted) {
-            pooled.state = match pooled.pool.try_take(&pooled.options) {
-                Ok(ready) => PooledState::Taken(ready),
-                Err(picked) => {
-                    let take = Rc::clone(&pooled.pool).take(pooled.options.clone(), picked);
-                    PooledState::Taking(Box::pin(take))
-                }
-            };
-        }
         if let PooledState::Asking(asking) = &mut pooled.state {
             let answered = ready!(asking.as_mut().poll(cx));
             pooled.state = PooledState::None;
@@ -334,10 +403,19 @@ impl Upstream {
         }
     }
 
+    /// Counts an operation that has ended, if its request was sent again. Returns how often it was sent.
+    pub(super) fn count_replay(&mut self, outcome: Outcome) -> u8 {
+        let Self::Pooled(pooled) = self else { return 1 };
+        if let Some(cause) = pooled.resent.take() {
+            pooled.pool.count_replay(cause, outcome);
+        }
+        1 + pooled.resends
+    }
+
     /// Forgets the copy of a request that has ended.
     pub(super) fn forget_request(&mut self) {
         if let Self::Pooled(pooled) = self {
-            (pooled.kept, pooled.resends) = (None, 0);
+            (pooled.kept, pooled.resends, pooled.resent) = (None, 0, None);
         }
     }
 
@@ -379,6 +457,12 @@ impl Upstream {
     /// Makes dropping the connection reset it.
     pub(super) fn reset_on_drop(&mut self) {
         self.stream().into_iter().for_each(|stream| stream.reset_on_drop());
+    }
+}
+
+impl PooledUpstream {
+    fn may_resend(&self) -> bool {
+        self.kept.is_some() && self.resends < MAX_RESENDS
     }
 }
 

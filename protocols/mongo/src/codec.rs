@@ -13,19 +13,20 @@ use bytes::{Bytes, BytesMut};
 use operation::{
     AttributeValue, BACKS_OFF, Codec, ConnectionInfo, ExtraCounter, LateDetails, LocalAnswer, Next,
     OTHER_RESOURCES, OperationNames, Orphan, Placement, PoolUser, Protocol, ReadPreference,
-    ReadRoute, RejectReason, Rejection, RejectionRef, Reply, Request, ServiceQuery, Tag,
+    ReadRoute, Recovery, RejectReason, Rejection, RejectionRef, Reply, Request, ServiceQuery, Tag,
     TakenUpstream, UpstreamUse, Violation, WRITES,
 };
 use std::{net::SocketAddr, sync::Arc};
 
 mod attribute;
+mod failover;
 mod logins;
 mod pooled;
 mod request;
 mod streamed_reply;
 mod streamed_request;
 
-use pooled::PooledClient;
+use pooled::{PooledClient, stripped_after};
 use request::DecompressedFront;
 use streamed_reply::StreamedReply;
 use streamed_request::StreamedRequest;
@@ -108,14 +109,14 @@ impl Codec for Mongo {
             WRITES,
             BACKS_OFF,
         ],
-        log_only: &["answered", "pool_wait_ms"],
+        log_only: &["answered", "pool_wait_ms", "held_ms", "attempts"],
         unknown_operation: "other",
         value_formats: &[(
             "user",
             "@",
             "write it with its database, `root@admin`, or `root@*` for any",
         )],
-        logged: &["driver", "max_time_ms", "answered", "pool_wait_ms"],
+        logged: &["driver", "max_time_ms", "answered", "pool_wait_ms", "held_ms", "attempts"],
         logged_when_slow: &["query", "query_hash"],
         logged_with_values: &["query_values"],
     };
@@ -208,7 +209,8 @@ impl Codec for Mongo {
             && self.pooled.as_deref().is_some_and(PooledClient::prefers_members);
         let code = if unfit { Some(FAILED_TO_SATISFY_READ_PREFERENCE) } else { why.code };
         let why = RejectionRef { code, ..*why };
-        error_reply::write(id, reply_format(refused.as_ref()), &why, out);
+        let label = self.pooled.as_deref().and_then(|client| client.kind.error_label());
+        error_reply::write(id, reply_format(refused.as_ref()), &why, label, out);
         true
     }
 
@@ -257,10 +259,17 @@ impl Codec for Mongo {
     }
 
     fn keeps_request(&self) -> bool {
-        let shown = self.listener.presentation.as_ref();
-        let is_followed = shown.is_some_and(Presentation::is_followed);
-        let replays = is_followed && self.listener.replay.max_request > 0;
+        let replays = self.listener.replay.max_request > 0;
         self.pooled.as_deref().is_some_and(|client| client.keeps_request(replays))
+    }
+
+    fn recovery(&self) -> Recovery {
+        let client = self.pooled.as_deref();
+        client.map_or_else(Recovery::default, |client| client.recovery(self.listener.replay))
+    }
+
+    fn rewrite_resent(&mut self, request: Box<[u8]>) -> Box<[u8]> {
+        self.remove_number(request)
     }
 
     fn route_read(&mut self, front: &[u8], preference: &ReadPreference) -> ReadRoute {
@@ -274,8 +283,11 @@ impl Codec for Mongo {
     }
 
     fn edit_front(&mut self, front: &[u8]) -> Option<(usize, Bytes)> {
-        let edited = if self.strips_time() { cluster_time::strip_front(front) } else { None };
-        edited.map(|(len, with)| (len, with.into()))
+        match (self.add_number(front), self.strips_time()) {
+            (Some((len, with)), true) => Some(stripped_after(front, len, with)),
+            (None, true) => cluster_time::strip_front(front).map(|(len, with)| (len, with.into())),
+            (numbered, false) => numbered,
+        }
     }
 
     fn continues_state(&self) -> bool {
@@ -308,7 +320,7 @@ impl Codec for Mongo {
         }
         let coming = self.streamed_reply.as_ref().map(|receiving| receiving.response_to());
         let Some(open) = self.in_flight.abandon(id, coming) else { return false };
-        error_reply::write(id, reply_format(Some(&open)), why, out);
+        error_reply::write(id, reply_format(Some(&open)), why, None, out);
         true
     }
 }

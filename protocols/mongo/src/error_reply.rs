@@ -53,12 +53,22 @@ fn code_name(code: i32) -> Cow<'static, str> {
     error_codes::name(code).map_or_else(|| format!("Location{code}").into(), Cow::Borrowed)
 }
 
-/// Writes the error reply to the request with this id.
-pub(crate) fn write(request: u32, family: ReplyFormat, why: &RejectionRef<'_>, out: &mut BytesMut) {
+/// Writes the error reply to the request with this id. `label`: another label than those of the reason, if
+/// the server could not be reached or was lost.
+pub(crate) fn write(
+    request: u32,
+    family: ReplyFormat,
+    why: &RejectionRef<'_>,
+    label: Option<&str>,
+    out: &mut BytesMut,
+) {
     let (usual, name, labels) = code_and_labels(why.reason);
     let code = why.code.unwrap_or(usual);
     let name = if code == usual { Cow::Borrowed(name) } else { code_name(code) };
     let labels: Vec<&str> = match why.labels {
+        [] if matches!(why.reason, RejectReason::NoEndpoint | RejectReason::Lost) => {
+            label.into_iter().collect()
+        }
         [] => labels.to_vec(),
         given => given.iter().map(|label| &**label).collect(),
     };

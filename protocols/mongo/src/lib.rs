@@ -45,7 +45,9 @@ mod placement;
 mod pool_handshake;
 mod presentation;
 mod probe;
+mod recovery;
 mod request_summary;
+mod retryable_write;
 mod sasl;
 mod scan;
 mod sections;
@@ -73,6 +75,7 @@ use open_state::Owners;
 use operation::ReplayConfig;
 use operator_notices::OperatorNotices;
 use presentation::Presentation;
+use retryable_write::ProxySessions;
 use std::sync::Arc;
 use values::Diagnostic;
 
@@ -95,6 +98,8 @@ pub struct MongoListener {
     replay: ReplayConfig,
     /// The users that log in at the proxy; `None`: log-ins pass through to the server.
     authenticator: Option<Arc<Authenticator>>,
+    /// The sessions with which writes are made retryable.
+    sessions: Arc<ProxySessions>,
     /// What operators should know of the handshakes behind the listener.
     notices: Arc<OperatorNotices>,
     /// The memory of decompressors that wait for more of their requests.

@@ -100,6 +100,15 @@ impl OperatorNotices {
         ));
     }
 
+    /// Records that the servers behind the listener support no retryable writes.
+    pub(crate) fn record_unsupported_retries(&self) {
+        self.push(
+            "the servers know no retryable writes, so none is made retryable \
+             (failover.retryable_writes: add)"
+                .to_owned(),
+        );
+    }
+
     fn push(&self, notice: String) {
         let notice = crate::comment::printable(&notice, 1024).into_owned();
         let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);

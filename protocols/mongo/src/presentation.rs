@@ -175,6 +175,14 @@ impl Presentation {
         self.server.load().as_ref().is_some_and(|server| server.mongos)
     }
 
+    /// Whether the servers may support retryable writes: members of replica sets and routers do.
+    pub(crate) fn has_retryable_writes(&self) -> bool {
+        let server = self.server.load();
+        server.as_ref().is_some_and(|it| {
+            it.session_timeout_minutes.is_some() && (it.mongos || it.set.is_some())
+        })
+    }
+
     /// Whether the members of a replica set are followed, so that another one takes over from a member that
     /// has lost its role.
     pub(crate) fn is_followed(&self) -> bool {

@@ -8,10 +8,13 @@
 //! mongos (`rewrite_state_change_errors`).
 
 use crate::{
-    bson_writer::string_value,
+    bson_writer::{BsonWriter, string_array, string_value},
     element::{Element, elements, kind},
     message_edit::{ElementEdit, body_range, edit, splice},
 };
+
+/// The labels of an error, which drivers follow.
+const LABELS: &[u8] = b"errorLabels";
 
 /// What a state-change error becomes.
 const HOST_UNREACHABLE: (i32, &str) = (6, "HostUnreachable");
@@ -31,12 +34,34 @@ pub(crate) fn is_state_change(code: i32) -> bool {
     matches!(code, 10107 | 13435 | 10058 | 11600 | 11602 | 13436 | 189 | 91)
 }
 
-/// The reply without state-change errors. Takes and returns a whole message; `None` if there is none in
-/// it.
-pub(crate) fn hide(message: &[u8]) -> Option<Vec<u8>> {
+/// Whether a member that says this has done nothing: it is no primary.
+pub(crate) fn is_refusal(code: i32) -> bool {
+    matches!(code, 10107 | 13435 | 10058)
+}
+
+/// The reply without state-change errors, and with this label. Takes and returns a whole message; `None` if
+/// there is none in it.
+pub(crate) fn hide(message: &[u8], label: Option<&str>) -> Option<Vec<u8>> {
     let body = body_range(message)?;
     let changed = hidden(&message[body.clone()])?;
-    splice(message, body, &changed)
+    let labelled = label.and_then(|label| with_label(&changed, label));
+    splice(message, body, labelled.as_deref().unwrap_or(&changed))
+}
+
+/// The document with one more error label; `None` if it has that label.
+fn with_label(document: &[u8], label: &str) -> Option<Vec<u8>> {
+    let given = elements(document).find(|field| field.name == LABELS);
+    let given = given.as_ref().and_then(Element::elements).into_iter().flatten();
+    let given: Vec<_> = given.filter_map(|field| field.text()).collect();
+    if given.contains(&label) {
+        return None;
+    }
+    let mut out = BsonWriter::new();
+    for field in elements(document).filter(|field| field.name != LABELS) {
+        out.element(field.kind, field.name, field.value);
+    }
+    out.array("errorLabels", string_array(given.into_iter().chain([label])));
+    Some(out.finish())
 }
 
 /// A reply's body, or one of the errors in it, without state-change errors.
@@ -78,7 +103,7 @@ mod tests {
     use bson::{Document, doc};
 
     fn hidden_in(reply: Document) -> Option<Vec<u8>> {
-        hide(&answer(1, reply))
+        hide(&answer(1, reply), None)
     }
 
     #[test]
@@ -107,6 +132,18 @@ mod tests {
         };
         let changed = hidden_in(inside(11602, "InterruptedDueToReplStateChange"));
         assert_eq!(changed, Some(answer(1, inside(6, "HostUnreachable"))));
+    }
+
+    #[test]
+    fn a_label_is_added_to_those_of_the_server() {
+        let error = |labels: &[&str]| doc! { "ok": 0.0, "code": 91, "errorLabels": labels };
+        let hide = |reply, label| hide(&answer(1, reply), Some(label)).unwrap();
+        let hidden =
+            |labels: &[&str]| answer(1, doc! { "ok": 0.0, "code": 6, "errorLabels": labels });
+        assert_eq!(hide(error(&["A"]), "A"), hidden(&["A"]));
+        assert_eq!(hide(error(&["A"]), "B"), hidden(&["A", "B"]));
+        let bare = hide(doc! { "ok": 0.0, "code": 91 }, "B");
+        assert_eq!(bare, hidden(&["B"]));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use crate::{
     AttributeValue, CursorChange, Orphan, Outcome, PinChange, Placement, PoolUser, Protocol,
-    QueryShape, ReadPreference, RejectReason, Rejection, RejectionRef, ServiceQuery, Violation,
+    QueryShape, ReadPreference, Recovery, RejectReason, Rejection, RejectionRef, ServiceQuery,
+    Violation,
 };
 use bytes::{Bytes, BytesMut};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -164,6 +165,23 @@ pub enum ResendReason {
     /// The endpoint has lost the role for which it got the request: it is in doubt, and one that fits gets
     /// it. Only while [`TakenUpstream::may_resend`].
     LostRole,
+    /// The endpoint can't do the request in the form that the codec has given it: see
+    /// [`Codec::rewrite_resent`]. Only while [`TakenUpstream::may_resend`].
+    Unsupported,
+    /// The connection was lost before the reply began. The relay's own: see [`Codec::recovery`].
+    LostConnection,
+}
+
+impl ResendReason {
+    /// As metrics label it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ResendReason::NotHeld => "cursor",
+            ResendReason::LostRole => "role",
+            ResendReason::Unsupported => "unsupported",
+            ResendReason::LostConnection => "connection",
+        }
+    }
 }
 
 /// What to do with the bytes at the front of a buffer.
@@ -409,6 +427,17 @@ pub trait Codec: Sized + 'static {
         false
     }
 
+    /// How the request marked last goes on if its endpoint or its client fails. Asked where operations
+    /// take their connections of a pool.
+    fn recovery(&self) -> Recovery {
+        Recovery::default()
+    }
+
+    /// The copy of the request marked last, as it is sent again.
+    fn rewrite_resent(&mut self, request: Box<[u8]>) -> Box<[u8]> {
+        request
+    }
+
     /// A policy routes the request marked last by this preference, instead of the request's own. `front` is
     /// the slice given to [`request`](Codec::request).
     fn route_read(&mut self, front: &[u8], preference: &ReadPreference) -> ReadRoute {
@@ -416,8 +445,8 @@ pub trait Codec: Sized + 'static {
         ReadRoute::NotRoutable
     }
 
-    /// Changes the front of the request marked last before it is forwarded: how many bytes are replaced, and
-    /// with which. `front` is the slice given to [`request`](Codec::request). Asked where operations take
+    /// Changes the front of the request marked last before it is forwarded, for example so that the service
+    /// does it once however often it arrives: how many bytes are replaced, and with which. `front` is the slice given to [`request`](Codec::request). Asked where operations take
     /// their connections of a pool, unless [`route_read`](Codec::route_read) has changed the front.
     fn edit_front(&mut self, front: &[u8]) -> Option<(usize, Bytes)> {
         let _ = front;

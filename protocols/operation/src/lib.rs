@@ -61,4 +61,4 @@ pub use query_shape::{
 };
 pub use random::draw;
 pub use rejection::{RejectMode, Rejection, RejectionRef};
-pub use replay::ReplayConfig;
+pub use replay::{Recovery, ReplayConfig};

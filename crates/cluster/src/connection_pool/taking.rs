@@ -28,6 +28,8 @@ impl ConnectionPool {
         mut picked: Option<Arc<Endpoint>>,
     ) -> Result<PooledConnection, TakeError> {
         let mut wait = Wait::begin(&self, options.time_limit);
+        // It was sent to others already, which do not hold what it continues.
+        let is_search = !options.exclude.is_empty();
         let mut attempts = 0;
         loop {
             wait.wait_while_paused(&options).await?;
@@ -54,6 +56,9 @@ impl ConnectionPool {
                         return Err(*error);
                     }
                     if !self.picks_again(&endpoint, &mut options, attempts) {
+                        if is_search {
+                            return Err(*error);
+                        }
                         let error = self.check_may_try_again(&options, *error).await?;
                         wait.hold_after_failure(&options, error).await?;
                         attempts = 0;

@@ -108,6 +108,8 @@ pub const POOL_WAIT_SECONDS: &str = "tollgate_pool_wait_seconds";
 pub const POOL_REFUSALS_TOTAL: &str = "tollgate_pool_refusals_total";
 /// How long operations were held because no endpoint fitted them.
 pub const HELD_SECONDS: &str = "tollgate_held_seconds";
+/// Operations of which the request was sent again, by cause and outcome.
+pub const REPLAYS_TOTAL: &str = "tollgate_replays_total";
 /// What clients have left open, and the proxy has ended.
 pub const ORPHANS_TOTAL: &str = "tollgate_orphans_total";
 /// Rejections by circuit breakers, by limit.

@@ -2,7 +2,7 @@
 //! answer.
 
 use super::*;
-use cluster::{ConnectionPool, PoolPlan, PoolReport, TakeOptions};
+use cluster::{ConnectionPool, FailoverPlan, PoolPlan, PoolReport, TakeOptions};
 use operation::{
     Handshake, HandshakeConfig, HandshakeStep, Identity, LocalAnswer, RejectReason, Rejection,
     ServiceQuery, UpstreamUse,
@@ -164,7 +164,10 @@ impl Numbered {
     /// It as a cluster.
     fn cluster(&self) -> Arc<Cluster> {
         let at = Target::Host(self.address.ip().to_string(), self.address.port());
-        let plan = ClusterPlan::new("lines", vec![EndpointPlan::new(at)]);
+        let hold = Some(Duration::from_millis(50));
+        let failover = Some(FailoverPlan { hold, ..FailoverPlan::default() });
+        let endpoints = vec![EndpointPlan::new(at)];
+        let plan = ClusterPlan { failover, ..ClusterPlan::new("lines", endpoints) };
         Cluster::new(Arc::new(plan), &Metrics::new())
     }
 

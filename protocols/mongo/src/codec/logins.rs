@@ -98,7 +98,7 @@ impl Mongo {
                 let words = why.to_string();
                 let code = Some(AUTHENTICATION_FAILED);
                 let why = RejectionRef { code, ..RejectionRef::new(RejectReason::Denied, &words) };
-                error_reply::write(id, format, &why, out);
+                error_reply::write(id, format, &why, None, out);
                 LocalAnswer::Failed(error_codes::name(AUTHENTICATION_FAILED).unwrap_or("other"))
             }
             LoginStep::Ask => LocalAnswer::NeedsQuery,

@@ -16,14 +16,15 @@ use crate::{
     parsed_command::ParsedCommand,
     placement::{RequestPlace, cursor_key, with_read_preference},
     presentation::HelloRequest,
+    recovery::{RequestKind, ServerFailure},
+    retryable_write::BorrowedSession,
     scan::MessageFacts,
     settings::ClusterTime,
-    state_change,
 };
 use bytes::{Bytes, BytesMut};
 use operation::{
-    LocalAnswer, Next, Orphan, PinChange, Placement, ReadPreference, ReadRoute, Request, Tag,
-    TakenUpstream, UpstreamUse,
+    LocalAnswer, Next, Orphan, PinChange, Placement, ReadPreference, ReadRoute, Recovery,
+    ReplayConfig, Request, Tag, TakenUpstream, UpstreamUse,
 };
 use std::{net::IpAddr, rc::Rc, sync::Arc};
 
@@ -63,8 +64,12 @@ pub(super) struct PooledClient {
     pub(super) login: Option<Box<ClientLogin>>,
     /// The endpoint of the last request has others beside it that were not asked.
     pub(super) has_untried: bool,
-    /// The last request is a read that another member may serve if this one does not.
-    pub(super) may_read_again: bool,
+    /// The last request may be sent again.
+    pub(super) may_resend: bool,
+    /// What the last request is, as far as a failure of its server matters.
+    pub(super) kind: RequestKind,
+    /// The session of the proxy that the last request uses.
+    pub(super) session: Option<BorrowedSession>,
 }
 
 /// State that one server holds.
@@ -101,10 +106,28 @@ impl PooledClient {
         self.is_routed || matches!(self.placement, Placement::Read(_))
     }
 
-    /// Whether the last request can be sent to another server if this one does not know its cursor, or if it
-    /// serves no reads any more. `replays`: another member takes over then, and gets it.
+    /// Whether the last request can be sent to another server if this one does not know its cursor, or, with
+    /// `replays`, if it fails.
     pub(super) fn keeps_request(&self, replays: bool) -> bool {
-        self.pinned == Some(PinnedState::Cursor) || (self.is_routable && replays)
+        let is_resent = replays && self.kind.is_resent_after(ServerFailure::Refused);
+        is_resent || self.pinned == Some(PinnedState::Cursor)
+    }
+
+    /// How the last request goes on if its server or its client fails. Without replays a lost
+    /// connection is shown as what it is.
+    pub(super) fn recovery(&self, replay: ReplayConfig) -> Recovery {
+        let replays = replay.max_request > 0;
+        Recovery {
+            waits_when_unreachable: self.kind.waits_when_unreachable(),
+            resends_when_lost: self.kind.is_resent_after(ServerFailure::Lost),
+            reports_loss: (replays || replay.reports_lost)
+                && self.kind.reports_loss(replay.reports_lost),
+            unpins: match self.placement {
+                Placement::Pinned(key) => Some(key),
+                _ => None,
+            },
+            outlives_client: self.kind.outlives_client(),
+        }
     }
 
     /// Whether the last request continues what is open at a server.
@@ -117,15 +140,15 @@ impl PooledClient {
         if let Some(open) = &mut self.open {
             open.begin(self.connection, owners);
         }
-        self.has_untried = upstream.has_untried;
-        self.may_read_again = upstream.may_resend && self.is_routable;
+        (self.has_untried, self.may_resend) = (upstream.has_untried, upstream.may_resend);
     }
 
     /// Records where a request may go. `pins_transactions`: the servers are routers, each of which knows
     /// only the transactions that it began.
     fn place(&mut self, place: RequestPlace, pins_transactions: bool) {
         (self.pinned, self.is_routable, self.is_routed) = (None, false, false);
-        (self.has_untried, self.may_read_again) = (false, false);
+        (self.has_untried, self.may_resend) = (false, false);
+        self.session = None;
         self.continues = match place {
             RequestPlace::Cursor(_) => true,
             RequestPlace::Transaction { begins, .. } => !begins,
@@ -164,7 +187,8 @@ impl PooledClient {
         facts: &MessageFacts,
     ) -> Option<PinChange> {
         if let Some(PinnedState::Transaction { session, ends }) = self.pinned {
-            let over = ends && facts.ok();
+            // A router that stops has lost it too.
+            let over = (ends && facts.ok()) || facts.is_state_change();
             return Some(if over { PinChange::Unpin(session) } else { PinChange::Pin(session) });
         }
         match (open.reply_kind, facts.cursor_id) {
@@ -272,6 +296,7 @@ impl Mongo {
             self.listener.presentation.as_ref().is_some_and(|shown| shown.is_router());
         let Some(client) = self.pooled.as_deref_mut() else { return };
         let place = RequestPlace::of(message, asked);
+        client.kind = RequestKind::of(message, asked, &place);
         if let Some(open) = &mut client.open {
             (open.ending, open.beginning) = (None, None);
         }
@@ -363,18 +388,6 @@ impl Mongo {
         self.listener.settings.cluster_time == ClusterTime::Strip && self.pooled.is_some()
     }
 
-    /// A reply without the errors of a server that has lost its role; `None` if it has none. `message` is
-    /// whole.
-    pub(super) fn hide_state_change(
-        &self,
-        facts: &MessageFacts,
-        message: &[u8],
-    ) -> Option<Vec<u8>> {
-        let shown = self.listener.presentation.as_ref()?;
-        let hides = facts.is_state_change() && shown.is_followed();
-        hides.then(|| state_change::hide(message)).flatten()
-    }
-
     /// Records that a request leaves a state on the upstream connection: a user, or what
     /// `getLastError` reports.
     pub(super) fn note_connection_state(
@@ -398,7 +411,7 @@ impl Mongo {
 }
 
 /// A change of a front, of which `len` bytes are replaced by `with`, that also strips the time.
-fn stripped_after(front: &[u8], len: usize, with: Bytes) -> (usize, Bytes) {
+pub(super) fn stripped_after(front: &[u8], len: usize, with: Bytes) -> (usize, Bytes) {
     let changed = [&with[..], &front[len..]].concat();
     match cluster_time::strip_front(&changed) {
         // The time may precede what was changed.

@@ -12,6 +12,7 @@ use crate::{
     in_flight_requests::InFlightRequest,
     message_view::MessageView,
     parsed_command::{ParsedCommand, UNREAD},
+    recovery::RequestKind,
     request_summary::RequestSummary,
     shape,
     violations::{BAD_COMPRESSION, BAD_MESSAGE, DECOMPRESSION_BOMB, NOT_NEGOTIATED, TOO_MANY_OPEN},
@@ -37,8 +38,11 @@ impl Mongo {
         // All bytes that are here of a held request are read.
         let held = self.rereading;
         let front = if held { bytes.len().max(HEADER_LEN) } else { MAX_FRONT }.min(len);
-        if bytes.len() < front {
-            return Ok(Next::Hold(front));
+        // What may be sent again is copied, so all of it has to be here.
+        let kept = self.pooled.is_some() && len <= self.listener.replay.max_request;
+        let wanted = if kept { len } else { front };
+        if bytes.len() < wanted {
+            return Ok(Next::Hold(wanted));
         }
         (self.seen_message, self.rereading, self.front_len) = (true, false, front);
         (self.decompressed, self.learned) = (None, None);
@@ -251,7 +255,13 @@ impl Mongo {
             self.place_request(message, asked);
         }
         let (claim, callsite) = self.login_and_call_site(message, asked);
-        self.track(message.header, asked, claim, callsite)
+        let request = self.track(message.header, asked, claim, callsite);
+        if let Some(client) = self.pooled.as_deref_mut()
+            && let RequestKind::GetMore { awaits } = &mut client.kind
+        {
+            *awaits = request.long_poll;
+        }
+        request
     }
 
     /// The login attempt that a request starts or continues, and its call site; 0 means none.

@@ -12,9 +12,7 @@ use crate::{
     scan::{MessageFacts, Scan},
     violations::{BAD_DOCUMENT, UNEXPECTED_REPLY},
 };
-use operation::{
-    Codec, CursorChange, Next, Outcome, Reply, ResendReason, Tag, UpstreamUse, Violation,
-};
+use operation::{Codec, CursorChange, Next, Outcome, Reply, Tag, UpstreamUse, Violation};
 
 /// A reply that is passing.
 pub(super) struct StreamedReply {
@@ -123,19 +121,6 @@ impl Mongo {
         match (self.finish_reply(*receiving, len), cluster_time::blank(tail)) {
             (Next::Pass { mark, .. }, Some(with)) => Next::Swap { len, with: with.into(), mark },
             (next, _) => next,
-        }
-    }
-
-    /// Why another server is asked, if that can do what this one has not done: it does not know the cursor,
-    /// or serves no reads any more.
-    fn resend_reason(&self, facts: &MessageFacts) -> Option<ResendReason> {
-        let client = self.pooled.as_deref()?;
-        match () {
-            () if client.has_untried && facts.is_cursor_not_found() => Some(ResendReason::NotHeld),
-            () if client.may_read_again && facts.is_refused_by_role() => {
-                Some(ResendReason::LostRole)
-            }
-            () => None,
         }
     }
 

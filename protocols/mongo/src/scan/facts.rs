@@ -3,7 +3,7 @@
 use crate::{
     element::kind::{ARRAY, DOCUMENT},
     error_codes,
-    state_change::is_state_change,
+    state_change::{is_refusal, is_state_change},
 };
 use operation::Outcome;
 
@@ -181,9 +181,15 @@ impl MessageFacts {
         codes.into_iter().flatten().any(is_state_change)
     }
 
-    /// Whether the member says so of the whole command, instead of doing it.
+    /// Whether the member says of the whole command that it is no primary, instead of doing it.
     pub(crate) fn is_refused_by_role(&self) -> bool {
-        self.ok == Some(false) && self.code.is_some_and(is_state_change)
+        self.ok == Some(false) && self.code.is_some_and(is_refusal)
+    }
+
+    /// Whether the server knows no retryable writes.
+    pub(crate) fn is_unsupported(&self) -> bool {
+        // IllegalOperation of a standalone server; DocumentDB's own.
+        self.ok == Some(false) && matches!(self.code, Some(20 | 301))
     }
 
     /// Whether the server does not know the cursor.
