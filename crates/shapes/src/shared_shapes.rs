@@ -19,8 +19,7 @@ use tollgate_metrics::{Metrics, table as names};
 /// How often idle cursors are looked for, while there are operations.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The state behind the tables of all workers. Its locks are taken for cursors of several batches, ended
-/// connections and findings only.
+/// The state behind the tables of all workers, behind locks: an ordinary operation needs none of them.
 #[derive(Debug)]
 pub struct SharedShapes {
     pub(crate) cursors: OpenCursors,
