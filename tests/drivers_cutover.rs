@@ -55,7 +55,7 @@ impl Application {
         let mut process = Command::new(programs.join("python"))
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .arg(drivers().join("pymongo_cutover.py"))
-            .args([proxy, &old, &new, &format!("cutover_{}", ObjectId::new())])
+            .args([proxy, &old, &new, &format!("cutover_{}", ObjectId::new()), "cursor"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

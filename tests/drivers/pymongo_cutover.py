@@ -1,10 +1,10 @@
 """Threads of a pymongo client that work without a pause while their cluster moves to another deployment,
 until stdin ends.
 
-    python tests/drivers/pymongo_cutover.py PROXY OLD NEW COLLECTION
+    python tests/drivers/pymongo_cutover.py PROXY OLD NEW COLLECTION [cursor]
 
 Four threads insert documents with keys of their own, four read, four insert two documents in a transaction.
-One more cursor is opened first, and read to its end last. Prints `ready` once each thread has done an
+With `cursor`, one more cursor is opened first, and read to its end last. Prints `ready` once each thread has done an
 operation, and at the end one JSON line: how many operations were done, each kind of error with its number, the
 longest operation, where the documents are, and what is wrong with them.
 """
@@ -22,7 +22,7 @@ KINDS = ["insert", "read", "transaction"] * 4
 
 
 def main():
-    proxy, old, new, name = sys.argv[1:]
+    proxy, old, new, name, *more = sys.argv[1:]
     client = pymongo.MongoClient(proxy, serverSelectionTimeoutMS=10_000)
     shop = client["drivers"][name]
     shop.insert_many({"_id": f"seed-{n}"} for n in range(50))
@@ -35,7 +35,7 @@ def main():
         return [key]
 
     def read(_):
-        list(shop.find({"_id": {"$lte": "seed-2"}}, batch_size=5))
+        list(shop.find({"_id": {"$gte": "seed-0", "$lt": "seed-2"}}, batch_size=5))
         return []
 
     def transaction(key):
@@ -69,7 +69,7 @@ def main():
     with concurrent.futures.ThreadPoolExecutor(len(KINDS)) as threads:
         running = [threads.submit(work, thread) for thread in range(len(KINDS))]
         begun.wait()
-        cursor = shop.find({"_id": {"$lt": "seed-9"}}, batch_size=2)
+        cursor = shop.find({"_id": {"$gte": "seed-0"}}, batch_size=2) if "cursor" in more else iter([0])
         next(cursor)
         print("ready", flush=True)
         sys.stdin.read()
