@@ -5,12 +5,14 @@
 
 mod support;
 
+use rcgen::{DistinguishedName, DnType};
 use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
 };
 use support::{
+    certificates::Certificates,
     eventually,
     python::drivers,
     secantus::{PASSWORD, Secantus, USER},
@@ -83,9 +85,20 @@ impl LoginProxy {
 }
 
 fn pymongo(server: &Secantus, programs: &Path, proxy: String, scenario: &str) -> String {
+    pymongo_with(server, programs, proxy, scenario, &[])
+}
+
+fn pymongo_with(
+    server: &Secantus,
+    programs: &Path,
+    proxy: String,
+    scenario: &str,
+    variables: &[(&str, &str)],
+) -> String {
     let script: PathBuf = drivers().join("login_scenarios.py");
     let output = Command::new(programs.join("python"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
+        .envs(variables.iter().copied())
         .arg(script)
         .args([&proxy, &server.address().to_string(), scenario])
         .output()
@@ -195,6 +208,32 @@ fn a_verifier_in_a_file_is_enough() {
     proxy.check_outputs();
     let key = verifier.rsplit('$').next().unwrap().trim();
     assert!(!proxy.tollgate.get("/config").1.contains(key));
+}
+
+#[test]
+fn a_client_certificate_is_a_log_in() {
+    let Some(server) = Secantus::start(true, false) else { return };
+    let certificates = Certificates::new();
+    certificates.issue("server", &["127.0.0.1"]);
+    certificates.issue_with("web", &["web"], |params| {
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::OrganizationName, "Example");
+        params.distinguished_name.push(DnType::CommonName, "web");
+    });
+    let auth =
+        "{ users: [{ name: alice, password_file: DIRECTORY/alice, x509: 'CN=web,O=Example' }] }";
+    let (config, passwords) = LoginProxy::config(&server, auth);
+    let (pair, ca) = (certificates.pair("server"), certificates.path("ca.crt"));
+    let tls = format!("tls: {{ certificates: {pair}, client_ca: {} }}", ca.display());
+    let config = config.replace("cluster: db,", &format!("cluster: db, {tls},"));
+    let tollgate = Tollgate::start(&config);
+    let proxy = LoginProxy { server, tollgate, _passwords: passwords };
+    let variables = [("CERTIFICATES", certificates.directory().to_str().unwrap())];
+    let python = tools::python().unwrap();
+    pymongo_with(&proxy.server, &python, proxy.address(), "by_certificate", &variables);
+    let finds = proxy.lines(|line| line["operation"] == "find" && line["outcome"] == "ok");
+    assert!(finds.iter().all(|line| line["user"] == "alice@admin"), "{finds:?}");
+    assert_eq!(finds.len(), 2);
 }
 
 #[test]

@@ -4,6 +4,7 @@ would answer.
 Usage: login_scenarios.py PROXY SERVER SCENARIO. The server has the user alice, who may do everything.
 """
 
+import os
 import sys
 import threading
 import time
@@ -152,6 +153,21 @@ def by_sha_1():
     find(user, authMechanism="SCRAM-SHA-1")
     wrong = ("app", "hunter-two-wrong")
     assert code(lambda: find(wrong, authMechanism="SCRAM-SHA-1")) == 18
+
+
+def by_certificate():
+    """The certificate of a client is its log-in. CERTIFICATES is the directory with it."""
+    directory = os.environ["CERTIFICATES"]
+    tls = {
+        "tls": True,
+        "tlsCAFile": f"{directory}/ca.crt",
+        "tlsCertificateKeyFile": f"{directory}/web.pem",
+    }
+    with client(**tls, authMechanism="MONGODB-X509") as web:
+        web.shop.orders.find_one()
+        assert users_of(web) == ["alice@admin"]
+    assert code(lambda: find(**tls)) == 13, "a certificate alone is no log-in"
+    find(ALICE, **tls)
 
 
 def at_server():

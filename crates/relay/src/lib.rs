@@ -174,6 +174,7 @@ pub fn relay<C: Codec>(
         timers: Timers::new(now),
         wake_up: WakeUp { budget: POLL_BUDGET, now: None, seen_generation: 0 },
     });
+    relay.identify_client();
     match relay.start() {
         Ok(()) => relay,
         Err(close) => {

@@ -17,6 +17,9 @@ const TIME_LIMIT: &str = "max_time_ms";
 /// The attribute with the client's application.
 const APPLICATION: &str = "app";
 
+/// The attribute with the subject of the client's certificate.
+const CERTIFICATE: &str = "tls.subject";
+
 impl<C: Codec> Relay<C> {
     /// Has the operation that was just admitted take a connection, if it has none. Returns whether
     /// it has to wait.
@@ -90,6 +93,15 @@ impl<C: Codec> Relay<C> {
         let written = attributes.get(self.requests.buffered(), TIME_LIMIT).text();
         let limit = written?.parse().ok().filter(|limit| *limit > 0)?;
         Some(Duration::from_millis(limit).saturating_sub(passed))
+    }
+
+    /// Passes the name in the client's certificate to the codec.
+    pub(super) fn identify_client(&mut self) {
+        if self.upstream.is_pooled()
+            && let Some(subject) = self.session.attribute(CERTIFICATE).text()
+        {
+            self.codec.client_certificate(&subject);
+        }
     }
 
     /// Says who the client is, as far as the pool asks for it.

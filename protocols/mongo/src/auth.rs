@@ -48,6 +48,8 @@ const MAX_SECRET_FILE: u64 = 4096;
 #[derive(Debug)]
 pub(crate) struct Authenticator {
     listed: BTreeMap<UserName, ListedUser>,
+    /// Users that log in by a certificate, by its subject.
+    certificates: BTreeMap<String, Arc<UserLogin>>,
     /// The account that views users.
     lookup: Option<Arc<UpstreamUser>>,
     /// The user that the proxy logs in as for all clients; `None`: each client's own.
@@ -147,6 +149,16 @@ impl Authenticator {
             }
             listed.insert(name, ListedUser { verifiers, upstream });
         }
+        let mut certificates = BTreeMap::new();
+        for user in &settings.users {
+            let name = UserName::new(&user.name, &user.db);
+            let own = listed.get(&name).and_then(|user: &ListedUser| user.upstream.as_ref());
+            let upstream = shared_user.as_ref().or(own.map(|(_, user)| user));
+            if let (Some(subject), Some(upstream)) = (&user.x509, upstream) {
+                let login = UserLogin::new(&name, None, Arc::clone(upstream));
+                certificates.insert(subject.clone(), Arc::new(login));
+            }
+        }
         let mut lookup = None;
         if let Some(account) = &settings.lookup {
             let name = UserName::new(&account.user, &account.db);
@@ -165,6 +177,7 @@ impl Authenticator {
             .collect::<HashMap<_, _>>();
         Ok(Self {
             listed,
+            certificates,
             lookup,
             shared_user,
             cache: Mutex::default(),
@@ -194,6 +207,16 @@ impl Authenticator {
         }
     }
 
+    /// The user that a client with this certificate logs in as.
+    fn certificate_login(&self, subject: &str) -> Option<Arc<UserLogin>> {
+        self.certificates.get(subject).cloned()
+    }
+
+    /// Whether clients log in by certificates.
+    pub(crate) fn accepts_certificates(&self) -> bool {
+        !self.certificates.is_empty()
+    }
+
     /// Whether the server must be asked before a wrong proof of this user is known to be wrong.
     fn may_have_changed(&self, user: &UserName) -> bool {
         self.lookup.is_some()
@@ -212,7 +235,7 @@ impl Authenticator {
         let mut logins = lock(&self.logins);
         let key = (name.clone(), verifier.mechanism);
         if let Some(entry) = logins.by_user.get_mut(&key)
-            && entry.login.verifier == *verifier
+            && entry.login.verifier.as_ref() == Some(verifier)
         {
             entry.used = now;
             return Arc::clone(&entry.login);
@@ -222,7 +245,7 @@ impl Authenticator {
         let known = self.shared_user.as_ref().or(of_config.map(|(_, user)| user)).cloned();
         let upstream = known.unwrap_or_else(|| UpstreamUser::new(name, secret, true));
         logins.upstream.insert(upstream.pool_user.login, Arc::clone(&upstream));
-        let login = Arc::new(UserLogin::new(name, Arc::clone(verifier), upstream));
+        let login = Arc::new(UserLogin::new(name, Some(Arc::clone(verifier)), upstream));
         let entry = LoginEntry { login: Arc::clone(&login), used: now, asked: now };
         logins.by_user.insert(key, entry);
         login
@@ -237,7 +260,7 @@ impl Authenticator {
             match &answer {
                 UserAnswer::Unknown => logins.revoke(&key, Revocation::Dropped, &self.notices),
                 UserAnswer::Known(_)
-                    if answer.verifier(mechanism) != Some(&entry.login.verifier) =>
+                    if answer.verifier(mechanism) != entry.login.verifier.as_ref() =>
                 {
                     logins.revoke(&key, Revocation::PasswordChanged, &self.notices);
                 }

@@ -195,6 +195,14 @@ impl ClientState {
         number
     }
 
+    /// Names the user of the login with this number, if that is the current one.
+    pub(crate) fn name_login(&mut self, number: u32, user: &str) {
+        let logs_in = matches!(self.login.change, UserChange::LogIn(_) | UserChange::LogInUnknown);
+        if number == self.login.number && logs_in {
+            self.login.change = UserChange::LogIn(user.into());
+        }
+    }
+
     /// The number of the current login; 0 if there is none.
     pub(crate) fn pending_login(&self) -> u32 {
         match self.login.change {

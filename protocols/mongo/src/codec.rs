@@ -242,6 +242,10 @@ impl Codec for Mongo {
         if self.answers_login() { self.answer_login(tag, out) } else { self.answer_hello(tag, out) }
     }
 
+    fn client_certificate(&mut self, subject: &str) {
+        self.note_certificate(subject);
+    }
+
     fn query(&mut self) -> Option<ServiceQuery> {
         self.login_query()
     }

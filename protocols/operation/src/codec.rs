@@ -398,6 +398,12 @@ pub trait Codec: Sized + 'static {
         LocalAnswer::Done
     }
 
+    /// The subject of the client's certificate, as RFC 4514 writes it: the proxy has verified the
+    /// certificate. Called before the first request, where operations take their connections of a pool.
+    fn client_certificate(&mut self, subject: &str) {
+        let _ = subject;
+    }
+
     /// What the service must be asked before the request can be answered: see
     /// [`LocalAnswer::NeedsQuery`].
     fn query(&mut self) -> Option<ServiceQuery> {

@@ -18,10 +18,15 @@ use std::{fmt, net::IpAddr, sync::Arc};
 /// Identifies the only exchange that a client has at a time.
 const CONVERSATION: i32 = 1;
 
+/// The mechanism of log-ins by certificate.
+const X509: &str = "MONGODB-X509";
+
 /// Whether and how a client has logged in.
 #[derive(Debug, Default)]
 pub(crate) struct ClientLogin {
     user: Option<Arc<UserLogin>>,
+    /// The subject of the client's certificate, if that may log it in.
+    pub(crate) certificate: Option<Box<str>>,
     exchange: Option<Exchange>,
     /// The user once the client has sent an empty message, as it has asked for.
     proven: Option<Arc<UserLogin>>,
@@ -56,6 +61,8 @@ enum LoginRequest {
     Start(Start),
     Continue(Vec<u8>),
     LogOut,
+    /// By the client's certificate.
+    Certificate(CertificateName),
     /// A wrong proof, after which the server was asked.
     Wrong,
 }
@@ -69,10 +76,14 @@ struct Start {
     skips_empty: bool,
 }
 
+/// The name that a client gives with its certificate, if any.
+type CertificateName = Option<String>;
+
 /// What a `hello` asks about log-ins.
 #[derive(Debug, Default)]
 struct HelloRequests {
     start: Option<Start>,
+    certificate: Option<CertificateName>,
     /// The user whose mechanisms are asked for.
     mechanisms_of: Option<UserName>,
 }
@@ -144,7 +155,9 @@ impl ClientLogin {
         let step = if speculative.kind == kind::DOCUMENT { speculative.value } else { &[] };
         let db = field(step, b"db").and_then(|db| db.text()).unwrap_or(DEFAULT_DATABASE);
         self.hello.start = read_start(step, db);
-        if self.hello.start.is_some() { HelloLogin::Here } else { HelloLogin::AtServer }
+        self.hello.certificate = self.read_certificate(step);
+        let is_here = self.hello.start.is_some() || self.hello.certificate.is_some();
+        if is_here { HelloLogin::Here } else { HelloLogin::AtServer }
     }
 
     /// Reads a `saslStart`; `false` if the proxy can't do its mechanism.
@@ -152,6 +165,46 @@ impl ClientLogin {
         self.begin_request();
         self.request = read_start(body, db).map(LoginRequest::Start);
         self.request.is_some()
+    }
+
+    /// Reads an `authenticate`; `false` if the proxy can't do its mechanism.
+    pub(crate) fn read_authenticate(&mut self, body: &[u8]) -> bool {
+        self.begin_request();
+        self.request = self.read_certificate(body).map(LoginRequest::Certificate);
+        self.request.is_some()
+    }
+
+    /// The name in a log-in by certificate; `None`: it is no such log-in, or not at the proxy.
+    fn read_certificate(&self, step: &[u8]) -> Option<CertificateName> {
+        self.certificate.as_ref()?;
+        let mechanism = field(step, b"mechanism")?.text()?;
+        let is_it = mechanism == X509 && field(step, b"authenticate").is_some();
+        is_it.then(|| field(step, b"user").and_then(|user| user.text()).map(str::to_owned))
+    }
+
+    /// Logs the client in by its certificate.
+    fn log_in_by_certificate(
+        &mut self,
+        name: &CertificateName,
+        authenticator: &Authenticator,
+    ) -> LoginStep {
+        let subject = self.certificate.as_deref().unwrap_or_default();
+        let is_own = name.as_ref().is_none_or(|name| name == subject);
+        let login = authenticator.certificate_login(subject).filter(|_| is_own);
+        let Some(login) = login else { return LoginStep::Failed(LoginFailure::Denied) };
+        if self.user.as_ref().is_some_and(|user| user.name != login.name) {
+            return LoginStep::Failed(LoginFailure::OtherUser);
+        }
+        let mut body = BsonWriter::new();
+        body.string("dbname", "$external");
+        body.string("user", subject);
+        self.user = Some(login);
+        LoginStep::Reply { elements: body.into_elements(), done: true }
+    }
+
+    /// The user that is logged in, as policies and logs name it.
+    pub(crate) fn user_name(&self) -> Option<String> {
+        self.user.as_ref().map(|user| user.name.to_string())
     }
 
     /// Reads a `saslContinue`.
@@ -239,6 +292,14 @@ impl ClientLogin {
                 Ok(_) => {}
             }
         }
+        if let Some(name) = self.hello.certificate.take()
+            && let LoginStep::Reply { elements, .. } =
+                self.log_in_by_certificate(&name, authenticator)
+        {
+            let mut reply = BsonWriter::new();
+            reply.elements(&elements);
+            out.element(kind::DOCUMENT, b"speculativeAuthenticate", &reply.finish());
+        }
         Some(out)
     }
 
@@ -252,6 +313,9 @@ impl ClientLogin {
                     LoginStep::Ask
                 }
             },
+            Some(LoginRequest::Certificate(name)) => {
+                self.log_in_by_certificate(&name, authenticator)
+            }
             Some(LoginRequest::Continue(payload)) => self.proceed(&payload, authenticator, peer),
             Some(LoginRequest::LogOut) => {
                 (self.user, self.exchange, self.proven) = (None, None, None);

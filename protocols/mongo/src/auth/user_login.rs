@@ -55,8 +55,8 @@ impl UpstreamUser {
 #[derive(Debug)]
 pub(crate) struct UserLogin {
     pub(crate) name: UserName,
-    /// The one that has accepted the proof.
-    pub(super) verifier: Arc<Verifier>,
+    /// The one that has accepted the proof; `None`: a certificate is the proof.
+    pub(super) verifier: Option<Arc<Verifier>>,
     /// The user that its operations are done as.
     pub(crate) upstream: Arc<UpstreamUser>,
     revoked: OnceLock<Revocation>,
@@ -88,7 +88,7 @@ impl fmt::Display for Revocation {
 impl UserLogin {
     pub(super) fn new(
         name: &UserName,
-        verifier: Arc<Verifier>,
+        verifier: Option<Arc<Verifier>>,
         upstream: Arc<UpstreamUser>,
     ) -> Self {
         Self { name: name.clone(), verifier, upstream, revoked: OnceLock::new() }

@@ -39,11 +39,13 @@ impl Mongo {
     ) -> Option<Next<Request>> {
         let db = self.resource.clone();
         let login = self.client_login().filter(|login| !login.passes_through)?;
+        login.is_here = false;
         if asked.unacknowledged || !message.complete {
             return None;
         }
         match asked.reply_kind {
             ReplyKind::SaslStart if login.read_start(message.body, &db) => {}
+            ReplyKind::Authenticate if login.read_authenticate(message.body) => {}
             ReplyKind::SaslContinue => login.read_continue(message.body),
             ReplyKind::Logout => login.read_logout(),
             _ => return None,
@@ -64,6 +66,15 @@ impl Mongo {
         !login.is_here
     }
 
+    /// Records the certificate that the client has proved to have.
+    pub(super) fn note_certificate(&mut self, subject: &str) {
+        let accepts =
+            self.listener.authenticator.as_ref().is_some_and(|it| it.accepts_certificates());
+        if let Some(login) = self.client_login().filter(|_| accepts) {
+            login.certificate = Some(subject.into());
+        }
+    }
+
     /// Answers the last request of a log-in.
     pub(super) fn answer_login(&mut self, tag: Tag, out: &mut BytesMut) -> LocalAnswer {
         let listener = Arc::clone(&self.listener);
@@ -79,10 +90,12 @@ impl Mongo {
         if step == LoginStep::Ask {
             return LocalAnswer::NeedsQuery;
         }
+        let user = login.user_name();
         let open = self.in_flight.remove_newest(id);
         let format = reply_format(open.as_ref());
         let number = open.map_or(0, |open| open.login);
         let client = self.client.get_or_insert_default();
+        user.into_iter().for_each(|user| client.name_login(number, &user));
         match step {
             LoginStep::Reply { elements, done } => {
                 client.login_reply(number, true, done);
@@ -110,7 +123,15 @@ impl Mongo {
         let (listener, peer) = (Arc::clone(&self.listener), self.peer());
         match (&listener.authenticator, self.client_login()) {
             (Some(authenticator), Some(login)) => {
-                Some(login.answer_hello(authenticator, peer)?.into_elements())
+                let elements = login.answer_hello(authenticator, peer)?.into_elements();
+                if let Some(user) = login.user_name() {
+                    // A certificate needs no second step.
+                    let client = self.client.get_or_insert_default();
+                    let number = client.pending_login();
+                    client.name_login(number, &user);
+                    client.login_reply(number, true, true);
+                }
+                Some(elements)
             }
             _ => Some(Vec::new()),
         }
@@ -167,8 +188,12 @@ impl Mongo {
             ReplyKind::SaslStart | ReplyKind::Authenticate | ReplyKind::Logout => true,
             _ => false,
         };
-        let is_here = self.client_login().is_some_and(|login| std::mem::take(&mut login.is_here));
-        logs_in && !is_here
+        logs_in && !self.login_is_here()
+    }
+
+    /// Whether the proxy answers the log-in request that is being read.
+    pub(super) fn login_is_here(&mut self) -> bool {
+        self.client_login().is_some_and(|login| login.is_here)
     }
 
     /// Records that the server logs the client in, on a connection of the client's own.

@@ -273,9 +273,10 @@ impl Mongo {
         let claim = match asked.reply_kind {
             ReplyKind::Hello if !asked.sensitive => 0,
             ReplyKind::Hello | ReplyKind::SaslStart | ReplyKind::Authenticate => {
+                let is_here = self.login_is_here();
                 let client = self.client.get_or_insert_default();
                 let number = client.begin_login(asked.reply_kind, message.body, &self.resource);
-                if client.logs_in_by_certificate() {
+                if client.logs_in_by_certificate() && !is_here {
                     self.listener.notices.record_certificate_login();
                 }
                 number

@@ -42,6 +42,11 @@ pub struct AuthUser {
     /// none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verifier_file: Option<PathBuf>,
+    /// The subject of the certificate with which clients log in as this user (MONGODB-X509), as RFC 4514
+    /// writes it: `CN=web,OU=shops,O=Example`. The listener's `tls` has to verify it (`client_ca`). Default:
+    /// none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub x509: Option<String>,
 }
 
 /// The account that views users.
@@ -65,21 +70,31 @@ impl AuthSettings {
     /// All mistakes, each with its path of keys below `auth`.
     pub(super) fn mistakes(&self) -> Vec<Diagnostic> {
         let mut mistakes = Vec::new();
-        let mut names = BTreeSet::new();
+        let (mut names, mut subjects) = (BTreeSet::new(), BTreeSet::new());
         for (index, user) in self.users.iter().enumerate() {
             let index = index.to_string();
             let mut wrong = |key: &str, message: String, hint: &str| {
                 mistakes.push(Diagnostic::at(&["auth", "users", &index, key], message, hint));
             };
-            let AuthUser { name, db, password_file, verifier_file } = user;
+            let AuthUser { name, db, password_file, verifier_file, x509 } = user;
             if name.is_empty() || db.is_empty() {
                 wrong("name", "a user has a name and a database".to_owned(), "write both");
             }
             if !names.insert((name, db)) {
                 wrong("name", format!("`{name}@{db}` is listed twice"), "leave one out");
             }
+            if x509.as_ref().is_some_and(|subject| !subjects.insert(subject)) {
+                let message = "two users have this certificate".to_owned();
+                wrong("x509", message, "a certificate logs in as one user");
+            }
             match (password_file, verifier_file) {
-                (None, None) => {
+                (None, _) if x509.is_some() && self.log_in_as.is_none() => {
+                    let message = format!(
+                        "the proxy can't log in as `{name}` for clients with a certificate"
+                    );
+                    wrong("x509", message, "write `password_file`, or `as`");
+                }
+                (None, None) if x509.is_none() => {
                     let message = format!("nothing shows who `{name}` is");
                     wrong("name", message, "write `password_file` or `verifier_file`");
                 }

@@ -39,6 +39,7 @@ fn listener() -> Arc<MongoListener> {
             db: "admin".to_owned(),
             password_file: Some(password_file.clone()),
             verifier_file: None,
+            x509: None,
         };
         let log_in_as = Some("user".to_owned());
         let auth = Some(AuthSettings { users: vec![user], lookup: None, log_in_as });

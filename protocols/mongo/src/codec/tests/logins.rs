@@ -19,8 +19,13 @@ fn listener() -> Arc<MongoListener> {
         db: "admin".to_owned(),
         password_file: None,
         verifier_file: Some(PathBuf::from(verifier_file)),
+        x509: None,
     };
-    let auth = Some(AuthSettings { users: vec![user], ..AuthSettings::default() });
+    listener_of(AuthSettings { users: vec![user], ..AuthSettings::default() })
+}
+
+fn listener_of(auth: AuthSettings) -> Arc<MongoListener> {
+    let auth = Some(auth);
     let listener = MongoListener::pooled(Settings { auth, ..Settings::default() });
     let listener = listener.logging_in().unwrap();
     let hello = doc! { "maxWireVersion": 21, "ok": 1.0 }.to_vec().unwrap();
@@ -28,7 +33,7 @@ fn listener() -> Arc<MongoListener> {
     Arc::new(listener)
 }
 
-/// What becomes of a request.
+/// What happens to a request.
 #[derive(Debug)]
 enum Sent {
     /// The proxy answers: the step, and the reply.
@@ -119,7 +124,7 @@ fn error(reply: &Document) -> (i32, &str) {
     (reply.get_i32("code").unwrap(), reply.get_str("errmsg").unwrap())
 }
 
-/// The error of a log-in that tells clients nothing.
+/// The error of a log-in that does not say why.
 const DENIED: (i32, &str) = (18, "Authentication failed.");
 
 #[test]
@@ -329,6 +334,72 @@ fn other_mechanisms_pass_to_the_server() {
     let notices: Vec<_> = std::iter::from_fn(|| listener.notices.pop()).collect();
     let at_server = notices.iter().filter(|it| it.contains("which only the server can check"));
     assert_eq!(at_server.count(), 1, "{notices:?}");
+}
+
+/// A listener whose user `web` has a certificate.
+fn listener_with_certificates() -> Arc<MongoListener> {
+    let web = AuthUser {
+        name: "web".to_owned(),
+        db: "admin".to_owned(),
+        password_file: Some(PathBuf::from("../../fixtures/config/lookup.password")),
+        verifier_file: None,
+        x509: Some("CN=web,O=Example".to_owned()),
+    };
+    listener_of(AuthSettings { users: vec![web], ..AuthSettings::default() })
+}
+
+fn by_certificate(user: Option<&str>) -> Document {
+    let mut login = doc! { "authenticate": 1, "mechanism": "MONGODB-X509", "$db": "$external" };
+    user.into_iter().for_each(|user| drop(login.insert("user", user)));
+    login
+}
+
+#[test]
+fn a_certificate_logs_its_user_in() {
+    let listener = listener_with_certificates();
+    for name in [None, Some("CN=web,O=Example")] {
+        let mut codec = codec_of(&listener);
+        codec.client_certificate("CN=web,O=Example");
+        let reply = answered(&mut codec, by_certificate(name));
+        assert_eq!(reply.get_str("user").unwrap(), "CN=web,O=Example");
+        assert!(may_find(&mut codec));
+        assert_eq!(&*codec.upstream_user().unwrap().name, "web@admin");
+        assert_eq!(codec.attribute(&[], "user"), AttributeValue::known("web@admin"));
+        assert_eq!(codec.upstream_use(), UpstreamUse::Free);
+    }
+    assert_eq!(listener.notices.pop(), None);
+}
+
+#[test]
+fn hello_logs_in_by_a_certificate_at_once() {
+    let mut codec = codec_of(&listener_with_certificates());
+    codec.client_certificate("CN=web,O=Example");
+    let hello = doc! {
+        "hello": 1, "speculativeAuthenticate": by_certificate(None), "$db": "admin",
+    };
+    let reply = answered(&mut codec, hello);
+    let step = reply.get_document("speculativeAuthenticate").unwrap();
+    assert_eq!(step.get_str("dbname").unwrap(), "$external");
+    assert!(may_find(&mut codec));
+    assert_eq!(codec.attribute(&[], "user"), AttributeValue::known("web@admin"));
+}
+
+#[test]
+fn only_the_own_certificate_logs_in() {
+    let listener = listener_with_certificates();
+    for (certificate, name) in
+        [("CN=other,O=Example", None), ("CN=web,O=Example", Some("CN=root,O=Example"))]
+    {
+        let mut codec = codec_of(&listener);
+        codec.client_certificate(certificate);
+        assert_eq!(error(&answered(&mut codec, by_certificate(name))), DENIED);
+        assert!(!may_find(&mut codec));
+        assert_eq!(codec.attribute(&[], "user"), AttributeValue::Absent);
+    }
+    // Without one, the server decides.
+    let mut codec = codec_of(&listener);
+    assert!(matches!(send(&mut codec, by_certificate(None)), Sent::Passed));
+    assert_eq!(codec.upstream_use(), UpstreamUse::Own);
 }
 
 #[test]
