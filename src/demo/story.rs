@@ -13,7 +13,7 @@ fn lines(admin: &str, now: &Snapshot) -> Vec<String> {
     vec![slow(now), policy(admin, now), endpoint(now)]
 }
 
-/// Who is behind the slowest operation.
+/// The client behind the slowest operation.
 fn slow(now: &Snapshot) -> String {
     let is = |operation: &str, resource: &str| operation == "find" && resource == "shop.orders";
     let find = now.operations.iter().find(|it| is(&it.operation, &it.resource));

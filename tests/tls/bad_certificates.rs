@@ -14,7 +14,7 @@ use std::{
     thread,
 };
 
-/// A certificate, and what becomes of it.
+/// A certificate, and how its handshake ends.
 struct Case {
     name: &'static str,
     /// The reason and words of its error as an endpoint's certificate. `None`: it is accepted.

@@ -230,6 +230,19 @@ impl Endpoint {
         }
     }
 
+    /// Asks its connections to close now. Returns whether that is new.
+    pub(super) fn interrupt_connections(&self) -> bool {
+        [CloseRequest::None, CloseRequest::WhenIdle, CloseRequest::RoleLost]
+            .into_iter()
+            .any(|from| self.compare_set_close_request(from, CloseRequest::Unhealthy))
+    }
+
+    /// Ends an [interruption](Endpoint::interrupt_connections).
+    pub(super) fn end_interruption(&self) {
+        let usual = self.default_close_request();
+        self.compare_set_close_request(CloseRequest::Unhealthy, usual);
+    }
+
     /// Asks its connections to do this. They notice when the cluster notifies them.
     pub(super) fn set_close_request(&self, request: CloseRequest) {
         self.close_request.store(request as u8, Relaxed);

@@ -123,6 +123,7 @@ impl Cluster {
         self.show_lag(endpoint, &member, role);
         endpoint.member.store(Some(Arc::new(member)));
         let was_down = endpoint.readmit(Exclusion::Unhealthy);
+        endpoint.end_interruption();
         let role_changed = endpoint.set_role(role) != role;
         if role_changed {
             self.events.report(&Event::Role { endpoint, role, reason: &words });
@@ -185,8 +186,10 @@ impl Cluster {
         }
     }
 
-    /// Records that a member can't be asked.
-    fn member_lost(&self, endpoint: &Arc<Endpoint>, reason: &str) {
+    /// Records that a member can't be asked. One that is silent may be frozen, or cut off without a word:
+    /// nothing comes on the other connections to it either, so they close, with operations under way too
+    /// (specification `server-discovery-and-monitoring`, "interruptInUseConnections").
+    fn member_lost(&self, endpoint: &Arc<Endpoint>, reason: &str, is_silent: bool) {
         endpoint.record_answer(false, reason, None);
         let role_changed = endpoint.set_role(Role::Unknown) != Role::Unknown;
         let fails_newly = endpoint.exclude(Exclusion::Unhealthy);
@@ -195,6 +198,9 @@ impl Cluster {
             self.refresh();
         }
         self.release_clients();
+        if is_silent && endpoint.interrupt_connections() {
+            self.notify_connections();
+        }
         if role_changed || fails_newly {
             self.notify_change();
         }

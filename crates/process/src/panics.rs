@@ -41,7 +41,7 @@ pub fn count_with(counter: metrics::Counter) {
     let _ = COUNTER.set(counter);
 }
 
-/// Has each panic of the process counted, and told in the log as one line, in the place of the text
+/// Has each panic of the process counted, and logged as one line, in the place of the text
 /// that Rust writes to stderr.
 pub fn watch() {
     set_hook(Box::new(|info| {

@@ -90,7 +90,7 @@ pub struct MongoListener {
     call_sites: CallSites,
     /// What clients see where operations share connections; `None` where each client has its own.
     presentation: Option<Presentation>,
-    /// Who has transactions and cursors open.
+    /// Which connections have transactions and cursors open.
     owners: Arc<Owners>,
     /// The members of a replica set are found and followed.
     follows_members: bool,

@@ -91,7 +91,7 @@ impl std::error::Error for RuleBreach {}
 
 /// Checks a codec against every [`ConformanceRule`]; panics with the first one that it breaks.
 ///
-/// `shared` creates the state that connections share anew for each run, so that each failure can be
+/// `shared` creates the state that connections share for each run, so that each failure can be
 /// reproduced alone.
 #[allow(clippy::panic, reason = "this is the verdict of a test")]
 pub fn conforms<C: Codec>(shared: impl Fn() -> Arc<C::Shared>, fixtures: &[Fixture]) {

@@ -35,7 +35,7 @@ impl ConnectionPool {
             wait.wait_while_paused(&options).await?;
             let mut changes = self.cluster.changes.subscribe();
             let Some(endpoint) = picked.take().or_else(|| self.pick(&options)) else {
-                self.check_may_hold(&options)?;
+                self.check_may_hold(&options).await?;
                 wait.hold_until_changed(&options, &mut changes).await?;
                 continue;
             };
@@ -72,17 +72,26 @@ impl ConnectionPool {
     }
 
     /// Whether waiting can help an operation that no endpoint fits now.
-    fn check_may_hold(&self, options: &TakeOptions) -> Result<(), TakeError> {
-        match options.placement {
-            Placement::Endpoint(_) => Err(self.no_member(options, Duration::ZERO)),
-            _ if self.failover.hold.is_some() && options.exclude.is_empty() => Ok(()),
-            _ if self.cluster.has_roles() => Err(self.no_member(options, Duration::ZERO)),
-            _ => Err(self.cluster.no_endpoint().into()),
+    async fn check_may_hold(&self, options: &TakeOptions) -> Result<(), TakeError> {
+        let is_bound = matches!(options.placement, Placement::Endpoint(_));
+        if self.failover.hold.is_some() && options.exclude.is_empty() && !is_bound {
+            return Ok(());
+        }
+        self.pause_before_error(options).await;
+        if is_bound || self.cluster.has_roles() {
+            return Err(self.no_member(options, Duration::ZERO));
+        }
+        Err(self.cluster.no_endpoint().into())
+    }
+
+    /// A client that may repeat the end of a transaction does so at once, again and again.
+    async fn pause_before_error(&self, options: &TakeOptions) {
+        if !options.is_held_when_unreachable {
+            time::sleep(FAILED_PAUSE).await;
         }
     }
 
-    /// After every endpoint has failed: returns why, if the operation may try them again. If not, its client
-    /// gets the error after a pause, since clients may repeat the end of a transaction without one.
+    /// After every endpoint has failed: returns why, if the operation may try them again.
     async fn check_may_try_again(
         &self,
         options: &TakeOptions,
@@ -93,11 +102,11 @@ impl ConnectionPool {
             other => return Err(other),
         };
         let is_bound = matches!(options.placement, Placement::Endpoint(_));
-        if !options.is_held_when_unreachable {
-            time::sleep(FAILED_PAUSE).await;
-        } else if !is_bound && self.failover.hold.is_some() {
+        let is_held = options.is_held_when_unreachable && !is_bound;
+        if is_held && self.failover.hold.is_some() {
             return Ok(error);
         }
+        self.pause_before_error(options).await;
         Err(error.into())
     }
 

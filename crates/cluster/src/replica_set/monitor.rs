@@ -24,6 +24,9 @@ const RETRY: Duration = Duration::from_millis(500);
 /// drivers may repeat a commit without a pause.
 const RECHECK_AFTER: Duration = Duration::from_millis(200);
 
+/// How long the first answer on a new connection may take.
+const FIRST_ANSWER: Duration = Duration::from_secs(4);
+
 /// The longest reply that is read, in bytes.
 const MAX_REPLY: usize = 64 * 1024;
 
@@ -94,7 +97,7 @@ impl MemberMonitor {
             let stream = match self.connect().await {
                 Ok(stream) => stream,
                 Err(words) => {
-                    self.cluster.member_lost(&self.endpoint, &words);
+                    self.cluster.member_lost(&self.endpoint, &words, false);
                     time::sleep(RETRY).await;
                     continue;
                 }
@@ -105,7 +108,7 @@ impl MemberMonitor {
                 // The member is in doubt: a new connection shows what it is now.
                 () = endpoint.recheck.notified() => time::sleep_until(began + RECHECK_AFTER).await,
                 failed = self.follow(stream) => {
-                    self.cluster.member_lost(&self.endpoint, &failed.words);
+                    self.cluster.member_lost(&self.endpoint, &failed.words, failed.is_silent);
                     if !failed.may_ask_at_once {
                         time::sleep(RETRY).await;
                     }
@@ -138,26 +141,29 @@ impl MemberMonitor {
         let mut monitor = self.plan.monitor.begin();
         let mut answered = false;
         loop {
-            let limit = monitor.max_await() + self.cluster.plan.connect_timeout;
+            // The first answer is not awaited.
+            let awaited = if answered { monitor.max_await() } else { FIRST_ANSWER };
+            let limit = awaited + self.cluster.plan.connect_timeout;
             let began = Instant::now();
             let asked = time::timeout(limit, ask(&mut stream, &mut *monitor)).await;
             let step = match asked {
                 Ok(Ok(step)) => step,
                 Ok(Err(error)) => {
                     // A member that answered has closed the connection: it may be there again.
-                    return Failed { words: describe(&error), may_ask_at_once: answered };
+                    let words = describe(&error);
+                    return Failed { words, may_ask_at_once: answered, is_silent: false };
                 }
                 Err(_) => {
                     let words = format!("no answer within {limit:?}");
-                    return Failed { words, may_ask_at_once: false };
+                    return Failed { words, may_ask_at_once: false, is_silent: true };
                 }
             };
             let (state, is_round_trip, pause) = match step {
                 MonitorStep::State { state, is_round_trip, pause } => (state, is_round_trip, pause),
-                MonitorStep::Failed(words) => return Failed { words, may_ask_at_once: false },
+                MonitorStep::Failed(words) => return Failed::by_answer(words),
                 MonitorStep::NeedMore => {
                     let words = format!("no end of the answer within {} KiB", MAX_REPLY / 1024);
-                    return Failed { words, may_ask_at_once: false };
+                    return Failed::by_answer(words);
                 }
             };
             if is_round_trip {
@@ -184,6 +190,15 @@ struct Failed {
     words: String,
     /// No pause is needed before it is asked again.
     may_ask_at_once: bool,
+    /// It keeps its connection open, and answers nothing on it.
+    is_silent: bool,
+}
+
+impl Failed {
+    /// Its answer is not one that can be used.
+    fn by_answer(words: String) -> Self {
+        Self { words, may_ask_at_once: false, is_silent: false }
+    }
 }
 
 /// Sends the next request, and reads until the reply is complete.

@@ -119,7 +119,7 @@ fn clients_of_their_own_connections_leave_a_former_primary() {
     report(&cluster, 1, primary(2, &[1, 2]));
     assert_eq!(asked(), [Stays, RoleLost]);
     // The one before may not be reachable any more.
-    cluster.member_lost(&endpoint(&cluster, 1).unwrap(), "no answer");
+    cluster.member_lost(&endpoint(&cluster, 1).unwrap(), "no answer", true);
     report(&cluster, 2, primary(3, &[1, 2]));
     assert_eq!(asked(), [RoleLost, Stays]);
 }
@@ -163,7 +163,7 @@ fn a_member_that_can_not_be_asked_is_not_used() {
     report(&cluster, 1, primary(1, &[1, 2]));
     report(&cluster, 2, member(Role::Secondary, &[1, 2]));
     let first = endpoint(&cluster, 1).unwrap();
-    cluster.member_lost(&first, "connection refused");
+    cluster.member_lost(&first, "connection refused", false);
     assert_eq!(roles(&cluster), "1? 2s");
     assert!(first.is_excluded(Exclusion::Unhealthy));
     assert!(cluster.pick(PickOptions::default()).is_none());
@@ -274,7 +274,7 @@ fn each_mode_has_its_members() {
     ] {
         assert_eq!(served(&cluster, ReadPreference::of_mode(mode)), expected, "{}", mode.as_str());
     }
-    cluster.member_lost(&endpoint(&cluster, 1).unwrap(), "gone");
+    cluster.member_lost(&endpoint(&cluster, 1).unwrap(), "gone", false);
     for (mode, expected) in [
         (ReadMode::Primary, ""),
         (ReadMode::PrimaryPreferred, "2 3 4"),
@@ -315,7 +315,7 @@ fn stale_secondaries_are_left_out() {
     assert_eq!(fresh(ReadMode::Secondary, 10), "2");
     assert_eq!(fresh(ReadMode::Nearest, 10), "1 2");
     // Without a primary, the newest secondary is the measure.
-    cluster.member_lost(&endpoint(&cluster, 1).unwrap(), "gone");
+    cluster.member_lost(&endpoint(&cluster, 1).unwrap(), "gone", false);
     assert_eq!(fresh(ReadMode::Secondary, 90), "2 3");
 }
 
@@ -332,8 +332,8 @@ fn far_members_serve_no_reads_while_a_near_one_fits() {
     }
     let secondary = ReadPreference::of_mode(ReadMode::Secondary);
     assert_eq!(served(&cluster, secondary.clone()), "2 3");
-    cluster.member_lost(&endpoint(&cluster, 2).unwrap(), "gone");
-    cluster.member_lost(&endpoint(&cluster, 3).unwrap(), "gone");
+    cluster.member_lost(&endpoint(&cluster, 2).unwrap(), "gone", false);
+    cluster.member_lost(&endpoint(&cluster, 3).unwrap(), "gone", false);
     assert_eq!(served(&cluster, secondary), "4");
 }
 

@@ -2,7 +2,7 @@ use super::*;
 use bson::doc;
 use std::net::SocketAddr;
 
-/// Somebody who speaks to a server of their own.
+/// A client of a server of its own.
 struct Client {
     stream: TcpStream,
     id: i32,

@@ -66,6 +66,8 @@ pub(super) struct PooledClient {
     pub(super) has_untried: bool,
     /// The last request may be sent again.
     pub(super) may_resend: bool,
+    /// The last request is short enough for a copy.
+    is_short: bool,
     /// What the last request is, as far as a failure of its server matters.
     pub(super) kind: RequestKind,
     /// The session of the proxy that the last request uses.
@@ -110,7 +112,7 @@ impl PooledClient {
     /// `replays`, if it fails.
     pub(super) fn keeps_request(&self, replays: bool) -> bool {
         let is_resent = replays && self.kind.is_resent_after(ServerFailure::Refused);
-        is_resent || self.pinned == Some(PinnedState::Cursor)
+        (is_resent && self.is_short) || self.pinned == Some(PinnedState::Cursor)
     }
 
     /// How the last request goes on if its server or its client fails. Without replays a lost
@@ -297,6 +299,7 @@ impl Mongo {
         let Some(client) = self.pooled.as_deref_mut() else { return };
         let place = RequestPlace::of(message, asked);
         client.kind = RequestKind::of(message, asked, &place);
+        client.is_short = message.header.len as usize <= self.listener.replay.max_request;
         if let Some(open) = &mut client.open {
             (open.ending, open.beginning) = (None, None);
         }
