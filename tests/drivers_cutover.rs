@@ -16,7 +16,11 @@ use std::{
     time::{Duration, Instant},
 };
 use support::{
-    eventually, python::drivers, replica_set::ReplicaSet, secantus::Secantus, tollgate::Tollgate,
+    eventually,
+    python::drivers,
+    replica_set::ReplicaSet,
+    secantus::{self, Secantus},
+    tollgate::Tollgate,
     tools,
 };
 
@@ -49,8 +53,8 @@ struct Seen {
 
 impl Application {
     /// Starts it, and waits until each of its threads has done an operation.
-    fn start(programs: &Path, proxy: &str, servers: [&Secantus; 2]) -> Self {
-        let uri = |address: &dyn std::fmt::Display| format!("mongodb://{address}/");
+    fn start(programs: &Path, proxy: &str, servers: [&Secantus; 2], credentials: &str) -> Self {
+        let uri = |address: &dyn std::fmt::Display| format!("mongodb://{credentials}{address}/");
         let [old, new] = servers.map(|server| uri(&server.address()));
         let mut process = Command::new(programs.join("python"))
             .env("PYTHONDONTWRITEBYTECODE", "1")
@@ -138,7 +142,7 @@ fn an_application_moves_to_another_server() {
     let (Some(programs), Some([old, new])) = (tools::python(), two_servers()) else { return };
     let tollgate = proxy("", &format!("endpoints: [\"{}\"]", old.address()));
     let uri = format!("mongodb://{}/", tollgate.listener("db"));
-    let application = Application::start(&programs, &uri, [&old, &new]);
+    let application = Application::start(&programs, &uri, [&old, &new], "");
     let (seen, paused, took) =
         move_to(&tollgate, application, &format!("endpoints={}", new.address()));
     check(&seen, &paused, took);
@@ -158,7 +162,7 @@ fn an_application_moves_to_another_replica_set() {
     let tollgate =
         proxy("present_as: primary", &format!("replica_set: {{ name: rs, seeds: [\"{seed}\"] }}"));
     let uri = format!("mongodb://{}/?replicaSet=rs", tollgate.listener("db"));
-    let application = Application::start(&programs, &uri, [&old, &new]);
+    let application = Application::start(&programs, &uri, [&old, &new], "");
     let target = format!("replica_set=rs&seeds={}", new_set.address(2));
     let (seen, paused, took) = move_to(&tollgate, application, &target);
     check(&seen, &paused, took);
@@ -169,4 +173,24 @@ fn an_application_moves_to_another_replica_set() {
     expected.sort();
     let addresses: Vec<_> = names.iter().map(|it| it["address"].as_str().unwrap()).collect();
     assert_eq!(addresses, expected);
+}
+
+#[test]
+fn an_application_that_logs_in_moves_to_another_server() {
+    let servers = || Some([Secantus::start(true, false)?, Secantus::start(true, false)?]);
+    let (Some(programs), Some([old, new])) = (tools::python(), servers()) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let password = directory.path().join("password");
+    std::fs::write(&password, secantus::PASSWORD).unwrap();
+    let account = format!("user: {}, password_file: {}", secantus::USER, password.display());
+    let tollgate = proxy(
+        &format!("auth: {{ lookup: {{ {account} }} }}"),
+        &format!("endpoints: [\"{}\"]", old.address()),
+    );
+    let credentials = format!("{}:{}@", secantus::USER, secantus::PASSWORD);
+    let uri = format!("mongodb://{credentials}{}/", tollgate.listener("db"));
+    let application = Application::start(&programs, &uri, [&old, &new], &credentials);
+    let (seen, paused, took) =
+        move_to(&tollgate, application, &format!("endpoints={}", new.address()));
+    check(&seen, &paused, took);
 }

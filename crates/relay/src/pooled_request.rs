@@ -133,6 +133,10 @@ impl<C: Codec> Relay<C> {
 
     /// Rejects the operation at the front, of which nothing was sent, or which could not be sent again.
     fn reject_unsent(&mut self, error: &TakeError) -> Result<(), Close> {
+        // Its log-in was for the endpoints of before: the client logs in again on another connection.
+        if error.is_refusal() && self.upstream.was_switched() {
+            return Err(Close::EndpointDrained);
+        }
         let Some(mut open) = self.in_flight.take_newest() else { return Ok(()) };
         let now = self.now();
         if let Some(key) = self.codec.recovery().unpins {

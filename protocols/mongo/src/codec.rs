@@ -298,9 +298,11 @@ impl Codec for Mongo {
         self.pooled.as_deref().is_some_and(PooledClient::continues_state)
     }
 
-    /// A client that has never seen a cluster time of one deployment can go on at another one.
+    /// A client that has never seen a cluster time of one deployment can go on at another one, unless it has
+    /// logged in: the key of its log-in may be of no use there.
     fn outlives_switch(&self) -> bool {
-        self.strips_time()
+        let login = self.pooled.as_deref().and_then(|client| client.login.as_ref());
+        self.strips_time() && login.is_none_or(|login| !login.is_logged_in())
     }
 
     fn upstream_use(&self) -> UpstreamUse {

@@ -41,6 +41,11 @@ impl OperatorNotices {
         }
     }
 
+    /// The servers are others from now on, so that another member that replies is no mistake.
+    pub(crate) fn expect_other_members(&self) {
+        self.several_members.store(true, Relaxed);
+    }
+
     /// Records that this member of `set` has no listener, so drivers do not see it.
     pub(crate) fn record_hidden(&self, host: &str, set: &str) {
         if !self.hidden_member.swap(true, Relaxed) {

@@ -90,6 +90,7 @@ impl HandshakeConfig for PoolHandshake {
 
     fn switched(&self, reply: &[u8]) {
         self.0.owners.forget_states();
+        self.0.notices.expect_other_members();
         self.0.authenticator.iter().for_each(|it| it.forget_verifiers());
         if let (Some(shown), Ok(Some(body))) = (&self.0.presentation, reply_body(reply, REQUEST)) {
             shown.switched(body);

@@ -97,7 +97,7 @@ impl From<ConnectError> for TakeError {
 
 impl TakeError {
     /// Whether the service refuses the user, so that another endpoint would refuse it too.
-    pub(super) fn is_refusal(&self) -> bool {
+    pub fn is_refusal(&self) -> bool {
         matches!(self, TakeError::Refused { .. })
     }
 
