@@ -342,12 +342,21 @@ impl ClientLogin {
         if self.user.as_ref().is_some_and(|logged_in| logged_in.name != user) {
             return failed(LoginFailure::OtherUser);
         }
-        if !authenticator.allows(peer, Some(&user)) || !authenticator.allows(peer, None) {
+        if !authenticator.allows(peer, Some(&user)) {
             return failed(LoginFailure::TooManyFailures);
         }
         let verifier = match authenticator.verifier(&user, start.mechanism) {
             VerifierSearch::Found(verifier) => verifier,
-            VerifierSearch::NotAsked if !self.has_asked => {
+            VerifierSearch::NotAsked if self.has_asked => {
+                return failed(LoginFailure::NoLookup);
+            }
+            // Names that do not exist must not cost the server a question each.
+            VerifierSearch::NotAsked | VerifierSearch::Absent
+                if !authenticator.allows(peer, None) =>
+            {
+                return failed(LoginFailure::TooManyFailures);
+            }
+            VerifierSearch::NotAsked => {
                 self.wanted = Some(user);
                 return Err(start);
             }
@@ -355,9 +364,7 @@ impl ClientLogin {
                 authenticator.record_failure(peer, None);
                 return failed(LoginFailure::Denied);
             }
-            VerifierSearch::Unavailable | VerifierSearch::NotAsked => {
-                return failed(LoginFailure::NoLookup);
-            }
+            VerifierSearch::Unavailable => return failed(LoginFailure::NoLookup),
         };
         let Ok(nonce) = new_nonce() else { return failed(LoginFailure::NoRandomness) };
         let server = ServerExchange::begin(first, verifier, &nonce);

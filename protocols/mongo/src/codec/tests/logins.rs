@@ -273,6 +273,17 @@ fn guesses_are_limited() {
 }
 
 #[test]
+fn guessed_names_do_not_lock_users_out() {
+    let listener = listener();
+    let mut codec = codec_of(&listener);
+    let words: Vec<_> = (0..15)
+        .map(|guess| error(&log_in(&mut codec, &format!("user{guess}"), "x")).1.to_owned())
+        .collect();
+    assert!(words[14].contains("have failed"), "{words:?}");
+    assert!(log_in(&mut codec, "user", "pencil").get_bool("done").unwrap());
+}
+
+#[test]
 fn strangers_may_ask_little() {
     let mut codec = codec_of(&listener());
     for allowed in ["ping", "buildInfo", "endSessions"] {
