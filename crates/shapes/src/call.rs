@@ -70,8 +70,13 @@ impl<'a> Call<'a> {
         self.key().get() ^ self.listener_key
     }
 
-    /// The time from the first byte of the request to the last byte of the reply.
-    pub(crate) fn took(&self) -> Duration {
-        self.ended.saturating_duration_since(self.began)
+    /// The time from the first byte of the request to the last byte of the reply, in nanoseconds.
+    pub(crate) fn nanos(&self) -> u64 {
+        nanos(self.ended.saturating_duration_since(self.began))
     }
+}
+
+/// A time in nanoseconds.
+pub(crate) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -185,7 +185,7 @@ mod tests {
             let ended = call.began + Duration::from_millis(*millis);
             let call = Call { items: *items, outcome, ended, ..call };
             let (row, _) = table.row(call.row_key(), ended, || Shape::of(&call));
-            row.count(&call);
+            row.count(&call, call.nanos());
             row.apps.add(app);
         }
         table.report()

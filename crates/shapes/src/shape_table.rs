@@ -132,9 +132,9 @@ impl CountedShape {
     }
 
     /// Counts an operation of this shape.
-    pub(crate) fn count(&mut self, call: &Call<'_>) {
+    pub(crate) fn count(&mut self, call: &Call<'_>, nanos: u64) {
         self.counts.calls += 1;
-        if let Some(nanos) = self.add(call) {
+        if self.add(call, nanos) {
             self.durations.buckets[bucket(nanos)] += 1;
             self.durations.sum += nanos;
         }
@@ -148,22 +148,21 @@ impl CountedShape {
     /// Counts an operation that continues the cursor of an operation of this shape.
     pub(crate) fn count_continuation(&mut self, call: &Call<'_>) {
         self.counts.continuations += 1;
-        self.add(call);
+        self.add(call, call.nanos());
     }
 
-    /// Returns how long the operation took, in nanoseconds, if that is latency.
-    fn add(&mut self, call: &Call<'_>) -> Option<u64> {
+    /// Returns whether the time that the operation took is latency.
+    fn add(&mut self, call: &Call<'_>, nanos: u64) -> bool {
         let counts = &mut self.counts;
         counts.errors += u64::from(call.outcome != Outcome::Ok);
         counts.refused += u64::from(call.is_rejected);
         let is_latency = !call.is_long_poll && !call.is_rejected;
-        let nanos = is_latency.then(|| u64::try_from(call.took().as_nanos()).unwrap_or(u64::MAX));
-        counts.nanos += nanos.unwrap_or_default();
+        counts.nanos += if is_latency { nanos } else { 0 };
         counts.items += call.items;
         counts.request_bytes += call.request_bytes;
         counts.reply_bytes += call.reply_bytes;
         self.last = call.ended;
-        nanos
+        is_latency
     }
 
     /// Whether the last operation came from another client than this one; it is the last one now.
@@ -182,7 +181,7 @@ mod tests {
         let sent = Sent::new("app");
         let call = Call { began: at, ended: at, ..call(&sent, operation) };
         let (row, evicted) = table.row(call.row_key(), at, || Shape::of(&call));
-        row.count(&call);
+        row.count(&call, call.nanos());
         evicted
     }
 

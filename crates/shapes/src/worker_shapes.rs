@@ -2,6 +2,7 @@
 
 use crate::{
     Call, FindingKind, SharedShapes, WorkerReport,
+    call::nanos,
     client_table::{Client, ClientTable},
     findings::{Evidence, Observation},
     lookup_run::{self, EndedRun},
@@ -53,13 +54,13 @@ impl WorkerShapes {
             QueryRole::Continuation if self.continue_cursor(call) => return,
             _ => {}
         }
-        let number = self.client_number(call);
-        let shape = self.count(call, number);
+        let (number, took) = (self.client_number(call), call.nanos());
+        let shape = self.count(call, number, took);
         if let Some(shape) = &shape {
             self.judge(call, shape, number);
         }
         if call.shape.role == QueryRole::Lookup {
-            self.follow_runs(call, number);
+            self.follow_runs(call, number, took);
         }
     }
 
@@ -91,10 +92,10 @@ impl WorkerShapes {
     }
 
     /// Counts the operation in its row. Returns the shape if more has to be known about it.
-    fn count(&self, call: &Call<'_>, number: u32) -> Option<Arc<Shape>> {
+    fn count(&self, call: &Call<'_>, number: u32, took: u64) -> Option<Arc<Shape>> {
         let mut table = self.table.borrow_mut();
         let (row, evicted) = table.row(call.row_key(), call.ended, || Shape::of(call));
-        row.count(call);
+        row.count(call, took);
         if row.changes_client(number)
             && let Some((client, _)) = self.clients.borrow_mut().get(number)
         {
@@ -206,10 +207,10 @@ impl WorkerShapes {
     }
 
     /// Continues the runs of lookups: that of the connection, and that of the client.
-    fn follow_runs(&self, call: &Call<'_>, number: u32) {
+    fn follow_runs(&self, call: &Call<'_>, number: u32, took: u64) {
         let Some(lookups) = call.attributes.lookups() else { return };
         let ended = nanos(call.ended.saturating_duration_since(self.epoch));
-        let times = (ended.saturating_sub(nanos(call.took())), ended);
+        let times = (ended.saturating_sub(took), ended);
         let key = call.row_key();
         let mut run = lookups.get();
         let is_loop = lookup_run::advance(&mut run, key, times, lookup_run::is_loop);
@@ -284,10 +285,6 @@ impl WorkerShapes {
             self.next_sweep.set(Some(self.shared.sweep(now)));
         }
     }
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Whether an operation without a limit has returned too much at once.

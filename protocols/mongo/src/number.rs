@@ -16,16 +16,37 @@ pub(crate) fn number(kind: u8, value: &[u8]) -> Option<i64> {
 /// The length of a value in bytes, if its type alone determines it.
 #[inline]
 pub(crate) fn fixed_len(kind: u8) -> Option<u32> {
-    match kind {
-        kind::DOUBLE | kind::DATE | kind::TIMESTAMP | kind::INT64 => Some(8),
-        kind::UNDEFINED | kind::NULL | kind::MIN_KEY | kind::MAX_KEY => Some(0),
-        kind::OBJECT_ID => Some(12),
-        kind::BOOLEAN => Some(1),
-        kind::INT32 => Some(4),
-        kind::DECIMAL => Some(16),
-        _ => None,
-    }
+    let len = FIXED_LEN[usize::from(kind)];
+    (len != VARIABLE).then_some(u32::from(len))
 }
+
+/// Stands for values whose length depends on more than their type, and for types that do not exist.
+const VARIABLE: u8 = u8::MAX;
+
+/// The length of the values of each type.
+static FIXED_LEN: [u8; 256] = {
+    let mut len = [VARIABLE; 256];
+    let by_kind = [
+        (kind::DOUBLE, 8),
+        (kind::DATE, 8),
+        (kind::TIMESTAMP, 8),
+        (kind::INT64, 8),
+        (kind::UNDEFINED, 0),
+        (kind::NULL, 0),
+        (kind::MIN_KEY, 0),
+        (kind::MAX_KEY, 0),
+        (kind::OBJECT_ID, 12),
+        (kind::BOOLEAN, 1),
+        (kind::INT32, 4),
+        (kind::DECIMAL, 16),
+    ];
+    let mut at = 0;
+    while at < by_kind.len() {
+        len[by_kind[at].0 as usize] = by_kind[at].1;
+        at += 1;
+    }
+    len
+};
 
 /// The length of a value in bytes, its length prefix included, given that prefix.
 #[inline]

@@ -52,12 +52,13 @@ pub(crate) fn query_shape(
     // Fields count in any order.
     let (mut fields, mut is_limited) = (0_u64, false);
     for field in elements(body) {
-        is_limited |= match field.name {
-            b"limit" => field.number() != Some(0),
-            b"singleBatch" => field.truthy(),
-            _ => false,
-        };
-        fields = fields.wrapping_add(walk.field(command, &field));
+        match field.name {
+            // Nearly every command has these, and they are no part of a shape.
+            b"lsid" | b"$db" | b"$clusterTime" => {}
+            b"limit" => is_limited |= field.number() != Some(0),
+            b"singleBatch" => is_limited |= field.truthy(),
+            _ => fields = fields.wrapping_add(walk.field(command, &field)),
+        }
     }
     if message.has_sequences {
         for sequence in ["updates", "deletes"] {
@@ -87,9 +88,9 @@ impl Fingerprint {
     /// The hash of a field of a command; 0 if the field is no part of the shape.
     fn field(&mut self, command: &str, field: &Element<'_>) -> u64 {
         let literals = match field.name {
-            b"filter" | b"query" | b"pipeline" | b"sort" | b"projection" | b"fields" => {
-                Literals::Types.of_field(field)
-            }
+            b"filter" | b"query" => Literals::Types,
+            b"sort" | b"projection" | b"fields" => Literals::Directions,
+            b"pipeline" => Literals::Expression,
             b"updates" | b"deletes" if field.kind == kind::ARRAY => {
                 let first = elements(field.value).next();
                 return first.map_or(0, |first| self.statement(field.name, &first));
@@ -123,6 +124,9 @@ impl Fingerprint {
     ) {
         hash.tagged(element.name, class(element.kind));
         match element.kind {
+            kind::DOCUMENT if depth < MAX_DEPTH && literals == Literals::Types => {
+                self.filter(element.value, depth + 1, hash);
+            }
             kind::DOCUMENT if depth < MAX_DEPTH => {
                 self.document(elements(element.value), literals, depth + 1, hash);
             }
@@ -133,6 +137,27 @@ impl Fingerprint {
             _ if matches!(literals, Literals::Types | Literals::Statement) => {}
             _ => shown_literal(element, literals, hash),
         }
+    }
+
+    /// The same as [`document`](Self::document) where only types are shown, as nearly everywhere in a filter.
+    fn filter(&mut self, filter: &[u8], depth: usize, hash: &mut ShapeHasher) {
+        for element in elements(filter) {
+            if self.left == 0 {
+                return;
+            }
+            self.left -= 1;
+            match (element.name, element.kind) {
+                (b"$expr" | b"$rename", _) | (_, kind::ARRAY) => {
+                    self.element(&element, Literals::Types.under(&element), depth, hash);
+                }
+                (name, kind::DOCUMENT) if depth < MAX_DEPTH => {
+                    hash.tagged(name, kind::DOCUMENT);
+                    self.filter(element.value, depth + 1, hash);
+                }
+                (name, kind) => hash.tagged(name, class(kind)),
+            }
+        }
+        hash.number(u64::MAX);
     }
 
     fn document(
@@ -147,11 +172,7 @@ impl Fingerprint {
                 return;
             }
             self.left -= 1;
-            // Nearly always these are the fields and operators of a filter.
-            let is_plain =
-                literals == Literals::Types && !matches!(element.name, b"$expr" | b"$rename");
-            let below = if is_plain { literals } else { literals.under(&element) };
-            self.element(&element, below, depth, hash);
+            self.element(&element, literals.under(&element), depth, hash);
         }
         hash.number(u64::MAX);
     }
