@@ -16,6 +16,7 @@ use support::{
     replica_set::{Hold, ReplicaSet},
     secantus::Secantus,
     tollgate::Tollgate,
+    wire::op_msg,
 };
 
 /// A set of three members, and a proxy before it with these settings of `failover`.
@@ -106,7 +107,7 @@ impl Failover {
         // The client's connection is there, and the pool has one.
         client.command(1, &doc! { "ping": 1, "$db": "admin" });
         self.set.hold(0, Some(hold));
-        client.send(&support::wire::op_msg(2, request));
+        client.send(&op_msg(2, request));
         self.set.wait("the request", |counters| counters[0].held > 0);
         fail(&self.set);
         client.try_read().map(|reply| reply.document())
@@ -257,7 +258,7 @@ fn a_change_stream_learns_that_it_can_go_on() {
     let id = opened.get_document("cursor").unwrap().get_i64("id").unwrap();
     let more = doc! { "getMore": id, "collection": &it.collection, "maxTimeMS": 20_000,
     "$db": "test" };
-    client.send(&support::wire::op_msg(2, &more));
+    client.send(&op_msg(2, &more));
     it.set.wait("the getMore", |counters| counters[0].operations("getMore") > 0);
     crash(&it.set);
     let reply = client.read().document();
@@ -315,7 +316,7 @@ fn what_a_client_that_left_has_not_sent_is_not_done() {
     let Some(it) = Failover::start("") else { return };
     it.set.elect(None);
     let mut client = it.client();
-    client.send(&support::wire::op_msg(1, &it.insert(1)));
+    client.send(&op_msg(1, &it.insert(1)));
     let waits = [("listener", "db")];
     it.tollgate.wait_for_metric("tollgate_operations_active", &waits, 1.0);
     drop(client);
@@ -325,4 +326,20 @@ fn what_a_client_that_left_has_not_sent_is_not_done() {
     it.set.elect(Some(0));
     it.wait_for_primary(0, 3);
     assert_eq!(it.count(1), 0);
+}
+
+#[test]
+fn an_unacknowledged_write_is_sent_after_its_client_left() {
+    let Some(it) = Failover::start("") else { return };
+    it.set.elect(None);
+    let mut client = it.client();
+    let mut insert = op_msg(1, &it.insert(1));
+    // moreToCome: there is no reply.
+    insert[16] |= 2;
+    client.send(&insert);
+    let waits = [("listener", "db")];
+    it.tollgate.wait_for_metric("tollgate_operations_active", &waits, 1.0);
+    drop(client);
+    it.set.elect(Some(0));
+    eventually("the document", || (it.count(1) == 1).then_some(()));
 }

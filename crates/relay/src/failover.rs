@@ -80,8 +80,10 @@ impl<C: Codec> Relay<C> {
         Ok(())
     }
 
-    /// Whether the client has gone. Asked while its operation waits: what was not sent is not sent then.
+    /// Whether the client has gone that waits for a reply. Asked while its operation waits for a
+    /// connection: what was not sent is not sent then. A client that wants no reply may go at once.
     pub(super) fn poll_client_gone(&mut self, cx: &mut std::task::Context<'_>) -> bool {
-        matches!(self.client.poll_peek(cx), std::task::Poll::Ready(Ok(0) | Err(_)))
+        self.in_flight.expects_reply()
+            && matches!(self.client.poll_peek(cx), std::task::Poll::Ready(Ok(0) | Err(_)))
     }
 }
