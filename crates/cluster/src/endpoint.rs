@@ -1,10 +1,14 @@
 //! One endpoint: its address, load, state, and connect results.
 
+mod close_request;
+mod lease;
 mod metrics;
 mod monitored_member;
 mod pool_counts;
 mod user_pools;
 
+pub use close_request::CloseRequest;
+pub use lease::Lease;
 pub(super) use metrics::EndpointMetrics;
 use metrics::{EJECTED, MEMBER, UP};
 pub(super) use monitored_member::MonitoredMember;
@@ -13,22 +17,18 @@ pub(crate) use user_pools::UserPool;
 use user_pools::UserPools;
 
 use super::{
-    Cluster,
-    breaker::{ConnectionPermit, increment_below},
-    certificate_end::CertificateEnd,
-    cutover::OwnConnection,
     health::HealthCheckResult,
     outlier::{Ejection, OutlierStats},
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
-use operation::{Close, Outcome, PinChange, Role};
+use operation::Role;
 use std::{
     net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 use tokio::sync::Notify;
 
@@ -210,61 +210,6 @@ impl Endpoint {
         self.exclusions.fetch_and(!(why as u8), Relaxed) & why as u8 != 0
     }
 
-    /// What its connections are asked to do.
-    pub fn close_request(&self) -> CloseRequest {
-        match self.close_request.load(Relaxed) {
-            request if request == CloseRequest::None as u8 => CloseRequest::None,
-            request if request == CloseRequest::WhenIdle as u8 => CloseRequest::WhenIdle,
-            request if request == CloseRequest::RoleLost as u8 => CloseRequest::RoleLost,
-            request if request == CloseRequest::Unhealthy as u8 => CloseRequest::Unhealthy,
-            _ => CloseRequest::Removed,
-        }
-    }
-
-    /// What its connections are asked to do while it is a healthy member of its cluster.
-    pub(super) fn default_close_request(&self) -> CloseRequest {
-        if self.is_excluded(Exclusion::Drained) {
-            CloseRequest::WhenIdle
-        } else {
-            CloseRequest::None
-        }
-    }
-
-    /// Asks its connections to close now. Returns whether that is new.
-    pub(super) fn interrupt_connections(&self) -> bool {
-        [CloseRequest::None, CloseRequest::WhenIdle, CloseRequest::RoleLost]
-            .into_iter()
-            .any(|from| self.compare_set_close_request(from, CloseRequest::Unhealthy))
-    }
-
-    /// Ends an [interruption](Endpoint::interrupt_connections).
-    pub(super) fn end_interruption(&self) {
-        let usual = self.default_close_request();
-        self.compare_set_close_request(CloseRequest::Unhealthy, usual);
-    }
-
-    /// Asks its connections to do this. They notice when the cluster notifies them.
-    pub(super) fn set_close_request(&self, request: CloseRequest) {
-        self.close_request.store(request as u8, Relaxed);
-    }
-
-    /// Asks the connections that need the primary to leave it, or not any more. Returns whether that is
-    /// new.
-    pub(super) fn set_role_lost(&self, lost: bool) -> bool {
-        let (from, to) = (CloseRequest::None, CloseRequest::RoleLost);
-        let (from, to) = if lost { (from, to) } else { (to, from) };
-        self.compare_set_close_request(from, to)
-    }
-
-    /// Changes the close request from `now` to `request`; `false` if it is another one.
-    pub(super) fn compare_set_close_request(
-        &self,
-        now: CloseRequest,
-        request: CloseRequest,
-    ) -> bool {
-        self.close_request.compare_exchange(now as u8, request as u8, Relaxed, Relaxed).is_ok()
-    }
-
     /// How many connects succeeded and failed, and the last error if the last one failed.
     pub(super) fn connect_stats(&self) -> (u64, u64, Option<Arc<String>>) {
         let (ok, failed) = (self.connects_ok.load(Relaxed), self.connects_failed.load(Relaxed));
@@ -363,44 +308,6 @@ pub enum Exclusion {
     Removed = 8,
 }
 
-/// What an endpoint asks of its connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum CloseRequest {
-    /// Stay open.
-    None,
-    /// Close when idle.
-    WhenIdle,
-    /// Close when idle, if the connection serves all operations of a client: they need the primary, which
-    /// the endpoint is not.
-    RoleLost,
-    /// Close now: the endpoint is unhealthy, and the cluster is configured so.
-    Unhealthy,
-    /// Close now: `drain_timeout` is over since the endpoint left the cluster or was drained by an
-    /// operator.
-    Removed,
-    /// Close when idle: the certificate that the connection was opened with is about to expire. Asked
-    /// of connections only, as the next one.
-    Expiring,
-    /// Close now: the certificate expires.
-    Expired,
-}
-
-impl CloseRequest {
-    /// The close reason, if a connection must close even during an operation.
-    pub fn close_now(self) -> Option<Close> {
-        match self {
-            CloseRequest::None
-            | CloseRequest::WhenIdle
-            | CloseRequest::RoleLost
-            | CloseRequest::Expiring => None,
-            CloseRequest::Unhealthy => Some(Close::EndpointUnhealthy),
-            CloseRequest::Removed => Some(Close::EndpointRemoved),
-            CloseRequest::Expired => Some(Close::CertificateExpired),
-        }
-    }
-}
-
 /// How a connect failed, as the metric labels it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConnectFailure {
@@ -411,154 +318,4 @@ pub(super) enum ConnectFailure {
     Tls(&'static str),
     /// This machine lacks a resource.
     Local,
-}
-
-/// Counts one active connection of an endpoint, until dropped.
-#[derive(Debug)]
-pub struct Lease {
-    cluster: Arc<Cluster>,
-    endpoint: Arc<Endpoint>,
-    /// The endpoint was already unhealthy: it was picked in panic.
-    in_panic: bool,
-    /// Its place among the cluster's connections, returned with the lease.
-    permit: Option<ConnectionPermit>,
-    /// The end of the certificate that the connection was opened with.
-    certificate_end: Option<CertificateEnd>,
-    /// The connection belongs to one client.
-    own: Option<OwnConnection>,
-}
-
-impl Lease {
-    /// Counts one more connection, whatever the limit.
-    #[cfg(test)]
-    pub(super) fn new(cluster: &Arc<Cluster>, endpoint: &Arc<Endpoint>) -> Self {
-        endpoint.active_connections.fetch_add(1, Relaxed);
-        Self::counted(cluster, endpoint)
-    }
-
-    /// Counts one more connection, if the endpoint has fewer than `most`.
-    pub(super) fn try_new(
-        cluster: &Arc<Cluster>,
-        endpoint: &Arc<Endpoint>,
-        most: usize,
-    ) -> Option<Self> {
-        increment_below(&endpoint.active_connections, most)
-            .then(|| Self::counted(cluster, endpoint))
-    }
-
-    fn counted(cluster: &Arc<Cluster>, endpoint: &Arc<Endpoint>) -> Self {
-        cluster.lb_state.add_load();
-        endpoint.metrics.used().active.increment(1.0);
-        Self {
-            cluster: Arc::clone(cluster),
-            endpoint: Arc::clone(endpoint),
-            in_panic: endpoint.close_request() == CloseRequest::Unhealthy,
-            permit: None,
-            certificate_end: None,
-            own: None,
-        }
-    }
-
-    /// Records that the connection belongs to one client from now on.
-    pub fn set_own(&mut self) {
-        self.own.get_or_insert_with(|| self.cluster.cutover.own_connections().add());
-    }
-
-    /// Keeps the permit as long as the lease.
-    pub(super) fn hold_permit(&mut self, permit: Option<ConnectionPermit>) {
-        self.permit = permit;
-    }
-
-    /// Bounds the connection by the certificate that it was opened with.
-    pub(super) fn set_certificate_end(&mut self, end: Option<SystemTime>) {
-        self.certificate_end = end.and_then(|end| self.cluster.bound_by(end));
-    }
-
-    /// The endpoint of the connection.
-    pub fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.endpoint
-    }
-
-    /// What the endpoint, or the end of the connection's certificate, asks of the connection.
-    pub fn close_request(&self) -> CloseRequest {
-        match self.endpoint.close_request() {
-            CloseRequest::Unhealthy if self.in_panic => CloseRequest::None,
-            CloseRequest::None => self.certificate_close_request(),
-            request => request,
-        }
-    }
-
-    /// What is asked of a connection that operations share: they may go to any member.
-    pub fn shared_close_request(&self) -> CloseRequest {
-        match self.close_request() {
-            CloseRequest::RoleLost => self.certificate_close_request(),
-            request => request,
-        }
-    }
-
-    fn certificate_close_request(&self) -> CloseRequest {
-        let end = self.certificate_end;
-        end.map_or(CloseRequest::None, |end| self.cluster.certificate_ends.close_request(end))
-    }
-
-    /// Records that the endpoint did not answer the first request of the connection: it closed it, or
-    /// sent what can't be read. Servers that expect TLS do that.
-    pub fn record_no_answer(&self) {
-        self.cluster.hint_at_tls(self.endpoint.name());
-    }
-
-    /// Marks the endpoint, which has closed the connection or lost its role: see [`Cluster::doubt`].
-    pub fn doubt_endpoint(&self) {
-        self.cluster.doubt(&self.endpoint);
-    }
-
-    /// Records which endpoint holds what later operations continue.
-    pub fn change_pin(&self, change: PinChange) {
-        self.cluster.change_pin(change, self.endpoint.address());
-    }
-
-    /// Records that an operation goes to the endpoint.
-    pub fn operation_started(&self) {
-        self.endpoint.active_operations.fetch_add(1, Relaxed);
-        self.cluster.lb_state.add_load();
-        self.endpoint.metrics.used().operations_active.increment(1.0);
-    }
-
-    /// Records the end of an operation that [started](Lease::operation_started), after `took`.
-    pub fn operation_ended(&self, outcome: Outcome, took: Duration) {
-        self.release_operation();
-        self.cluster.observe(&self.endpoint, outcome, took);
-    }
-
-    /// Records the end of a connection that is one [started](Lease::operation_started) operation;
-    /// `reset` if the endpoint reset it.
-    pub fn session_ended(&self, outcome: Outcome, reset: bool, took: Duration) {
-        if outcome == Outcome::Lost && !self.cluster.session_counts(reset) {
-            self.release_operation();
-            return self.endpoint.metrics.record_operation(outcome, took);
-        }
-        self.operation_ended(outcome, took);
-    }
-
-    /// Records a successful operation that says nothing about the endpoint's work, such as a
-    /// handshake: it neither ends a run of failures nor counts as a success.
-    pub fn handshake_ended(&self, took: Duration) {
-        self.release_operation();
-        self.endpoint.metrics.record_operation(Outcome::Ok, took);
-    }
-
-    fn release_operation(&self) {
-        self.endpoint.active_operations.fetch_sub(1, Relaxed);
-        self.cluster.lb_state.remove_load();
-        self.endpoint.metrics.used().operations_active.decrement(1.0);
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.endpoint.active_connections.fetch_sub(1, Relaxed);
-        self.cluster.lb_state.remove_load();
-        self.endpoint.metrics.used().active.decrement(1.0);
-        self.cluster.breaker.notify_capacity();
-    }
 }
