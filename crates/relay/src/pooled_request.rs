@@ -87,8 +87,9 @@ impl<C: Codec> Relay<C> {
 
     /// How long the operation at the front may still take, if the client has limited it.
     fn time_limit(&mut self) -> Option<Duration> {
-        let passed = self.in_flight.newest().map(|open| open.started)?;
-        let passed = self.now().saturating_duration_since(passed);
+        // A request that waits for news limits only how long the service waits for them.
+        let started = self.in_flight.newest().filter(|open| !open.long_poll)?.started;
+        let passed = self.now().saturating_duration_since(started);
         let attributes = self.attributes();
         let written = attributes.get(self.requests.buffered(), TIME_LIMIT).text();
         let limit = written?.parse().ok().filter(|limit| *limit > 0)?;
