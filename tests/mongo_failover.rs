@@ -64,6 +64,16 @@ impl Failover {
         });
     }
 
+    /// Has the primary step down without another one, and waits until the proxy knows.
+    fn lose_primary(&self) {
+        self.set.elect(None);
+        eventually("no primary", || {
+            let report = self.tollgate.json("/clusters");
+            let endpoints = report[0]["endpoints"].as_array()?;
+            endpoints.iter().all(|it| it["role"] != "primary").then_some(())
+        });
+    }
+
     fn insert(&self, id: i32) -> Document {
         doc! { "insert": &self.collection, "documents": [{ "_id": id }], "$db": "test" }
     }
@@ -285,6 +295,25 @@ fn a_hold_ends_with_its_words() {
 }
 
 #[test]
+fn the_time_that_a_change_stream_awaits_is_no_limit() {
+    let Some(it) = Failover::start("") else { return };
+    let mut client = it.client();
+    let watch = doc! { "aggregate": &it.collection, "pipeline": [{ "$changeStream": {} }],
+    "cursor": {}, "$db": "test" };
+    let opened = client.command(1, &watch);
+    let id = opened.get_document("cursor").unwrap().get_i64("id").unwrap();
+    it.lose_primary();
+    it.set.kill(0);
+    let more = doc! { "getMore": id, "collection": &it.collection, "maxTimeMS": 20,
+    "$db": "test" };
+    client.send(&op_msg(2, &more));
+    it.tollgate.wait_for_metric("tollgate_operations_active", &[("listener", "db")], 1.0);
+    it.set.elect(Some(1));
+    let reply = client.read().document();
+    assert!(matches!(reply.get_i32("code"), Ok(6 | 43)), "{reply}");
+}
+
+#[test]
 fn a_long_request_is_left_to_its_driver() {
     let Some(it) = Failover::start("replay_max: 1KiB") else { return };
     let mut find = it.find();
@@ -331,7 +360,7 @@ fn what_a_client_that_left_has_not_sent_is_not_done() {
 #[test]
 fn an_unacknowledged_write_is_sent_after_its_client_left() {
     let Some(it) = Failover::start("") else { return };
-    it.set.elect(None);
+    it.lose_primary();
     let mut client = it.client();
     let mut insert = op_msg(1, &it.insert(1));
     // moreToCome: there is no reply.
