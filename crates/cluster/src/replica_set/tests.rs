@@ -119,9 +119,23 @@ fn clients_of_their_own_connections_leave_a_former_primary() {
     report(&cluster, 1, primary(2, &[1, 2]));
     assert_eq!(asked(), [Stays, RoleLost]);
     // The one before may not be reachable any more.
-    cluster.member_lost(&endpoint(&cluster, 1).unwrap(), "no answer", true);
+    cluster.member_lost(&endpoint(&cluster, 1).unwrap(), "connection refused", false);
     report(&cluster, 2, primary(3, &[1, 2]));
     assert_eq!(asked(), [RoleLost, Stays]);
+}
+
+#[test]
+fn all_connections_to_a_silent_member_close() {
+    use crate::CloseRequest::{None as Stays, Unhealthy};
+    let cluster = set();
+    report(&cluster, 1, primary(1, &[1, 2]));
+    let silent = endpoint(&cluster, 1).unwrap();
+    let lease = crate::Lease::new(&cluster, &silent);
+    cluster.member_lost(&silent, "no answer", true);
+    assert_eq!([lease.close_request(), lease.shared_close_request()], [Unhealthy; 2]);
+    // It answers again.
+    report(&cluster, 1, primary(1, &[1, 2]));
+    assert_eq!(lease.close_request(), Stays);
 }
 
 #[test]
