@@ -25,7 +25,7 @@ static LOST_BEFORE: AtomicU64 = AtomicU64::new(0);
 
 /// The crates of the workspace but those of protocols. The target of a message begins with the name
 /// of its crate.
-const CRATES: [&str; 15] = [
+const CRATES: [&str; 16] = [
     "cluster",
     "config",
     "demo",
@@ -37,6 +37,7 @@ const CRATES: [&str; 15] = [
     "proxy_protocol",
     "relay",
     "session",
+    "shapes",
     "tls",
     "tollgate",
     "tollgate_metrics",

@@ -29,7 +29,7 @@ const PREFACE: [(&str, &str); 5] = [
 ];
 
 /// Attributes that are numbers.
-const NUMBERS: [&str; 5] = ["queue_ms", "connect_ms", "pool_wait_ms", "held_ms", "attempts"];
+const NUMBERS: [&str; 4] = ["queue_ms", "connect_ms", "pool_wait_ms", "held_ms"];
 
 /// The longest text in a line, in bytes before escaping. Clients choose most texts, and an HTTP/2
 /// client can repeat a long header with a few bytes.

@@ -69,8 +69,8 @@ impl OpenCursors {
         let key = cursor_key(call.listener_key, id);
         let mut cursors = self.shard(key);
         let cursor = cursors.get_mut(&key)?;
-        cursor.items += call.items;
-        cursor.bytes += call.reply_bytes;
+        cursor.items = cursor.items.saturating_add(call.items);
+        cursor.bytes = cursor.bytes.saturating_add(call.reply_bytes);
         cursor.used = cursor.used.max(call.ended);
         if is_over { cursors.remove(&key) } else { Some(cursor.clone()) }
     }

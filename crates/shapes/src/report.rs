@@ -121,9 +121,9 @@ impl CountedShape {
         counts.refused += more.refused;
         counts.continuations += more.continuations;
         counts.nanos += more.nanos;
-        counts.items += more.items;
-        counts.request_bytes += more.request_bytes;
-        counts.reply_bytes += more.reply_bytes;
+        counts.items = counts.items.saturating_add(more.items);
+        counts.request_bytes = counts.request_bytes.saturating_add(more.request_bytes);
+        counts.reply_bytes = counts.reply_bytes.saturating_add(more.reply_bytes);
         let buckets = self.durations.buckets.iter_mut().zip(&other.durations.buckets);
         buckets.for_each(|(held, more)| *held += more);
         self.durations.sum += other.durations.sum;

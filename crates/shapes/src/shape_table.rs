@@ -158,9 +158,10 @@ impl CountedShape {
         counts.refused += u64::from(call.is_rejected);
         let is_latency = !call.is_long_poll && !call.is_rejected;
         counts.nanos += if is_latency { nanos } else { 0 };
-        counts.items += call.items;
-        counts.request_bytes += call.request_bytes;
-        counts.reply_bytes += call.reply_bytes;
+        // A service may report any number.
+        counts.items = counts.items.saturating_add(call.items);
+        counts.request_bytes = counts.request_bytes.saturating_add(call.request_bytes);
+        counts.reply_bytes = counts.reply_bytes.saturating_add(call.reply_bytes);
         self.last = call.ended;
         is_latency
     }
@@ -202,5 +203,16 @@ mod tests {
         assert_eq!(find.counts.calls, 5000, "what is used stays");
         table.reset();
         assert_eq!((table.report().rows.len(), table.report().evicted), (0, 0));
+    }
+
+    #[test]
+    fn impossible_numbers_of_items_add_up_to_the_most() {
+        let (mut table, now, sent) = (ShapeTable::default(), Instant::now(), Sent::new("app"));
+        for _ in 0..2 {
+            let call = Call { items: u64::MAX, ..call(&sent, "insert") };
+            let (row, _) = table.row(call.row_key(), now, || Shape::of(&call));
+            row.count(&call, call.nanos());
+        }
+        assert_eq!(table.report().rows[0].counts.items, u64::MAX);
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{
             AtomicBool, AtomicU64, AtomicUsize,
             Ordering::{Relaxed, SeqCst},
@@ -62,7 +62,10 @@ pub(crate) struct Cutover {
     switched_to: ArcSwapOption<String>,
     /// The listeners whose operations share the cluster's connections.
     listeners: Mutex<Vec<Arc<dyn HandshakeConfig>>>,
-    metrics: CutoverMetrics,
+    /// Made when the cluster is first paused: few ever are.
+    metrics: OnceLock<CutoverMetrics>,
+    recorder: Metrics,
+    cluster: Arc<str>,
 }
 
 struct CutoverMetrics {
@@ -72,8 +75,7 @@ struct CutoverMetrics {
 }
 
 impl Cutover {
-    pub(crate) fn new(cluster: &str, metrics: &Metrics) -> Self {
-        let labels = [("cluster", cluster)];
+    pub(crate) fn new(cluster: &Arc<str>, metrics: &Metrics) -> Self {
         Self {
             pause: watch::Sender::new(None),
             is_paused: AtomicBool::new(false),
@@ -84,12 +86,21 @@ impl Cutover {
             switches: AtomicU64::new(0),
             switched_to: ArcSwapOption::empty(),
             listeners: Mutex::default(),
-            metrics: CutoverMetrics {
-                paused: metrics.gauge(names::CLUSTER_PAUSED, &labels),
-                waiting: metrics.gauge(names::PAUSE_WAITING, &labels),
-                expired: metrics.counter(names::PAUSES_EXPIRED_TOTAL, &labels),
-            },
+            metrics: OnceLock::new(),
+            recorder: metrics.clone(),
+            cluster: Arc::clone(cluster),
         }
+    }
+
+    fn metrics(&self) -> &CutoverMetrics {
+        self.metrics.get_or_init(|| {
+            let labels = [("cluster", &*self.cluster)];
+            CutoverMetrics {
+                paused: self.recorder.gauge(names::CLUSTER_PAUSED, &labels),
+                waiting: self.recorder.gauge(names::PAUSE_WAITING, &labels),
+                expired: self.recorder.counter(names::PAUSES_EXPIRED_TOTAL, &labels),
+            }
+        })
     }
 
     /// Follows what is held back.
@@ -112,7 +123,7 @@ impl Cutover {
     /// Counts one more operation or connection that waits.
     pub(crate) fn begin_waiting(self: &Arc<Self>) -> PauseWaiter {
         self.waiting.fetch_add(1, Relaxed);
-        self.metrics.waiting.increment(1.0);
+        self.metrics().waiting.increment(1.0);
         PauseWaiter(Arc::clone(self))
     }
 
@@ -138,7 +149,7 @@ impl Cutover {
 
     /// Counts a pause that has ended because its time was over.
     pub(super) fn count_expired(&self) {
-        self.metrics.expired.increment(1);
+        self.metrics().expired.increment(1);
     }
 
     /// Records a switch.
@@ -178,7 +189,7 @@ impl Cutover {
             Some(pause) => pause.until = until,
             None => {
                 *pause = Some(Pause { hold: Hold::New, since: Instant::now(), until });
-                self.metrics.paused.increment(1.0);
+                self.metrics().paused.increment(1.0);
             }
         });
     }
@@ -187,7 +198,7 @@ impl Cutover {
     pub(super) fn end(&self) -> Option<Duration> {
         let pause = self.pause.send_replace(None)?;
         self.is_paused.store(false, SeqCst);
-        self.metrics.paused.decrement(1.0);
+        self.metrics().paused.decrement(1.0);
         Some(pause.since.elapsed())
     }
 
@@ -227,7 +238,7 @@ pub(crate) struct PauseWaiter(Arc<Cutover>);
 impl Drop for PauseWaiter {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Relaxed);
-        self.0.metrics.waiting.decrement(1.0);
+        self.0.metrics().waiting.decrement(1.0);
     }
 }
 
