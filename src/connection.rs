@@ -199,8 +199,9 @@ async fn connect(
 ) -> Result<Serving, Close> {
     let protocol = &listener.plan().protocol;
     let preconnects = match listener.upstreams() {
-        Upstreams::Pool(pool) => {
-            let upstream = RelayUpstream::Pool(Rc::clone(pool), session.take_options(pool));
+        Upstreams::Pool { pool, mirror } => {
+            let (options, mirror) = (session.take_options(pool), mirror.clone());
+            let upstream = RelayUpstream::Pool { pool: Rc::clone(pool), options, mirror };
             return Ok(protocol.serve(session, &connections.buffers, client, upstream));
         }
         Upstreams::Cluster(preconnects) => preconnects,

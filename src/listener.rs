@@ -10,7 +10,7 @@ mod server_names;
 mod socket;
 
 pub use budget::ConnectionBudget;
-use cluster::{ConnectError, ConnectionPool, PreconnectPool};
+use cluster::{ConnectError, ConnectionPool, Mirror, PreconnectPool};
 use config::plan::ListenerPlan;
 use foldhash::HashMap;
 pub use handshakes::Handshakes;
@@ -160,7 +160,12 @@ pub enum Upstreams {
     /// To one cluster, with one upstream connection per client connection.
     Cluster(Rc<PreconnectPool>),
     /// To one cluster, whose connections operations share.
-    Pool(Rc<ConnectionPool>),
+    Pool {
+        /// The pool.
+        pool: Rc<ConnectionPool>,
+        /// What gets reads too.
+        mirror: Option<Rc<Mirror>>,
+    },
     /// To the cluster for the name that the client asks for by TLS, each client connection with an
     /// upstream connection of its own.
     ByServerName(ServerNames),
@@ -188,7 +193,7 @@ impl Upstreams {
     /// single cluster check this themselves.
     pub fn close_unwanted(&self) {
         match self {
-            Upstreams::Cluster(_) | Upstreams::ByServerName(_) | Upstreams::Pool(_) => {}
+            Upstreams::Cluster(_) | Upstreams::ByServerName(_) | Upstreams::Pool { .. } => {}
             Upstreams::Server(server) => server.close_unwanted(),
         }
     }
@@ -198,7 +203,10 @@ impl Upstreams {
         match self {
             Upstreams::Cluster(preconnects) => preconnects.close(),
             Upstreams::ByServerName(names) => names.close(),
-            Upstreams::Pool(pool) => pool.close(),
+            Upstreams::Pool { pool, mirror } => {
+                pool.close();
+                mirror.iter().for_each(|mirror| mirror.close());
+            }
             Upstreams::Server(server) => server.close_idle(),
         }
     }

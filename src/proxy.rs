@@ -25,7 +25,7 @@ use config::{
 };
 pub use control::Control;
 use discovery::start_discovery;
-use listener_parts::{gate, pool};
+use listener_parts::{gate, mirror, pool};
 use policy::series::CardinalityLimit;
 use policy::{Live, access_log::LineBuffer};
 use process::{
@@ -372,9 +372,11 @@ fn listeners(
         let cluster = only.map(|pool| pool.cluster());
         let gate = gate(shared, listener, cluster, limits, (lines, &shapes));
         let pool = cluster.and_then(|it| pool(shared, plan, it, worker, &mut shared_pools));
+        let mirror =
+            pool.as_ref().and_then(|_| mirror(shared, plan, &gate, worker, &mut shared_pools));
         let upstreams = match (server, pool) {
             (Some(server), _) => Upstreams::Server(server),
-            (None, Some(pool)) => Upstreams::Pool(pool),
+            (None, Some(pool)) => Upstreams::Pool { pool, mirror },
             (None, None) if plan.sni.is_empty() => Upstreams::Cluster(Rc::clone(preconnects?)),
             (None, None) => {
                 let named = plan.sni.iter();

@@ -339,7 +339,7 @@ impl Session for ClientSession {
     fn is_cluster_connected(&self) -> bool {
         match self.listener().upstreams() {
             Upstreams::Cluster(preconnects) => preconnects.cluster().is_connected(),
-            Upstreams::Pool(pool) => pool.cluster().is_connected(),
+            Upstreams::Pool { pool, .. } => pool.cluster().is_connected(),
             Upstreams::Server(_) | Upstreams::ByServerName(_) => false,
         }
     }

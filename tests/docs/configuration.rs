@@ -20,6 +20,7 @@ const MAPS: &[(&str, &str)] = &[
     ("AuthSettings", "`listeners.NAME.protocol.mongo.auth`"),
     ("AuthUser", "`listeners.NAME.protocol.mongo.auth.users`"),
     ("LookupAccount", "`listeners.NAME.protocol.mongo.auth.lookup`"),
+    ("MongoMirror", "`listeners.NAME.protocol.mongo.mirror`"),
     ("HttpSettings", "`listeners.NAME.protocol.http`"),
     ("GrpcSettings", "`listeners.NAME.protocol.grpc`"),
     ("GrpcBridge", "`listeners.NAME.protocol.grpc.bridge`"),

@@ -16,6 +16,7 @@ mod events;
 mod exchange;
 mod health;
 mod log_throttle;
+mod mirror;
 mod operator;
 mod outlier;
 mod pins;
@@ -35,6 +36,7 @@ pub use cutover::{
 };
 pub use discovery::{HostAnswer, Lookup, Resolver, SrvAnswer, SrvRecord, SystemResolver};
 pub use endpoint::{CloseRequest, Endpoint, Exclusion, Lease, PoolReport};
+pub use mirror::{Mirror, MirrorPlan};
 pub use operator::NoSuchEndpoint;
 pub use plan::{
     BreakerPlan, ClusterPlan, DnsPlan, EndpointPlan, EndpointsFile, FailoverPlan,

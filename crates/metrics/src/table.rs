@@ -348,6 +348,12 @@ pub const TABLE: &[Metric] = &[
         "What clients that vanished have left open, and a pool has ended, by kind: transaction, cursor.",
     ),
     counter(
+        MIRRORED_TOTAL,
+        "reads",
+        &["cluster", "result"],
+        "Reads chosen for a mirror, by result: same, differs, sent, failed, unreachable, too_long, dropped.",
+    ),
+    counter(
         BREAKER_REFUSALS_TOTAL,
         "refusals",
         &["cluster", "limit"],

@@ -1,8 +1,8 @@
 //! Counts operations by the shape of their query, where the protocol has shapes.
 
 use crate::{PolicyEnv, SeriesPolicy, Settled, WorkerPolicy, series_key::SeriesKey};
-use operation::{Outcome, ShapeHasher};
-use shapes::{Call, WorkerShapes};
+use operation::Outcome;
+use shapes::{Call, WorkerShapes, listener_key};
 use std::{rc::Rc, sync::Arc};
 
 /// The counter of one listener on one worker.
@@ -21,9 +21,7 @@ impl QueryShapes {
     /// Counts the operations of a listener; `None` if they are not counted.
     pub(crate) fn new(env: &PolicyEnv) -> Option<Self> {
         let shapes = Rc::clone(env.shapes.as_ref()?);
-        let mut listener_key = ShapeHasher::new();
-        listener_key.bytes(env.listener.as_bytes());
-        let (listener, listener_key) = (Arc::clone(&env.listener), listener_key.value());
+        let (listener, listener_key) = (Arc::clone(&env.listener), listener_key(&env.listener));
         Some(Self(Rc::new(ListenerShapes { shapes, listener, listener_key })))
     }
 }

@@ -1,7 +1,7 @@
 //! The traits of the registry: a protocol's row, its settings as written, and its checked settings.
 
 use super::{DryRunReport, Pooling, Pools, ProbePlan, Server, Serving, UnfitCluster};
-use cluster::PreconnectPool;
+use cluster::{MirrorPlan, PreconnectPool};
 use erased_serde::Deserializer;
 use net::Stream;
 use operation::{
@@ -262,6 +262,16 @@ pub trait ListenerProtocol: Debug + Send + Sync {
 
     /// What makes the connections of a pool ready for operations; `None`: nothing.
     fn pool_handshake(&self) -> Option<Arc<dyn HandshakeConfig>> {
+        None
+    }
+
+    /// Which reads a second cluster gets too, where operations share connections.
+    fn mirror(&self) -> Option<MirrorPlan> {
+        None
+    }
+
+    /// What makes the connections to that cluster ready; `None`: nothing.
+    fn mirror_handshake(&self) -> Option<Arc<dyn HandshakeConfig>> {
         None
     }
 

@@ -7,6 +7,7 @@ use super::{
     row::{ProtocolParts, Row, WrittenProbe, to_json},
     terminated::{TerminatedParts, TerminatedSettings},
 };
+use cluster::MirrorPlan;
 use operation::{AttributeValue, Codec, HandshakeConfig, MonitorConfig, Protocol};
 use std::{collections::BTreeMap, sync::Arc};
 use tollgate_http::{RouteSettings, Routes, ServerPlan, dry_run::DryRequest, normalize};
@@ -141,6 +142,16 @@ impl RelayedParts for Mongo {
 
     fn pool_handshake(shared: &Arc<mongo::MongoListener>) -> Option<Arc<dyn HandshakeConfig>> {
         Some(Arc::new(mongo::PoolHandshake(Arc::clone(shared))))
+    }
+
+    fn mirror(settings: &mongo::Settings) -> Option<MirrorPlan> {
+        let mirror = settings.mirror.as_ref()?;
+        let (share, compare) = (mirror.share(), mirror.compare.unwrap_or(false));
+        Some(MirrorPlan { cluster: mirror.cluster.as_str().into(), share, compare })
+    }
+
+    fn mirror_handshake() -> Option<Arc<dyn HandshakeConfig>> {
+        Some(Arc::new(mongo::PoolHandshake::of_mirror()))
     }
 
     fn member_monitors(replica_set: &str) -> Option<Arc<dyn MonitorConfig>> {

@@ -5,6 +5,7 @@ use super::{
     entry::{ListenerContext, ListenerProtocol, ProtocolSettings, UncheckedProbe},
     row::{ProtocolParts, below, to_json},
 };
+use cluster::MirrorPlan;
 use net::Stream;
 use operation::{Close, Codec, HandshakeConfig, MonitorConfig, Protocol, RejectMode, RejectionRef};
 use relay::{Buffers, RelayUpstream, relay};
@@ -40,6 +41,17 @@ pub(super) trait RelayedParts: ProtocolParts {
         shared: &Arc<<Self::Codec as Codec>::Shared>,
     ) -> Option<Arc<dyn HandshakeConfig>> {
         let _ = shared;
+        None
+    }
+
+    /// See [`ListenerProtocol::mirror`].
+    fn mirror(settings: &Self::Settings) -> Option<MirrorPlan> {
+        let _ = settings;
+        None
+    }
+
+    /// See [`ListenerProtocol::mirror_handshake`].
+    fn mirror_handshake() -> Option<Arc<dyn HandshakeConfig>> {
         None
     }
 
@@ -81,6 +93,14 @@ struct RelayedListener<P: RelayedParts> {
 impl<P: RelayedParts> ProtocolSettings for RelayedSettings<P> {
     fn describe(&self) -> &'static Protocol {
         P::describe()
+    }
+
+    fn clusters(&self) -> Vec<(Vec<String>, String)> {
+        let path = [P::describe().name, "mirror", "cluster"].map(str::to_owned);
+        P::mirror(&self.0)
+            .map(|mirror| (path.into(), mirror.cluster.to_string()))
+            .into_iter()
+            .collect()
     }
 
     fn pools_operations(&self) -> bool {
@@ -144,6 +164,18 @@ impl<P: RelayedParts> ListenerProtocol for RelayedListener<P> {
 
     fn pool_handshake(&self) -> Option<Arc<dyn HandshakeConfig>> {
         P::pool_handshake(&self.shared)
+    }
+
+    fn clusters(&self) -> Vec<Arc<str>> {
+        self.mirror().map(|mirror| mirror.cluster).into_iter().collect()
+    }
+
+    fn mirror(&self) -> Option<MirrorPlan> {
+        P::mirror(&self.settings)
+    }
+
+    fn mirror_handshake(&self) -> Option<Arc<dyn HandshakeConfig>> {
+        P::mirror_handshake()
     }
 
     fn serve(

@@ -14,8 +14,9 @@
 //! - `front_request`, `front_action`, `held_request`: a request that may not be forwarded yet
 //! - `local_replies`: rejections, written between the server's replies
 //! - `answers`: requests that the codec answers itself
-//! - `upstream`: the connection to the endpoint
+//! - `relay_upstream`, `upstream`: what is handed in, and the connection to the endpoint
 //! - `pooled_request`: a request that takes a connection of a pool
+//! - `mirrored_reads`: reads that a second cluster gets too
 //! - `shaping`, `impaired`, `operation_timeout`: effects of policies on an admitted operation
 //! - `deadlines`: the timer of a connection
 //! - `closing`: the states of a connection's close
@@ -34,9 +35,11 @@ mod held_request;
 mod impaired;
 mod in_flight;
 mod local_replies;
+mod mirrored_reads;
 mod operation_timeout;
 mod pooled_request;
 mod reject;
+mod relay_upstream;
 mod replies;
 mod requests;
 mod shaping;
@@ -45,8 +48,8 @@ mod upstream;
 
 pub use buffers::Buffers;
 pub use reject::reject;
+pub use relay_upstream::RelayUpstream;
 pub use splice::MAX_PIPES;
-pub use upstream::RelayUpstream;
 
 use closing::Closing;
 use cluster::{Lease, is_local};

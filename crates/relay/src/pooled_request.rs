@@ -70,7 +70,9 @@ impl<C: Codec> Relay<C> {
             self.upstream.give_back();
             return;
         }
+        let is_first = !self.upstream.has_copy();
         self.keep_request();
+        self.keep_for_mirror(is_first);
         if let Some(taken) = self.upstream.taken() {
             self.codec.upstream_taken(taken);
         }

@@ -288,6 +288,7 @@ impl<C: Codec> Relay<C> {
         }
         open.sends = self.upstream.count_replay(reply.outcome);
         let now = self.now();
+        self.mirror_read(&open, &reply, now);
         let end = Completion {
             outcome: reply.outcome,
             reason: None,

@@ -1,7 +1,7 @@
 //! The connection to the endpoint: one for the client's whole connection, or one of a pool for each
 //! operation.
 
-use super::Relay;
+use super::{Relay, mirrored_reads::MirroredReads, relay_upstream::RelayUpstream};
 use cluster::{
     CloseRequest, ConnectionPool, Endpoint, Lease, PooledConnection, TakeError, TakeOptions,
     UpstreamConnection,
@@ -22,31 +22,6 @@ use std::{
 
 /// How often a request is sent again because an endpoint has lost its role.
 const MAX_RESENDS: u8 = 2;
-
-/// Where a client's operations go.
-#[derive(Debug)]
-pub enum RelayUpstream {
-    /// A connection of the client's own.
-    Connected(UpstreamConnection),
-    /// A pool, of which each operation takes a connection.
-    Pool(Rc<ConnectionPool>, TakeOptions),
-}
-
-impl From<UpstreamConnection> for RelayUpstream {
-    fn from(upstream: UpstreamConnection) -> Self {
-        Self::Connected(upstream)
-    }
-}
-
-impl RelayUpstream {
-    /// Whether the connection to the endpoint is encrypted.
-    pub(super) fn is_encrypted(&self) -> bool {
-        match self {
-            Self::Connected(upstream) => upstream.stream.plain().is_none(),
-            Self::Pool(pool, _) => pool.is_encrypted(),
-        }
-    }
-}
 
 /// The connection to the endpoint.
 pub(super) enum Upstream {
@@ -73,6 +48,8 @@ pub(super) struct PooledUpstream {
     resent: Option<ResendReason>,
     /// How often the cluster had been switched when the client came.
     seen_switches: u64,
+    /// What a mirror gets, if there is one.
+    mirrored: Option<MirroredReads>,
 }
 
 enum PooledState {
@@ -105,15 +82,18 @@ impl From<RelayUpstream> for Upstream {
             RelayUpstream::Connected(UpstreamConnection { stream, lease, .. }) => {
                 Self::Own { stream, lease: Some(lease) }
             }
-            RelayUpstream::Pool(pool, options) => Self::Pooled(Box::new(PooledUpstream {
-                seen_switches: pool.switches(),
-                pool,
-                options,
-                state: PooledState::None,
-                kept: None,
-                resends: 0,
-                resent: None,
-            })),
+            RelayUpstream::Pool { pool, options, mirror } => {
+                Self::Pooled(Box::new(PooledUpstream {
+                    seen_switches: pool.switches(),
+                    pool,
+                    options,
+                    state: PooledState::None,
+                    kept: None,
+                    resends: 0,
+                    resent: None,
+                    mirrored: mirror.map(MirroredReads::new),
+                }))
+            }
         }
     }
 }
@@ -282,6 +262,12 @@ impl Upstream {
         }
     }
 
+    /// What a mirror gets of the operations, if there is one.
+    pub(super) fn mirrored(&mut self) -> Option<&mut MirroredReads> {
+        let Self::Pooled(pooled) = self else { return None };
+        pooled.mirrored.as_mut()
+    }
+
     /// Whether the request under way may be sent again.
     pub(super) fn may_resend(&self) -> bool {
         matches!(self, Self::Pooled(pooled) if pooled.may_resend())
@@ -416,6 +402,7 @@ impl Upstream {
     pub(super) fn forget_request(&mut self) {
         if let Self::Pooled(pooled) = self {
             (pooled.kept, pooled.resends, pooled.resent) = (None, 0, None);
+            pooled.mirrored.iter_mut().for_each(MirroredReads::forget);
         }
     }
 

@@ -76,6 +76,13 @@ impl<'a> Call<'a> {
     }
 }
 
+/// The number of a listener, which no other one has.
+pub fn listener_key(listener: &str) -> u64 {
+    let mut hasher = operation::ShapeHasher::new();
+    hasher.bytes(listener.as_bytes());
+    hasher.value()
+}
+
 /// A time in nanoseconds.
 pub(crate) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)

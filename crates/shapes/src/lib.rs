@@ -11,6 +11,7 @@
 //!   workers merged
 //! - `lookup_run`: loops that send a query for each item
 //! - `client_table`: the clients that a worker serves; `bounded_names`: a few names of many
+//! - `mirrored_shape`: what a mirror has answered
 //! - `open_cursors`, `connection_churn`: state that findings come from; `findings`: the findings
 
 mod bounded_names;
@@ -19,6 +20,7 @@ mod client_table;
 mod connection_churn;
 mod findings;
 mod lookup_run;
+mod mirrored_shape;
 mod open_cursors;
 mod report;
 mod shape;
@@ -28,8 +30,9 @@ mod shared_shapes;
 mod testing;
 mod worker_shapes;
 
-pub use call::Call;
+pub use call::{Call, listener_key};
 pub use findings::{FindingKind, FindingRow};
+pub use mirrored_shape::{MirrorExample, MirrorReport};
 pub use report::{ShapeOrder, ShapeReport, ShapeRow};
 pub use shape_table::WorkerReport;
 pub use shared_shapes::SharedShapes;

@@ -1,6 +1,6 @@
 //! The rows of all workers, merged, in the order that was asked for.
 
-use crate::{WorkerReport, shape_table::CountedShape};
+use crate::{WorkerReport, mirrored_shape::MirrorReport, shape_table::CountedShape};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -57,6 +57,9 @@ pub struct ShapeRow {
     pub apps: Vec<String>,
     /// Places in clients' programs that it comes from: the first eight that were read.
     pub callsites: Vec<String>,
+    /// What the mirror has answered, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<MirrorReport>,
 }
 
 /// Which shapes come first.
@@ -130,6 +133,9 @@ impl CountedShape {
         (self.first, self.last) = (self.first.min(other.first), self.last.max(other.last));
         self.apps.merge(&other.apps);
         self.callsites.merge(&other.callsites);
+        if let Some(mirror) = &other.mirror {
+            self.mirror.get_or_insert_default().merge(mirror);
+        }
     }
 
     fn report(&self, now: Instant) -> ShapeRow {
@@ -154,6 +160,7 @@ impl CountedShape {
             last_seen: wall_clock(self.last, now),
             apps: self.apps.to_vec(),
             callsites: self.callsites.to_vec(),
+            mirror: self.mirror.as_ref().map(|mirror| mirror.report()),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The table of one worker: a row for each shape, the least recently used ones out.
 
-use crate::{Call, bounded_names::BoundedNames, shape::Shape};
+use crate::{Call, bounded_names::BoundedNames, mirrored_shape::MirroredShape, shape::Shape};
 use foldhash::HashMap;
 use operation::Outcome;
 use std::{sync::Arc, time::Instant};
@@ -30,6 +30,8 @@ pub(crate) struct CountedShape {
     pub(crate) callsites: BoundedNames,
     /// The call site of the last run of lookups that was long enough for a finding.
     pub(crate) run_callsite: Option<Box<str>>,
+    /// What a mirror has answered, if there is one.
+    pub(crate) mirror: Option<Box<MirroredShape>>,
     /// The client of the last operation.
     last_client: u32,
 }
@@ -127,6 +129,7 @@ impl CountedShape {
             apps: BoundedNames::default(),
             callsites: BoundedNames::default(),
             run_callsite: None,
+            mirror: None,
             last_client: 0,
         }
     }

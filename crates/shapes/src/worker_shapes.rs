@@ -10,7 +10,7 @@ use crate::{
     shape::Shape,
     shape_table::ShapeTable,
 };
-use operation::{CLOSED_CURSORS, CursorChange, LookupRun, QueryRole, ShapeHasher};
+use operation::{CLOSED_CURSORS, CursorChange, LookupRun, MirrorOutcome, QueryRole, ShapeHasher};
 use std::{
     cell::{Cell, RefCell},
     net::IpAddr,
@@ -61,6 +61,17 @@ impl WorkerShapes {
         }
         if call.shape.role == QueryRole::Lookup {
             self.follow_runs(call, number, took);
+        }
+    }
+
+    /// Counts what a mirror has answered to a read, in the row of the read's shape, if that is still there.
+    pub fn record_mirrored(&self, listener_key: u64, mirrored: &MirrorOutcome<'_>) {
+        let Some(shape) = mirrored.read.shape else { return };
+        let (operation, resource) = (mirrored.read.operation, &mirrored.read.resource);
+        let of_names = || ShapeHasher::of_names(operation, resource).finish();
+        let key = shape.key.unwrap_or_else(of_names).get() ^ listener_key;
+        if let Some(row) = self.table.borrow_mut().get_mut(key) {
+            row.mirror.get_or_insert_default().count(mirrored);
         }
     }
 

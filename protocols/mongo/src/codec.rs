@@ -11,10 +11,10 @@ use crate::{
 };
 use bytes::{Bytes, BytesMut};
 use operation::{
-    AttributeValue, BACKS_OFF, Codec, ConnectionInfo, ExtraCounter, LateDetails, LocalAnswer, Next,
-    OTHER_RESOURCES, OperationNames, Orphan, Placement, PoolUser, Protocol, ReadPreference,
-    ReadRoute, Recovery, RejectReason, Rejection, RejectionRef, Reply, Request, ServiceQuery, Tag,
-    TakenUpstream, UpstreamUse, Violation, WRITES,
+    AttributeValue, BACKS_OFF, Codec, ConnectionInfo, ExtraCounter, LateDetails, LocalAnswer,
+    MirroredRead, Next, OTHER_RESOURCES, OperationNames, Orphan, Placement, PoolUser, Protocol,
+    ReadPreference, ReadRoute, Recovery, RejectReason, Rejection, RejectionRef, Reply, Request,
+    ServiceQuery, Tag, TakenUpstream, UpstreamUse, Violation, WRITES,
 };
 use std::{net::SocketAddr, sync::Arc};
 
@@ -265,6 +265,14 @@ impl Codec for Mongo {
     fn keeps_request(&self) -> bool {
         let replays = self.listener.replay.max_request > 0;
         self.pooled.as_deref().is_some_and(|client| client.keeps_request(replays))
+    }
+
+    fn mirrored_read(&mut self, request: &[u8], keeps_answer: bool) -> Option<MirroredRead> {
+        self.copy_read(request, keeps_answer)
+    }
+
+    fn mirrored_answer(&mut self) -> Option<Vec<u8>> {
+        self.pooled.as_deref_mut()?.answer.take()
     }
 
     fn recovery(&self) -> Recovery {

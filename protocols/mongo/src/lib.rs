@@ -34,6 +34,7 @@ mod in_flight_requests;
 mod member_monitor;
 mod message_edit;
 mod message_view;
+mod mirror;
 mod namespaces;
 mod number;
 mod open_state;
@@ -65,7 +66,9 @@ pub use member_monitor::MemberMonitors;
 pub use operation_names::no_operation;
 pub use pool_handshake::PoolHandshake;
 pub use probe::{MongoProbe, MongoProbeContext, ProbeSettings};
-pub use settings::{AuthSettings, AuthUser, ClusterTime, LookupAccount, PresentAs, Settings};
+pub use settings::{
+    AuthSettings, AuthUser, ClusterTime, LookupAccount, MirrorSettings, PresentAs, Settings,
+};
 
 use auth::Authenticator;
 use call_sites::CallSites;

@@ -2,7 +2,7 @@
 //! the server is, and the log-in of the connection's user.
 
 use crate::{
-    MongoListener,
+    MongoListener, Settings,
     auth::UpstreamLogin,
     element::elements,
     error_reply,
@@ -17,6 +17,13 @@ use std::{sync::Arc, time::Instant};
 /// Makes pooled connections of a listener ready.
 #[derive(Debug)]
 pub struct PoolHandshake(pub Arc<MongoListener>);
+
+impl PoolHandshake {
+    /// The handshake of a mirror's connections: nothing that the mirror says of itself is shown to clients.
+    pub fn of_mirror() -> Self {
+        Self(Arc::new(MongoListener::pooled(Settings::default())))
+    }
+}
 
 /// The id of the first request.
 const REQUEST: u32 = 1;

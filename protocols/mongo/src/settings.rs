@@ -8,7 +8,7 @@ pub use auth::{AuthSettings, AuthUser, LookupAccount};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use values::{Diagnostic, host_port};
+use values::{Diagnostic, Share, Text, host_port};
 
 /// How a MongoDB listener presents itself and what it distinguishes. Every key is optional.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -40,6 +40,10 @@ pub struct Settings {
     /// Count commands by the shape of their query, and look for programs that query badly: see `GET
     /// /shapes` and `GET /findings` of the admin interface. Default: `true`.
     pub query_shapes: bool,
+    /// A cluster that gets copies of reads after clients were answered; with `compare` the answers are
+    /// compared. It needs clusters with a `pool`. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<MirrorSettings>,
     /// The shard key of each `database.collection`, most significant field first, for
     /// `tollgate_mongo_reads_total`. Default: `_id`.
     pub shard_keys: BTreeMap<String, Vec<String>>,
@@ -54,6 +58,31 @@ pub enum ClusterTime {
     Pass,
     /// Nothing.
     Strip,
+}
+
+/// Which reads a second cluster gets too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(
+    deny_unknown_fields,
+    rename = "MongoMirror",
+    expecting = "keys and values, such as `{ cluster: next, percent: 1, compare: true }`"
+)]
+pub struct MirrorSettings {
+    /// Its name.
+    pub cluster: String,
+    /// Percentage of the reads, chosen at random. Default: 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub percent: Option<Text<Share>>,
+    /// Compare what both clusters answer. Default: `false`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compare: Option<bool>,
+}
+
+impl MirrorSettings {
+    /// The share of the reads, from 0 to 1.
+    pub fn share(&self) -> f64 {
+        self.percent.map_or(1.0, |Text(percent)| percent.get() / 100.0)
+    }
 }
 
 /// What clients take the proxy for.
@@ -78,6 +107,7 @@ impl Default for Settings {
             auth: None,
             cluster_time: ClusterTime::Pass,
             query_shapes: true,
+            mirror: None,
             shard_keys: BTreeMap::new(),
         }
     }
@@ -91,6 +121,11 @@ impl Settings {
     pub fn check(&self, pooled: bool) -> Result<(), Vec<Diagnostic>> {
         let mut mistakes = mistakes(self);
         mistakes.extend(self.auth.iter().flat_map(AuthSettings::mistakes));
+        if self.mirror.is_some() && self.auth.is_some() {
+            let message = "a `mirror` can't log in as the clients that log in at the proxy";
+            let hint = "leave out `mirror` or `auth`";
+            mistakes.push(Diagnostic::at(&["mirror"], message, hint));
+        }
         mistakes.extend(if pooled { unpoolable(self) } else { needs_pool(self) });
         if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
     }
@@ -122,6 +157,11 @@ fn needs_pool(settings: &Settings) -> Option<Diagnostic> {
         let message = "clients log in at the proxy where the cluster has a `pool`";
         let hint = "add `pool: {}` to the cluster, or leave `auth` out: log-ins pass through";
         return Some(Diagnostic::at(&["auth"], message, hint));
+    }
+    if settings.mirror.is_some() {
+        let message = "`mirror` needs a listener whose cluster has a `pool`";
+        let hint = "add `pool: {}` to the cluster, or leave `mirror` out";
+        return Some(Diagnostic::at(&["mirror"], message, hint));
     }
     if settings.cluster_time == ClusterTime::Strip {
         let message = "`cluster_time: strip` needs a cluster with a `pool`";

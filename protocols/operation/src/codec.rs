@@ -1,9 +1,9 @@
 //! Codecs: bytes in, operations out, and rejections in the protocol's own messages.
 
 use crate::{
-    AttributeValue, CursorChange, Orphan, Outcome, PinChange, Placement, PoolUser, Protocol,
-    QueryShape, ReadPreference, Recovery, RejectReason, Rejection, RejectionRef, ServiceQuery,
-    Violation,
+    AttributeValue, CursorChange, MirroredRead, Orphan, Outcome, PinChange, Placement, PoolUser,
+    Protocol, QueryShape, ReadPreference, Recovery, RejectReason, Rejection, RejectionRef,
+    ServiceQuery, Violation,
 };
 use bytes::{Bytes, BytesMut};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -431,6 +431,21 @@ pub trait Codec: Sized + 'static {
     /// take their connections of a pool, if the whole request is in the buffer.
     fn keeps_request(&self) -> bool {
         false
+    }
+
+    /// The request marked last for a second cluster, which gets it after the client was answered; `None` if
+    /// it is no read whose answer ends with one reply. `request` is the whole request as it is sent. With
+    /// `keeps_answer` the codec keeps a copy of the reply. Asked where operations take their connections of
+    /// a pool and their listener has a mirror.
+    fn mirrored_read(&mut self, request: &[u8], keeps_answer: bool) -> Option<MirroredRead> {
+        let _ = (request, keeps_answer);
+        None
+    }
+
+    /// The copy of the reply that [`mirrored_read`](Codec::mirrored_read) has asked for; `None` if it was too
+    /// long.
+    fn mirrored_answer(&mut self) -> Option<Vec<u8>> {
+        None
     }
 
     /// How the request marked last goes on if its endpoint or its client fails. Asked where operations

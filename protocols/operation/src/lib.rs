@@ -16,6 +16,7 @@ mod effects;
 mod end_reason;
 mod gate;
 mod handshake;
+mod mirror;
 mod monitor;
 mod operation;
 mod orphan;
@@ -46,6 +47,9 @@ pub use gate::{
 };
 pub use handshake::{
     Handshake, HandshakeConfig, HandshakeStep, Identity, OpenStateCounts, PoolUser, ServiceQuery,
+};
+pub use mirror::{
+    AnswerDigest, MirrorExchange, MirrorOutcome, MirrorResult, MirrorStep, MirroredRead,
 };
 pub use monitor::{MemberState, Monitor, MonitorConfig, MonitorStep};
 pub use operation::{

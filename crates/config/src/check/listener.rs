@@ -131,6 +131,11 @@ impl Check<'_> {
     ) {
         for (path, cluster) in settings.clusters() {
             let at = self.in_protocol(name, &path);
+            let is_known = clusters.is_some_and(|known| known.contains(&cluster));
+            if settings.pools_operations() && is_known && !self.pooled.contains(&cluster) {
+                let message = format!("`{cluster}` gets single operations, and has no `pool`");
+                self.report.add(at, message, "add `pool: {}` to that cluster");
+            }
             self.refers_to(&Spanned { at, value: Some(cluster) }, clusters);
         }
         let own_name = own.and_then(|it| it.value.as_deref());

@@ -112,6 +112,8 @@ pub const HELD_SECONDS: &str = "tollgate_held_seconds";
 pub const REPLAYS_TOTAL: &str = "tollgate_replays_total";
 /// What clients have left open, and the proxy has ended.
 pub const ORPHANS_TOTAL: &str = "tollgate_orphans_total";
+/// Reads that a mirror has got too, by result.
+pub const MIRRORED_TOTAL: &str = "tollgate_mirrored_total";
 /// Rejections by circuit breakers, by limit.
 pub const BREAKER_REFUSALS_TOTAL: &str = "tollgate_breaker_refusals_total";
 /// Look-ups of a cluster's names.

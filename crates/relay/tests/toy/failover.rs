@@ -117,7 +117,8 @@ impl Flaky {
         spawn_local(async move {
             let (client, peer) = socket.accept().await.unwrap();
             let session = Rc::new(TestSession::new(gate, ConnectionInfo { peer, local }));
-            let upstream = RelayUpstream::Pool(pool, TakeOptions::default());
+            let upstream =
+                RelayUpstream::Pool { pool, options: TakeOptions::default(), mirror: None };
             let (shared, buffers) = (Arc::new(()), Rc::default());
             relay::<RecoveringLines>(&shared, session, &buffers, client.into(), upstream).await
         });

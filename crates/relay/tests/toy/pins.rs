@@ -148,7 +148,7 @@ async fn client_of(holders: &[Holder]) -> BufReader<TcpStream> {
     spawn_local(async move {
         let (client, peer) = socket.accept().await.unwrap();
         let session = Rc::new(TestSession::new(gate, ConnectionInfo { peer, local }));
-        let upstream = RelayUpstream::Pool(pool, TakeOptions::default());
+        let upstream = RelayUpstream::Pool { pool, options: TakeOptions::default(), mirror: None };
         relay::<PinnedLines>(&Arc::new(()), session, &Rc::default(), client.into(), upstream).await
     });
     BufReader::new(TcpStream::connect(local).await.unwrap())

@@ -211,7 +211,11 @@ async fn pooled_with(
         while let Ok((client, peer)) = socket.accept().await {
             let gate = Rc::clone(&gate);
             let session = Rc::new(TestSession::new(gate, ConnectionInfo { peer, local: address }));
-            let upstream = RelayUpstream::Pool(Rc::clone(&shared), TakeOptions::default());
+            let upstream = RelayUpstream::Pool {
+                pool: Rc::clone(&shared),
+                options: TakeOptions::default(),
+                mirror: None,
+            };
             let client = client.into();
             spawn_local(relay::<PooledLines>(&greeted, session, &buffers, client, upstream));
         }

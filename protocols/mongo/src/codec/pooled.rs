@@ -12,6 +12,7 @@ use crate::{
     hello,
     in_flight_requests::InFlightRequest,
     message_view::MessageView,
+    mirror::ReadExchange,
     open_state::{ClientProcess, OpenState, OpenStates, Owners, TransactionId},
     parsed_command::ParsedCommand,
     placement::{RequestPlace, cursor_key, with_read_preference},
@@ -20,11 +21,12 @@ use crate::{
     retryable_write::BorrowedSession,
     scan::MessageFacts,
     settings::ClusterTime,
+    shape,
 };
 use bytes::{Bytes, BytesMut};
 use operation::{
-    LocalAnswer, Next, Orphan, PinChange, Placement, ReadPreference, ReadRoute, Recovery,
-    ReplayConfig, Request, Tag, TakenUpstream, UpstreamUse,
+    LocalAnswer, MirroredRead, Next, Orphan, PinChange, Placement, ReadPreference, ReadRoute,
+    Recovery, ReplayConfig, Request, Tag, TakenUpstream, UpstreamUse,
 };
 use std::{net::IpAddr, rc::Rc, sync::Arc};
 
@@ -72,6 +74,8 @@ pub(super) struct PooledClient {
     pub(super) kind: RequestKind,
     /// The session of the proxy that the last request uses.
     pub(super) session: Option<BorrowedSession>,
+    /// The copy of the reply to the last request, if one is kept for a mirror; empty until it has ended.
+    pub(super) answer: Option<Vec<u8>>,
 }
 
 /// State that one server holds.
@@ -150,7 +154,7 @@ impl PooledClient {
     fn place(&mut self, place: RequestPlace, pins_transactions: bool) {
         (self.pinned, self.is_routable, self.is_routed) = (None, false, false);
         (self.has_untried, self.may_resend) = (false, false);
-        self.session = None;
+        (self.session, self.answer) = (None, None);
         self.continues = match place {
             RequestPlace::Cursor(_) => true,
             RequestPlace::Transaction { begins, .. } => !begins,
@@ -384,6 +388,24 @@ impl Mongo {
             }
             route => route,
         }
+    }
+
+    /// The copy of the last request for a second deployment.
+    pub(super) fn copy_read(&mut self, request: &[u8], keeps_answer: bool) -> Option<MirroredRead> {
+        let client = self.pooled.as_deref_mut()?;
+        let exchange = ReadExchange::of(request, client.kind, &self.resource)?;
+        client.answer = keeps_answer.then(Vec::new);
+        let placement = client.placement();
+        let message = MessageView::read(request)?;
+        let counts = self.listener.settings.query_shapes;
+        let shape = counts.then(|| shape::query_shape(self.name, &self.resource, &message));
+        Some(MirroredRead {
+            operation: self.name,
+            resource: self.resource.as_str().into(),
+            shape,
+            placement,
+            exchange: Box::new(exchange),
+        })
     }
 
     /// Whether clients see nothing of the deployment's time.

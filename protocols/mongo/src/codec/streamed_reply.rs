@@ -9,6 +9,7 @@ use crate::{
     header::{COMPRESSED_PREFIX_LEN, HEADER_LEN, Header, MAX_MESSAGE_LEN, flag, opcode},
     hello,
     in_flight_requests::InFlightRequest,
+    mirror::MAX_ANSWER,
     scan::{MessageFacts, Scan},
     violations::{BAD_DOCUMENT, UNEXPECTED_REPLY},
 };
@@ -26,6 +27,8 @@ pub(super) struct StreamedReply {
     violation: Option<Violation>,
     /// How many bytes at the end are changed, once they are all here.
     tail: usize,
+    /// What has passed of it, if a copy is kept for a mirror.
+    copy: Option<Vec<u8>>,
 }
 
 impl Mongo {
@@ -64,6 +67,7 @@ impl Mongo {
         let tail = if strips && len > MAX_FRONT { cluster_time::TAIL } else { 0 };
         let here = &bytes[..bytes.len().min(len - tail)];
         let mut receiving = StreamedReply::new(header, here, role == Some(ReplyKind::Bulk));
+        receiving.copy = self.pooled.as_deref().filter(|_| !late).and_then(|it| it.answer.clone());
         receiving.feed(&here[receiving.prefix_len().min(here.len())..]);
         (receiving.left, receiving.abandoned, receiving.tail) = (len - here.len(), late, tail);
         if receiving.left > 0 {
@@ -80,11 +84,7 @@ impl Mongo {
             }
             _ => None,
         };
-        let with = match with {
-            _ if !strips => with,
-            Some(with) => cluster_time::strip(&with).or(Some(with)),
-            None => cluster_time::strip(here),
-        };
+        let with = if strips { without_time(with, here) } else { with };
         match (self.finish_reply(receiving, len), with) {
             (Next::Pass { mark, .. }, Some(with)) => {
                 Ok(Next::Swap { len, with: with.into(), mark })
@@ -162,8 +162,12 @@ impl Mongo {
             mut facts,
             decompressor: inflate,
             mut violation,
+            copy,
             ..
         } = receiving;
+        if !late {
+            self.keep_answer(copy);
+        }
         scan.finish(&mut facts);
         violation = violation
             .or_else(|| inflate.and_then(|inflate| inflate.finish().err()))
@@ -180,6 +184,15 @@ impl Mongo {
         };
         let len = len as u64;
         if late { Next::Drop { len, ends: true } } else { Next::Pass { len, mark, ends: true } }
+    }
+
+    /// Keeps the copy of a reply for a mirror, if one is wanted.
+    fn keep_answer(&mut self, copy: Option<Vec<u8>>) {
+        if let Some(client) = self.pooled.as_deref_mut()
+            && client.answer.is_some()
+        {
+            client.answer = copy;
+        }
     }
 
     /// Records what a reply contained. The last reply to a request settles it.
@@ -266,6 +279,7 @@ impl StreamedReply {
             decompressor: None,
             violation: None,
             tail: 0,
+            copy: None,
         };
         if header.opcode == opcode::COMPRESSED {
             match Decompressor::of_message(header, here, MAX_MESSAGE_LEN) {
@@ -287,7 +301,7 @@ impl StreamedReply {
     /// Skips what need not be read of the rest. Returns its length. The last byte is never skipped:
     /// the reply ends when it arrives.
     fn skip(&mut self) -> usize {
-        if self.decompressor.is_some() {
+        if self.decompressor.is_some() || self.copy.is_some() {
             return 0;
         }
         let unseen = self.scan.skip(self.left - self.tail.max(1));
@@ -297,6 +311,9 @@ impl StreamedReply {
 
     fn feed(&mut self, bytes: &[u8]) {
         self.left = self.left.saturating_sub(bytes.len());
+        if self.copy.is_some() {
+            self.copy(bytes);
+        }
         let Self { scan, facts, decompressor: inflate, violation, .. } = self;
         match inflate {
             None => scan.feed(bytes, facts),
@@ -308,6 +325,25 @@ impl StreamedReply {
                 }
             }
         }
+    }
+}
+
+impl StreamedReply {
+    /// Adds bytes to the copy, or gives it up: it is too long, or compressed.
+    fn copy(&mut self, bytes: &[u8]) {
+        let kept = self.copy.take().filter(|_| self.decompressor.is_none());
+        if let Some(mut kept) = kept.filter(|kept| kept.len() + bytes.len() <= MAX_ANSWER) {
+            kept.extend_from_slice(bytes);
+            self.copy = Some(kept);
+        }
+    }
+}
+
+/// A reply, as it was changed or as it came, without the deployment's time.
+fn without_time(changed: Option<Vec<u8>>, came: &[u8]) -> Option<Vec<u8>> {
+    match changed {
+        Some(with) => cluster_time::strip(&with).or(Some(with)),
+        None => cluster_time::strip(came),
     }
 }
 
