@@ -30,7 +30,7 @@ fn proxy(server: SocketAddr, mirror: SocketAddr, settings: &str) -> Tollgate {
     Tollgate::start(&format!(
         "workers: 1\n\
          listeners:\n  db:\n    address: \"127.0.0.1:0\"\n    cluster: shop\n    \
-         protocol: {{ mongo: {{ mirror: {{ cluster: next, {settings} }} }} }}\n\
+         protocol: {{ mongo: {{ mirror: {{ to: next, {settings} }} }} }}\n\
          clusters:\n  shop: {{ endpoints: [\"{server}\"], pool: {{}} }}\n  \
          next: {{ endpoints: [\"{mirror}\"], pool: {{}} }}\n"
     ))

@@ -147,7 +147,7 @@ impl RelayedParts for Mongo {
     fn mirror(settings: &mongo::Settings) -> Option<MirrorPlan> {
         let mirror = settings.mirror.as_ref()?;
         let (share, compare) = (mirror.share(), mirror.compare.unwrap_or(false));
-        Some(MirrorPlan { cluster: mirror.cluster.as_str().into(), share, compare })
+        Some(MirrorPlan { cluster: mirror.to.as_str().into(), share, compare })
     }
 
     fn mirror_handshake() -> Option<Arc<dyn HandshakeConfig>> {

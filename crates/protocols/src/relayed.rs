@@ -96,7 +96,7 @@ impl<P: RelayedParts> ProtocolSettings for RelayedSettings<P> {
     }
 
     fn clusters(&self) -> Vec<(Vec<String>, String)> {
-        let path = [P::describe().name, "mirror", "cluster"].map(str::to_owned);
+        let path = [P::describe().name, "mirror", "to"].map(str::to_owned);
         P::mirror(&self.0)
             .map(|mirror| (path.into(), mirror.cluster.to_string()))
             .into_iter()

@@ -65,11 +65,11 @@ pub enum ClusterTime {
 #[serde(
     deny_unknown_fields,
     rename = "MongoMirror",
-    expecting = "keys and values, such as `{ cluster: next, percent: 1, compare: true }`"
+    expecting = "keys and values, such as `{ to: next, percent: 1, compare: true }`"
 )]
 pub struct MirrorSettings {
-    /// Its name.
-    pub cluster: String,
+    /// The name of the cluster that gets them.
+    pub to: String,
     /// Percentage of the reads, chosen at random. Default: 100.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub percent: Option<Text<Share>>,
