@@ -90,7 +90,7 @@ listeners:
     {{ address: "127.0.0.1:0", protocol: {{ mongo: {{ shard_keys: {{ shop.orders: [customer] }} }} }}, cluster: db,
       max_held_bytes: 1KiB }}
   pooled: {{ address: "127.0.0.1:0", protocol: mongo, cluster: pooled }}
-  set: {{ address: "127.0.0.1:0", protocol: mongo, cluster: set }}
+  set: {{ address: "127.0.0.1:0", protocol: {{ mongo: {{ mirror: {{ to: absent }} }} }}, cluster: set }}
   absent: {{ address: "127.0.0.1:0", protocol: mongo, cluster: absent }}
   web: {{ address: "127.0.0.1:0", protocol: http, cluster: web }}
   rpc: {{ address: "127.0.0.1:0", protocol: grpc, cluster: rpc }}
@@ -164,6 +164,8 @@ fn replica_set() -> [Scripted; 2] {
 /// A client of a replica set that leaves a cursor open, and looks for one that no member has.
 fn drive_replica_set(tollgate: &Tollgate) {
     let mut client = RawClient::connect(tollgate.listener("set"));
+    // The mirror can't be reached.
+    client.command(3, &doc! { "count": "orders", "$db": "shop" });
     client.command(2, &doc! { "getMore": 9_i64, "collection": "orders", "$db": "shop" });
     client.command(1, &doc! { "find": "orders", "$db": "shop" });
 }
