@@ -9,7 +9,7 @@ use super::{
     endpoint::ConnectFailure,
 };
 use crate::plan::ClusterPlan;
-pub(crate) use establish::{Preamble, establish};
+pub(crate) use establish::{Preamble, connect_without_client, establish, header_without_client};
 use net::Stream;
 use rustix::io::Errno;
 use socket2::{SockRef, TcpKeepalive};

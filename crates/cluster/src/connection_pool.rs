@@ -35,6 +35,7 @@ pub(crate) use handshake::shake_hands;
 
 use crate::{
     Cluster, Endpoint, PickOptions, PoolReport,
+    count::Count,
     plan::{FailoverPlan, PoolPlan},
 };
 use bytes::Bytes;
@@ -81,7 +82,7 @@ pub struct ConnectionPool {
     wait_seconds: Histogram,
     held_seconds: Histogram,
     /// How many operations are held until an endpoint fits them.
-    held: Cell<usize>,
+    held: Count,
     closed: Cell<bool>,
     /// What the cluster holds back.
     pausing: Pausing,
@@ -176,7 +177,7 @@ impl ConnectionPool {
             greeting: RefCell::default(),
             endpoints: RefCell::default(),
             latest: RefCell::default(),
-            held: Cell::new(0),
+            held: Count::default(),
             closed: Cell::new(false),
         });
         spawn_local(Rc::clone(&pool).inspect());

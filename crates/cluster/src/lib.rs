@@ -8,6 +8,7 @@ mod breaker;
 mod certificate_end;
 mod connect;
 mod connection_pool;
+mod count;
 mod cutover;
 mod destination;
 mod discovery;

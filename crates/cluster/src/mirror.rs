@@ -2,11 +2,10 @@
 //!
 //! Nothing of a client's operation waits for the mirror: what the mirror can't take is dropped, and counted.
 
-use crate::{ConnectionPool, PooledConnection, TakeOptions, exchange};
+use crate::{ConnectionPool, PooledConnection, TakeOptions, count::Count, exchange};
 use bytes::BytesMut;
 use operation::{AnswerDigest, MirrorOutcome, MirrorResult, MirrorStep, MirroredRead};
 use std::{
-    cell::Cell,
     fmt, io,
     rc::Rc,
     sync::Arc,
@@ -44,7 +43,7 @@ type Observer = Box<dyn Fn(&MirrorOutcome<'_>)>;
 pub struct Mirror {
     pool: Rc<ConnectionPool>,
     plan: MirrorPlan,
-    under_way: Cell<usize>,
+    under_way: Count,
     observer: Observer,
 }
 
@@ -57,7 +56,7 @@ impl fmt::Debug for Mirror {
 impl Mirror {
     /// A mirror that takes its connections of this pool. `observer` gets each read that has ended.
     pub fn new(pool: Rc<ConnectionPool>, plan: MirrorPlan, observer: Observer) -> Rc<Self> {
-        Rc::new(Self { pool, plan, under_way: Cell::new(0), observer })
+        Rc::new(Self { pool, plan, under_way: Count::default(), observer })
     }
 
     /// Whether the mirror gets the next read: a draw.
@@ -84,11 +83,10 @@ impl Mirror {
         if self.under_way.get() >= MAX_UNDER_WAY {
             return self.report(&read, MirrorResult::Dropped, None, None);
         }
-        self.under_way.set(self.under_way.get() + 1);
-        let mirror = Rc::clone(self);
+        let (mirror, counted) = (Rc::clone(self), self.under_way.add());
         spawn_local(async move {
             mirror.run(read, answer, took).await;
-            mirror.under_way.set(mirror.under_way.get() - 1);
+            drop(counted);
         });
     }
 

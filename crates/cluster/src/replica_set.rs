@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 use tokio::time;
-use values::{Target, host_port};
+use values::Target;
 
 /// How long no member has to be known before the seeds are asked again.
 const SEEDS_AGAIN_AFTER: Duration = Duration::from_secs(10);
@@ -217,8 +217,7 @@ impl Cluster {
         }
         let mut targets = if adds_up { self.discovered_targets() } else { Vec::new() };
         for name in members {
-            let target = plan.members.get(&name).cloned().or_else(|| host_port(&name).ok());
-            match target {
+            match plan.dialled_at(&name) {
                 Some(target) => targets.push(target),
                 None => tracing::warn!(
                     cluster = &*self.plan.name,

@@ -1,7 +1,10 @@
 //! What comes on a connection to an endpoint before its protocol: a PROXY header, and TLS.
 
+use super::dial;
+use crate::plan::ClusterPlan;
 use net::Stream;
-use std::io;
+use proxy_protocol::OutgoingHeader;
+use std::{io, net::SocketAddr};
 use tls::{ClientTls, HandshakeFailure, StartTls};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -36,6 +39,30 @@ pub(crate) async fn establish(
     }
     let Some(tls) = tls else { return Ok(socket.into()) };
     Ok(tls.connect(socket, server_name).await?.into())
+}
+
+/// Opens a connection of the proxy's own, which has no client: for monitors, and for endpoints to come.
+///
+/// # Errors
+/// As [`establish`].
+pub(crate) async fn connect_without_client(
+    plan: &ClusterPlan,
+    address: SocketAddr,
+    server_name: &str,
+    tls: Option<&ClientTls>,
+) -> io::Result<Stream> {
+    let socket = dial(plan, address).await?;
+    let header = header_without_client(plan);
+    let preamble = Preamble { header: header.as_deref(), starttls: plan.starttls };
+    establish(socket, server_name, preamble, tls).await
+}
+
+/// The PROXY header of a connection of the proxy's own, if the cluster has one.
+pub(crate) fn header_without_client(plan: &ClusterPlan) -> Option<Vec<u8>> {
+    let version = plan.proxy_protocol?;
+    let mut header = Vec::new();
+    OutgoingHeader::default().write(version, &mut header);
+    Some(header)
 }
 
 /// Asks the endpoint for TLS. No more than the answer is read: what follows belongs to the handshake, so

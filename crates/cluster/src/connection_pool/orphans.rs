@@ -1,14 +1,11 @@
 //! Ends what clients that vanished have left at the service.
 
 use super::{ConnectionPool, PooledConnection, TakeOptions};
+use crate::exchange;
 use bytes::BytesMut;
 use operation::{Identity, Orphan, Placement};
 use std::{io, rc::Rc};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    task::spawn_local,
-    time,
-};
+use tokio::{task::spawn_local, time};
 use tollgate_metrics::table as names;
 
 /// The longest reply, in bytes.
@@ -46,7 +43,7 @@ impl ConnectionPool {
             TakeOptions { placement, identity, continues_state: true, ..TakeOptions::default() };
         let Ok(mut connection) = Rc::clone(&self).take(options, None).await else { return };
         let limit = self.cluster.plan.connect_timeout;
-        if let Ok(Ok(())) = time::timeout(limit, exchange(&mut connection, &*orphan)).await {
+        if let Ok(Ok(())) = time::timeout(limit, ask_to_end(&mut connection, &*orphan)).await {
             connection.give_back();
             let labels = [("cluster", &**self.cluster.name()), ("kind", orphan.kind())];
             self.cluster.metrics.counter(names::ORPHANS_TOTAL, &labels).increment(1);
@@ -56,14 +53,14 @@ impl ConnectionPool {
 
 /// Sends the request that ends an orphan, and reads the reply. Whatever that says, there is nothing more
 /// to do: what the service does not know has ended.
-async fn exchange(connection: &mut PooledConnection, orphan: &dyn Orphan) -> io::Result<()> {
+async fn ask_to_end(connection: &mut PooledConnection, orphan: &dyn Orphan) -> io::Result<()> {
     let mut bytes = BytesMut::new();
     orphan.write_request(&mut bytes);
-    connection.socket.stream.write_all(&bytes).await?;
-    connection.socket.stream.flush().await?;
-    bytes.clear();
+    let stream = &mut connection.socket.stream;
+    exchange::send(stream, &mut bytes).await?;
     while !orphan.is_reply(&bytes) {
-        if connection.socket.stream.read_buf(&mut bytes).await? == 0 || bytes.len() > MAX_REPLY {
+        exchange::read_more(stream, &mut bytes, "the connection ended before the answer").await?;
+        if bytes.len() > MAX_REPLY {
             return Err(io::ErrorKind::InvalidData.into());
         }
     }

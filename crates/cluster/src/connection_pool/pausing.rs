@@ -6,6 +6,7 @@
 use super::{ConnectionPool, TakeOptions};
 use crate::{
     Cluster, PauseError,
+    count::Count,
     cutover::{Cutover, Hold},
 };
 use std::{cell::Cell, rc::Rc, sync::Arc};
@@ -21,14 +22,14 @@ pub(super) struct Pausing {
     /// Notified when less is held back.
     released: Notify,
     /// Operations of this pool that wait.
-    waiting: Cell<usize>,
+    waiting: Count,
 }
 
 impl Pausing {
     pub(super) fn new(cluster: &Cluster) -> Self {
         let cutover = Arc::clone(&cluster.cutover);
         cutover.pool_holds(None, Some(Hold::Nothing));
-        Self { cutover, hold: Cell::default(), released: Notify::new(), waiting: Cell::new(0) }
+        Self { cutover, hold: Cell::default(), released: Notify::new(), waiting: Count::default() }
     }
 }
 
@@ -83,28 +84,12 @@ impl ConnectionPool {
             return Err(PauseError::QueueFull(waiting));
         }
         let _counted = self.pausing.cutover.begin_waiting();
-        let _waiting = Waiting::new(&self.pausing.waiting);
+        let _waiting = self.pausing.waiting.add();
         while self.is_held_back(options) {
             let released = self.pausing.released.notified();
             let released = time::timeout_at(deadline, released).await;
             released.map_err(|_| PauseError::TimedOut(began.elapsed()))?;
         }
         Ok(())
-    }
-}
-
-/// Counts an operation that waits, until dropped.
-struct Waiting<'a>(&'a Cell<usize>);
-
-impl<'a> Waiting<'a> {
-    fn new(count: &'a Cell<usize>) -> Self {
-        count.set(count.get() + 1);
-        Self(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
     }
 }

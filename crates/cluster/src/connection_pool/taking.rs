@@ -1,9 +1,9 @@
 //! An operation takes a connection: an idle one at once, or it waits, for a connection or for an endpoint.
 
 use super::{ConnectionPool, Handed, PooledConnection, TakeError, TakeOptions};
-use crate::{ConnectError, Endpoint, PauseError};
+use crate::{ConnectError, Endpoint, PauseError, count::Counted};
 use operation::Placement;
-use std::{cell::Cell, io, rc::Rc, sync::Arc, time::Duration};
+use std::{io, rc::Rc, sync::Arc, time::Duration};
 use tokio::{
     sync::watch,
     time::{self, Instant},
@@ -173,7 +173,7 @@ struct Wait<'a> {
     /// When the operation's own time limit ends.
     limit: Option<(Instant, Duration)>,
     /// Counts the operation while it is held.
-    place: Option<HeldPlace<'a>>,
+    place: Option<Counted>,
 }
 
 impl<'a> Wait<'a> {
@@ -270,7 +270,7 @@ impl<'a> Wait<'a> {
             let cluster = self.pool.cluster.plan.name.clone();
             return Err(TakeError::QueueFull { cluster, waiting: held });
         }
-        self.place = Some(HeldPlace::take(&self.pool.held));
+        self.place = Some(self.pool.held.add());
         Ok(())
     }
 
@@ -302,21 +302,5 @@ impl Drop for Wait<'_> {
         if !self.held.is_zero() {
             self.pool.held_seconds.record(self.held);
         }
-    }
-}
-
-/// A place among the operations of a pool that are held.
-struct HeldPlace<'a>(&'a Cell<usize>);
-
-impl<'a> HeldPlace<'a> {
-    fn take(held: &'a Cell<usize>) -> Self {
-        held.set(held.get() + 1);
-        Self(held)
-    }
-}
-
-impl Drop for HeldPlace<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
     }
 }

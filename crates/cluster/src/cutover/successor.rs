@@ -3,7 +3,7 @@
 use super::switch::SwitchTarget;
 use crate::{
     Cluster,
-    connect::{Preamble, describe, dial, establish},
+    connect::{connect_without_client, describe},
     connection_pool::shake_hands,
     endpoint,
     plan::{EndpointPlan, ReplicaSetPlan},
@@ -12,11 +12,10 @@ use crate::{
 use bytes::Bytes;
 use net::Stream;
 use operation::{Identity, MonitorStep, Role};
-use proxy_protocol::OutgoingHeader;
 use std::{collections::VecDeque, io, net::SocketAddr};
 use tls::ClientTls;
 use tokio::time;
-use values::{Target, host_port};
+use values::Target;
 
 /// How many members of a replica set are asked for the primary.
 const MAX_ASKED: usize = 50;
@@ -93,10 +92,8 @@ impl Cluster {
                         return Ok(endpoint);
                     }
                     answers.push(format!("{}: {}", endpoint.at, state.description));
-                    let dialled = |name: String| {
-                        set.members.get(&name).cloned().or_else(|| host_port(&name).ok())
-                    };
-                    queue.extend(state.members.into_iter().flatten().filter_map(dialled));
+                    let members = state.members.into_iter().flatten();
+                    queue.extend(members.filter_map(|name| set.dialled_at(&name)));
                 }
                 Ok(MonitorStep::Failed(words)) => answers.push(format!("{}: {words}", endpoint.at)),
                 Ok(MonitorStep::NeedMore) => answers.push(format!("{}: no answer", endpoint.at)),
@@ -136,15 +133,9 @@ impl Cluster {
         endpoint: &EndpointPlan,
         tls: Option<&ClientTls>,
     ) -> io::Result<Stream> {
-        let socket = dial(&self.plan, address).await?;
-        let mut header = Vec::new();
-        if let Some(version) = self.plan.proxy_protocol {
-            OutgoingHeader::default().write(version, &mut header);
-        }
-        let preamble = Preamble { header: Some(&header), starttls: self.plan.starttls };
         let of_cluster = tls.and_then(|tls| tls.plan().server_name.as_deref());
         let name = endpoint.at.to_string();
         let name = endpoint.server_name.as_deref().or(of_cluster).unwrap_or(endpoint::host(&name));
-        establish(socket, name, preamble, tls).await
+        connect_without_client(&self.plan, address, name, tls).await
     }
 }

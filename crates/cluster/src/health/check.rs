@@ -2,14 +2,13 @@
 
 use crate::{
     Endpoint,
-    connect::{Preamble, describe, establish, is_local},
+    connect::{Preamble, describe, establish, header_without_client, is_local},
     exchange,
     plan::ClusterPlan,
 };
 use bytes::BytesMut;
 use net::Stream;
 use operation::{Probe, ProbeResult};
-use proxy_protocol::OutgoingHeader;
 use std::{
     io,
     sync::Arc,
@@ -70,11 +69,7 @@ impl Checker {
 
     /// The same with the PROXY header and the TLS of this cluster.
     pub(super) fn prepared(self, plan: &ClusterPlan, tls: Option<Arc<ClientTls>>) -> Self {
-        let header = plan.proxy_protocol.map(|version| {
-            let mut header = Vec::new();
-            OutgoingHeader::default().write(version, &mut header);
-            header
-        });
+        let header = header_without_client(plan);
         Self { header, starttls: plan.starttls, tls, ..self }
     }
 

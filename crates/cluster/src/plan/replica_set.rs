@@ -3,7 +3,7 @@
 use operation::MonitorConfig;
 use serde::{Serialize, Serializer};
 use std::{collections::BTreeMap, sync::Arc};
-use values::Target;
+use values::{Target, host_port};
 
 /// A replica set as the source of a cluster's endpoints.
 #[derive(Clone, Debug, Serialize)]
@@ -19,6 +19,13 @@ pub struct ReplicaSetPlan {
     /// Makes the monitors of its members.
     #[serde(skip)]
     pub monitor: Arc<dyn MonitorConfig>,
+}
+
+impl ReplicaSetPlan {
+    /// Where the member with this name is dialled; `None` if the name is no address.
+    pub(crate) fn dialled_at(&self, name: &str) -> Option<Target> {
+        self.members.get(name).cloned().or_else(|| host_port(name).ok())
+    }
 }
 
 fn as_text<S: Serializer>(targets: &[Target], to: S) -> Result<S::Ok, S::Error> {

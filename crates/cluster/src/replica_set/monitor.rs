@@ -3,14 +3,13 @@
 use super::SEEDS_AGAIN_AFTER;
 use crate::{
     Cluster, Endpoint,
-    connect::{Preamble, describe, dial, establish},
+    connect::{connect_without_client, describe},
     exchange,
     plan::ReplicaSetPlan,
 };
 use bytes::BytesMut;
 use net::Stream;
 use operation::{MemberState, Monitor, MonitorStep, Role};
-use proxy_protocol::OutgoingHeader;
 use std::{collections::BTreeMap, io, panic::resume_unwind, sync::Arc, time::Duration};
 use tokio::{
     task::{AbortHandle, JoinError, JoinSet},
@@ -119,17 +118,9 @@ impl MemberMonitor {
 
     async fn connect(&self) -> Result<Stream, String> {
         let plan = &self.cluster.plan;
-        let connected = async {
-            let socket = dial(plan, self.endpoint.address()).await?;
-            let mut header = Vec::new();
-            if let Some(version) = plan.proxy_protocol {
-                OutgoingHeader::default().write(version, &mut header);
-            }
-            let preamble = Preamble { header: Some(&header), starttls: plan.starttls };
-            let destination = self.cluster.destination.load();
-            let name = self.endpoint.server_name();
-            establish(socket, &name, preamble, destination.tls.as_deref()).await
-        };
+        let (destination, name) = (self.cluster.destination.load(), self.endpoint.server_name());
+        let address = self.endpoint.address();
+        let connected = connect_without_client(plan, address, &name, destination.tls.as_deref());
         match time::timeout(plan.connect_timeout, connected).await {
             Ok(connected) => connected.map_err(|error| describe(&error)),
             Err(_) => Err(format!("no connection within {:?}", plan.connect_timeout)),
