@@ -64,6 +64,15 @@ impl Failover {
         });
     }
 
+    /// Opens a change stream. Returns the request that awaits its news for so many milliseconds.
+    fn watch(&self, client: &mut RawClient, millis: i32) -> Document {
+        let watch = doc! { "aggregate": &self.collection, "pipeline": [{ "$changeStream": {} }],
+        "cursor": {}, "$db": "test" };
+        let opened = client.command(1, &watch);
+        let id = opened.get_document("cursor").unwrap().get_i64("id").unwrap();
+        doc! { "getMore": id, "collection": &self.collection, "maxTimeMS": millis, "$db": "test" }
+    }
+
     /// Has the primary step down without another one, and waits until the proxy knows.
     fn lose_primary(&self) {
         self.set.elect(None);
@@ -262,12 +271,7 @@ fn commits_to_a_dead_member_are_slowed_down() {
 fn a_change_stream_learns_that_it_can_go_on() {
     let Some(it) = Failover::start("") else { return };
     let mut client = it.client();
-    let watch = doc! { "aggregate": &it.collection, "pipeline": [{ "$changeStream": {} }],
-    "cursor": {}, "$db": "test" };
-    let opened = client.command(1, &watch);
-    let id = opened.get_document("cursor").unwrap().get_i64("id").unwrap();
-    let more = doc! { "getMore": id, "collection": &it.collection, "maxTimeMS": 20_000,
-    "$db": "test" };
+    let more = it.watch(&mut client, 20_000);
     client.send(&op_msg(2, &more));
     it.set.wait("the getMore", |counters| counters[0].operations("getMore") > 0);
     crash(&it.set);
@@ -298,14 +302,9 @@ fn a_hold_ends_with_its_words() {
 fn the_time_that_a_change_stream_awaits_is_no_limit() {
     let Some(it) = Failover::start("") else { return };
     let mut client = it.client();
-    let watch = doc! { "aggregate": &it.collection, "pipeline": [{ "$changeStream": {} }],
-    "cursor": {}, "$db": "test" };
-    let opened = client.command(1, &watch);
-    let id = opened.get_document("cursor").unwrap().get_i64("id").unwrap();
+    let more = it.watch(&mut client, 20);
     it.lose_primary();
     it.set.kill(0);
-    let more = doc! { "getMore": id, "collection": &it.collection, "maxTimeMS": 20,
-    "$db": "test" };
     client.send(&op_msg(2, &more));
     it.tollgate.wait_for_metric("tollgate_operations_active", &[("listener", "db")], 1.0);
     it.set.elect(Some(1));

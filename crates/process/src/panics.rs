@@ -41,8 +41,8 @@ pub fn count_with(counter: metrics::Counter) {
     let _ = COUNTER.set(counter);
 }
 
-/// Has each panic of the process counted, and logged as one line, in the place of the text
-/// that Rust writes to stderr.
+/// From now on each panic of the process is counted and logged as one line. The text that Rust
+/// writes to stderr by default is left out.
 pub fn watch() {
     set_hook(Box::new(|info| {
         if let Some(counter) = COUNTER.get() {

@@ -3,7 +3,7 @@
 use super::{Relay, in_flight::Completion};
 use cluster::{Lease, TakeError};
 use foldhash::fast::FixedState;
-use operation::{Attributes, Close, Codec, EndReason, Placement, Rejection};
+use operation::{Attributes, Close, Codec, EndReason, Placement, Rejection, UpstreamUse};
 use std::{
     hash::BuildHasher,
     sync::Arc,
@@ -160,5 +160,50 @@ impl<C: Codec> Relay<C> {
             self.requests.pass(action.request_len() as u64, true);
         }
         Ok(())
+    }
+
+    /// Whether the next request waits for the reply to the one before, which uses the connection.
+    pub(super) fn awaits_turn(&self) -> bool {
+        self.upstream.is_pooled() && !self.requests.inside && !self.in_flight.is_empty()
+    }
+
+    /// Gives the connection back to the pool if no operation uses it any more.
+    pub(super) fn release_upstream(&mut self) {
+        if !self.upstream.is_taken() {
+            return;
+        }
+        let is_used = !self.in_flight.is_empty()
+            || self.requests.inside
+            || self.requests.is_ready()
+            || self.replies.inside;
+        if is_used {
+            return;
+        }
+        if self.answers_nothing() {
+            self.drop_upstream();
+            return;
+        }
+        match self.codec.upstream_use() {
+            UpstreamUse::Free => self.upstream.give_back(),
+            UpstreamUse::Held => {}
+            UpstreamUse::Own => self.upstream.detach(),
+        }
+    }
+
+    /// Whether a pooled connection has sent bytes that answer no request. The client that uses it
+    /// next must not get them.
+    pub(super) fn answers_nothing(&self) -> bool {
+        self.upstream.is_pooled()
+            && self.in_flight.is_empty()
+            && !self.replies.inside
+            && !self.replies.unread().is_empty()
+    }
+
+    /// Closes the pooled connection that the operation uses: its next reply belongs to nothing.
+    pub(super) fn drop_upstream(&mut self) {
+        if self.upstream.is_pooled() {
+            self.upstream.close();
+            self.replies.drop_unread(&self.buffers);
+        }
     }
 }

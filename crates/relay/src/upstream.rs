@@ -1,16 +1,13 @@
 //! The connection to the endpoint: one for the client's whole connection, or one of a pool for each
 //! operation.
 
-use super::{Relay, mirrored_reads::MirroredReads, relay_upstream::RelayUpstream};
+use super::{mirrored_reads::MirroredReads, relay_upstream::RelayUpstream};
 use cluster::{
     CloseRequest, ConnectionPool, Endpoint, Lease, PooledConnection, TakeError, TakeOptions,
     UpstreamConnection,
 };
 use net::Stream;
-use operation::{
-    Codec, Orphan, Outcome, Placement, PoolUser, ResendReason, ServiceQuery, TakenUpstream,
-    UpstreamUse,
-};
+use operation::{Orphan, Outcome, Placement, PoolUser, ResendReason, ServiceQuery, TakenUpstream};
 use std::{
     fmt,
     pin::Pin,
@@ -158,7 +155,7 @@ impl Upstream {
     }
 
     /// Whether an operation uses a connection of the pool.
-    fn is_taken(&self) -> bool {
+    pub(super) fn is_taken(&self) -> bool {
         let Self::Pooled(pooled) = self else { return false };
         matches!(pooled.state, PooledState::Taken(_))
     }
@@ -417,7 +414,7 @@ impl Upstream {
     }
 
     /// Keeps the connection for the client, out of the pool.
-    fn detach(&mut self) {
+    pub(super) fn detach(&mut self) {
         let Self::Pooled(pooled) = self else { return };
         match std::mem::replace(&mut pooled.state, PooledState::None) {
             PooledState::Taken(connection) => {
@@ -450,52 +447,5 @@ impl Upstream {
 impl PooledUpstream {
     fn may_resend(&self) -> bool {
         self.kept.is_some() && self.resends < MAX_RESENDS
-    }
-}
-
-impl<C: Codec> Relay<C> {
-    /// Whether the next request waits for the reply to the one before, which uses the connection.
-    pub(super) fn awaits_turn(&self) -> bool {
-        self.upstream.is_pooled() && !self.requests.inside && !self.in_flight.is_empty()
-    }
-
-    /// Gives the connection back to the pool if no operation uses it any more.
-    pub(super) fn release_upstream(&mut self) {
-        if !self.upstream.is_taken() {
-            return;
-        }
-        let is_used = !self.in_flight.is_empty()
-            || self.requests.inside
-            || self.requests.is_ready()
-            || self.replies.inside;
-        if is_used {
-            return;
-        }
-        if self.answers_nothing() {
-            self.drop_upstream();
-            return;
-        }
-        match self.codec.upstream_use() {
-            UpstreamUse::Free => self.upstream.give_back(),
-            UpstreamUse::Held => {}
-            UpstreamUse::Own => self.upstream.detach(),
-        }
-    }
-
-    /// Whether a pooled connection has sent bytes that answer no request. The client that uses it
-    /// next must not get them.
-    pub(super) fn answers_nothing(&self) -> bool {
-        self.upstream.is_pooled()
-            && self.in_flight.is_empty()
-            && !self.replies.inside
-            && !self.replies.unread().is_empty()
-    }
-
-    /// Closes the pooled connection that the operation uses: its next reply belongs to nothing.
-    pub(super) fn drop_upstream(&mut self) {
-        if self.upstream.is_pooled() {
-            self.upstream.close();
-            self.replies.drop_unread(&self.buffers);
-        }
     }
 }

@@ -18,6 +18,7 @@ mod gate;
 mod handshake;
 mod mirror;
 mod monitor;
+mod next;
 mod operation;
 mod orphan;
 mod outcome;
@@ -33,8 +34,7 @@ pub mod testing;
 pub use attribute_value::AttributeValue;
 pub use byte_bucket::ByteBucket;
 pub use codec::{
-    Codec, ConnectionInfo, LateDetails, LocalAnswer, MAX_IN_FLIGHT, Next, OperationNames,
-    ReadRoute, Reply, Request, ResendReason, Tag, TakenUpstream, UpstreamUse,
+    Codec, ConnectionInfo, LateDetails, MAX_IN_FLIGHT, OperationNames, Reply, Request, Tag,
 };
 pub use direction::Direction;
 pub use effects::{
@@ -52,6 +52,7 @@ pub use mirror::{
     AnswerDigest, MirrorExchange, MirrorOutcome, MirrorResult, MirrorStep, MirroredRead,
 };
 pub use monitor::{MemberState, Monitor, MonitorConfig, MonitorStep};
+pub use next::{LocalAnswer, Next, ReadRoute, ResendReason, TakenUpstream, UpstreamUse};
 pub use operation::{
     Attributes, BACKS_OFF, ExtraCounter, OTHER_RESOURCES, Operation, Protocol, WRITES,
 };

@@ -3,16 +3,16 @@ use operation::SettleSink;
 use std::time::Instant;
 
 /// A policy that counts nothing.
-struct Nobody;
+struct IgnoringSink;
 
-impl SettleSink for Nobody {
+impl SettleSink for IgnoringSink {
     fn settle(&self, _: u32, _: &Settlement<'_>) {}
 
     fn abandon(&self, _: u32) {}
 }
 
 fn open(tag: Option<u64>) -> InFlightRequest {
-    let ticket = Ticket::new(Rc::new(Nobody), 0, None);
+    let ticket = Ticket::new(Rc::new(IgnoringSink), 0, None);
     InFlightRequest::new(tag.map(Tag), ticket, Instant::now())
 }
 

@@ -1,9 +1,8 @@
 //! Endpoints that fail under operations of a pool, and clients that leave.
 
 use super::*;
-use cluster::{ConnectionPool, FailoverPlan, PoolPlan, TakeOptions};
+use cluster::FailoverPlan;
 use operation::{Recovery, TakenUpstream};
-use relay::RelayUpstream;
 
 /// As [`Lines`]. A `read` may be done twice, a `write` is not, an `order` neither, but its loss is an
 /// error. `write` and `order` may end without their client.
@@ -105,33 +104,9 @@ impl Flaky {
 
     /// Connects a client to a relay before it.
     async fn client(&self, failover: FailoverPlan) -> BufReader<TcpStream> {
-        let target = Target::Host(self.address.ip().to_string(), self.address.port());
-        let endpoints = vec![EndpointPlan::new(target)];
-        let plan = ClusterPlan { failover: Some(failover), ..ClusterPlan::new("lines", endpoints) };
-        let cluster = Cluster::new(Arc::new(plan), &Metrics::new());
-        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let local = socket.local_addr().unwrap();
-        let breaker = Breaker { cluster: Arc::clone(&cluster), permits: RefCell::default() };
-        let gate = Rc::new(LineGate(Rc::new(breaker))) as Rc<dyn Gate>;
-        let pool = ConnectionPool::start(cluster, PoolPlan::default());
-        spawn_local(async move {
-            let (client, peer) = socket.accept().await.unwrap();
-            let session = Rc::new(TestSession::new(gate, ConnectionInfo { peer, local }));
-            let upstream =
-                RelayUpstream::Pool { pool, options: TakeOptions::default(), mirror: None };
-            let (shared, buffers) = (Arc::new(()), Rc::default());
-            relay::<RecoveringLines>(&shared, session, &buffers, client.into(), upstream).await
-        });
-        BufReader::new(TcpStream::connect(local).await.unwrap())
+        let plan = plan_of(&[self.address]);
+        connect_pooled::<RecoveringLines>(ClusterPlan { failover: Some(failover), ..plan }).await
     }
-}
-
-/// Sends a line. Returns the answer; empty if the connection closes.
-async fn ask(client: &mut BufReader<TcpStream>, line: &str) -> String {
-    client.write_all(format!("{line}\n").as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    client.read_line(&mut answer).await.unwrap();
-    answer.trim_end().to_owned()
 }
 
 /// Waits until this holds.
@@ -147,11 +122,11 @@ fn what_may_be_done_twice_is_sent_again_after_a_loss() {
         let service = Flaky::start().await;
         let mut client = service.client(FailoverPlan::default()).await;
         service.fails.set(2);
-        assert_eq!(ask(&mut client, "read 1").await, "done");
+        assert_eq!(ask_on(&mut client, "read 1").await, "done");
         assert_eq!(*service.lines.borrow(), ["read 1"; 3]);
         // At most three times, and then the client's connection closes.
         service.fails.set(usize::MAX);
-        assert_eq!(ask(&mut client, "read 2").await, "");
+        assert_eq!(ask_on(&mut client, "read 2").await, "");
         assert_eq!(service.lines.borrow().len(), 6);
     });
 }
@@ -162,10 +137,10 @@ fn a_loss_closes_the_client_or_is_an_error() {
         let service = Flaky::start().await;
         let mut client = service.client(FailoverPlan::default()).await;
         service.fails.set(1);
-        assert_eq!(ask(&mut client, "order 1").await, "no: lost");
-        assert_eq!(ask(&mut client, "order 2").await, "done");
+        assert_eq!(ask_on(&mut client, "order 1").await, "no: lost");
+        assert_eq!(ask_on(&mut client, "order 2").await, "done");
         service.fails.set(1);
-        assert_eq!(ask(&mut client, "write 1").await, "");
+        assert_eq!(ask_on(&mut client, "write 1").await, "");
         assert_eq!(*service.lines.borrow(), ["order 1", "order 2", "write 1"]);
     });
 }
@@ -176,10 +151,10 @@ fn an_idle_connection_that_is_lost_is_not_noticed() {
         let service = Flaky::start().await;
         let mut client = service.client(FailoverPlan::default()).await;
         for number in 0..3 {
-            assert_eq!(ask(&mut client, &format!("write {number}")).await, "done");
+            assert_eq!(ask_on(&mut client, &format!("write {number}")).await, "done");
             // The next operation finds it closed before it is used.
             service.fails.set(1);
-            assert_eq!(ask(&mut client, "read").await, "done");
+            assert_eq!(ask_on(&mut client, "read").await, "done");
         }
     });
 }

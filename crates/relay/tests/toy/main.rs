@@ -10,15 +10,15 @@ mod pool;
 
 use bytes::BytesMut;
 use cluster::{
-    BreakerPlan, Cluster, ClusterPlan, EndpointPlan, HealthCheckPlan, LbPolicy, OperationPermit,
-    OutlierPlan, PreconnectPool, ProbeConfig,
+    BreakerPlan, Cluster, ClusterPlan, ConnectionPool, EndpointPlan, HealthCheckPlan, LbPolicy,
+    OperationPermit, OutlierPlan, PoolPlan, PreconnectPool, ProbeConfig, TakeOptions,
 };
 use operation::{
     Codec, ConnectionInfo, Decision, Gate, Next, Operation, OperationNames, Outcome, Probe,
     ProbeResult, Protocol, RejectMode, RejectReason, Rejection, RejectionRef, Reply, Request,
     SettleSink, Settlement, Tag, Ticket, Verdict, Violation,
 };
-use relay::{Buffers, reject, relay};
+use relay::{Buffers, RelayUpstream, reject, relay};
 use session::testing::TestSession;
 use std::{
     cell::{Cell, RefCell},
@@ -197,14 +197,46 @@ async fn proxy(
     endpoints: &[SocketAddr],
     change: impl FnOnce(&mut ClusterPlan),
 ) -> (SocketAddr, Arc<Cluster>) {
-    let at = |at: &SocketAddr| EndpointPlan::new(Target::Host(at.ip().to_string(), at.port()));
-    let mut plan = ClusterPlan::new("lines", endpoints.iter().map(at).collect());
-    plan.lb_policy = LbPolicy::RoundRobin;
+    let mut plan = plan_of(endpoints);
     change(&mut plan);
     let cluster = Cluster::new(Arc::new(plan), &Metrics::new());
-    let breaker = Breaker { cluster: Arc::clone(&cluster), permits: RefCell::default() };
-    let gate = Rc::new(LineGate(Rc::new(breaker)));
-    (listen::<Lines>(&cluster, gate).await, cluster)
+    (listen::<Lines>(&cluster, line_gate(&cluster)).await, cluster)
+}
+
+/// A cluster of these endpoints, which are used in turn.
+fn plan_of(endpoints: &[SocketAddr]) -> ClusterPlan {
+    let at = |at: &SocketAddr| EndpointPlan::new(Target::Host(at.ip().to_string(), at.port()));
+    let plan = ClusterPlan::new("lines", endpoints.iter().map(at).collect());
+    ClusterPlan { lb_policy: LbPolicy::RoundRobin, ..plan }
+}
+
+fn line_gate(cluster: &Arc<Cluster>) -> Rc<dyn Gate> {
+    let breaker = Breaker { cluster: Arc::clone(cluster), permits: RefCell::default() };
+    Rc::new(LineGate(Rc::new(breaker)))
+}
+
+/// Connects a client to a relay whose operations take their connections of a pool.
+async fn connect_pooled<C: Codec<Shared = ()>>(plan: ClusterPlan) -> BufReader<TcpStream> {
+    let cluster = Cluster::new(Arc::new(plan), &Metrics::new());
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let local = socket.local_addr().unwrap();
+    let gate = line_gate(&cluster);
+    let pool = ConnectionPool::start(cluster, PoolPlan::default());
+    spawn_local(async move {
+        let (client, peer) = socket.accept().await.unwrap();
+        let session = Rc::new(TestSession::new(gate, ConnectionInfo { peer, local }));
+        let upstream = RelayUpstream::Pool { pool, options: TakeOptions::default(), mirror: None };
+        relay::<C>(&Arc::new(()), session, &Rc::default(), client.into(), upstream).await
+    });
+    BufReader::new(TcpStream::connect(local).await.unwrap())
+}
+
+/// Sends a line on an open connection. Returns the answer; empty if the connection closes.
+async fn ask_on(client: &mut BufReader<TcpStream>, line: &str) -> String {
+    client.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    client.read_line(&mut answer).await.unwrap();
+    answer.trim_end().to_owned()
 }
 
 /// The address at which clients reach a cluster.

@@ -2,9 +2,7 @@
 //! it is asked of one service after the other.
 
 use super::*;
-use cluster::{ConnectionPool, PoolPlan, TakeOptions};
 use operation::{PinChange, Placement, ResendReason, TakenUpstream};
-use relay::RelayUpstream;
 
 /// As [`Lines`], but `open N` begins a state, `more N` continues it and `close N` ends it. A service that
 /// does not hold it answers `unknown`. `read` may be answered `demoted` by a service that serves no reads.
@@ -135,30 +133,8 @@ impl Holder {
 
 /// A client of a proxy before these services.
 async fn client_of(holders: &[Holder]) -> BufReader<TcpStream> {
-    let target = |it: &Holder| Target::Host(it.address.ip().to_string(), it.address.port());
-    let endpoints = holders.iter().map(|it| EndpointPlan::new(target(it))).collect();
-    let plan =
-        ClusterPlan { lb_policy: LbPolicy::RoundRobin, ..ClusterPlan::new("lines", endpoints) };
-    let cluster = Cluster::new(Arc::new(plan), &Metrics::new());
-    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let local = socket.local_addr().unwrap();
-    let breaker = Breaker { cluster: Arc::clone(&cluster), permits: RefCell::default() };
-    let gate = Rc::new(LineGate(Rc::new(breaker))) as Rc<dyn Gate>;
-    let pool = ConnectionPool::start(cluster, PoolPlan::default());
-    spawn_local(async move {
-        let (client, peer) = socket.accept().await.unwrap();
-        let session = Rc::new(TestSession::new(gate, ConnectionInfo { peer, local }));
-        let upstream = RelayUpstream::Pool { pool, options: TakeOptions::default(), mirror: None };
-        relay::<PinnedLines>(&Arc::new(()), session, &Rc::default(), client.into(), upstream).await
-    });
-    BufReader::new(TcpStream::connect(local).await.unwrap())
-}
-
-async fn ask(client: &mut BufReader<TcpStream>, line: &str) -> String {
-    client.write_all(format!("{line}\n").as_bytes()).await.unwrap();
-    let mut reply = String::new();
-    client.read_line(&mut reply).await.unwrap();
-    reply.trim_end().to_owned()
+    let addresses: Vec<_> = holders.iter().map(|holder| holder.address).collect();
+    connect_pooled::<PinnedLines>(plan_of(&addresses)).await
 }
 
 #[test]
@@ -168,11 +144,11 @@ fn what_continues_a_state_goes_where_it_began() {
         let mut client = client_of(&holders).await;
         let mut places = BTreeSet::new();
         for number in 0..6 {
-            let place = ask(&mut client, &format!("open {number}")).await;
+            let place = ask_on(&mut client, &format!("open {number}")).await;
             for _ in 0..4 {
-                assert_eq!(ask(&mut client, &format!("more {number}")).await, place);
+                assert_eq!(ask_on(&mut client, &format!("more {number}")).await, place);
             }
-            assert_eq!(ask(&mut client, &format!("close {number}")).await, place);
+            assert_eq!(ask_on(&mut client, &format!("close {number}")).await, place);
             places.insert(place);
         }
         assert_eq!(places.len(), 3, "the operations that begin are spread");
@@ -189,7 +165,7 @@ fn a_state_that_was_begun_elsewhere_is_looked_for_once() {
         let mut client = client_of(&holders).await;
         for _ in 0..5 {
             let place = holders[2].address.port().to_string();
-            assert_eq!(ask(&mut client, "more 7").await, place);
+            assert_eq!(ask_on(&mut client, "more 7").await, place);
         }
         let asked: usize = holders.iter().map(|holder| holder.asked.get()).sum();
         assert!((5..=7).contains(&asked), "{asked}");
@@ -201,10 +177,10 @@ fn a_state_that_no_service_holds_is_unknown() {
     run(async {
         let holders = [Holder::start().await, Holder::start().await];
         let mut client = client_of(&holders).await;
-        assert_eq!(ask(&mut client, "more 7").await, "unknown");
+        assert_eq!(ask_on(&mut client, "more 7").await, "unknown");
         assert!(holders.iter().all(|holder| holder.asked.get() == 1));
-        let place = ask(&mut client, "open 8").await;
-        assert_eq!(ask(&mut client, "more 8").await, place);
+        let place = ask_on(&mut client, "open 8").await;
+        assert_eq!(ask_on(&mut client, "more 8").await, place);
     });
 }
 
@@ -216,13 +192,13 @@ fn a_read_that_a_demoted_service_refuses_goes_to_another() {
         let mut client = client_of(&holders).await;
         let place = holders[1].address.port().to_string();
         for _ in 0..4 {
-            assert_eq!(ask(&mut client, "read").await, place);
+            assert_eq!(ask_on(&mut client, "read").await, place);
         }
         assert!(holders[0].asked.get() > 0);
         holders[1].known.borrow_mut().insert("demoted".to_owned());
         let asked = || holders.iter().map(|holder| holder.asked.get()).sum::<usize>();
         let before = asked();
-        assert_eq!(ask(&mut client, "read").await, "demoted");
+        assert_eq!(ask_on(&mut client, "read").await, "demoted");
         assert_eq!(asked() - before, 3, "it is sent three times at most");
     });
 }
@@ -236,9 +212,9 @@ fn a_request_that_can_not_be_sent_again_is_rejected_alone() {
         let mut client = client_of(&holders).await;
         let place = holders[0].address.port().to_string();
         for number in 0..4 {
-            assert_eq!(ask(&mut client, "more 7").await, "no: no_endpoint");
-            assert_eq!(ask(&mut client, &format!("open {number}")).await, place);
-            assert_eq!(ask(&mut client, &format!("more {number}")).await, place);
+            assert_eq!(ask_on(&mut client, "more 7").await, "no: no_endpoint");
+            assert_eq!(ask_on(&mut client, &format!("open {number}")).await, place);
+            assert_eq!(ask_on(&mut client, &format!("more {number}")).await, place);
         }
     });
 }

@@ -189,8 +189,8 @@ impl Numbered {
 /// A proxy whose clients share a pool.
 async fn pooled(service: &Numbered, plan: PoolPlan) -> (SocketAddr, Rc<ConnectionPool>) {
     let cluster = service.cluster();
-    let breaker = Breaker { cluster: Arc::clone(&cluster), permits: RefCell::default() };
-    pooled_with(cluster, Rc::new(LineGate(Rc::new(breaker))), plan).await
+    let gate = line_gate(&cluster);
+    pooled_with(cluster, gate, plan).await
 }
 
 /// The same with this gate.

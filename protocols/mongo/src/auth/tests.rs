@@ -210,8 +210,8 @@ fn a_question_names_the_user_alone() {
     let search = authenticator.verifier(&ann(), Mechanism::ScramSha256);
     assert_eq!(search, VerifierSearch::Unavailable);
     assert!(notice(&authenticator).contains("viewUser"));
-    let nobody = reply_to(1, &doc! { "users": [], "ok": 1.0 });
-    assert_eq!(query.exchange.read_reply(&nobody), HandshakeStep::Done);
+    let unknown_user = reply_to(1, &doc! { "users": [], "ok": 1.0 });
+    assert_eq!(query.exchange.read_reply(&unknown_user), HandshakeStep::Done);
     let search = authenticator.verifier(&ann(), Mechanism::ScramSha256);
     assert_eq!(search, VerifierSearch::Absent);
 }
