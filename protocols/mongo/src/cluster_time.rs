@@ -8,9 +8,9 @@
 use crate::{
     bson_writer::BsonWriter,
     element::{Element, elements, kind},
-    header::{flag, opcode},
-    message_edit::{ElementEdit, body_range, edit, splice},
-    message_view::MessageView,
+    message_edit::{
+        ElementEdit, body_range, edit, editable_front, offset_in, replaced_front, splice,
+    },
     number::u32_at,
 };
 
@@ -41,12 +41,7 @@ pub(crate) fn strip(message: &[u8]) -> Option<Vec<u8>> {
 
 /// The front of a request without `$clusterTime`: how many bytes are replaced, and with which.
 pub(crate) fn strip_front(front: &[u8]) -> Option<(usize, Vec<u8>)> {
-    let message = MessageView::read(front)?;
-    // The checksum is at the end of the message, which may not be here.
-    if message.header.opcode != opcode::MSG || message.flags & flag::CHECKSUM_PRESENT != 0 {
-        return None;
-    }
-    let offset = |part: &[u8]| part.as_ptr().addr() - front.as_ptr().addr();
+    let message = editable_front(front)?;
     let time = elements(message.body).find(|field| field.name == CLUSTER_TIME)?;
     // A truncated document is not whole.
     let len = u32_at(time.value, 0)? as usize;
@@ -54,15 +49,9 @@ pub(crate) fn strip_front(front: &[u8]) -> Option<(usize, Vec<u8>)> {
         return None;
     }
     // The kind precedes the name.
-    let (start, end) = (offset(time.name) - 1, offset(time.value) + len);
-    let body = offset(message.body);
-    let removed = (end - start) as u32;
-    let shorter = |at: usize| Some((u32_at(front, at)?.checked_sub(removed)?).to_le_bytes());
-    let (message_len, body_len) = (shorter(0)?, shorter(body)?);
-    let mut out = front[..start].to_vec();
-    out[..4].copy_from_slice(&message_len);
-    out[body..body + 4].copy_from_slice(&body_len);
-    Some((end, out))
+    let start = offset_in(front, time.name) - 1;
+    let end = offset_in(front, time.value) + len;
+    replaced_front(front, &message, end, front[..start].to_vec())
 }
 
 /// The end of a reply whose length has passed already, with binary data in the place of these fields;

@@ -1,11 +1,11 @@
-//! Changes elements in the first document of a whole message.
+//! Changes the first document of a whole message, or the front of one.
 
 use crate::{
     bson_writer::BsonWriter,
     checksum,
     element::{Element, elements},
-    header::{self, HEADER_LEN, Header, REPLY_PREFIX_LEN, opcode},
-    message_view::document,
+    header::{self, HEADER_LEN, Header, REPLY_PREFIX_LEN, flag, opcode},
+    message_view::{MessageView, document},
     number::u32_at,
     sections::{section_kind, sections},
 };
@@ -38,6 +38,40 @@ pub(crate) fn splice(message: &[u8], at: Range<usize>, document: &[u8]) -> Optio
     out[..4].copy_from_slice(&len.to_le_bytes());
     checksum::seal(&mut out);
     Some(out)
+}
+
+/// The front of a request that may be changed without its end: an `OP_MSG` without a checksum, which would be
+/// at the end.
+pub(crate) fn editable_front(front: &[u8]) -> Option<MessageView<'_>> {
+    let message = MessageView::read(front)?;
+    let is_editable =
+        message.header.opcode == opcode::MSG && message.flags & flag::CHECKSUM_PRESENT == 0;
+    is_editable.then_some(message)
+}
+
+/// Where `part` begins in `front`, of which it is a part.
+pub(crate) fn offset_in(front: &[u8], part: &[u8]) -> usize {
+    part.as_ptr().addr() - front.as_ptr().addr()
+}
+
+/// A changed front, whose first `end` bytes `out` replaces: how many bytes are replaced, and with which. The
+/// lengths of the message and of its body are updated.
+pub(crate) fn replaced_front(
+    front: &[u8],
+    message: &MessageView<'_>,
+    end: usize,
+    mut out: Vec<u8>,
+) -> Option<(usize, Vec<u8>)> {
+    let body = offset_in(front, message.body);
+    let (added, removed) = (u32::try_from(out.len()).ok()?, u32::try_from(end).ok()?);
+    let changed = |at: usize| {
+        Some(u32_at(front, at)?.checked_add(added)?.checked_sub(removed)?.to_le_bytes())
+    };
+    let (message_len, body_len) = (changed(0)?, changed(body)?);
+    out[..4].copy_from_slice(&message_len);
+    out[body..body + 4].copy_from_slice(&body_len);
+    debug_assert!(body >= HEADER_LEN, "the body follows the header");
+    Some((end, out))
 }
 
 /// A change of an element.

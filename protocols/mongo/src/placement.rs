@@ -8,9 +8,9 @@ use crate::{
     call_sites::fnv1a,
     commands::{ReplyKind, WriteEffect},
     element::{Element, elements, kind},
-    header::{HEADER_LEN, flag, opcode},
+    header::opcode,
+    message_edit::{editable_front, offset_in, replaced_front},
     message_view::MessageView,
-    number::u32_at,
     parsed_command::ParsedCommand,
     write_effect,
 };
@@ -128,16 +128,10 @@ pub(crate) fn with_read_preference(
     front: &[u8],
     preference: &ReadPreference,
 ) -> Option<(usize, Vec<u8>)> {
-    let message = MessageView::read(front)?;
-    // The checksum is at the end of the message, which may not be here.
-    if message.header.opcode != opcode::MSG || message.flags & flag::CHECKSUM_PRESENT != 0 {
-        return None;
-    }
-    let offset = |part: &[u8]| part.as_ptr().addr() - front.as_ptr().addr();
-    let body = offset(message.body);
+    let message = editable_front(front)?;
     let mut fields = elements(message.body);
     let first = fields.next()?;
-    let first_end = offset(first.value) + first.value.len();
+    let first_end = offset_in(front, first.value) + first.value.len();
     let old = fields.find(|field| field.name == READ_PREFERENCE);
     let mut out = front[..first_end].to_vec();
     out.extend_from_slice(&encoded(preference));
@@ -145,18 +139,12 @@ pub(crate) fn with_read_preference(
         None => first_end,
         Some(old) => {
             // The kind, which precedes the name.
-            let start = offset(old.name) - 1;
+            let start = offset_in(front, old.name) - 1;
             out.extend_from_slice(&front[first_end..start]);
-            offset(old.value) + old.value.len()
+            offset_in(front, old.value) + old.value.len()
         }
     };
-    let added = out.len() as u32;
-    let grown = |at: usize| Some((u32_at(front, at)? + added - end as u32).to_le_bytes());
-    let (message_len, body_len) = (grown(0)?, grown(body)?);
-    out[..4].copy_from_slice(&message_len);
-    out[body..body + 4].copy_from_slice(&body_len);
-    debug_assert!(body >= HEADER_LEN, "the body follows the header");
-    Some((end, out))
+    replaced_front(front, &message, end, out)
 }
 
 /// The element `$readPreference` with this preference.

@@ -7,10 +7,10 @@
 use crate::{
     bson_writer::BsonWriter,
     element::{Element, elements, kind},
-    header::{HEADER_LEN, flag, opcode},
-    message_edit::{ElementEdit, body_range, edit, splice},
+    message_edit::{
+        ElementEdit, body_range, edit, editable_front, offset_in, replaced_front, splice,
+    },
     message_view::{MessageView, document},
-    number::u32_at,
     parsed_command::ParsedCommand,
 };
 use std::sync::{
@@ -86,12 +86,7 @@ impl BorrowedSession {
     /// The front of a write with this session and its number: how many bytes are replaced, and with which.
     pub(crate) fn add_to(&self, front: &[u8]) -> Option<(usize, Vec<u8>)> {
         let ProxySession { id, number } = self.session.as_ref()?;
-        let message = MessageView::read(front)?;
-        if message.header.opcode != opcode::MSG || message.flags & flag::CHECKSUM_PRESENT != 0 {
-            return None;
-        }
-        let start = message.body.as_ptr().addr() - front.as_ptr().addr();
-        let end = start + message.body.len();
+        let message = editable_front(front)?;
         let mut body = BsonWriter::new();
         let mut walk = elements(message.body);
         for field in (&mut walk).filter(|field| field.name != b"lsid") {
@@ -107,13 +102,9 @@ impl BorrowedSession {
         session.element(kind::BINARY, b"id", &binary);
         body.element(kind::DOCUMENT, b"lsid", &session.finish());
         body.int64("txnNumber", *number);
-        let body = body.finish();
-        let len = u32_at(front, 0)? as usize - message.body.len() + body.len();
-        let mut out = u32::try_from(len).ok()?.to_le_bytes().to_vec();
-        out.extend_from_slice(&front[4..start]);
-        out.extend_from_slice(&body);
-        debug_assert!(start >= HEADER_LEN, "the body follows the header");
-        Some((end, out))
+        let start = offset_in(front, message.body);
+        let out = [&front[..start], &body.finish()].concat();
+        replaced_front(front, &message, start + message.body.len(), out)
     }
 }
 
@@ -177,7 +168,10 @@ fn is_unacknowledged(body: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{body, command, msg, sequence};
+    use crate::{
+        number::u32_at,
+        testing::{body, command, msg, sequence},
+    };
     use bson::{Bson, Document, doc, spec::BinarySubtype};
 
     fn can_be(bytes: &[u8]) -> bool {
