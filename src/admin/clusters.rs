@@ -11,6 +11,7 @@ use axum::{
 use cluster::Cluster;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// The form of the list: `?format=text`.
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -70,21 +71,31 @@ pub(super) async fn set_state(
         Ok(state) => state,
         Err(wrong) => return error(StatusCode::BAD_REQUEST, wrong),
     };
-    let clusters = (view.clusters)();
-    let Some(found) = clusters.iter().find(|other| **other.name() == *cluster) else {
-        let names: Vec<&str> = clusters.iter().map(|other| &**other.name()).collect();
-        let text = format!("there is no cluster `{cluster}`; there is {}", names.join(", "));
-        return error(StatusCode::NOT_FOUND, text);
+    let found = match find(&view, &cluster) {
+        Ok(found) => found,
+        Err(response) => return response,
     };
     let act = match state {
         EndpointState::Ejected => Cluster::operator_eject,
         EndpointState::Drained => Cluster::operator_drain,
         EndpointState::InUse => Cluster::operator_return,
     };
-    match act(found, &endpoint) {
+    match act(&found, &endpoint) {
         Ok(endpoints) => Json(json!({ "endpoints": endpoints })).into_response(),
         Err(unknown) => error(StatusCode::NOT_FOUND, unknown.to_string()),
     }
+}
+
+/// The cluster with this name.
+#[expect(clippy::result_large_err, reason = "it is sent at once")]
+pub(super) fn find(view: &View, name: &str) -> Result<Arc<Cluster>, Response> {
+    let clusters = (view.clusters)();
+    let found = clusters.iter().find(|cluster| **cluster.name() == *name).cloned();
+    found.ok_or_else(|| {
+        let names: Vec<&str> = clusters.iter().map(|cluster| &**cluster.name()).collect();
+        let text = format!("there is no cluster `{name}`; there is {}", names.join(", "));
+        error(StatusCode::NOT_FOUND, text)
+    })
 }
 
 /// The state in the query: `?state=drained`.

@@ -1,6 +1,6 @@
 //! `/clusters/NAME/pause`, `switch` and `resume`: moves a cluster to another service.
 
-use super::{View, error};
+use super::{View, clusters::find, error};
 use axum::{
     Json,
     body::Bytes,
@@ -11,7 +11,7 @@ use axum::{
 use cluster::{Cluster, EndpointPlan, PauseOptions, SwitchError, SwitchTarget};
 use serde::Deserialize;
 use serde_json::json;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 use values::{FromText, Target, host_port};
 
 /// The default of `drain_timeout`.
@@ -141,18 +141,6 @@ pub(super) async fn resume(State(view): State<View>, Path(name): Path<String>) -
         }
         Err(refused) => error(StatusCode::CONFLICT, refused.to_string()),
     }
-}
-
-/// The cluster with this name.
-#[expect(clippy::result_large_err, reason = "it is sent at once")]
-fn find(view: &View, name: &str) -> Result<Arc<Cluster>, Response> {
-    let clusters = (view.clusters)();
-    let found = clusters.iter().find(|cluster| **cluster.name() == *name).cloned();
-    found.ok_or_else(|| {
-        let names: Vec<&str> = clusters.iter().map(|cluster| &**cluster.name()).collect();
-        let text = format!("there is no cluster `{name}`; there is {}", names.join(", "));
-        error(StatusCode::NOT_FOUND, text)
-    })
 }
 
 /// Reads parameters from the body, or else from the query.

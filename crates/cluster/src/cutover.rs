@@ -26,10 +26,10 @@ pub use switch::{SwitchError, SwitchReport, SwitchTarget};
 use crate::{
     Cluster, ConnectError,
     events::{CutoverStep, Event},
+    report::tenth,
 };
 use operation::{HandshakeConfig, OpenStateCounts};
 use serde_json::{Value, json};
-use state::tenth;
 use std::{sync::Arc, time::Duration};
 use tokio::time::{self, Instant};
 
@@ -124,7 +124,7 @@ impl Cluster {
     pub(crate) fn pause_words(&self) -> Option<String> {
         let pause = self.cutover.current()?;
         let waiting = self.cutover.waiting();
-        let left = tenth(pause.until.saturating_duration_since(Instant::now()));
+        let left = tenth(pause.until.saturating_duration_since(Instant::now()).as_secs_f64());
         Some(format!("PAUSED: {waiting} wait, resumes by itself in {left} s"))
     }
 }

@@ -3,6 +3,7 @@
 use super::{
     Endpoint,
     outlier::{Detector, Ejection},
+    report::tenth,
 };
 use operation::Role;
 use process::log_file::Sink;
@@ -271,7 +272,7 @@ fn display_name(endpoint: &Endpoint) -> String {
 /// How long an ejection lasts, in seconds; `None` until an operator ends it.
 fn seconds_left(ejection: &Ejection) -> Option<f64> {
     let left = ejection.until?.saturating_duration_since(Instant::now());
-    Some((left.as_secs_f64() * 10.0).round() / 10.0)
+    Some(tenth(left.as_secs_f64()))
 }
 
 fn names(endpoints: &[Arc<Endpoint>]) -> Vec<String> {

@@ -187,7 +187,8 @@ fn state(endpoint: &Endpoint) -> &'static str {
         .map_or("in_use", |(_, word)| word)
 }
 
-fn tenth(number: f64) -> f64 {
+/// Rounded to one decimal place.
+pub(crate) fn tenth(number: f64) -> f64 {
     (number * 10.0).round() / 10.0
 }
 

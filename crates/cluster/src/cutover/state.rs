@@ -1,6 +1,7 @@
 //! The state of a pause, as those see it that it holds back.
 
 use super::own_connection::OwnConnections;
+use crate::report::tenth;
 use arc_swap::ArcSwapOption;
 use metrics::{Counter, Gauge};
 use operation::HandshakeConfig;
@@ -210,8 +211,8 @@ impl Cutover {
     pub(super) fn report(&self) -> Value {
         let Some(pause) = self.current() else { return Value::Null };
         json!({
-            "seconds": tenth(pause.since.elapsed()),
-            "resumes_in_seconds": tenth(pause.until.saturating_duration_since(Instant::now())),
+            "seconds": tenth(pause.since.elapsed().as_secs_f64()),
+            "resumes_in_seconds": tenth(pause.until.saturating_duration_since(Instant::now()).as_secs_f64()),
             "waiting": self.waiting.load(Relaxed),
         })
     }
@@ -246,8 +247,4 @@ impl fmt::Debug for Cutover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cutover").field("pause", &self.current()).finish_non_exhaustive()
     }
-}
-
-pub(super) fn tenth(time: Duration) -> f64 {
-    (time.as_secs_f64() * 10.0).round() / 10.0
 }
