@@ -375,30 +375,36 @@ impl<'f, C: Codec> OperationAttributes<'f, C> {
 }
 
 impl<C> OperationAttributes<'_, C> {
-    /// An attribute that says where the operation has gone.
-    fn delivery(&self, name: &str) -> AttributeValue<'_> {
-        match name {
-            "endpoint" => self.lease.map(|lease| &**lease.endpoint().name()).into(),
-            "answered" if self.is_answered => AttributeValue::known("proxy"),
-            "pool_wait_ms" => match self.pool_wait {
-                Some(waited) => waited.as_millis().to_string().into(),
-                None => AttributeValue::Absent,
-            },
-            "held_ms" if !self.held.is_zero() => self.held.as_millis().to_string().into(),
-            "attempts" if self.sends > 1 => self.sends.to_string().into(),
-            _ => AttributeValue::Absent,
-        }
+    /// An attribute that says how the operation reached its endpoint; `None` for the name of another one.
+    fn delivery(&self, name: &str) -> Option<AttributeValue<'_>> {
+        let known = match name {
+            "answered" => self.is_answered.then(|| AttributeValue::known("proxy")),
+            "pool_wait_ms" => self.pool_wait.map(|waited| waited.as_millis().to_string().into()),
+            "held_ms" => (!self.held.is_zero()).then(|| self.held.as_millis().to_string().into()),
+            "attempts" => (self.sends > 1).then(|| self.sends.to_string().into()),
+            _ => return None,
+        };
+        Some(known.unwrap_or(AttributeValue::Absent))
+    }
+
+    /// The endpoint of the operation's connection.
+    fn endpoint(&self) -> AttributeValue<'_> {
+        self.lease.map(|lease| &**lease.endpoint().name()).into()
     }
 }
 
 impl<C: Codec> Attributes for OperationAttributes<'_, C> {
     fn get<'a>(&'a self, front: &'a [u8], name: &str) -> AttributeValue<'a> {
+        // First, since neither the session nor the codec knows these names.
+        if let Some(delivery) = self.delivery(name) {
+            return delivery;
+        }
         match self.session.attribute(name) {
             AttributeValue::Absent => match (self.codec.attribute(front, name), self.learned) {
                 (AttributeValue::Unread, Some(learned)) => {
                     self.codec.late_attribute(front, learned, name)
                 }
-                (AttributeValue::Absent, _) => self.delivery(name),
+                (AttributeValue::Absent, _) if name == "endpoint" => self.endpoint(),
                 (fact, _) => fact,
             },
             own => own,
