@@ -8,6 +8,7 @@ mod plan;
 mod policies;
 mod rejected;
 mod schema;
+mod sources;
 mod target;
 
 use std::{

@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 use tls::{ClientTls, StartTls};
-use values::{Keyword, Target, shown};
+use values::{Keyword, ObjectSource, Target, shown};
 
 /// A named set of endpoints. It is serialized as in a config, without features that are off.
 #[derive(Debug, Serialize)]
@@ -92,6 +92,10 @@ pub struct ClusterPlan {
     pub drain_timeout: Duration,
     /// How often names are resolved again.
     pub dns: DnsPlan,
+    /// As it was written. What its listeners decide about it is no part of it, nor are the files of
+    /// `tls` and the `endpoints_file`, which are read again on their own.
+    #[serde(skip)]
+    pub source: ObjectSource,
 }
 
 /// The bounds of the TTL of names.
@@ -158,6 +162,7 @@ impl ClusterPlan {
             tcp_user_timeout: Some(KeepalivePlan::default().budget()),
             drain_timeout: Duration::from_secs(30),
             dns: DnsPlan::default(),
+            source: ObjectSource::default(),
         }
     }
 }

@@ -37,7 +37,7 @@ use std::{
     thread,
     time::Duration,
 };
-use values::{InRange, NAME_HINT, Node, Workers, is_name};
+use values::{FilesRead, InRange, NAME_HINT, Node, ObjectSource, Workers, is_name, recording};
 use values::{
     NamedMap, Span, did_you_mean, nearest,
     spanned::{Opt, Spanned},
@@ -132,9 +132,16 @@ impl Check<'_> {
             let at = name.at;
             let name = self.name("cluster", name);
             let Some(cluster) = cluster.value else { continue };
-            plans.extend(self.cluster(&name, at, cluster).map(Arc::new));
+            let (plan, files) = recording(|| self.cluster(&name, at, cluster));
+            let source = self.source(&["clusters", &name], files);
+            plans.extend(plan.map(|plan| Arc::new(ClusterPlan { source, ..plan })));
         }
         plans
+    }
+
+    /// The source of an object that reads these files.
+    fn source(&self, path: &[&str], files: FilesRead) -> ObjectSource {
+        self.tree.descend(path).map(|node| ObjectSource::new(node, files)).unwrap_or_default()
     }
 
     fn access_log(&mut self, log: Spanned<AccessLog>) -> AccessLogPlan {

@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 use tls::{ServerTls, StartTls};
-use values::{Keyword, shown, shown_size};
+use values::{Keyword, ObjectSource, shown, shown_size};
 
 /// A whole proxy. It is serialized as in a config, with all defaults and without secrets.
 #[derive(Debug, Serialize)]
@@ -109,6 +109,10 @@ pub struct ListenerPlan {
     /// What to do when bytes can no longer be parsed.
     #[serde(serialize_with = "shown")]
     pub on_violation: OnViolation,
+    /// As it was written. Settings of the whole proxy and of its clusters, which defaults are taken
+    /// from, are no part of it.
+    #[serde(skip)]
+    pub source: ObjectSource,
 }
 
 impl ListenerPlan {
@@ -160,6 +164,7 @@ impl ListenerPlan {
             tcp_user_timeout: Some(2 * MINUTE),
             max_held_bytes: 64 << 20,
             on_violation: OnViolation::Pass,
+            source: ObjectSource::default(),
         }
     }
 }

@@ -7,12 +7,12 @@ use super::{
     report::{Diagnostics, Report},
     scope::Scope,
 };
-use policy::{PolicySettings, PolicySource, Rule, kinds::keys};
+use policy::{PolicySettings, Rule, kinds::keys};
 use std::{
     cell::RefCell,
     time::{Duration, Instant},
 };
-use values::{Diagnostic, FromText, Node, Text, Value};
+use values::{Diagnostic, FilesRead, FromText, Node, ObjectSource, Text, Value};
 
 /// The file name in diagnostics.
 const NAME: &str = "body";
@@ -43,7 +43,7 @@ pub fn addition(name: &str, text: &[u8], scope: &Scope) -> Result<Option<Rule>, 
     if tree.child("match").is_none() || !keys().any(|key| tree.child(key).is_some()) {
         return Ok(None);
     }
-    let named = PolicySource::of(&Node::map([("name", Node::text(name))]))
+    let named = ObjectSource::new(&Node::map([("name", Node::text(name))]), FilesRead::default())
         .merged(&tree, &keys().collect::<Vec<_>>());
     let check = |rule: &Rule| {
         let other = || format!("this is the policy `{}`, and not `{name}`", rule.name);

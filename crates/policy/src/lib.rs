@@ -35,7 +35,6 @@ pub mod rule;
 pub mod series;
 mod series_key;
 mod settings;
-mod source;
 mod stats;
 #[cfg(test)]
 mod testing;
@@ -49,7 +48,6 @@ pub use live::Live;
 pub use operation::Decision;
 pub use rule::Rule;
 pub use settings::PolicySettings;
-pub use source::PolicySource;
 pub use worker_policy::{
     ConnectDecision, ConnectionPermit, PolicyEffect, SeriesPolicy, Settled, WorkerPolicy,
 };

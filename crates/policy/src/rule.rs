@@ -1,7 +1,7 @@
 //! A configured policy: what it matches and what it does.
 
 use crate::{
-    PolicyEnv, PolicySource, WorkerPolicy,
+    PolicyEnv, WorkerPolicy,
     attributes::{ConnectPhase, connect_phase},
     matching::Match,
 };
@@ -13,6 +13,7 @@ use std::{
 };
 use tls::ClientTls;
 use tollgate_metrics::EffectCounts;
+use values::ObjectSource;
 
 /// A configured policy, shared by all workers.
 #[derive(Clone, Debug)]
@@ -30,7 +31,7 @@ pub struct Rule {
     /// What it does.
     pub config: Arc<dyn PolicyConfig>,
     /// As it was written.
-    pub source: PolicySource,
+    pub source: ObjectSource,
     /// How often it had an effect. A policy that replaces it continues these counts.
     pub counts: Arc<EffectCounts>,
 }

@@ -12,7 +12,7 @@ use serde::de::{
 use serde_json::Value;
 use std::{borrow::Cow, fmt, sync::LazyLock};
 use values::{
-    Name,
+    FilesRead, Name, recording,
     spanned::{Opt, Spanned},
 };
 
@@ -29,6 +29,8 @@ pub struct PolicySettings {
     pub matching: Option<Spanned<MatchSetting>>,
     /// Each kind's key that is set, and the policy that was built from its settings.
     pub kinds: Vec<(&'static str, BuiltPolicy)>,
+    /// The files that were read to build it.
+    pub files: FilesRead,
 }
 
 /// One policy: its name, what it applies to, and one key that says what it does.
@@ -54,7 +56,9 @@ static KEYS: LazyLock<Vec<&'static str>> =
 
 impl<'de> Deserialize<'de> for PolicySettings {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_struct("Policy", &KEYS, SettingsVisitor)
+        let read = || deserializer.deserialize_struct("Policy", &KEYS, SettingsVisitor);
+        let (settings, files) = recording(read);
+        settings.map(|settings| Self { files, ..settings })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Fixtures for tests of policies: a listener's environment, and operations to ask about.
 
 use crate::{
-    Decision, PolicyEnv, PolicySettings, PolicySource, SeriesPolicy, Settled, WorkerPolicy,
+    Decision, PolicyEnv, PolicySettings, SeriesPolicy, Settled, WorkerPolicy,
     matching::{Match, MatchSetting},
     rule::Rule,
     series::{CardinalityLimit, SeriesKey},
@@ -72,7 +72,7 @@ fn build(mut settings: PolicySettings) -> Result<Rule, String> {
         expires: config.lifetime().map(|lasts| Instant::now() + lasts),
         matching: Arc::new(matching),
         config,
-        source: PolicySource::default(),
+        source: values::ObjectSource::default(),
         counts: Arc::default(),
     })
 }

@@ -3,7 +3,7 @@
 //! Opening a FIFO blocks until its other end is opened, which may be never: the proxy could neither
 //! start nor stop.
 
-use crate::Diagnostic;
+use crate::{Diagnostic, files_read::record};
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use std::{
     fs::{self, File},
@@ -29,12 +29,14 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Reads a regular file of at most `max` bytes.
+/// Reads a regular file of at most `max` bytes. A [`crate::recording`] has it.
 ///
 /// # Errors
 /// As for [`open_regular`], and if the file is longer.
 pub fn read_regular(path: &Path, max: u64) -> io::Result<Vec<u8>> {
-    read_at_most(open_regular(path)?, max)
+    let content = read_at_most(open_regular(path)?, max)?;
+    record(path, &content);
+    Ok(content)
 }
 
 /// The text of a regular file of at most `max` bytes.

@@ -11,7 +11,8 @@
 //! - [`spanned`], `span`: values with their position in the file
 //! - [`node`](Node): a file as a tree, before its values are read
 //! - `show`: values written as in a config
-//! - `files`: config files and logs that are not regular files
+//! - `files`: config files and logs that are not regular files; `files_read` records which are read
+//! - `source`: an object of a config as written, with the files that it names
 //! - `secret`: hides passwords in texts
 
 mod address;
@@ -19,6 +20,7 @@ mod amount;
 mod diagnostic;
 mod duration;
 mod files;
+mod files_read;
 mod glob;
 mod keyword;
 mod list;
@@ -28,6 +30,7 @@ mod node;
 mod number;
 mod secret;
 mod show;
+mod source;
 mod span;
 pub mod spanned;
 mod target;
@@ -41,6 +44,7 @@ pub use duration::{AtLeast, duration_text};
 pub use files::{
     irregular_file, irregular_log, open_regular, read_at_most, read_regular, read_text,
 };
+pub use files_read::{FilesRead, recording};
 pub use glob::glob_matches;
 pub use keyword::{Keyword, did_you_mean, keyword_schema, nearest, parse_keyword};
 pub use list::{ONE_OR_MORE, OneOrMore};
@@ -51,6 +55,7 @@ pub use node::{Node, Value};
 pub use number::{Count, Factor, InRange, Limit, Percent, Share, Workers, is_digits, octal};
 pub use secret::{HIDDEN, hide, secrets};
 pub use show::{Show, shown, shown_or_off, shown_size};
+pub use source::ObjectSource;
 pub use span::{Span, text_lines};
 pub use target::{HostName, HostPort, SrvTarget, Target, host_port, is_host_name};
 pub use text::{FromText, OrOff, Text};

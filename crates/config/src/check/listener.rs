@@ -11,7 +11,7 @@ use protocols::{ListenerContext, ListenerProtocol, ProtocolSettings, UnfitCluste
 use session::Timeouts;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use values::{
-    NamedMap, OrOff, Size, Span, Text,
+    NamedMap, OrOff, Size, Span, Text, recording,
     spanned::{Opt, Spanned},
 };
 
@@ -33,8 +33,10 @@ impl Check<'_> {
             let name = self.name("listener", name);
             let Some(mut listener) = listener.value else { continue };
             let reserved = listener.reserved_connections.take();
-            let plan = self.listener(&name, at, listener, clusters, max_connections);
-            plans.extend(plan.map(|plan| (plan, reserved)));
+            let (plan, files) =
+                recording(|| self.listener(&name, at, listener, clusters, max_connections));
+            let source = self.source(&["listeners", &name], files);
+            plans.extend(plan.map(|plan| (ListenerPlan { source, ..plan }, reserved)));
         }
         self.reserve(&mut plans, max_connections);
         plans.into_iter().map(|(plan, _)| Arc::new(plan)).collect()

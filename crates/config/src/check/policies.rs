@@ -6,13 +6,13 @@ use crate::{
     scope::{ListenerScope, Scope},
 };
 use policy::{
-    PolicySettings, PolicySource, Rule,
+    PolicySettings, Rule,
     kinds::keys,
     matching::{Match, MatchSetting},
     rule::{PolicyConfig, Stage},
 };
 use std::{sync::Arc, time::Instant};
-use values::{Node, Span, spanned::Spanned};
+use values::{Node, ObjectSource, Span, spanned::Spanned};
 
 /// Checks policies, of a config or a single one.
 pub(crate) struct Policies<'a> {
@@ -81,7 +81,8 @@ impl<'a> Policies<'a> {
         let (matching, action) = (matching.unwrap_or_default(), action?);
         self.can_judge(&*action, &matching);
         self.can_stream(&*action, &matching);
-        let source = self.tree.descend(&self.path).map(PolicySource::of).unwrap_or_default();
+        let node = self.tree.descend(&self.path);
+        let source = node.map(|node| ObjectSource::new(node, written.files)).unwrap_or_default();
         Some(Rule {
             name: name?,
             enabled: flag(written.enabled, true),

@@ -89,7 +89,7 @@ fn rule(name: &str, does: Does) -> Rule {
         expires: None,
         matching: Arc::default(),
         config: Arc::new(Act { does, made: AtomicUsize::new(0) }),
-        source: crate::PolicySource::default(),
+        source: values::ObjectSource::default(),
         counts: Arc::default(),
     }
 }

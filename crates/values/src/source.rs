@@ -1,50 +1,57 @@
-//! A policy as written, and its change by a partial text: a JSON merge patch (RFC 7396).
+//! An object of a config as written, and its change by a partial text: a JSON merge patch (RFC 7396).
 
+use crate::{FilesRead, Node, Span, Value};
 use std::fmt;
-use values::{Node, Span, Value};
 
-/// The keys and values of a policy without defaults. It may contain secrets, so it is never shown.
+/// What a listener, a cluster or a policy is made of: its keys and values without defaults, and the
+/// files that they name. Two are equal if nothing that is written for the object differs. It may
+/// contain secrets, so it is never shown.
 #[derive(Clone, PartialEq, Eq)]
-pub struct PolicySource(Node);
+pub struct ObjectSource {
+    written: Node,
+    files: FilesRead,
+}
 
-impl Default for PolicySource {
+impl Default for ObjectSource {
     fn default() -> Self {
-        Self(Node::map([]))
+        Self { written: Node::map([]), files: FilesRead::default() }
     }
 }
 
-impl fmt::Debug for PolicySource {
+impl fmt::Debug for ObjectSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PolicySource(..)")
+        f.write_str("ObjectSource(..)")
     }
 }
 
-impl PolicySource {
-    /// The source of this node.
-    pub fn of(written: &Node) -> Self {
-        Self(without_spans(written))
+impl ObjectSource {
+    /// The source of an object that is written so and reads these files.
+    pub fn new(written: &Node, files: FilesRead) -> Self {
+        Self { written: without_spans(written), files }
     }
 
-    /// Whether both have the same value of this key.
-    pub(crate) fn has_same_value(&self, key: &str, other: &PolicySource) -> bool {
-        self.value(key) == other.value(key)
+    /// Whether both have the same value of this key, and the same files.
+    pub fn has_same_value(&self, key: &str, other: &ObjectSource) -> bool {
+        self.value(key) == other.value(key) && self.files == other.files
     }
 
     fn value(&self, key: &str) -> Option<&Value> {
-        self.0.child(key).map(|(_, node)| &node.value)
+        self.written.child(key).map(|(_, node)| &node.value)
     }
 
-    /// The policy with `change` applied. Keys that `change` does not have stay; keys with an empty
-    /// value are removed. A policy has one of `kinds`, so that a new one replaces the old one.
+    /// The object with `change` applied. Keys that `change` does not have stay; keys with an empty
+    /// value are removed. The object has one of `kinds`, so that a new one replaces the old one.
     pub fn merged(&self, change: &Node, kinds: &[&str]) -> Node {
         let acts = |node: &Node, key: &str| {
             node.child(key).is_some_and(|(_, value)| value.value != Value::Null)
         };
         let new = kinds.iter().find(|key| acts(change, key));
-        let own = kinds.iter().find(|key| acts(&self.0, key));
+        let own = kinds.iter().find(|key| acts(&self.written, key));
         match (own, new) {
-            (Some(own), Some(new)) if own != new => merged(&self.0.clone().without(own), change),
-            _ => merged(&self.0, change),
+            (Some(own), Some(new)) if own != new => {
+                merged(&self.written.clone().without(own), change)
+            }
+            _ => merged(&self.written, change),
         }
     }
 }
