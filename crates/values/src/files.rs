@@ -60,6 +60,29 @@ pub fn read_at_most(file: File, max: u64) -> io::Result<Vec<u8>> {
     }
 }
 
+/// The secret in the first line of a file of at most `max` bytes. No [`crate::recording`] has it: it
+/// is read at each use, so that a changed secret changes no settings.
+///
+/// # Errors
+/// As for [`read_text`], and if that line is empty.
+pub fn read_secret(path: &Path, max: u64) -> io::Result<String> {
+    let text = String::from_utf8(read_at_most(open_regular(path)?, max)?);
+    let text = text.map_err(|_| io::Error::other("it is not UTF-8 text"))?;
+    match text.lines().next() {
+        None | Some("") => Err(io::Error::other("its first line is empty")),
+        Some(line) => Ok(line.to_owned()),
+    }
+}
+
+/// The error for a file that [`read_secret`] can't read. A missing file is accepted: it may come
+/// later.
+pub fn wrong_secret_file(path: &Path, max: u64) -> Option<Diagnostic> {
+    let error = read_secret(path, max).err().filter(|it| it.kind() != io::ErrorKind::NotFound)?;
+    let message = format!("can't read the secret in `{}`: {error}", path.display());
+    let hint = "name a regular file that can be read, with the secret alone in its first line";
+    Some(irregular_file(path).unwrap_or_else(|| Diagnostic::new(message, hint)))
+}
+
 /// The error for a file to read that is not a regular file. A missing file is accepted.
 pub fn irregular_file(path: &Path) -> Option<Diagnostic> {
     let kind = irregular(path)?;
@@ -150,6 +173,31 @@ mod tests {
         assert_eq!(read_regular(&link, 5).unwrap(), b"12345");
         let error = read_regular(&link, 4).unwrap_err().to_string();
         assert_eq!(error, "it is longer than 4 bytes");
+    }
+
+    #[test]
+    fn a_secret_is_the_first_line_of_a_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("secret");
+        for (content, secret) in [
+            (&b"one\n"[..], Ok("one")),
+            (b"one\r\ntwo", Ok("one")),
+            (b" one ", Ok(" one ")),
+            (b"", Err("its first line is empty")),
+            (b"\none", Err("its first line is empty")),
+            (b"\xff", Err("it is not UTF-8 text")),
+            (b"12345678901", Err("it is longer than 10 bytes")),
+        ] {
+            fs::write(&file, content).unwrap();
+            let read = read_secret(&file, 10).map_err(|error| error.to_string());
+            assert_eq!(read, secret.map(str::to_owned).map_err(str::to_owned));
+            let wrong = wrong_secret_file(&file, 10).map(|wrong| wrong.message);
+            let message = |error| format!("can't read the secret in `{}`: {error}", file.display());
+            assert_eq!(wrong, secret.err().map(message));
+        }
+        assert_eq!(wrong_secret_file(&directory.path().join("later"), 10), None);
+        let wrong = wrong_secret_file(directory.path(), 10).unwrap();
+        assert!(wrong.message.ends_with("is a directory, not a regular file"), "{wrong}");
     }
 
     #[test]

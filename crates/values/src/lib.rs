@@ -42,7 +42,8 @@ pub use diagnostic::{Diagnostic, Location, to_serde_error};
 use duration::UNITS;
 pub use duration::{AtLeast, duration_text};
 pub use files::{
-    irregular_file, irregular_log, open_regular, read_at_most, read_regular, read_text,
+    irregular_file, irregular_log, open_regular, read_at_most, read_regular, read_secret,
+    read_text, wrong_secret_file,
 };
 pub use files_read::{FilesRead, recording};
 pub use glob::glob_matches;

@@ -7,8 +7,11 @@ use crate::{
     plan::{AdminPlan, ControlAddress},
 };
 use std::{net::SocketAddr, sync::Arc};
-use values::irregular_file;
+use values::wrong_secret_file;
 use values::{Span, is_host_name, spanned::Spanned};
+
+/// The longest file with a token, in bytes.
+const MAX_TOKEN_FILE: u64 = 64 << 10;
 
 impl Check<'_> {
     /// The admin interface; `None` if it is off.
@@ -31,7 +34,7 @@ impl Check<'_> {
             plan.control = Some(control.0);
         }
         if let Some(Spanned { at, value: Some(file) }) = token_file {
-            if let Some(error) = irregular_file(&file) {
+            if let Some(error) = wrong_secret_file(&file, MAX_TOKEN_FILE) {
                 self.report.add_diagnostic(at, error);
             }
             plan.token_file = Some(file);

@@ -269,19 +269,19 @@ impl RedisTask {
             login = login.set_username(user);
         }
         if let Some(file) = &self.plan.password_file {
-            let text = password(file.clone()).await.map_err(|error| {
+            let password = password(file.clone()).await.map_err(|error| {
                 let file = file.display();
                 (StoreFailure::Unreachable, format!("can't read the password in {file}: {error}"))
             })?;
-            login = login.set_password(text.lines().next().unwrap_or_default());
+            login = login.set_password(&password);
         }
         Ok(login)
     }
 }
 
-/// The text of a file with a password.
+/// The password in the first line of a file.
 async fn password(file: PathBuf) -> io::Result<String> {
-    let read = spawn_blocking(move || values::read_text(&file, MAX_PASSWORD_FILE)).await;
+    let read = spawn_blocking(move || values::read_secret(&file, MAX_PASSWORD_FILE)).await;
     read.map_err(io::Error::other)?
 }
 

@@ -223,7 +223,7 @@ impl RedisSettings {
             wrong.push(Diagnostic::at(&path, "a user logs in with a password", hint));
         }
         let file = self.password_file.as_ref().and_then(|file| file.value.as_deref());
-        if let Some(fault) = file.and_then(values::irregular_file) {
+        if let Some(fault) = file.and_then(|file| values::wrong_secret_file(file, MAX_KEY_FILE)) {
             let path = ["shared", "redis", "password_file"];
             wrong.push(Diagnostic::at(&path, fault.message, fault.hint));
         }
