@@ -213,7 +213,8 @@ fn tell(text: std::fmt::Arguments<'_>) {
 }
 
 fn check(file: &std::path::Path, format: Format, question: Option<&Question>) -> ExitCode {
-    let plan = match (config::load(file), format) {
+    let (plan, sources) = config::load_with_sources(file);
+    let plan = match (plan, format) {
         (Ok(plan), _) => plan,
         (Err(problems), Format::Text) => {
             tell(format_args!("{problems}\n"));
@@ -227,7 +228,8 @@ fn check(file: &std::path::Path, format: Format, question: Option<&Question>) ->
     match (question.map(|question| question.answers(&plan)), format) {
         (None, Format::Text) => {
             tell(format_args!("ok\n"));
-            config::hints(&plan).iter().for_each(|hint| tell(format_args!("hint: {hint}\n")));
+            let hints = config::hints(&plan).into_iter().chain(sources.hints());
+            hints.for_each(|hint| tell(format_args!("hint: {hint}\n")));
         }
         (None, Format::Json) => tell(format_args!("[]\n")),
         (Some(Ok(answers)), Format::Text) => tell(format_args!("{}", explain::text(&answers))),

@@ -10,6 +10,7 @@ mod hints;
 mod proxied;
 mod secrets;
 mod top;
+mod variables;
 
 use serde_json::Value;
 use std::{net::TcpListener, path::PathBuf};

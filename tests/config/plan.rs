@@ -5,7 +5,7 @@ use cluster::{
     LbPolicy, OnPanic, OutlierPlan, PanicPlan, RateDetector, SessionFailures, SlowStartPlan,
     SuccessRatePlan,
 };
-use config::{ADMIN, Diagnostics, endpoints, for_proxy, parse, plan::*};
+use config::{ADMIN, Diagnostics, endpoints, for_proxy, load, parse, plan::*};
 use std::time::Duration;
 use values::Target;
 
@@ -56,7 +56,7 @@ fn a_minimal_config_gets_the_documented_defaults() {
 
 #[test]
 fn the_written_config_is_the_plan() {
-    let plan = parse("t.yaml", include_str!("../../fixtures/config/good/every_key.yaml")).unwrap();
+    let plan = load("fixtures/config/good/every_key.yaml").unwrap();
     assert_eq!((plan.workers, plan.max_connections, plan.max_series), (2, 500, 100));
     let admin = plan.admin.unwrap();
     assert_eq!(admin.address, "[::1]:9901".parse().unwrap());
@@ -95,7 +95,7 @@ fn the_written_config_is_the_plan() {
 #[test]
 fn the_written_cluster_is_the_plan() {
     let seconds = Duration::from_secs;
-    let plan = parse("t.yaml", include_str!("../../fixtures/config/good/every_key.yaml")).unwrap();
+    let plan = load("fixtures/config/good/every_key.yaml").unwrap();
     assert_eq!(plan.zone.as_deref(), Some("eu-1a"));
     assert_eq!(plan.event_log.unwrap().to_str(), Some("/var/log/tollgate-events.jsonl"));
     let orders = &plan.clusters[0];
@@ -135,7 +135,7 @@ fn the_written_cluster_is_the_plan() {
 #[test]
 fn written_failure_and_connection_settings_are_the_plan() {
     let seconds = Duration::from_secs;
-    let plan = parse("t.yaml", include_str!("../../fixtures/config/good/every_key.yaml")).unwrap();
+    let plan = load("fixtures/config/good/every_key.yaml").unwrap();
     let [orders, cache, games, ..] = plan.clusters.as_slice() else {
         panic!("{:?}", plan.clusters)
     };
@@ -188,7 +188,7 @@ fn written_failure_and_connection_settings_are_the_plan() {
 
 #[test]
 fn written_http_settings_are_the_plan() {
-    let plan = parse("t.yaml", include_str!("../../fixtures/config/good/every_key.yaml")).unwrap();
+    let plan = load("fixtures/config/good/every_key.yaml").unwrap();
     let find = |name: &str| plan.listeners.iter().find(|it| &*it.name == name).unwrap();
     let clusters = |name: &str| {
         let names = find(name).protocol.clusters();

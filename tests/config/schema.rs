@@ -114,6 +114,7 @@ const KEYS: &[&str] = &[
     "host",
     "http",
     "idle_timeout",
+    "include",
     "keepalive",
     "lb_policy",
     "listeners",

@@ -265,10 +265,25 @@ fn the_defaults_on_the_page_are_those_that_run() {
 #[test]
 fn every_example_on_the_page_is_right() {
     let examples = blocks(&read(PAGE), "yaml");
-    assert!(!examples.is_empty());
-    for example in examples {
-        config::parse(PAGE, &example).unwrap_or_else(|problems| panic!("{problems}"));
+    // Those that begin with the name of a file include each other.
+    let directory = tempfile::tempdir().unwrap();
+    let mut included = 0;
+    for example in &examples {
+        let name = example.lines().next().and_then(|line| line.strip_prefix("# ")).unwrap_or("");
+        if let Some((folder, _)) = name.split_once('/') {
+            std::fs::create_dir_all(directory.path().join(folder)).unwrap();
+            std::fs::write(directory.path().join(name), example).unwrap();
+            included += 1;
+        }
     }
+    let include_from = Some(directory.path().to_owned());
+    let access = config::Access { environment: true, include_from };
+    for example in examples {
+        let plan = config::parse_with(PAGE, example.as_bytes(), &access);
+        let plan = plan.unwrap_or_else(|problems| panic!("{problems}"));
+        assert!(!example.contains("\ninclude:") || plan.listeners.len() > included);
+    }
+    assert_eq!(included, 1);
 }
 
 /// What a heading is called in links.

@@ -137,6 +137,14 @@ impl<'de> Reader<'de> {
         Error { at: Some(self.at()), diagnostic: Some(error) }
     }
 
+    /// The hint for a text that is one of these words in quotes.
+    fn unquoted(self, words: &[&str]) -> &'static str {
+        match &self.node.value {
+            Value::Text(text) if words.contains(&text.as_str()) => "write it without quotes",
+            _ => "",
+        }
+    }
+
     fn visit_map<V: Visitor<'de>>(
         self,
         entries: Vec<Entry<'de>>,
@@ -160,14 +168,18 @@ impl<'de> Reader<'de> {
         })
     }
 
-    /// Variables are not expanded, so the message must not suggest that.
+    /// The error for a value that is meant as a variable and was not replaced.
     fn without_variables(self, error: Diagnostic) -> Diagnostic {
         let text = self.node.as_text();
+        let replaces = self.report.borrow().replaces_variables();
         if !(text.contains("${") || text.contains("{{") || text.starts_with('$')) {
             return error;
         }
-        let hint = "fill the file in first: `envsubst < tollgate.yaml | tollgate run -c -`";
-        Diagnostic::new(format!("`{}`: a config has no variables", shortened(text)), hint)
+        let (message, hint) = match replaces {
+            true => ("this is no variable", "write `${NAME}`, or `${NAME:-default}`"),
+            false => ("there are no variables here", "they are replaced in config files only"),
+        };
+        Diagnostic::new(format!("`{}`: {message}", shortened(text)), hint)
     }
 }
 
@@ -204,7 +216,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
             Value::Word(word) if matches!(word.as_str(), "true" | "false") => {
                 self.deserialize_any(visitor)
             }
-            _ => Err(self.expected(&"`true` or `false`", "")),
+            _ => Err(self.expected(&"`true` or `false`", self.unquoted(&["true", "false"]))),
         }
     }
 

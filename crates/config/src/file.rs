@@ -16,7 +16,7 @@ use serde::Deserialize;
 use std::{net::SocketAddr, time::Duration};
 use values::NamedMap;
 use values::spanned::{Opt, PartlySpanned, Spanned};
-use values::{AtLeast, Count, InRange, Limit, OrOff, Size, Workers, Zone};
+use values::{AtLeast, Count, InRange, Limit, OneOrMore, OrOff, Size, Workers, Zone};
 pub(crate) use {
     admin::{Admin, AdminKeys},
     cluster::*,
@@ -34,6 +34,10 @@ const MAX_SERIES: usize = 100_000;
 #[serde(deny_unknown_fields, expecting = "`key: value` lines, such as `listeners:`")]
 #[schemars(extend("patternProperties" = { "^x-": true }))]
 pub(crate) struct File {
+    /// More files with `listeners`, `clusters` and `policies`: a path, a glob (`conf.d/*.yaml`), or a
+    /// list of them, relative to the directory of this file. Default: none.
+    #[expect(dead_code, reason = "`input` reads it before the rest; here its type is checked")]
+    pub(crate) include: Option<Spanned<OneOrMore<String>>>,
     /// Where metrics, state and control are served: `ip:port`, `off`, or a map with separate
     /// control. Default: `127.0.0.1:9901`.
     pub(crate) admin: Option<Spanned<Admin>>,

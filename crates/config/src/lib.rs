@@ -6,6 +6,8 @@
 //! - `yaml` parses text into a tree with spans, `decode` fills the types of `file` from it, and
 //!   `check` makes a [`plan`] of them. Each reports errors and continues, so that one run finds them
 //!   all; `report` collects them.
+//! - `input` reads the files of a config into one tree, with `variables` replaced and `included` files
+//!   added; `sources`: which files these are
 //! - `scope`: listeners and attributes that policies can match
 //! - `single`: one policy, from a request to the running proxy
 //! - `hints`: advice on valid configs; `listener_loop`: listeners that lead back to themselves
@@ -17,11 +19,15 @@ mod check;
 mod decode;
 mod file;
 mod hints;
+mod included;
+mod input;
 mod listener_loop;
 mod report;
 mod scope;
 mod show;
 mod single;
+mod sources;
+mod variables;
 mod yaml;
 
 pub use hints::hints;
@@ -29,45 +35,81 @@ pub use report::{Diagnostics, printable};
 pub use {
     scope::{Scope, attributes},
     single::{addition, change, fault},
+    sources::{Fingerprint, Sources},
 };
 
 use cluster::{EndpointPlan, ReplicaSetPlan};
 use plan::Plan;
 use protocols::PROTOCOLS;
 use report::Report;
-use std::{cell::RefCell, collections::BTreeMap, io::Read, path::Path};
-use values::{Node, Span, Target, Value};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    io::Read,
+    path::{Path, PathBuf},
+};
+use values::{Node, Target};
 
 /// The default address of the admin interface.
 pub const ADMIN: &str = "127.0.0.1:9901";
 
-/// Larger files are rejected unread. In bytes.
+/// Larger files are rejected unread, and so are included ones if all are larger. In bytes.
 const MAX_FILE: usize = 4 << 20;
 
 /// The file name that means stdin.
 const STDIN: &str = "-";
 
-/// Reads and checks the file at `path`, or stdin if that is `-`. Does not use the network.
+/// What a config may use beside its own text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Whether variables (`${NAME}`) are replaced by those of the process's environment. A client
+    /// that sends a config could read them by it.
+    pub environment: bool,
+    /// The directory that paths under `include` are relative to; `None`: no file can be included.
+    pub include_from: Option<PathBuf>,
+}
+
+/// Reads and checks the file at `path`, or stdin if that is `-`, with variables and included files.
+/// Does not use the network.
 pub fn load(path: impl AsRef<Path>) -> Result<Plan, Diagnostics> {
+    load_with_sources(path).0
+}
+
+/// As [`load`], and returns the files that were read, also if the config is wrong.
+pub fn load_with_sources(path: impl AsRef<Path>) -> (Result<Plan, Diagnostics>, Sources) {
     let path = path.as_ref();
     let stdin = path == Path::new(STDIN);
     let name = if stdin { "stdin".to_owned() } else { path.display().to_string() };
-    let mut bytes = Vec::new();
-    let most = MAX_FILE as u64 + 1;
-    let read = match stdin {
-        true => std::io::stdin().lock().take(most).read_to_end(&mut bytes),
-        false => values::open_regular(path).and_then(|it| it.take(most).read_to_end(&mut bytes)),
+    let (content, mut sources) = if stdin {
+        let mut content = Vec::new();
+        let most = MAX_FILE as u64 + 1;
+        let read = std::io::stdin().lock().take(most).read_to_end(&mut content);
+        (read.map(|_| content), Sources::default())
+    } else {
+        let content = sources::read_main(path);
+        let sources = Sources::of_main(path, &content);
+        (content, sources)
     };
-    if let Err(error) = read {
-        let hint = "name a regular file that can be read: -c FILE";
-        return Err(Diagnostics::for_file(&name, format!("can't read this file: {error}"), hint));
-    }
-    parse_bytes(&name, &bytes)
+    let directory = path.parent().unwrap_or(Path::new("")).to_owned();
+    let access = Access { environment: true, include_from: Some(directory) };
+    let plan = match content {
+        Ok(bytes) => parse_bytes(&name, &bytes, &access, &mut sources),
+        Err(error) => {
+            let hint = "name a regular file that can be read: -c FILE";
+            Err(Diagnostics::for_file(&name, format!("can't read this file: {error}"), hint))
+        }
+    };
+    (plan, sources)
 }
 
-/// Checks `text`; `name` is the file name in diagnostics.
+/// Checks `text` alone, without variables and included files; `name` is the file name in diagnostics.
 pub fn parse(name: &str, text: &str) -> Result<Plan, Diagnostics> {
-    parse_bytes(name, text.as_bytes())
+    parse_with(name, text.as_bytes(), &Access::default())
+}
+
+/// Checks a text that may use this; `name` is the file name in diagnostics.
+pub fn parse_with(name: &str, text: &[u8], access: &Access) -> Result<Plan, Diagnostics> {
+    parse_bytes(name, text, access, &mut Sources::default())
 }
 
 /// A replica set that the config does not name. `None` if no protocol has replica sets.
@@ -85,8 +127,8 @@ pub fn replica_set(
 /// An empty list is an error, because the file is probably being written.
 pub fn endpoints(text: &str, path: impl AsRef<Path>) -> Result<Vec<EndpointPlan>, Diagnostics> {
     let name = path.as_ref().display().to_string();
-    let list = text_of(&name, text.as_bytes())?;
-    let (report, tree) = read(&name, list, "list endpoints: `- host:port` a line")?;
+    let hint = "list endpoints: `- host:port` a line";
+    let (report, tree) = input::read_alone(&name, text.as_bytes(), hint)?;
     let report = RefCell::new(report);
     let list = decode::decode(&tree, &report);
     let mut report = report.into_inner();
@@ -133,45 +175,14 @@ pub fn schema() -> serde_json::Value {
     schema.to_value()
 }
 
-const EMPTY: &str = "a config has at least `listeners` and `clusters`";
-
-fn parse_bytes(name: &str, bytes: &[u8]) -> Result<Plan, Diagnostics> {
-    let text = text_of(name, bytes)?;
-    let (report, tree) = read(name, text, EMPTY)?;
+fn parse_bytes(
+    name: &str,
+    bytes: &[u8],
+    access: &Access,
+    sources: &mut Sources,
+) -> Result<Plan, Diagnostics> {
+    let (report, tree) = input::read(name, bytes, access, sources)?;
     plan(report, tree)
-}
-
-/// The text of a file, if it is UTF-8 and not too long.
-fn text_of<'b>(name: &str, bytes: &'b [u8]) -> Result<&'b str, Diagnostics> {
-    if bytes.len() > MAX_FILE {
-        let message = format!("too big: a config may have {} MiB", MAX_FILE >> 20);
-        return Err(Diagnostics::for_file(name, message, "leave out what is no config"));
-    }
-    std::str::from_utf8(bytes).map_err(|error| {
-        let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
-        let good = String::from_utf8_lossy(good);
-        let mut report = Report::new(name, &good);
-        let hint = "save the file as UTF-8; an editor calls that its encoding";
-        report.add(Span::end_of(&good), "this byte is not UTF-8 text", hint);
-        report.finish()
-    })
-}
-
-/// Parses a text without errors so far; `wanted` is the message if it is empty.
-fn read(name: &str, text: &str, wanted: &str) -> Result<(Report, Node), Diagnostics> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut report = Report::new(name, text);
-    match yaml::read(text) {
-        Ok(Node { value: Value::Null, .. }) => {
-            report.add(Span::NOWHERE, "the file is empty", wanted);
-            Err(report.finish())
-        }
-        Ok(tree) => Ok((report, tree)),
-        Err((at, fault)) => {
-            report.add_diagnostic(at, fault);
-            Err(report.finish())
-        }
-    }
 }
 
 fn plan(report: Report, tree: Node) -> Result<Plan, Diagnostics> {

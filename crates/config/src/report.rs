@@ -1,7 +1,10 @@
-//! Collects the diagnostics of a text.
+//! Collects the diagnostics of a config, which may have several files.
 
 use std::{borrow::Cow, collections::BTreeSet, fmt};
 use values::{Diagnostic, HIDDEN, Location, Span, hide, secrets, text_lines};
+
+/// Messages show this many characters of a long value.
+pub(crate) const SHORTENED: usize = 40;
 
 /// Further diagnostics are dropped.
 const MAX_DIAGNOSTICS: usize = 100;
@@ -15,7 +18,7 @@ pub fn printable(text: &str) -> String {
     hide(text).replace(|c: char| c.is_control(), "\u{fffd}")
 }
 
-/// All diagnostics, in the order of the text. Never empty.
+/// All diagnostics, in the order of the files and of their text. Never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostics(pub Vec<Diagnostic>);
 
@@ -23,7 +26,7 @@ impl Diagnostics {
     /// One diagnostic about a whole file.
     pub(crate) fn for_file(file: &str, message: String, hint: &str) -> Self {
         let mut report = Report::new(file, "");
-        report.add(Span::NOWHERE, message, hint);
+        report.add(Span::whole(0), message, hint);
         report.finish()
     }
 
@@ -52,22 +55,57 @@ impl fmt::Display for Diagnostics {
 
 impl std::error::Error for Diagnostics {}
 
-/// Collects diagnostics while a text is read.
+/// Collects diagnostics while files are read.
+#[derive(Default)]
 pub(crate) struct Report {
-    file: String,
-    lines: Vec<String>,
-    diagnostics: Vec<Diagnostic>,
+    /// By their number in spans.
+    files: Vec<ReportedFile>,
+    diagnostics: Vec<(Span, Diagnostic)>,
     /// The spans of invalid values.
     invalid: BTreeSet<Span>,
+    /// The spans of values about which nothing more is reported.
+    silenced: BTreeSet<Span>,
+    /// Texts that are never shown: values of variables.
+    secrets: Vec<String>,
+    /// Whether variables were replaced.
+    replaces_variables: bool,
+}
+
+struct ReportedFile {
+    name: String,
+    lines: Vec<String>,
 }
 
 impl Report {
-    /// An empty report on `text`.
+    /// An empty report on one text.
     pub(crate) fn new(file: &str, text: &str) -> Self {
+        let mut report = Self::default();
+        report.begin_file(file, text);
+        report
+    }
+
+    /// An empty report, to which files are added.
+    pub(crate) fn without_files(replaces_variables: bool) -> Self {
+        Self { replaces_variables, ..Self::default() }
+    }
+
+    /// Whether variables were replaced in its files.
+    pub(crate) fn replaces_variables(&self) -> bool {
+        self.replaces_variables
+    }
+
+    /// Adds a file. Returns its number.
+    pub(crate) fn begin_file(&mut self, name: &str, text: &str) -> u32 {
         let mut lines = text_lines(text);
         // Nothing follows the last line break.
         lines.pop_if(|line| line.is_empty());
-        Self { file: printable(file), lines, diagnostics: Vec::new(), invalid: BTreeSet::new() }
+        self.files.push(ReportedFile { name: printable(name), lines });
+        u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    /// Hides these texts in diagnostics to come.
+    pub(crate) fn hide(&mut self, secrets: Vec<String>) {
+        self.secrets.extend(secrets);
     }
 
     /// Adds a diagnostic, unless it was reported before.
@@ -77,22 +115,51 @@ impl Report {
 
     /// Adds a diagnostic of the value at this span, unless it was reported before.
     pub(crate) fn add_diagnostic(&mut self, at: Span, diagnostic: Diagnostic) {
+        if self.silenced.contains(&at) {
+            return;
+        }
         let location = Location {
-            file: self.file.clone(),
+            file: self.file(at).map_or_else(String::new, |it| it.name.clone()),
             line: at.line,
             column: at.column,
             snippet: self.snippet(at),
         };
         let placed = Diagnostic {
             path: Vec::new(),
-            message: printable(&diagnostic.message),
-            hint: printable(&diagnostic.hint),
+            message: self.shown(&diagnostic.message),
+            hint: self.shown(&diagnostic.hint),
             location: Some(Box::new(location)),
         };
-        let known = self.diagnostics.contains(&placed);
+        let known = self.diagnostics.iter().any(|(_, known)| *known == placed);
         if !known && self.diagnostics.len() < MAX_DIAGNOSTICS {
-            self.diagnostics.push(placed);
+            self.diagnostics.push((at, placed));
         }
+    }
+
+    /// Adds the last diagnostic of the value at this span: what else is wrong there follows from it.
+    pub(crate) fn add_last(&mut self, at: Span, diagnostic: Diagnostic) {
+        self.add_diagnostic(at, diagnostic);
+        self.silenced.insert(at);
+    }
+
+    /// The place of a span, for the text of a diagnostic about another one.
+    pub(crate) fn place(&self, at: Span) -> String {
+        let name = self.file(at).map_or("", |it| &it.name);
+        format!("{name}:{}:{}", at.line, at.column)
+    }
+
+    fn file(&self, at: Span) -> Option<&ReportedFile> {
+        self.files.get(at.file as usize)
+    }
+
+    /// A text without secrets and control codes.
+    fn shown(&self, text: &str) -> String {
+        let hide = |text: String, secret: &String| {
+            // A long value is cut in some messages.
+            let cut: String = secret.chars().take(SHORTENED).collect();
+            text.replace(secret, HIDDEN).replace(&cut, HIDDEN)
+        };
+        printable(&self.secrets.iter().fold(text.to_owned(), hide))
     }
 
     /// Marks the value here as invalid, so that it is not read further. Returns whether it was not
@@ -116,15 +183,17 @@ impl Report {
         self.diagnostics.is_empty()
     }
 
-    /// All diagnostics, in the order of the text.
+    /// All diagnostics, in the order of the files and of their text.
     pub(crate) fn finish(mut self) -> Diagnostics {
-        self.diagnostics.sort_by_key(|it| (it.line(), it.column()));
-        Diagnostics(self.diagnostics)
+        self.diagnostics.sort_by_key(|(at, _)| (at.file, at.line, at.column));
+        Diagnostics(self.diagnostics.into_iter().map(|(_, diagnostic)| diagnostic).collect())
     }
 
     fn snippet(&self, at: Span) -> String {
-        let index = (at.line as usize).checked_sub(1);
-        let Some(line) = index.and_then(|i| self.lines.get(i)) else { return String::new() };
+        let line = self.file(at).zip((at.line as usize).checked_sub(1));
+        let Some(line) = line.and_then(|(file, index)| file.lines.get(index)) else {
+            return String::new();
+        };
         let column = (at.column as usize).saturating_sub(1);
         let (line, column, width) = without_secrets(line, column, at.width as usize);
         // One column for each character, so that the carets are aligned.

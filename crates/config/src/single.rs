@@ -3,7 +3,7 @@
 
 use super::{
     check::Policies,
-    decode, read,
+    decode, input,
     report::{Diagnostics, Report},
     scope::Scope,
 };
@@ -114,7 +114,7 @@ fn policy(
 fn tree(text: &[u8], hint: &str) -> Result<(Report, Node), Diagnostics> {
     let (report, tree) = match text.trim_ascii() {
         [] => (Report::new(NAME, ""), Node::map([])),
-        _ => read(NAME, super::text_of(NAME, text)?, hint)?,
+        _ => input::read_alone(NAME, text, hint)?,
     };
     match &tree.value {
         Value::Map(entries) if entries.is_empty() => {

@@ -1,5 +1,6 @@
 //! Parses YAML into a tree with spans. The only file that uses the parser.
 
+use super::variables::{Style, Variables};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{DuplicateKeyPolicy, Error, Options, Spanned};
 use std::fmt;
@@ -7,21 +8,41 @@ use values::{Diagnostic, Node, Span, Value};
 
 /// The most values in a document. A thousand listeners and clusters with twenty keys each have
 /// about 80,000; this many take about 40 MB while they are read.
-const MAX_VALUES: usize = 250_000;
+pub(crate) const MAX_VALUES: usize = 250_000;
 
-/// Reads one YAML document. At most [`MAX_VALUES`] values and 32 levels, including expanded
-/// aliases.
-pub(crate) fn read(text: &str) -> Result<Node, (Span, Diagnostic)> {
-    match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options()) {
-        Ok(raw) => Ok(node(text, raw)),
-        Err(error) => Err(diagnostic(text, &error)),
+/// The text of a file.
+#[derive(Clone, Copy)]
+pub(crate) struct Document<'t> {
+    /// The number of the file.
+    pub(crate) file: u32,
+    /// Its text.
+    pub(crate) text: &'t str,
+}
+
+/// Reads one YAML document, and replaces the variables in its values. At most 32 levels and as many
+/// values as are `left`, including expanded aliases.
+pub(crate) fn read(
+    document: Document<'_>,
+    variables: &mut Variables,
+    left: &mut usize,
+) -> Result<Node, (Span, Diagnostic)> {
+    match serde_saphyr::from_str_with_options::<Spanned<Raw>>(document.text, options(*left)) {
+        Ok(raw) => Ok(TreeBuilder { document, variables, left }.node(raw)),
+        Err(error) => Err(document.diagnostic(&error)),
     }
 }
 
-fn options() -> Options {
+/// Whether a text without quotes is a number or a boolean.
+fn is_word(text: &str) -> bool {
+    let may_be = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '+' | '-');
+    let raw = || serde_saphyr::from_str_with_options(text, options(1));
+    text.chars().all(may_be) && matches!(raw(), Ok(Raw::Word))
+}
+
+fn options(max_nodes: usize) -> Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
-            max_nodes: MAX_VALUES,
+            max_nodes: max_nodes,
             max_depth: 32,
             flow_nesting_limit: 32,
         },
@@ -116,81 +137,117 @@ impl<'de> Visitor<'de> for RawVisitor {
     }
 }
 
-fn node(text: &str, raw: Spanned<Raw>) -> Node {
-    let value = match raw.value {
-        Raw::Null => Value::Null,
-        Raw::Word => Value::Word(written(text, raw.defined)),
-        Raw::Text(text) => Value::Text(text),
-        Raw::List(items) => Value::List(items.into_iter().map(|item| node(text, item)).collect()),
-        Raw::Map(entries) => {
-            let entry = |(key, value): (Spanned<MapKey>, _)| {
-                let at = place(key.referenced);
-                let word = match key.value {
-                    MapKey::Text(word) => word,
-                    MapKey::Word => written(text, key.defined),
-                };
-                (Node { at, value: Value::Text(word) }, node(text, value))
-            };
-            Value::Map(entries.into_iter().map(entry).collect())
-        }
-    };
-    Node { at: place(raw.referenced), value }
+/// Makes a tree of what the parser returns.
+struct TreeBuilder<'a> {
+    document: Document<'a>,
+    variables: &'a mut Variables,
+    left: &'a mut usize,
 }
 
-fn written(text: &str, location: serde_saphyr::Location) -> String {
-    let span = location.span();
-    let bytes = span.byte_offset().zip(span.byte_len()).and_then(|(from, len)| {
-        let from = usize::try_from(from).ok()?;
-        text.get(from..from.checked_add(usize::try_from(len).ok()?)?)
-    });
-    bytes.unwrap_or_default().to_owned()
-}
+impl TreeBuilder<'_> {
+    fn node(&mut self, raw: Spanned<Raw>) -> Node {
+        *self.left = self.left.saturating_sub(1);
+        let at = self.document.place(raw.referenced);
+        let written = self.document.written(raw.defined);
+        let value = match raw.value {
+            Raw::Null => Value::Null,
+            Raw::Word => Value::Word(written.to_owned()),
+            Raw::Text(text) => {
+                let quoted = written.starts_with(['"', '\'']);
+                let style = if quoted { Style::Quoted } else { Style::Plain };
+                self.variables.value(text, style, at, is_word)
+            }
+            Raw::List(items) => Value::List(items.into_iter().map(|it| self.node(it)).collect()),
+            Raw::Map(entries) => {
+                let entry = |(key, value)| (self.key(key), self.node(value));
+                Value::Map(entries.into_iter().map(entry).collect())
+            }
+        };
+        Node { at, value }
+    }
 
-fn place(location: serde_saphyr::Location) -> Span {
-    let number = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-    Span {
-        line: number(location.line()),
-        column: number(location.column()),
-        width: number(location.span().len()),
+    /// A key, in which no variables are replaced.
+    fn key(&mut self, key: Spanned<MapKey>) -> Node {
+        *self.left = self.left.saturating_sub(1);
+        let at = self.document.place(key.referenced);
+        let word = match key.value {
+            MapKey::Text(word) => word,
+            MapKey::Word => self.document.written(key.defined).to_owned(),
+        };
+        Node { at, value: Value::Text(word) }
     }
 }
 
-/// Rewords an error of the parser for users.
-fn diagnostic(text: &str, error: &Error) -> (Span, Diagnostic) {
-    let at = error.location().map_or(Span::end_of(text), place);
-    let at = Span { width: 1, ..at };
-    let rendered = error.to_string();
-    // The parser appends the place to its message; here it comes first.
-    let what = rendered.split_once(" at line ").map_or(rendered.as_str(), |(what, _)| what);
-    let too_much = what.contains("budget") || what.contains("recursion limit");
-    let diagnostic = match error {
-        _ if too_much => Diagnostic::new(
-            "too much in one file: at most 250,000 values, nested at most 32 deep",
-            "aliases (`*name`) count as what they stand for; leave out what is no config",
-        ),
-        Error::MultipleDocuments { .. } => Diagnostic::new(
-            "a second YAML document begins here",
-            "a config is one document: leave out the `---` before it",
-        ),
-        _ if what.starts_with("tabs") => {
-            Diagnostic::new("a tab can't indent YAML", "indent with spaces, two for each level")
+impl<'t> Document<'t> {
+    /// The text at this place.
+    fn written(self, location: serde_saphyr::Location) -> &'t str {
+        let span = location.span();
+        let bytes = span.byte_offset().zip(span.byte_len()).and_then(|(from, len)| {
+            let from = usize::try_from(from).ok()?;
+            self.text.get(from..from.checked_add(usize::try_from(len).ok()?)?)
+        });
+        bytes.unwrap_or_default()
+    }
+
+    fn place(self, location: serde_saphyr::Location) -> Span {
+        let number = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        Span {
+            file: self.file,
+            line: number(location.line()),
+            column: number(location.column()),
+            width: number(location.span().len()),
         }
-        _ if what.contains("invalid u64") || what.contains("invalid i64") => {
-            Diagnostic::new("what is tagged `!!int` is not a whole number", "leave the tag out")
-        }
-        _ if what.contains("non-finite") => {
-            Diagnostic::new("`.inf` and `.nan` are no numbers here", "write a number")
-        }
-        _ if what.contains("floating point") || what.contains("invalid f64") => {
-            Diagnostic::new("what is tagged `!!float` is not a number", "leave the tag out")
-        }
-        _ if what.contains("boolean") || what.contains("bool ") => Diagnostic::new(
-            "what is tagged `!!bool` is neither `true` nor `false`",
-            "leave the tag out",
-        ),
-        _ => Diagnostic::new(format!("not valid YAML: {what}"), syntax_hint(what)),
-    };
-    (at, diagnostic)
+    }
+
+    /// Rewords an error of the parser for users.
+    fn diagnostic(self, error: &Error) -> (Span, Diagnostic) {
+        let at = error
+            .location()
+            .map_or_else(|| Span::end_of(self.file, self.text), |it| self.place(it));
+        let at = Span { width: 1, ..at };
+        let rendered = error.to_string();
+        // The parser appends the place to its message; here it comes first.
+        let what = rendered.split_once(" at line ").map_or(rendered.as_str(), |(what, _)| what);
+        let too_much = what.contains("budget") || what.contains("recursion limit");
+        let diagnostic = match error {
+            _ if too_much => Diagnostic::new(
+                "too much in a config: at most 250,000 values, nested at most 32 deep",
+                "aliases (`*name`) count as what they stand for; leave out what is no config",
+            ),
+            Error::MultipleDocuments { .. } => Diagnostic::new(
+                "a second YAML document begins here",
+                "a config is one document: leave out the `---` before it",
+            ),
+            _ if what.starts_with("tabs") => {
+                Diagnostic::new("a tab can't indent YAML", "indent with spaces, two for each level")
+            }
+            _ if what.contains("invalid u64") || what.contains("invalid i64") => {
+                Diagnostic::new("what is tagged `!!int` is not a whole number", "leave the tag out")
+            }
+            _ if what.contains("non-finite") => {
+                Diagnostic::new("`.inf` and `.nan` are no numbers here", "write a number")
+            }
+            _ if what.contains("floating point") || what.contains("invalid f64") => {
+                Diagnostic::new("what is tagged `!!float` is not a number", "leave the tag out")
+            }
+            _ if what.contains("boolean") || what.contains("bool ") => Diagnostic::new(
+                "what is tagged `!!bool` is neither `true` nor `false`",
+                "leave the tag out",
+            ),
+            _ if what.contains("flow") && self.has_variable(at) => Diagnostic::new(
+                format!("not valid YAML: {what}"),
+                "inside of { } and [ ] a variable needs quotes around it: `{ cluster: \"${NAME}\" }`",
+            ),
+            _ => Diagnostic::new(format!("not valid YAML: {what}"), syntax_hint(what)),
+        };
+        (at, diagnostic)
+    }
+
+    /// Whether the line of this span has a variable.
+    fn has_variable(self, at: Span) -> bool {
+        let index = (at.line as usize).checked_sub(1);
+        index.and_then(|index| self.text.lines().nth(index)).is_some_and(|it| it.contains("${"))
+    }
 }
 
 fn syntax_hint(what: &str) -> &'static str {
@@ -214,6 +271,10 @@ fn syntax_hint(what: &str) -> &'static str {
 mod tests {
     use super::*;
 
+    fn read(text: &str) -> Result<Node, (Span, Diagnostic)> {
+        super::read(Document { file: 0, text }, &mut Variables::off(), &mut MAX_VALUES.clone())
+    }
+
     fn values(text: &str) -> Vec<Value> {
         match read(text) {
             Ok(Node { value: Value::Map(entries), .. }) => {
@@ -230,6 +291,40 @@ mod tests {
         let read = values("a: 007\nb: 1_000\nc: 1.50\nd: 0x10\ne: true\nf: -3\n");
         assert_eq!(read, words(&["007", "1_000", "1.50", "0x10", "true", "-3"]));
         assert_eq!(values("a: &x 007\nb: *x\n"), words(&["007", "007"]));
+    }
+
+    #[test]
+    fn only_numbers_and_booleans_are_words() {
+        for word in ["7", "-3", "1.5", "1_000", "0x10", "1e3", "true", "false"] {
+            assert!(is_word(word), "{word}");
+        }
+        for text in
+            ["", "a", "1 # b", "~", "null", "a: 1", "[1]", "&a 1", "5s", "off", "1\n", ".inf"]
+        {
+            assert!(!is_word(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn variables_are_replaced_in_values_and_not_in_keys() {
+        let text = "${X}: ${X}\na: \"${X}\"\nb: '${X}'\nc: &n ${X}\nd: *n\ne: [ \"${X}\" ]\nf: >-\n  ${X}\n  y\n";
+        let mut variables = Variables::of(|name| (name == "X").then(|| "5".into()), 100);
+        let document = Document { file: 3, text };
+        let tree = super::read(document, &mut variables, &mut MAX_VALUES.clone()).unwrap();
+        let (word, text) = (Value::Word("5".into()), Value::Text("5".into()));
+        for (key, value) in [
+            ("${X}", &word),
+            ("a", &text),
+            ("b", &text),
+            ("c", &word),
+            ("d", &word),
+            ("f", &Value::Text("5 y".into())),
+        ] {
+            assert_eq!(&tree.child(key).unwrap().1.value, value, "{key}");
+        }
+        assert_eq!(tree.descend(&["e", "0"]).unwrap().value, text);
+        let at = tree.place(&["d"]);
+        assert_eq!((at.file, at.line, at.column), (3, 5, 4));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use policy::{
     matching::{Match, MatchSetting},
     rule::{PolicyConfig, Stage},
 };
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 use values::{Node, ObjectSource, Span, spanned::Spanned};
 
 /// Checks policies, of a config or a single one.
@@ -40,16 +40,22 @@ impl<'a> Policies<'a> {
     /// All policies of a list, in order.
     pub(super) fn list(mut self, list: Spanned<Vec<Spanned<PolicySettings>>>) -> Vec<Arc<Rule>> {
         let mut rules: Vec<Arc<Rule>> = Vec::new();
+        let mut places: BTreeMap<Arc<str>, Span> = BTreeMap::new();
         for (index, Spanned { at, value }) in list.value.unwrap_or_default().into_iter().enumerate()
         {
             self.path = vec!["policies".to_owned(), index.to_string()];
             let Some(rule) = value.and_then(|written| self.policy(at, written, None)) else {
                 continue;
             };
-            if rules.iter().any(|known| known.name == rule.name) {
+            let place = self.place(&["name"]);
+            let first = *places.entry(Arc::clone(&rule.name)).or_insert(place);
+            if first != place {
                 let message = format!("there are two policies called `{}`", rule.name);
-                let hint = "names tell policies apart in logs and metrics";
-                self.report.add(self.place(&["name"]), message, hint);
+                let first = self.report.place(first);
+                let hint = format!(
+                    "the other policy is at {first}; names tell policies apart in logs and metrics"
+                );
+                self.report.add(place, message, hint);
             }
             rules.push(Arc::new(rule));
         }

@@ -1,5 +1,6 @@
 //! Error messages: what was expected, what was found, and a suggestion.
 
+use crate::report::SHORTENED;
 use serde::de::{self, Unexpected};
 use std::fmt;
 use values::{Diagnostic, Span, did_you_mean, hide, nearest};
@@ -60,7 +61,7 @@ impl Error {
         let (span, rest) = text.strip_prefix(MARK)?.split_once(MARK)?;
         let mut numbers = span.split(' ').map(str::parse);
         let mut number = || numbers.next()?.ok();
-        let at = Span { line: number()?, column: number()?, width: number()? };
+        let at = Span { file: number()?, line: number()?, column: number()?, width: number()? };
         let diagnostic =
             rest.split_once('\n').map(|(message, hint)| Diagnostic::new(message, hint));
         Some(Error { at: Some(at), diagnostic })
@@ -70,8 +71,8 @@ impl Error {
 /// All of the error, for [`Error::restored`].
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(Span { line, column, width }) = self.at {
-            write!(f, "{MARK}{line} {column} {width}{MARK}")?;
+        if let Some(Span { file, line, column, width }) = self.at {
+            write!(f, "{MARK}{file} {line} {column} {width}{MARK}")?;
         }
         match &self.diagnostic {
             Some(Diagnostic { message, hint, .. }) => write!(f, "{message}\n{hint}"),
@@ -85,7 +86,7 @@ impl std::error::Error for Error {}
 /// The front of a text for a message, with secrets hidden before it is cut.
 pub(super) fn shortened(text: &str) -> String {
     let text = &*hide(text);
-    let mut short: String = text.chars().take(40).collect();
+    let mut short: String = text.chars().take(SHORTENED).collect();
     if short.len() < text.len() {
         short.push('…');
     }

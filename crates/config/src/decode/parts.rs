@@ -58,8 +58,9 @@ impl<'de> de::SeqAccess<'de> for ReadAttempts<'de> {
             Next::Place if self.more == 0 => return Ok(None),
             Next::Place => {
                 self.next = Next::Value;
-                let Span { line, column, width } = self.reader.at();
-                let place = SeqDeserializer::<_, Error>::new([line, column, width].into_iter());
+                let Span { file, line, column, width } = self.reader.at();
+                let place = [file, line, column, width].into_iter();
+                let place = SeqDeserializer::<_, Error>::new(place);
                 return seed.deserialize(place).map(Some);
             }
             Next::Whole(whole) => {

@@ -322,7 +322,8 @@ pub struct RewriteSettings {
 pub struct PatternRewrite {
     /// A regular expression; every match is replaced.
     pub pattern: String,
-    /// The replacement: `$1` or `${name}` is a group, `$$` for a dollar sign.
+    /// The replacement: `$1` or `${name}` is a group, `$$` a dollar sign. Config files write `$${name}`,
+    /// because `${name}` is a variable there.
     pub substitution: String,
 }
 

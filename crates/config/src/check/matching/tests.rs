@@ -1,7 +1,7 @@
 //! Errors in a match that depend on the kind of the policy or of the listeners.
 
 use super::*;
-use crate::{Scope, decode, report::Report, yaml};
+use crate::{Scope, decode, input};
 use std::cell::RefCell;
 
 fn scope(listeners: &[(&str, Option<&str>)]) -> Scope {
@@ -16,8 +16,8 @@ fn scope(listeners: &[(&str, Option<&str>)]) -> Scope {
 
 /// The diagnostics of a match.
 fn problems_of(text: &str, scope: &Scope, about_connections: bool) -> Vec<String> {
-    let tree = yaml::read(text).unwrap();
-    let report = RefCell::new(Report::new("t", text));
+    let (report, tree) = input::read_alone("t", text.as_bytes(), "").unwrap();
+    let report = RefCell::new(report);
     let written: MatchSetting = decode::decode(&tree, &report).unwrap();
     let mut report = report.into_inner();
     let mut policies = Policies::alone(&tree, scope, &mut report);
