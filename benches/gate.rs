@@ -41,7 +41,6 @@ fn gate(policies: &str) -> Gate {
         protocol: const { &mongo::Mongo::PROTOCOL },
         callsites: cardinality(),
         shapes: None,
-        access_log: None,
         lines: None,
     };
     Gate::live(Live::new(rules), materials, cardinality(), active)

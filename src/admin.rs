@@ -7,6 +7,7 @@ mod guard;
 mod listen;
 mod pages;
 mod policies;
+mod reloads;
 mod sessions;
 mod shapes;
 mod sockets;
@@ -19,6 +20,7 @@ use self::tls::TlsListener;
 use crate::{
     certificates::Certificates,
     handover::{Offer, Sockets},
+    reload::Reloader,
     threads::Starter,
     worker::{QueryShapes, Sessions},
 };
@@ -77,11 +79,13 @@ pub struct View {
     /// The policies in force, which `/policies` and `/faults` show and change.
     pub policies: Arc<Live>,
     /// The names that a changed policy may refer to.
-    pub scope: Scope,
+    pub scope: Arc<dyn Fn() -> Scope + Send + Sync>,
     /// The open connections, which `/sessions` lists and closes.
     pub sessions: Sessions,
     /// For `/shapes` and `/findings`.
     pub shapes: QueryShapes,
+    /// For `/reloads`, and reloads of the config.
+    pub reloader: Reloader,
     /// Begins a drain without blocking.
     pub drain: Arc<dyn Fn() + Send + Sync>,
 }
@@ -129,7 +133,7 @@ pub fn serve(
     plan: &AdminPlan,
     view: View,
     threads: &Starter,
-    handover: Sockets,
+    handover: &mut Sockets,
 ) -> anyhow::Result<Server> {
     serve_with_limits(plan, view, Limits::default(), threads, handover)
 }
@@ -139,30 +143,23 @@ fn serve_with_limits(
     view: View,
     limits: Limits,
     threads: &Starter,
-    mut handover: Sockets,
+    handover: &mut Sockets,
 ) -> anyhow::Result<Server> {
-    let OpenedSockets { address, sockets, path } = sockets::open(plan, &mut handover)?;
+    let OpenedSockets { address, sockets, path } = sockets::open(plan, handover)?;
     let offer = handover.offer();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("the admin interface can't start")?;
-    let (mut serving, mut handing_over) = (JoinSet::new(), JoinSet::new());
+    let mut serving = JoinSet::new();
     {
         let _entered = runtime.enter();
         for socket in sockets {
             let started = serve_at(socket, &view, limits, &offer, &mut serving);
             started.context("the admin interface can't start")?;
         }
-        if let Some(rendezvous) = handover.confirm()? {
-            rendezvous.set_nonblocking(true)?;
-            let (rendezvous, offer) = (UnixListener::from_std(rendezvous)?, Arc::clone(&offer));
-            handing_over.spawn(offer.serve(rendezvous));
-        }
     }
     let (stop, stopped) = oneshot::channel::<()>();
     let run = move |_| {
         runtime.block_on(async {
-            // The next process is served for as long as the admin interface runs.
-            let _handing_over = handing_over;
             tokio::select! {
                 () = sweep(Arc::clone(&view.policies)) => {}
                 _ = serving.join_all() => {}
@@ -242,7 +239,8 @@ fn router(view: View, rules: Arc<Rules>) -> Router {
         .route("/callsites", get(pages::callsites))
         .route("/shapes", get(shapes::list).delete(shapes::reset))
         .route("/findings", get(shapes::findings))
-        .route("/config", get(policies::config))
+        .route("/config", get(policies::config).post(reloads::reload))
+        .route("/reloads", get(reloads::list))
         .route("/policies", get(policies::list))
         .route("/policies/{name}", put(policies::change).delete(policies::remove))
         .route("/faults", get(policies::faults).post(policies::add_fault))

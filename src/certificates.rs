@@ -23,13 +23,13 @@ const REMIND: Duration = Duration::from_secs(60 * 60);
 /// From how long before its end on a certificate is logged about.
 const EXPIRES_SOON: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
+/// Returns the config that runs.
+pub type PlanSource = Arc<dyn Fn() -> Arc<Plan> + Send + Sync>;
+
 /// The certificates of all listeners, clusters and stores, and of the admin interface.
 #[derive(Clone)]
 pub struct Certificates {
-    /// Those that clients see, by their owner: `listener web`.
-    servers: Vec<(String, Arc<ServerTls>)>,
-    /// Those of clusters, by the cluster's name.
-    clusters: Vec<(Arc<str>, Arc<ClientTls>)>,
+    plan: PlanSource,
     /// The policies in force, of which some have a store.
     policies: Arc<Live>,
     metrics: Metrics,
@@ -44,8 +44,14 @@ struct Logged {
 }
 
 impl Certificates {
-    /// Those of a plan.
-    pub fn of(plan: &Plan, policies: &Arc<Live>, metrics: &Metrics) -> Self {
+    /// Those of the config that runs, and of the policies in force.
+    pub fn new(plan: PlanSource, policies: &Arc<Live>, metrics: &Metrics) -> Self {
+        Self { plan, policies: Arc::clone(policies), metrics: metrics.clone() }
+    }
+
+    /// Those that clients see, by their owner: `listener web`.
+    fn servers(&self) -> Vec<(String, Arc<ServerTls>)> {
+        let plan = (self.plan)();
         let listeners = plan
             .listeners
             .iter()
@@ -54,21 +60,16 @@ impl Certificates {
             .admin
             .iter()
             .filter_map(|it| Some((format!("admin {}", it.address), Arc::clone(it.tls.as_ref()?))));
-        let clusters = plan.clusters.iter();
-        Self {
-            servers: listeners.chain(admin).collect(),
-            clusters: clusters
-                .filter_map(|it| Some((Arc::clone(&it.name), Arc::clone(it.tls.as_ref()?))))
-                .collect(),
-            policies: Arc::clone(policies),
-            metrics: metrics.clone(),
-        }
+        listeners.chain(admin).collect()
     }
 
     /// Those that servers see, by their owner: `cluster orders`, `policy each-user`.
     fn clients(&self) -> Vec<(String, Arc<ClientTls>)> {
-        let clusters = self.clusters.iter();
-        let clusters = clusters.map(|(name, tls)| (format!("cluster {name}"), Arc::clone(tls)));
+        let plan = (self.plan)();
+        let clusters = plan
+            .clusters
+            .iter()
+            .filter_map(|it| Some((format!("cluster {}", it.name), Arc::clone(it.tls.as_ref()?))));
         let rules = self.policies.rules();
         let stores = rules.iter().filter_map(|rule| {
             Some((format!("policy {}", rule.name), Arc::clone(rule.config.tls()?)))
@@ -78,7 +79,7 @@ impl Certificates {
 
     /// Reads files again when they have changed, and logs what operators must know. Never ends.
     pub async fn watch(self) {
-        let mut logged = Logged::default();
+        let (mut logged, mut known) = (Logged::default(), 0);
         self.export();
         loop {
             if logged.reminded.is_none_or(|last| last.elapsed() >= REMIND) {
@@ -86,7 +87,9 @@ impl Certificates {
                 self.remind();
             }
             time::sleep(INTERVAL).await;
-            if self.reload(&mut logged) {
+            // A reload of the config may have added some.
+            let owners = self.servers().len() + self.clients().len();
+            if self.reload(&mut logged) || std::mem::replace(&mut known, owners) != owners {
                 self.export();
             }
         }
@@ -95,8 +98,8 @@ impl Certificates {
     /// Returns whether any file has changed.
     fn reload(&self, logged: &mut Logged) -> bool {
         let mut changed = false;
-        for (owner, server) in &self.servers {
-            changed |= self.reloaded(owner.clone(), server.reload(), logged);
+        for (owner, server) in self.servers() {
+            changed |= self.reloaded(owner, server.reload(), logged);
         }
         for (owner, client) in self.clients() {
             changed |= self.reloaded(owner, client.reload(), logged);
@@ -164,7 +167,7 @@ impl Certificates {
     }
 
     fn identities(&self) -> Vec<(String, Identity)> {
-        let of_servers = self.servers.iter().flat_map(|(owner, server)| {
+        let of_servers = self.servers().into_iter().flat_map(|(owner, server)| {
             server.identities().into_iter().map(move |it| (owner.clone(), it))
         });
         let clients = self.clients().into_iter();

@@ -3,22 +3,25 @@
 //! This is the only place that prints for people and ends the process.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to people")]
 
+mod admin_arguments;
 mod cutover;
 mod explain;
+mod reload;
 mod signals;
+mod upgrade;
 
 use crate::{
     demo, own_log,
-    proxy::Proxy,
+    proxy::{Proxy, StartConfig},
     top::{
         self, AdminAddress, TlsFiles,
         choice::{Sort, View, ViewOptions},
     },
 };
+use admin_arguments::AdminArguments;
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
-use config::plan::Plan;
-use cutover::{AdminArguments, PauseArguments, SwitchArguments};
+use cutover::{PauseArguments, SwitchArguments};
 use explain::Question;
 use process::panics;
 use std::{
@@ -44,6 +47,10 @@ enum Command {
         /// The config file, or `-` for stdin.
         #[arg(short, long, value_name = "FILE", default_value = "tollgate.yaml")]
         config: PathBuf,
+        /// Take over the sockets of a running proxy, which drains once this one has started. Without one this
+        /// proxy starts as usual.
+        #[arg(long)]
+        upgrade: bool,
     },
     /// Check a config file: prints `ok`, possibly with hints, or every problem with its position.
     /// Does not use the network.
@@ -59,6 +66,16 @@ enum Command {
         /// 'grpc /shop.v1.Cart/Add', 'mongo find shop.users app=reports peer=10.0.0.7 listener=db'.
         #[arg(long, value_name = "OPERATION")]
         explain: Option<String>,
+        /// Print what differs from the config that a proxy runs, and what a reload would do to open
+        /// connections. Exit code 0: nothing differs, 2: something does, 1: the config is wrong.
+        #[arg(
+            long,
+            value_name = "ADMIN",
+            num_args = 0..=1,
+            default_missing_value = "127.0.0.1:9901",
+            conflicts_with_all = ["explain", "format"]
+        )]
+        diff: Option<String>,
     },
     /// Run without a config file: `tollgate proxy mongo :27018 localhost:27017`.
     Proxy {
@@ -117,6 +134,14 @@ enum Command {
         #[arg(long, conflicts_with_all = ["callsites", "pools"])]
         shapes: bool,
     },
+    /// Make a running proxy read its config file again, as SIGHUP does. A wrong config changes nothing.
+    Reload {
+        /// Only print what would change. Exit code 0: nothing, 2: something, 1: the config is wrong.
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        admin: AdminArguments,
+    },
     /// Pause a cluster of a running proxy: new operations wait, and what is under way ends.
     ///
     /// Exit code 0 means that nothing is under way at its endpoints any more.
@@ -144,21 +169,25 @@ enum Format {
 /// 2 usage (by clap).
 pub fn main() -> ExitCode {
     match arguments().command {
-        Command::Run { config } => match config::load(&config) {
-            Ok(plan) => run(plan),
-            Err(problems) => {
+        Command::Run { config, upgrade } => match config::load_with_sources(&config) {
+            (Ok(plan), sources) => {
+                let file = (config.as_os_str() != "-").then_some(config);
+                run(StartConfig { plan, file, sources, upgrades: upgrade })
+            }
+            (Err(problems), _) => {
                 own_log::say(&problems.to_string());
                 ExitCode::FAILURE
             }
         },
-        Command::Check { config, format, explain } => {
+        Command::Check { config, diff: Some(admin), .. } => compare(&config, &admin),
+        Command::Check { config, format, explain, diff: None } => {
             let question =
                 explain.map(|text| Question::read(&text).unwrap_or_else(|it| usage(&it)));
             check(&config, format, question.as_ref())
         }
         Command::Proxy { protocol, listen, upstream, admin } => {
             match config::for_proxy(&protocol, &listen, &upstream, Some(&admin)) {
-                Ok(plan) => run(plan),
+                Ok(plan) => run(plan.into()),
                 Err(problems) => {
                     own_log::say(&problems.to_string());
                     ExitCode::FAILURE
@@ -169,6 +198,9 @@ pub fn main() -> ExitCode {
         Command::Schema => {
             tell(format_args!("{:#}\n", config::schema()));
             ExitCode::SUCCESS
+        }
+        Command::Reload { dry_run, admin } => {
+            exit_code(on_this_thread(reload::reload(dry_run, admin)).flatten())
         }
         Command::Pause(arguments) => done(on_this_thread(cutover::pause(arguments)).flatten()),
         Command::Switch(arguments) => done(on_this_thread(cutover::switch(arguments)).flatten()),
@@ -212,6 +244,17 @@ fn tell(text: std::fmt::Arguments<'_>) {
     let _ = std::io::stdout().write_fmt(text);
 }
 
+/// Compares a config with the one that a proxy runs.
+fn compare(file: &std::path::Path, admin: &str) -> ExitCode {
+    match config::load(file) {
+        Ok(plan) => exit_code(on_this_thread(reload::compare(&plan, admin)).flatten()),
+        Err(problems) => {
+            tell(format_args!("{problems}\n"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
 fn check(file: &std::path::Path, format: Format, question: Option<&Question>) -> ExitCode {
     let (plan, sources) = config::load_with_sources(file);
     let plan = match (plan, format) {
@@ -247,28 +290,32 @@ fn usage(wrong: &str) -> ! {
 }
 
 fn done(result: anyhow::Result<()>) -> ExitCode {
+    exit_code(result.map(|()| ExitCode::SUCCESS))
+}
+
+fn exit_code(result: anyhow::Result<ExitCode>) -> ExitCode {
     if let Err(error) = &result {
         own_log::say(&format!("tollgate: {}", values::hide(&format!("{error:#}"))));
     }
     own_log::end();
-    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    result.unwrap_or(ExitCode::FAILURE)
 }
 
 fn on_this_thread<F: Future>(future: F) -> anyhow::Result<F::Output> {
     Ok(tokio::runtime::LocalRuntime::new()?.block_on(future))
 }
 
-/// Runs a plan until it is drained.
-fn run(plan: Plan) -> ExitCode {
-    done(run_until_drained(plan))
+/// Runs a config until it is drained.
+fn run(config: StartConfig) -> ExitCode {
+    done(run_until_drained(config))
 }
 
-fn run_until_drained(plan: Plan) -> anyhow::Result<()> {
+fn run_until_drained(config: StartConfig) -> anyhow::Result<()> {
     own_log::begin("info")?;
     panics::watch();
     // Signals first: one may arrive as soon as the proxy reports ready.
     let control = signals::watch()?;
-    let proxy = Proxy::start(plan)?;
+    let proxy = Proxy::start(config)?;
     let _ = control.send(proxy.control());
     proxy.wait()?;
     tracing::info!("drained");

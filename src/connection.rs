@@ -199,7 +199,7 @@ async fn connect(
 ) -> Result<Serving, Close> {
     let protocol = &listener.plan().protocol;
     let preconnects = match listener.upstreams() {
-        Upstreams::Pool { pool, mirror } => {
+        Upstreams::Pool { pool, mirror, .. } => {
             let (options, mirror) = (session.take_options(pool), mirror.clone());
             let upstream = RelayUpstream::Pool { pool: Rc::clone(pool), options, mirror };
             return Ok(protocol.serve(session, &connections.buffers, client, upstream));

@@ -2,8 +2,11 @@
 //! connection is refused during a restart.
 //!
 //! Both processes accept on the same sockets until the first one drains, so no queued connection is
-//! lost. They connect through an abstract Unix socket, the rendezvous, which is named after the
-//! address of the admin interface; both check that the other process has the same user.
+//! lost. They connect through a Unix socket, the rendezvous: at the path of `upgrade_socket`, or else an abstract
+//! one that is named after the address of the admin interface. Both check that the other process has the same user.
+//!
+//! The next process asks, gets the sockets, starts, and says so. If it upgrades the first one, that drains then;
+//! otherwise it goes on until it gets SIGTERM. If the next process ends or hangs before, nothing has changed.
 
 use config::plan::Plan;
 use rustix::{
@@ -16,16 +19,21 @@ use rustix::{
 };
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
+    fmt,
+    fs::{self, Permissions},
     io::{self, IoSlice, IoSliceMut, Write},
     mem::MaybeUninit,
     net::{SocketAddr, TcpListener},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::net::{UnixListener, UnixStream},
+        unix::{
+            fs::{FileTypeExt, PermissionsExt},
+            net::{UnixListener, UnixStream},
+        },
     },
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     time::Duration,
@@ -37,14 +45,21 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+/// Sent first: the version of this protocol. Another one is not understood.
+const VERSION: u8 = b'1';
 /// Sent with each socket.
 const SOCKET: u8 = b'+';
 /// Sent after the last socket by a proxy that does not drain…
 const ALL: u8 = b'.';
 /// …and by one that drains, which has only the sockets of its admin interface left.
 const ALL_DRAINING: u8 = b'-';
-/// The reply of the next process: it uses the sockets.
+/// The reply of the next process: it uses the sockets…
 const TAKEN_OVER: u8 = b'!';
+/// …and the previous one is to drain.
+const UPGRADED: u8 = b'^';
+
+/// Permissions of the rendezvous: only the user that the proxy runs as.
+const MODE: u32 = 0o600;
 
 /// Length of the rendezvous's accept queue.
 const BACKLOG: i32 = 4;
@@ -57,8 +72,11 @@ const STARTUP_TIMEOUT: Duration = Duration::from_secs(60);
 /// The sockets of a starting proxy: those that it takes over, and those that it will offer.
 #[derive(Debug, Default)]
 pub struct Sockets {
-    /// The name of the rendezvous; `None` without an admin interface, or if its port is 0.
+    /// The name of the rendezvous; `None` without `upgrade_socket` and without an admin interface, or if the port of
+    /// that is 0.
     name: Option<SockAddr>,
+    /// Whether the previous process is to drain once the sockets are in use.
+    upgrades: bool,
     /// The previous process, to be notified once the sockets are in use.
     previous: Option<UnixStream>,
     inherited: Vec<Socket>,
@@ -75,16 +93,11 @@ struct OfferedSocket {
 }
 
 impl Sockets {
-    /// Requests the sockets of a running proxy with the same admin interface and at least one
-    /// listener in common with `plan`.
-    pub fn inherit(plan: &Plan) -> Self {
-        let admin = plan.admin.as_ref().map(|admin| admin.address);
-        let Some(admin) = admin.filter(|address| address.port() != 0) else {
-            return Self::default();
-        };
-        let name = format!("\0tollgate {} {admin}", geteuid().as_raw());
-        let Ok(name) = SockAddr::unix(name) else { return Self::default() };
-        let mut this = Self { name: Some(name), ..Self::default() };
+    /// Requests the sockets of a running proxy with the same `upgrade_socket` or admin interface, and at least one
+    /// listener in common with `plan`. `upgrades`: that proxy drains once this one has started.
+    pub fn inherit(plan: &Plan, upgrades: bool) -> Self {
+        let Some(name) = rendezvous_of(plan) else { return Self::default() };
+        let mut this = Self { name: Some(name), upgrades, ..Self::default() };
         let Some(Inherited { from, sockets, draining }) =
             this.name.as_ref().and_then(|name| request_sockets(name).ok())
         else {
@@ -95,12 +108,19 @@ impl Sockets {
             plan.listeners.iter().any(|listener| Some(listener.address) == address)
         };
         // A proxy that has only the admin interface's address in common is unrelated.
-        if draining || sockets.iter().any(listens) {
-            tracing::warn!(
-                process = same_user_pid(&from).unwrap_or_default(),
-                "another process serves these addresses and hands over its sockets: both accept until \
-                 that one gets SIGTERM and drains"
-            );
+        if upgrades || draining || sockets.iter().any(listens) {
+            let process = same_user_pid(&from).unwrap_or_default();
+            match upgrades {
+                true => tracing::info!(
+                    process,
+                    "upgrading another process, which hands over its sockets"
+                ),
+                false => tracing::warn!(
+                    process,
+                    "another process serves these addresses and hands over its sockets: both accept until \
+                     that one gets SIGTERM and drains"
+                ),
+            }
             (this.previous, this.inherited) = (Some(from), sockets);
         }
         this
@@ -161,8 +181,9 @@ impl Sockets {
         let taken = self.take(&name).map(|socket| OwnedFd::from(socket).into());
         let rendezvous: io::Result<UnixListener> = taken.map_or_else(|| bind_rendezvous(&name), Ok);
         if let Some(mut previous) = self.previous.take() {
+            let reply = if self.upgrades { UPGRADED } else { TAKEN_OVER };
             // This fails if the previous process has ended, which is harmless.
-            let _ = previous.write_all(&[TAKEN_OVER]);
+            let _ = previous.write_all(&[reply]);
         }
         let rendezvous = match rendezvous {
             Ok(rendezvous) => rendezvous,
@@ -176,6 +197,7 @@ impl Sockets {
             stays_open: true,
         });
         *self.offer.sockets() = self.offered;
+        *self.offer.path() = name.as_pathname().map(Path::to_owned);
         Ok(Some(rendezvous))
     }
 
@@ -203,9 +225,44 @@ pub struct Offer {
     unready: AtomicBool,
     draining: AtomicBool,
     replaced: CancellationToken,
+    on_upgrade: UpgradeHook,
+    /// The file of the rendezvous.
+    path: Mutex<Option<PathBuf>>,
+}
+
+/// See [`Offer::on_upgrade`].
+#[derive(Default)]
+struct UpgradeHook(OnceLock<Box<dyn Fn() + Send + Sync>>);
+
+impl fmt::Debug for UpgradeHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UpgradeHook")
+    }
 }
 
 impl Offer {
+    /// Sets what is called once another process has upgraded this one, which is to drain. Only the first call has an
+    /// effect.
+    pub fn on_upgrade(&self, drain: impl Fn() + Send + Sync + 'static) {
+        let _ = self.on_upgrade.0.set(Box::new(drain));
+    }
+
+    /// Whether another process can take over the sockets.
+    pub fn is_open(&self) -> bool {
+        !self.sockets().is_empty()
+    }
+
+    /// Removes the file of the rendezvous, unless another process uses it.
+    pub fn remove_file(&self) {
+        let path = self.path().take().filter(|_| !self.is_taken());
+        // The directory may be gone.
+        path.into_iter().for_each(|path| _ = fs::remove_file(path));
+    }
+
+    fn path(&self) -> MutexGuard<'_, Option<PathBuf>> {
+        self.path.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The proxy drains, now or after `drain.wait`: leaves new requests to the next process, if any.
     pub fn set_unready(&self) {
         self.unready.store(true, SeqCst);
@@ -217,6 +274,21 @@ impl Offer {
         self.set_unready();
         self.draining.store(true, SeqCst);
         self.sockets().retain(|offered| offered.stays_open);
+    }
+
+    /// Replaces the sockets of listeners, after a reload of the config. What can't be offered for want of
+    /// descriptors is bound by the next process.
+    pub fn set_listeners(&self, listeners: impl Iterator<Item = io::Result<TcpListener>>) {
+        let mut sockets = self.sockets();
+        if sockets.is_empty() {
+            // There is no rendezvous, or no admin interface yet.
+            return;
+        }
+        sockets.retain(|offered| offered.stays_open);
+        let offered =
+            listeners.flatten().map(|it| OfferedSocket { socket: it.into(), stays_open: false });
+        let offered: Vec<_> = offered.collect();
+        sockets.splice(0..0, offered);
     }
 
     /// Whether another process uses the sockets too.
@@ -240,7 +312,14 @@ impl Offer {
                     let Ok((stream, _)) = accepted else { tokio::task::yield_now().await; continue };
                     let offer = Arc::clone(&self);
                     // A process that can't take over sees the connection close.
-                    hand_overs.spawn(async move { offer.hand_over(stream).await });
+                    hand_overs.spawn(async move {
+                        if let Err(error) = offer.hand_over(stream).await {
+                            tracing::warn!(
+                                %error,
+                                "a process has asked for the sockets and did not start: this one goes on"
+                            );
+                        }
+                    });
                 }
             }
         }
@@ -254,6 +333,8 @@ impl Offer {
 
     async fn hand_over(&self, mut stream: tokio::net::UnixStream) -> io::Result<()> {
         let peer = same_user_pid(&stream)?;
+        let version = || send(stream.as_fd(), VERSION, None);
+        stream.async_io(Interest::WRITABLE, version).await?;
         let mut at = 0;
         loop {
             let more = stream.async_io(Interest::WRITABLE, || {
@@ -274,15 +355,22 @@ impl Offer {
         }
         let mut reply = [0];
         timeout(STARTUP_TIMEOUT, stream.read_exact(&mut reply)).await??;
-        if reply == [TAKEN_OVER] {
-            self.taken.store(true, SeqCst);
+        let drains = reply == [UPGRADED];
+        if !drains && reply != [TAKEN_OVER] {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        self.taken.store(true, SeqCst);
+        if drains {
+            tracing::info!(process = peer, "another process has upgraded this one, which drains");
+            self.on_upgrade.0.get().into_iter().for_each(|drain| drain());
+        } else {
             tracing::warn!(
                 process = peer,
                 "another process replaces this one: both accept until this one gets \
                  SIGTERM and drains"
             );
-            self.cancel_if_replaced();
         }
+        self.cancel_if_replaced();
         Ok(())
     }
 
@@ -307,6 +395,13 @@ fn request_sockets(name: &SockAddr) -> io::Result<Inherited> {
     socket.set_nonblocking(false)?;
     socket.set_read_timeout(Some(SOCKET_TIMEOUT))?;
     same_user_pid(&socket)?;
+    let (version, _) = receive(socket.as_fd())?;
+    if version != VERSION {
+        tracing::warn!(
+            "another process serves, whose version hands over its sockets in another way"
+        );
+        return Err(io::ErrorKind::Unsupported.into());
+    }
     let mut sockets = Vec::new();
     loop {
         match receive(socket.as_fd())? {
@@ -320,12 +415,53 @@ fn request_sockets(name: &SockAddr) -> io::Result<Inherited> {
     }
 }
 
-/// Binds the rendezvous.
+/// The rendezvous of a plan's proxy.
+fn rendezvous_of(plan: &Plan) -> Option<SockAddr> {
+    if let Some(path) = &plan.upgrade_socket {
+        return SockAddr::unix(path).ok();
+    }
+    let admin = plan.admin.as_ref().map(|admin| admin.address);
+    let admin = admin.filter(|address| address.port() != 0)?;
+    SockAddr::unix(format!("\0tollgate {} {admin}", geteuid().as_raw())).ok()
+}
+
+/// Serves the next process on a thread of its own, until one has replaced this one.
+///
+/// # Errors
+/// The thread or its runtime can't start.
+pub fn serve(rendezvous: UnixListener, offer: Arc<Offer>) -> io::Result<()> {
+    rendezvous.set_nonblocking(true)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let rendezvous = {
+        let _entered = runtime.enter();
+        tokio::net::UnixListener::from_std(rendezvous)?
+    };
+    let run = move || runtime.block_on(offer.serve(rendezvous));
+    std::thread::Builder::new().name("handover".into()).spawn(run).map(|_| ())
+}
+
+/// Binds the rendezvous, after a connect has shown that no process listens there.
 fn bind_rendezvous(name: &SockAddr) -> io::Result<UnixListener> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    if let Some(path) = name.as_pathname() {
+        remove_stale(path)?;
+        socket.bind(name)?;
+        fs::set_permissions(path, Permissions::from_mode(MODE))?;
+        socket.listen(BACKLOG)?;
+        return Ok(OwnedFd::from(socket).into());
+    }
     socket.bind(name)?;
     socket.listen(BACKLOG)?;
     Ok(OwnedFd::from(socket).into())
+}
+
+/// Removes the socket that a process without a drain has left behind.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => fs::remove_file(path),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "the file there is no socket")),
+        Err(_) => Ok(()),
+    }
 }
 
 /// The id of the process at the other end.

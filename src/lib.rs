@@ -4,7 +4,7 @@
 //!   threads; `handover`: listening sockets passed to the next process; `own_log`: the log on stderr.
 //! - `worker`: one thread's connections; `listener`: sockets, limits, dispatch; `connection`: one client
 //!   connection.
-//! - `admin`: the admin interface; `top`: the live table; `demo`: the demonstration.
+//! - `reload`: requests to reload the config. `admin`: the admin interface; `top`: the live table; `demo`: the demonstration.
 
 pub mod admin;
 pub mod certificates;
@@ -15,6 +15,7 @@ pub mod handover;
 pub mod listener;
 pub mod own_log;
 pub mod proxy;
+pub mod reload;
 pub mod threads;
 pub mod top;
 pub mod worker;

@@ -5,18 +5,20 @@
 //! (`SO_REUSEPORT`) one worker could get most of them.
 
 mod budget;
+mod drain;
 mod handshakes;
 mod server_names;
 mod socket;
 
-pub use budget::ConnectionBudget;
-use cluster::{ConnectError, ConnectionPool, Mirror, PreconnectPool};
+pub use budget::{ConnectionBudget, ListenerShare};
+use cluster::{ConnectError, ConnectionPool, ListenerRegistration, Mirror, PreconnectPool};
 use config::plan::ListenerPlan;
+pub use drain::Drain;
 use foldhash::HashMap;
 pub use handshakes::Handshakes;
 use metrics::{Counter, Gauge};
 use operation::{Close, RejectReason, Violation};
-use policy::gate::Gate;
+use policy::{gate::Gate, series::CardinalityLimit};
 use protocols::Server;
 use rustix::process::{Resource, getrlimit};
 pub use server_names::ServerNames;
@@ -24,13 +26,13 @@ use session::HeldBytesBudget;
 pub use socket::{ListenSocket, bind, prepare};
 use std::{
     cell::{Cell, OnceCell, RefCell},
-    io,
+    fmt, io,
     net::SocketAddr,
     os::fd::AsRawFd,
     rc::Rc,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -45,39 +47,80 @@ const SPARE_DESCRIPTORS: usize = 24;
 /// Minimum interval between repeated warnings.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// A listener, shared by all workers.
-#[derive(Debug)]
+/// A listener, shared by all workers: as one config has it.
 pub struct Listener {
     /// The configuration.
     pub plan: Arc<ListenerPlan>,
     /// The bound address.
     pub address: SocketAddr,
-    /// Its position in the config.
-    pub index: usize,
+    /// What outlives a reload of the config.
+    state: Arc<ListenerState>,
+    /// It uses the pool of its cluster.
+    _pooled: Option<ListenerRegistration>,
+}
+
+/// What a listener keeps when a reload of the config changes it.
+pub struct ListenerState {
+    /// Identifies the listener among all that this process has had.
+    pub id: u64,
     /// Open connections, by worker.
     open: Vec<AtomicUsize>,
+    /// Open connections on all workers, and those reserved.
+    pub share: ListenerShare,
+    /// The most connections at a time.
+    pub max_connections: AtomicUsize,
     /// Request bytes buffered until policies can decide.
     held: Arc<HeldBytesBudget>,
-    /// Open connections on all workers.
-    total_open: AtomicUsize,
+    /// The limits of distinct series, and of distinct call sites.
+    pub cardinality: [Arc<CardinalityLimit>; 2],
+}
+
+impl ListenerState {
+    /// The state of a listener that this many workers serve. `cardinality` limits its distinct series, and its
+    /// distinct call sites.
+    pub fn new(
+        plan: &ListenerPlan,
+        workers: usize,
+        cardinality: [Arc<CardinalityLimit>; 2],
+    ) -> Arc<Self> {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+        Arc::new(Self {
+            id: NEXT_ID.fetch_add(1, Relaxed),
+            open: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
+            share: ListenerShare::default(),
+            max_connections: AtomicUsize::new(usize::MAX),
+            held: HeldBytesBudget::new(plan.max_held_bytes),
+            cardinality,
+        })
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener").field("plan", &self.plan).finish_non_exhaustive()
+    }
 }
 
 impl Listener {
-    /// A listener bound to `address`, shared by this many workers.
+    /// A listener bound to `address`. `pooled`: it uses the pool of its cluster.
     pub fn new(
         plan: Arc<ListenerPlan>,
         address: SocketAddr,
-        index: usize,
-        workers: usize,
+        state: Arc<ListenerState>,
+        pooled: Option<ListenerRegistration>,
     ) -> Arc<Self> {
-        let open = (0..workers).map(|_| AtomicUsize::new(0)).collect();
-        let (total_open, held) = (AtomicUsize::new(0), HeldBytesBudget::new(plan.max_held_bytes));
-        Arc::new(Self { plan, address, index, open, total_open, held })
+        state.held.set_most(plan.max_held_bytes);
+        Arc::new(Self { plan, address, state, _pooled: pooled })
+    }
+
+    /// What it keeps when a reload of the config changes it.
+    pub fn state(&self) -> &Arc<ListenerState> {
+        &self.state
     }
 
     /// The listener's entry in the admin interface.
     pub fn report(&self) -> serde_json::Value {
-        let open: Vec<usize> = self.open.iter().map(|open| open.load(Relaxed)).collect();
+        let open: Vec<usize> = self.state.open.iter().map(|open| open.load(Relaxed)).collect();
         serde_json::json!({
             "name": &*self.plan.name,
             "address": self.address.to_string(),
@@ -86,39 +129,38 @@ impl Listener {
             "clusters": self.plan.clusters().iter().map(|name| &**name).collect::<Vec<_>>(),
             "connections": open.iter().sum::<usize>(),
             "connections_by_worker": open,
-            "max_connections": self.plan.max_connections,
-            "held_bytes": self.held.used(),
-            "max_held_bytes": self.held.most(),
-            "reserved_connections": self.plan.reserved_connections,
+            "max_connections": self.state.max_connections.load(Relaxed),
+            "held_bytes": self.state.held.used(),
+            "max_held_bytes": self.state.held.most(),
+            "reserved_connections": self.state.share.reserved(),
         })
     }
 
     /// Whether there are descriptors for one more connection.
     pub(crate) fn fits_another(&self, all: &ConnectionBudget) -> bool {
-        all.fits_another(self.index, &self.total_open)
+        all.fits_another(&self.state.share)
     }
 
     /// Takes a slot at the worker with the fewest of this listener's connections; `first` wins a
     /// tie. Returns `None` if the listener is full, or if only slots reserved for other listeners
     /// are left.
     pub(crate) fn take_slot(
-        self: &Arc<Self>,
+        &self,
         all: &Arc<ConnectionBudget>,
         first: usize,
     ) -> Option<(usize, ConnectionSlot)> {
-        let full = self.total_open.load(Relaxed) >= self.plan.max_connections;
-        if full || !all.acquire(self.index, &self.total_open) {
+        let state = &self.state;
+        let full = state.share.open() >= state.max_connections.load(Relaxed);
+        if full || !all.acquire(&state.share) {
             return None;
         }
-        let workers = self.open.len();
+        let workers = state.open.len();
         let worker = (0..workers)
             .map(|step| (first + step) % workers)
-            .min_by_key(|worker| self.open[*worker].load(Relaxed))?;
-        self.open[worker].fetch_add(1, Relaxed);
-        Some((
-            worker,
-            ConnectionSlot { listener: Arc::clone(self), budget: Arc::clone(all), worker },
-        ))
+            .min_by_key(|worker| state.open[*worker].load(Relaxed))?;
+        state.open[worker].fetch_add(1, Relaxed);
+        let (listener, budget) = (Arc::clone(state), Arc::clone(all));
+        Some((worker, ConnectionSlot { listener, budget, worker }))
     }
 }
 
@@ -141,9 +183,8 @@ pub fn descriptors_left() -> usize {
 }
 
 /// A connection's slot at its listener and worker; released when dropped.
-#[derive(Debug)]
 pub struct ConnectionSlot {
-    listener: Arc<Listener>,
+    listener: Arc<ListenerState>,
     budget: Arc<ConnectionBudget>,
     worker: usize,
 }
@@ -151,7 +192,7 @@ pub struct ConnectionSlot {
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.listener.open[self.worker].fetch_sub(1, Relaxed);
-        self.budget.release(self.listener.index, &self.listener.total_open);
+        self.budget.release(&self.listener.share);
     }
 }
 
@@ -165,6 +206,8 @@ pub enum Upstreams {
         pool: Rc<ConnectionPool>,
         /// What gets reads too.
         mirror: Option<Rc<Mirror>>,
+        /// The listener's part in the pools.
+        listener: Vec<ListenerRegistration>,
     },
     /// To the cluster for the name that the client asks for by TLS, each client connection with an
     /// upstream connection of its own.
@@ -203,7 +246,7 @@ impl Upstreams {
         match self {
             Upstreams::Cluster(preconnects) => preconnects.close(),
             Upstreams::ByServerName(names) => names.close(),
-            Upstreams::Pool { pool, mirror } => {
+            Upstreams::Pool { pool, mirror, .. } => {
                 pool.close();
                 mirror.iter().for_each(|mirror| mirror.close());
             }
@@ -227,6 +270,8 @@ pub struct WorkerListener {
     violations: RefCell<HashMap<Violation, Counter>>,
     overloaded: OnceCell<Counter>,
     handshakes: Handshakes,
+    /// The end of its connections, if a reload of the config has changed or removed it.
+    drain: Drain,
 }
 
 impl WorkerListener {
@@ -247,6 +292,7 @@ impl WorkerListener {
             closed: RefCell::default(),
             violations: RefCell::default(),
             overloaded: OnceCell::new(),
+            drain: Drain::default(),
             handshakes: Handshakes::new(&listener.plan.name, &metrics),
             gate,
             upstreams: upstreams.into(),
@@ -258,6 +304,11 @@ impl WorkerListener {
     /// The configuration.
     pub fn plan(&self) -> &Arc<ListenerPlan> {
         &self.listener.plan
+    }
+
+    /// What it keeps when a reload of the config changes it.
+    pub fn state(&self) -> &Arc<ListenerState> {
+        &self.listener.state
     }
 
     /// The listener that all workers share.
@@ -273,6 +324,11 @@ impl WorkerListener {
     /// Where its operations go.
     pub fn upstreams(&self) -> &Upstreams {
         &self.upstreams
+    }
+
+    /// The end of its connections, if a reload of the config has changed or removed it.
+    pub fn drain(&self) -> &Drain {
+        &self.drain
     }
 
     /// Its TLS handshakes.
@@ -316,7 +372,7 @@ impl WorkerListener {
 
     /// The budget of request bytes buffered until policies can decide.
     pub fn held_bytes(&self) -> &Arc<HeldBytesBudget> {
-        &self.listener.held
+        &self.listener.state.held
     }
 
     /// Counts a request that exceeded `max_held_bytes`, and logs it at a limited rate.
@@ -326,8 +382,8 @@ impl WorkerListener {
         if is_due(&self.not_held_warned) {
             tracing::warn!(
                 listener = &*self.plan().name,
-                used = self.listener.held.used(),
-                max = self.listener.held.most(),
+                used = self.listener.state.held.used(),
+                max = self.listener.state.held.most(),
                 "max_held_bytes is used up, so policies decide about a request before they know all \
                  of its attributes: policies that guard treat an unknown attribute as a match; \
                  raise max_held_bytes if clients are rejected for that"
@@ -384,20 +440,20 @@ mod tests {
     fn listener(workers: usize, max_connections: usize) -> Arc<Listener> {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let protocol = protocols::plain("tcp").unwrap();
-        let plan = ListenerPlan {
-            max_connections,
-            ..ListenerPlan::new("test", address, protocol, "test")
-        };
-        Listener::new(Arc::new(plan), address, 0, workers)
+        let plan = ListenerPlan::new("test", address, protocol, "test");
+        let limit = || Arc::new(CardinalityLimit::new(100, Counter::noop()));
+        let state = ListenerState::new(&plan, workers, [limit(), limit()]);
+        state.max_connections.store(max_connections, Relaxed);
+        Listener::new(Arc::new(plan), address, state, None)
     }
 
     #[test]
     fn sixteen_connections_on_four_workers_are_four_each() {
         let (listener, total) = (listener(4, 100), ConnectionBudget::new(100, 100));
         let slots: Vec<_> = (0..16).map(|_| listener.take_slot(&total, 2).unwrap()).collect();
-        assert!(listener.open.iter().all(|open| open.load(Relaxed) == 4));
+        assert!(listener.state.open.iter().all(|open| open.load(Relaxed) == 4));
         drop(slots);
-        assert!(listener.open.iter().all(|open| open.load(Relaxed) == 0));
+        assert!(listener.state.open.iter().all(|open| open.load(Relaxed) == 0));
     }
 
     #[test]
@@ -427,7 +483,7 @@ mod tests {
     #[test]
     fn a_closed_connection_frees_descriptors_for_another() {
         let (listener, total) = (listener(1, 100), ConnectionBudget::new(100, 1));
-        let fits_another = || total.fits_another(0, &listener.total_open);
+        let fits_another = || total.fits_another(&listener.state.share);
         assert!(fits_another());
         let slot = listener.take_slot(&total, 0).unwrap();
         assert!(!fits_another());

@@ -1,26 +1,27 @@
 //! A worker: one thread with a single-threaded runtime and its own copy of all hot state.
 
 mod accept;
+mod listeners;
 mod message;
 mod sessions;
 
 use crate::{
-    connection::{self, Accepted, Connections, HandOff},
+    connection::{self, Accepted, Connections},
     listener::WorkerListener,
     threads::STACK_BYTES,
 };
-use accept::accept;
-pub use message::{Dispatcher, Message};
+use accept::Accepting;
+use listeners::Listeners;
+pub use message::{ConfigChange, Dispatcher, DrainOptions, Message};
 use metrics::Gauge;
 use policy::access_log::LineBuffer;
 use session::Phase;
 pub use sessions::{QueryShapes, Sessions, WorkerTimeout};
-use shapes::WorkerShapes;
-use std::{cell::Cell, io, panic::resume_unwind, pin::pin, rc::Rc, time::Duration};
+use std::{cell::Cell, io, pin::pin, rc::Rc, time::Duration};
 use tokio::{
     runtime::{Builder, LocalOptions, LocalRuntime},
     sync::{Notify, mpsc::UnboundedReceiver},
-    task::{JoinError, JoinSet, spawn_local},
+    task::spawn_local,
 };
 
 /// The runtime of a worker.
@@ -91,22 +92,46 @@ impl Worker {
         });
     }
 
+    /// Lets the connections of a listener that was changed or removed end, if the config change says so.
+    fn drain_listener(self: &Rc<Self>, listener: &Rc<WorkerListener>, change: &ConfigChange) {
+        let Some(options) = change.drains(listener.state().id) else { return };
+        if listener.drain().phase() != Phase::Running {
+            return;
+        }
+        let (worker, listener) = (Rc::clone(self), Rc::clone(listener));
+        spawn_local(async move {
+            let DrainOptions { timeout, spread } = options;
+            worker.connections.drain_listener(&listener, spread, timeout).await;
+        });
+    }
+
     async fn drained(&self) {
         while self.active.get() > 0 {
             self.drained.notified().await;
         }
     }
 
-    /// Waits up to `timeout` for operations to finish, then closes the rest.
-    async fn drain(&self, timeout: Duration) {
-        self.connections.enter_phase(Phase::Draining);
-        if tokio::time::timeout(timeout, self.drained()).await.is_err() {
+    /// Lets connections close when they are idle, each at its turn, and waits up to the time-out for them. Then
+    /// closes the rest.
+    async fn drain(&self, DrainOptions { timeout, spread }: DrainOptions) {
+        let turns = async {
+            self.connections.drain(spread).await;
+            std::future::pending::<()>().await;
+        };
+        // The turns do not hold up a worker that has no connection left.
+        let drained = async {
+            tokio::select! {
+                () = turns => {}
+                () = self.drained() => {}
+            }
+        };
+        if tokio::time::timeout(timeout, drained).await.is_err() {
             tracing::warn!(
                 worker = self.index,
                 connections = self.active.get(),
                 "drain_timeout has expired: closing the remaining connections"
             );
-            self.connections.enter_phase(Phase::Closing);
+            self.connections.close();
             self.drained().await;
         }
     }
@@ -134,17 +159,10 @@ impl Drop for ActiveGuard {
     }
 }
 
-/// Serves a connection that another worker accepted.
-fn serve(worker: &Rc<Worker>, listeners: &[Rc<WorkerListener>], index: usize, hand_off: HandOff) {
-    if let (Some(listener), Ok(accepted)) = (listeners.get(index), hand_off.attach()) {
-        worker.serve(listener, accepted);
-    }
-}
-
 /// Makes client connections and idle pooled connections check their endpoints.
-fn endpoints_changed(worker: &Rc<Worker>, listeners: &[Rc<WorkerListener>]) {
+fn endpoints_changed(worker: &Worker, listeners: &Listeners) {
     worker.connections.notify();
-    listeners.iter().for_each(|listener| listener.upstreams().close_unwanted());
+    listeners.current().iter().for_each(|listener| listener.upstreams().close_unwanted());
 }
 
 /// Keeps a timer running that is due before the timers of new connections, while new connections
@@ -157,39 +175,48 @@ async fn keep_timer_running(worker: Rc<Worker>) {
     worker.timer_running.set(false);
 }
 
-/// Runs the worker until it has drained.
+/// Makes the listeners of a worker as the newest config says; those that are unchanged are the same.
+pub type MakeListeners = Box<dyn FnMut() -> Vec<Rc<WorkerListener>>>;
+
+/// Runs the worker with these listeners until it has drained. `make_listeners` is called after each reload of the
+/// config.
 ///
 /// # Errors
 /// A listener can't accept.
 pub async fn work(
     worker: Rc<Worker>,
-    listeners: Vec<Rc<WorkerListener>>,
+    first: Vec<Rc<WorkerListener>>,
+    mut make_listeners: MakeListeners,
     dispatcher: Dispatcher,
     lines: Option<Rc<LineBuffer>>,
     mut inbox: UnboundedReceiver<Message>,
 ) -> io::Result<()> {
-    let mut accepting = JoinSet::new();
+    let listeners = Rc::new(Listeners::default());
+    listeners.replace(first);
+    let mut accepting = Accepting::default();
     loop {
         let message = tokio::select! {
             biased;
             message = inbox.recv() => message,
-            Some(ended) = accepting.join_next() => return Err(accept_error(ended)),
+            error = accepting.failed() => return Err(error),
         };
         let Some(message) = message else {
             // All senders are gone without a drain request.
-            accepting.detach_all();
+            accepting.detach();
             break;
         };
         match message {
-            Message::Listen(socket) => {
-                let Some(listener) = listeners.get(socket.listener) else { continue };
-                let (worker, listener) = (Rc::clone(&worker), Rc::clone(listener));
-                accepting.spawn_local(accept(worker, listener, socket, dispatcher.clone()));
+            Message::Listen(socket) => accepting.begin(&worker, &listeners, socket, &dispatcher),
+            Message::StopListening(socket) => accepting.end(socket),
+            Message::ConfigChanged(change) => {
+                listeners.replace(make_listeners());
+                listeners.ended().iter().for_each(|it| worker.drain_listener(it, &change));
+                worker.connections.notify();
             }
-            Message::Drain(patience) => {
-                accepting.shutdown().await;
-                listeners.iter().for_each(|listener| listener.upstreams().close());
-                drain(&worker, &listeners, &mut inbox, patience).await;
+            Message::Drain(options) => {
+                accepting.end_all().await;
+                listeners.current().iter().for_each(|listener| listener.upstreams().close());
+                drain(&worker, &listeners, &mut inbox, options).await;
                 break;
             }
             other => handle(&worker, &listeners, other),
@@ -201,17 +228,17 @@ pub async fn work(
     Ok(())
 }
 
-/// Waits until the worker's connections have ended, `patience` at most.
+/// Waits until the worker's connections have ended, as long as `options` say.
 ///
 /// Connections handed over before the drain are served, and workers that have not received the drain
 /// message may hand over more.
 async fn drain(
     worker: &Rc<Worker>,
-    listeners: &[Rc<WorkerListener>],
+    listeners: &Listeners,
     inbox: &mut UnboundedReceiver<Message>,
-    patience: Duration,
+    options: DrainOptions,
 ) {
-    let mut drained = pin!(worker.drain(patience));
+    let mut drained = pin!(worker.drain(options));
     loop {
         tokio::select! {
             biased;
@@ -223,9 +250,13 @@ async fn drain(
 
 /// Handles a message that means the same whether the worker drains or not. The others have no effect:
 /// a worker that drains accepts nothing, and drains once.
-fn handle(worker: &Rc<Worker>, listeners: &[Rc<WorkerListener>], message: Message) {
+fn handle(worker: &Rc<Worker>, listeners: &Listeners, message: Message) {
     match message {
-        Message::Serve(index, hand_off) => serve(worker, listeners, index, hand_off),
+        Message::Serve(id, hand_off) => {
+            if let (Some(listener), Ok(accepted)) = (listeners.find(id), hand_off.attach()) {
+                worker.serve(&listener, accepted);
+            }
+        }
         Message::EndpointsChanged => endpoints_changed(worker, listeners),
         Message::ClientRulesChanged(server) => {
             spawn_local(Rc::clone(&worker.connections).close_revoked(server));
@@ -235,28 +266,17 @@ fn handle(worker: &Rc<Worker>, listeners: &[Rc<WorkerListener>], message: Messag
         }
         Message::KillSession(id, answer) => drop(answer.send(worker.connections.kill(id))),
         Message::ListShapes(answer) => {
-            let report = shapes(listeners).map(|shapes| shapes.report()).unwrap_or_default();
+            let report = listeners.shapes().map(|shapes| shapes.report()).unwrap_or_default();
             drop(answer.send(report));
         }
         Message::ResetShapes(answer) => {
-            shapes(listeners).into_iter().for_each(|shapes| shapes.reset());
+            listeners.shapes().into_iter().for_each(|shapes| shapes.reset());
             let _ = answer.send(());
         }
-        Message::Listen(_) | Message::Drain(_) => {}
-    }
-}
-
-/// The worker's table of query shapes, which its listeners share; `None` if no listener counts them.
-fn shapes(listeners: &[Rc<WorkerListener>]) -> Option<&Rc<WorkerShapes>> {
-    listeners.iter().find_map(|listener| listener.gate().shapes())
-}
-
-/// The error of an ended accept task. The proxy must not continue as if the listener were ready.
-fn accept_error(ended: Result<io::Error, JoinError>) -> io::Error {
-    match ended.map_err(JoinError::try_into_panic) {
-        Ok(error) => error,
-        Err(Ok(panic)) => resume_unwind(panic),
-        Err(Err(aborted)) => io::Error::other(aborted),
+        Message::Listen(_)
+        | Message::StopListening(_)
+        | Message::ConfigChanged(_)
+        | Message::Drain(_) => {}
     }
 }
 

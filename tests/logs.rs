@@ -250,18 +250,13 @@ fn sigusr1_reopens_moved_logs() {
 }
 
 #[test]
-fn reload_signals_of_other_servers_only_log() {
+fn no_signal_of_other_servers_ends_a_session() {
     let upstream = Upstream::start();
     let mut tollgate = Tollgate::tcp(upstream.address(), "");
     let (mut client, mut server) = upstream.session(&tollgate);
     for (signal, name) in [(Signal::HUP, "SIGHUP"), (Signal::USR2, "SIGUSR2")] {
         tollgate.signal(signal);
-        eventually("a warning", || {
-            let told = tollgate.stderr();
-            let line = told.lines().find(|line| line.contains(name))?.to_owned();
-            assert!(line.contains("WARN") && line.contains("can't reload"), "{line}");
-            Some(())
-        });
+        eventually("a word about it", || tollgate.stderr().contains(name).then_some(()));
         assert_eq!(tollgate.get("/ready").0, 200);
         client.send(b"still here");
         server.expect(b"still here");

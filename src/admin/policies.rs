@@ -38,7 +38,7 @@ pub(super) async fn change(
     else {
         return add(&view, &name, &body);
     };
-    let rule = match config::change(current, &body, &view.scope) {
+    let rule = match config::change(current, &body, &(view.scope)()) {
         Ok(rule) => rule,
         Err(problems) => return bad_request(&problems),
     };
@@ -54,7 +54,7 @@ pub(super) async fn change(
 
 /// Adds a policy before those of the config.
 fn add(view: &View, name: &str, body: &[u8]) -> Response {
-    let rule = match config::addition(name, body, &view.scope) {
+    let rule = match config::addition(name, body, &(view.scope)()) {
         Ok(Some(rule)) => rule,
         Ok(None) => return unknown(view, name),
         Err(problems) => return bad_request(&problems),
@@ -127,7 +127,7 @@ pub(super) async fn faults(State(view): State<View>) -> Json<Value> {
 pub(super) async fn add_fault(State(view): State<View>, body: Bytes) -> Response {
     let policies = view.policies.policies();
     let taken = |name: &str| policies.iter().any(|policy| *policy.current.name == *name);
-    let (rule, lasts) = match config::fault(&body, &view.scope, taken) {
+    let (rule, lasts) = match config::fault(&body, &(view.scope)(), taken) {
         Ok(fault) => fault,
         Err(problems) => return bad_request(&problems),
     };

@@ -43,27 +43,35 @@ fn opened(admin: &AdminPlan, limits: Limits) -> Fixture {
     let clusters = vec![cluster.clone()];
     let plan = config::parse("test", policies::CONFIG).unwrap();
     let policies = Live::new(plan.policies.clone());
+    let plan = Arc::new(plan);
+    let for_scope = Arc::clone(&plan);
     let view = View {
         metrics: metrics.clone(),
         config: Arc::new(|| json!({ "workers": 2 })),
         ready: Arc::new(move || is_ready.load(SeqCst)),
         listeners: Arc::new(|| json!([{ "name": "orders-db" }])),
         clusters: Arc::new(move || clusters.clone()),
-        certificates: Certificates::of(&plan, &policies, &metrics),
+        certificates: Certificates::new(Arc::new(move || Arc::clone(&plan)), &policies, &metrics),
         policies: Arc::clone(&policies),
-        scope: Scope::of(&plan),
+        scope: Arc::new(move || Scope::of(&for_scope)),
         sessions: crate::worker::Sessions::default(),
         shapes: crate::worker::QueryShapes::new(
             &[],
             ::shapes::SharedShapes::new(1, &Metrics::new()),
         ),
+        reloader: Reloader::new().0,
         drain: Arc::new(move || {
             drained.fetch_add(1, SeqCst);
         }),
     };
-    let server =
-        serve_with_limits(admin, view, limits, &Threads::default().starter(), Sockets::default())
-            .unwrap();
+    let server = serve_with_limits(
+        admin,
+        view,
+        limits,
+        &Threads::default().starter(),
+        &mut Sockets::default(),
+    )
+    .unwrap();
     Fixture { server, metrics, ready, drains, cluster, policies }
 }
 

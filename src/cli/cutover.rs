@@ -1,31 +1,10 @@
 //! `tollgate pause`, `switch` and `resume`: requests to the admin interface of a running proxy.
 
-use super::tell;
-use crate::top::{AdminAddress, TlsFiles, poll};
-use anyhow::{Context as _, bail};
+use super::{admin_arguments::AdminArguments, tell};
+use anyhow::bail;
 use clap::Args;
 use serde_json::Value;
-use std::{fmt::Write as _, path::PathBuf, time::Duration};
-
-/// How long an answer may take besides the drain: look-ups, connections, the primary that is found.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Where the proxy's admin interface is.
-#[derive(Debug, Args)]
-pub(super) struct AdminArguments {
-    /// The proxy's admin interface: `HOST:PORT`, `https://HOST:PORT`, or `unix:/PATH`.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
-    admin: String,
-    /// The file with the token, if the admin interface has `admin.token_file`.
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-    /// The authorities to trust with `https` (PEM). Default: the system's.
-    #[arg(long, value_name = "FILE")]
-    ca: Option<PathBuf>,
-    /// The certificate to show with `https`, and its key, in one file (PEM).
-    #[arg(long, value_name = "FILE")]
-    certificate: Option<PathBuf>,
-}
+use std::fmt::Write as _;
 
 #[derive(Debug, Args)]
 pub(super) struct PauseArguments {
@@ -115,19 +94,12 @@ async fn post(
     action: &str,
     query: &[(&str, String)],
 ) -> anyhow::Result<Value> {
-    let files = TlsFiles { ca: admin.ca.clone(), certificate: admin.certificate.clone() };
-    let address = AdminAddress::parse(&admin.admin, files)?;
-    let token = admin.token_file.as_ref().map(|file| {
-        let text = std::fs::read_to_string(file);
-        text.with_context(|| format!("can't read {}", file.display()))
-    });
-    let token = token.transpose()?;
     let mut path = format!("/clusters/{}/{action}", escaped(cluster));
     for (index, (key, value)) in query.iter().enumerate() {
         let sign = if index == 0 { '?' } else { '&' };
         let _ = write!(path, "{sign}{key}={}", escaped(value));
     }
-    poll::post(&address, &path, token.as_deref().map(str::trim), PATIENCE).await
+    admin.post(&path).await
 }
 
 /// What is left of a pause, as text: `2 transactions, 1 cursors`.

@@ -1,7 +1,7 @@
 //! Signal handling. No signal ends the process before it has drained, except a second stop signal.
 
-use super::on_this_thread;
-use crate::{own_log, proxy::Control};
+use super::{on_this_thread, upgrade};
+use crate::{own_log, proxy::Control, reload::ReloadTrigger};
 use anyhow::Context;
 use std::{io, pin::pin, process::exit, sync::mpsc::channel, time::Duration};
 use tokio::{
@@ -16,10 +16,6 @@ const STARTUP_WAIT: Duration = Duration::from_secs(1);
 /// The error of a process that can't catch signals.
 const NO_SIGNALS: &str =
     "can't watch for signals: if descriptors ran out, raise their limit (ulimit -n, LimitNOFILE=)";
-
-/// Logged for signals that make other servers reload.
-const NO_RELOAD: &str = "this version can't reload: restart to change the config. \
-                         SIGUSR1 reopens logs, SIGTERM drains";
 
 /// Catches signals from now on, and handles them once there is a proxy to drain.
 ///
@@ -63,6 +59,7 @@ enum SignalAction {
     Stop(&'static str),
     Reload(&'static str),
     Reopen(&'static str),
+    Upgrade(&'static str),
     Nothing,
 }
 
@@ -86,7 +83,7 @@ impl Signals {
             _ = self.quit.recv() => SignalAction::Stop("SIGQUIT"),
             _ = self.hang_up.recv() => SignalAction::Reload("SIGHUP"),
             _ = self.user_1.recv() => SignalAction::Reopen("SIGUSR1"),
-            _ = self.user_2.recv() => SignalAction::Reload("SIGUSR2"),
+            _ = self.user_2.recv() => SignalAction::Upgrade("SIGUSR2"),
             // A log has reached a size limit of the process; the write reports it too.
             _ = self.file_size.recv() => SignalAction::Nothing,
         }
@@ -94,14 +91,18 @@ impl Signals {
 
     async fn handle(mut self, given: oneshot::Receiver<Control>) {
         let mut given = pin!(given);
-        let mut stopping = false;
+        let (mut stopping, mut reload) = (false, false);
         let control = loop {
             let action = tokio::select! {
                 biased;
                 control = &mut given => break control,
                 action = self.next() => action,
             };
-            let SignalAction::Stop(signal) = action else { continue };
+            let SignalAction::Stop(signal) = action else {
+                // It may have changed since the proxy has read it.
+                reload |= matches!(action, SignalAction::Reload(_));
+                continue;
+            };
             // A client that sees the proxy ready may send a signal before the control arrives here.
             match timeout(STARTUP_WAIT, &mut given).await {
                 Ok(Ok(control)) => {
@@ -118,33 +119,49 @@ impl Signals {
         };
         // The startup failed, and the process ends by itself.
         let Ok(control) = control else { return };
+        if reload {
+            control.reload(ReloadTrigger::Signal);
+        }
         loop {
-            match self.next().await {
-                SignalAction::Reopen(signal) => {
-                    tracing::info!(signal, "reopening logs");
-                    control.reopen_logs();
-                }
-                SignalAction::Reload(signal) => tracing::warn!(signal, "{NO_RELOAD}"),
-                SignalAction::Nothing => {}
-                SignalAction::Stop(signal) if !stopping => {
-                    stopping = true;
-                    if control.is_ready() {
-                        control.drain();
-                    } else {
-                        tracing::info!(
-                            signal,
-                            "draining already; the next signal ends the process at once"
-                        );
-                    }
-                }
-                SignalAction::Stop(signal) if control.skip_wait() => {
-                    tracing::warn!(signal, "second signal: the drain begins now");
-                }
-                SignalAction::Stop(signal) => {
-                    tracing::warn!(signal, "second signal: the proxy exits at once");
-                    exit_now();
-                }
+            let action = self.next().await;
+            act(&action, &control, &mut stopping);
+        }
+    }
+}
+
+/// Does what a signal requests of a running proxy.
+fn act(action: &SignalAction, control: &Control, stopping: &mut bool) {
+    match *action {
+        SignalAction::Reopen(signal) => {
+            tracing::info!(signal, "reopening logs");
+            control.reopen_logs();
+        }
+        SignalAction::Reload(signal) => {
+            tracing::info!(signal, "reading the config again");
+            control.reload(ReloadTrigger::Signal);
+        }
+        SignalAction::Upgrade(signal) => {
+            tracing::info!(signal, "starting the next process");
+            upgrade::start_next(control);
+        }
+        SignalAction::Nothing => {}
+        SignalAction::Stop(signal) if !*stopping => {
+            *stopping = true;
+            if control.is_ready() {
+                control.drain();
+            } else {
+                tracing::info!(
+                    signal,
+                    "draining already; the next signal ends the process at once"
+                );
             }
+        }
+        SignalAction::Stop(signal) if control.skip_wait() => {
+            tracing::warn!(signal, "second signal: the drain begins now");
+        }
+        SignalAction::Stop(signal) => {
+            tracing::warn!(signal, "second signal: the proxy exits at once");
+            exit_now();
         }
     }
 }

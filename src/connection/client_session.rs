@@ -217,7 +217,7 @@ impl Session for ClientSession {
     }
 
     fn phase(&self) -> Phase {
-        self.connections.phase()
+        self.connections.phase_of(&self.info)
     }
 
     fn generation(&self) -> u64 {

@@ -1,6 +1,7 @@
 //! The open connections of one worker, and what they share.
 
 use super::session_info::{SessionInfo, SessionQuery, SessionReport};
+use crate::listener::{Drain, WorkerListener};
 use operation::Close;
 use relay::Buffers;
 use session::Phase;
@@ -10,7 +11,7 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::Waker,
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tls::ServerTls;
 use tokio::{
@@ -28,7 +29,7 @@ pub struct Connections {
     pub buffers: Rc<Buffers>,
     /// Bounds the steps of TLS handshakes in one turn of the worker.
     pub handshakes: Semaphore,
-    phase: Cell<Phase>,
+    drain: Drain,
     /// Open connections, to be woken when the phase changes.
     open: RefCell<Slab<Registered>>,
     closing: Notify,
@@ -47,7 +48,7 @@ impl Default for Connections {
         Self {
             buffers: Rc::default(),
             handshakes: Semaphore::new(MAX_HANDSHAKE_STEPS),
-            phase: Cell::new(Phase::Running),
+            drain: Drain::default(),
             open: RefCell::default(),
             closing: Notify::new(),
             generation: Cell::new(0),
@@ -56,14 +57,15 @@ impl Default for Connections {
 }
 
 impl Connections {
-    /// The worker's phase.
-    pub fn phase(&self) -> Phase {
-        self.phase.get()
+    /// The phase of a connection: that of its worker, or that of its listener, whichever is further.
+    pub fn phase_of(&self, session: &SessionInfo) -> Phase {
+        let worker = self.drain.phase_of(session.id);
+        worker.max(session.listener().drain().phase_of(session.id))
     }
 
     /// Completes when the worker closes its connections.
     pub async fn closing(&self) {
-        while self.phase() != Phase::Closing {
+        while self.drain.phase() != Phase::Closing {
             self.closing.notified().await;
         }
     }
@@ -145,12 +147,30 @@ impl Connections {
         }
     }
 
-    /// Enters a phase, and wakes every connection.
-    pub fn enter_phase(&self, phase: Phase) {
-        self.phase.set(phase);
+    /// Lets connections close when they are idle, each at its turn within `spread`.
+    pub async fn drain(&self, spread: Duration) {
+        self.drain.spread(spread, || self.notify()).await;
+    }
+
+    /// Lets the connections of a listener close when they are idle, each at its turn within `spread`. Those that are
+    /// open after `timeout` are closed.
+    pub async fn drain_listener(
+        &self,
+        listener: &WorkerListener,
+        spread: Duration,
+        timeout: Duration,
+    ) {
+        let end = tokio::time::Instant::now() + timeout;
+        listener.drain().spread(spread.min(timeout), || self.notify()).await;
+        tokio::time::sleep_until(end).await;
+        listener.drain().enter(Phase::Closing);
         self.notify();
-        if phase == Phase::Closing {
-            self.closing.notify_waiters();
-        }
+    }
+
+    /// Closes every connection now.
+    pub fn close(&self) {
+        self.drain.enter(Phase::Closing);
+        self.notify();
+        self.closing.notify_waiters();
     }
 }

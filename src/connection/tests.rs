@@ -1,7 +1,7 @@
 //! Hostile peers: floods, clients that never read, clients that leave early.
 
 use crate::{
-    listener::{self, ConnectionBudget, ListenSocket, Listener, WorkerListener},
+    listener::{self, ConnectionBudget, ListenSocket, Listener, ListenerState, WorkerListener},
     worker::{self, Dispatcher, Message, Worker},
 };
 use cluster::{Cluster, ClusterPlan, EndpointPlan, PreconnectPool};
@@ -87,9 +87,11 @@ fn proxy_with(
     let (inbox, messages) = unbounded_channel();
     let address = listener.address;
     let _ = inbox.send(Message::Listen(socket));
+    let same = Rc::clone(&worker_listener);
     let work = spawn_local(worker::work(
         Worker::new(0),
         vec![worker_listener],
+        Box::new(move || vec![Rc::clone(&same)]),
         dispatcher,
         None,
         messages,
@@ -111,7 +113,7 @@ fn plan(protocol: Arc<dyn ListenerProtocol>) -> ListenerPlan {
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
     let usual = ListenerPlan::new("test", loopback, protocol, "test");
     let timeouts = Timeouts { first_byte: None, ..usual.timeouts };
-    ListenerPlan { max_connections: 10, timeouts, ..usual }
+    ListenerPlan { timeouts, ..usual }
 }
 
 /// The same with a plan.
@@ -140,10 +142,18 @@ fn parts_behind(
     let cluster = Cluster::new(Arc::new(cluster), &metrics);
     let socket = listener::bind(plan.address, plan.tcp_user_timeout).unwrap();
     let address = socket.local_addr().unwrap();
-    let listener = Listener::new(plan, address, 0, workers);
+    let limit = || Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
+    let state = ListenerState::new(&plan, workers, [limit(), limit()]);
+    let id = state.id;
+    let listener = Listener::new(plan, address, state, None);
     let worker_listener =
         WorkerListener::new(Arc::clone(&listener), gate, PreconnectPool::start(cluster), metrics);
-    (listener, ListenSocket { listener: 0, socket }, worker_listener)
+    (listener, ListenSocket { number: 0, listener: id, socket }, worker_listener)
+}
+
+/// A drain without turns.
+fn at_once(timeout: Duration) -> worker::DrainOptions {
+    worker::DrainOptions { timeout, spread: Duration::ZERO }
 }
 
 /// A policy with a bug.
@@ -313,7 +323,7 @@ fn a_connection_that_panics_does_not_delay_a_drain() {
         let mut client = TcpStream::connect(address).await.unwrap();
         client.write_all(&ping(1)).await.unwrap();
         let _ = client.read_to_end(&mut Vec::new()).await;
-        inbox.send(Message::Drain(Duration::from_millis(1))).unwrap();
+        inbox.send(Message::Drain(at_once(Duration::from_millis(1)))).unwrap();
         let patience = Duration::from_secs(10);
         tokio::time::timeout(patience, work).await.expect("the drain ends").unwrap().unwrap();
     });
@@ -332,9 +342,11 @@ fn a_connection_handed_to_a_draining_worker_is_closed() {
             Dispatcher { inboxes: inboxes.clone().into(), budget: ConnectionBudget::new(10, 10) };
         for (index, messages) in messages.into_iter().enumerate() {
             let (worker_listener, dispatcher) = (Rc::clone(&worker_listener), dispatcher.clone());
+            let same = Rc::clone(&worker_listener);
             spawn_local(worker::work(
                 Worker::new(index),
                 vec![worker_listener],
+                Box::new(move || vec![Rc::clone(&same)]),
                 dispatcher,
                 None,
                 messages,
@@ -351,7 +363,7 @@ fn a_connection_handed_to_a_draining_worker_is_closed() {
         while watch.seen.get() == 0 {
             yield_now().await;
         }
-        inboxes[1].send(Message::Drain(Duration::from_secs(3600))).unwrap();
+        inboxes[1].send(Message::Drain(at_once(Duration::from_secs(3600)))).unwrap();
         // Of two more, one goes to each worker.
         let _third = connect().await;
         let mut late = TcpStream::connect(listener.address).await.unwrap();

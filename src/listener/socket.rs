@@ -8,8 +8,10 @@ const BACKLOG: i32 = 4096;
 
 /// A bound socket on its way to the worker that accepts on it.
 pub struct ListenSocket {
-    /// The listener's number.
-    pub listener: usize,
+    /// Identifies the socket among all that this process has had.
+    pub number: u64,
+    /// The listener's id.
+    pub listener: u64,
     /// The socket, in non-blocking mode.
     pub socket: std::net::TcpListener,
 }

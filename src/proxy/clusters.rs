@@ -1,31 +1,28 @@
 //! Makes the clusters of a plan.
 
+use super::shared::Running;
 use cluster::{Cluster, ClusterPlan};
 use config::plan::Plan;
-use process::log_file::Sink;
 use std::{collections::BTreeMap, sync::Arc};
 use tollgate_metrics::Metrics;
 
-/// The clusters by name, which write their events to `events`. Those with a pool know the listeners whose
-/// operations share it.
-pub(super) fn make_clusters(
-    plan: &Plan,
-    metrics: &Metrics,
-    events: Option<Sink>,
-) -> BTreeMap<Arc<str>, Arc<Cluster>> {
+/// The clusters of a plan, by name.
+pub(super) type Clusters = BTreeMap<Arc<str>, Arc<Cluster>>;
+
+/// The clusters of a plan. Those that run already are the same objects.
+pub(super) fn make_clusters(plan: &Plan, running: Option<&Running>, metrics: &Metrics) -> Clusters {
     let make = |plan: &Arc<ClusterPlan>| {
-        let cluster = Cluster::new(Arc::clone(plan), metrics);
-        if let Some(file) = &events {
-            cluster.log_events(file.clone());
-        }
+        let known = running.and_then(|running| running.clusters.get(&plan.name));
+        let cluster = known.cloned().unwrap_or_else(|| Cluster::new(Arc::clone(plan), metrics));
         (Arc::clone(&plan.name), cluster)
     };
-    let clusters: BTreeMap<_, _> = plan.clusters.iter().map(make).collect();
-    for listener in &plan.listeners {
-        let cluster = listener.cluster.as_ref().and_then(|name| clusters.get(name));
-        if let (Some(cluster), Some(handshake)) = (cluster, listener.protocol.pool_handshake()) {
-            cluster.add_listener(handshake);
-        }
-    }
-    clusters
+    plan.clusters.iter().map(make).collect()
+}
+
+/// Those of `clusters` that are not in `others`.
+pub(super) fn missing(clusters: &Clusters, others: &Clusters) -> Vec<Arc<Cluster>> {
+    let is_missing = |cluster: &&Arc<Cluster>| {
+        others.get(cluster.name()).is_none_or(|other| !Arc::ptr_eq(other, cluster))
+    };
+    clusters.values().filter(is_missing).cloned().collect()
 }

@@ -1,28 +1,38 @@
-//! Control of a running proxy: drain, and reopen logs.
+//! Control of a running proxy: drain, reload the config, and reopen logs.
 
-use crate::{handover::Offer, worker::Message};
-use config::plan::Plan;
-use process::log_file::Sink;
+use super::{
+    logs::Logs,
+    shared::{Inboxes, SharedState},
+};
+use crate::{
+    handover::{self, Offer},
+    reload::{ReloadRequest, ReloadSource, ReloadTrigger, Reloader},
+    worker::{DrainOptions, Message},
+};
 use std::{
+    io,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::SeqCst},
         mpsc::{Sender, channel},
     },
     thread,
+    time::Duration,
 };
-use tokio::sync::mpsc::UnboundedSender;
+use tollgate_metrics::table as names;
 
-/// A handle to drain a proxy; cheap to clone.
+/// A handle to control a proxy; cheap to clone.
 #[derive(Clone)]
 pub struct Control {
-    inboxes: Arc<[UnboundedSender<Message>]>,
-    plan: Arc<Plan>,
-    /// The sinks of the log files.
-    logs: Arc<[Sink]>,
+    shared: Arc<SharedState>,
+    inboxes: Inboxes,
+    logs: Arc<Logs>,
+    reloader: Reloader,
     /// The sockets that the next process may take over.
     offer: Arc<Offer>,
     drain: Arc<DrainState>,
+    /// The hash of the config that is exported.
+    config_hash: Arc<Mutex<String>>,
 }
 
 /// The progress of a drain.
@@ -36,22 +46,89 @@ struct DrainState {
 
 impl Control {
     pub(super) fn new(
-        inboxes: Arc<[UnboundedSender<Message>]>,
-        plan: Arc<Plan>,
-        logs: Vec<Sink>,
+        shared: Arc<SharedState>,
+        inboxes: Inboxes,
+        logs: Arc<Logs>,
+        reloader: Reloader,
         offer: Arc<Offer>,
     ) -> Self {
-        Self { inboxes, plan, logs: logs.into(), offer, drain: Arc::default() }
+        let (drain, config_hash) = (Arc::default(), Arc::default());
+        Self { shared, inboxes, logs, reloader, offer, drain, config_hash }
     }
 
-    /// The configuration.
-    pub(super) fn plan(&self) -> &Plan {
-        &self.plan
+    /// What all workers share.
+    pub(super) fn shared(&self) -> &Arc<SharedState> {
+        &self.shared
     }
 
     /// The workers' inboxes.
-    pub(super) fn inboxes(&self) -> &[UnboundedSender<Message>] {
+    pub(super) fn inboxes(&self) -> &Inboxes {
         &self.inboxes
+    }
+
+    /// The logs that are open.
+    pub(super) fn logs(&self) -> &Logs {
+        &self.logs
+    }
+
+    /// Requests reloads of the config.
+    pub fn reloader(&self) -> &Reloader {
+        &self.reloader
+    }
+
+    /// Reads the config file again, and reopens the logs. Does not wait for it.
+    pub fn reload(&self, by: ReloadTrigger) {
+        self.reopen_logs();
+        let request = ReloadRequest { by, source: ReloadSource::File, dry_run: false, reply: None };
+        if let Err(error) = self.reloader.request(request) {
+            tracing::warn!(%error, "the config is not reloaded");
+        }
+    }
+
+    /// Whether another process can take over the sockets.
+    pub fn can_be_upgraded(&self) -> bool {
+        self.offer.is_open()
+    }
+
+    /// Whether another process has taken over the sockets.
+    pub fn is_replaced(&self) -> bool {
+        self.offer.is_taken()
+    }
+
+    /// Offers the sockets to the next process, and notifies the previous one that they are in use.
+    ///
+    /// # Errors
+    /// There are too few descriptors, or the thread can't start.
+    pub(super) fn offer_sockets(&self, sockets: handover::Sockets) -> io::Result<()> {
+        let control = self.clone();
+        self.offer.on_upgrade(move || control.drain_now());
+        match sockets.confirm()? {
+            Some(rendezvous) => handover::serve(rendezvous, Arc::clone(&self.offer)),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes what the next process would find.
+    pub(super) fn end_offer(&self) {
+        self.offer.remove_file();
+    }
+
+    /// Exports the hash of the config that runs.
+    pub(super) fn export_config(&self) {
+        let hash = self.shared.running().hash();
+        let metrics = &self.shared.metrics;
+        let mut known = self.config_hash.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known != hash {
+            metrics.forget(names::CONFIG_INFO, &[("hash", &known)]);
+            metrics.gauge(names::CONFIG_INFO, &[("hash", &hash)]).set(1.0);
+            *known = hash;
+        }
+    }
+
+    /// Offers the sockets of the listeners that run now to the next process.
+    pub(super) fn offer_listeners(&self) {
+        let running = self.shared.running();
+        self.offer.set_listeners(running.listeners.iter().map(|it| it.socket.copy()));
     }
 
     /// Reports not ready. After `drain.wait`, if set, stops accepting, lets operations finish, and closes
@@ -61,7 +138,7 @@ impl Control {
             return;
         }
         self.offer.set_unready();
-        let Some(wait) = self.plan.drain_wait else { return self.begin() };
+        let Some(wait) = self.shared.running().plan.drain_wait else { return self.begin() };
         tracing::info!(
             ?wait,
             "reports not ready and still accepts connections: the drain begins after drain.wait"
@@ -99,18 +176,23 @@ impl Control {
 
     /// Reopens log files, for log rotation.
     pub fn reopen_logs(&self) {
-        self.logs.iter().for_each(Sink::reopen);
+        self.logs.reopen();
     }
 
     fn begin(&self) {
         if self.drain.begun.swap(true, SeqCst) {
             return;
         }
-        tracing::info!(timeout = ?self.plan.drain_timeout, "draining");
+        let plan = &self.shared.running().plan;
+        let timeout = plan.drain_timeout;
+        // Clients that another process serves do not all connect again at once.
+        let spread = if self.offer.is_taken() { plan.drain_spread } else { Duration::ZERO };
+        tracing::info!(?timeout, "draining");
         self.offer.begin_drain();
+        self.shared.running().listeners.iter().for_each(|it| it.socket.close());
         for inbox in self.inboxes.iter() {
             // A worker that has ended needs no message.
-            let _ = inbox.send(Message::Drain(self.plan.drain_timeout));
+            let _ = inbox.send(Message::Drain(DrainOptions { timeout, spread }));
         }
     }
 

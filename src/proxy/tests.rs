@@ -1,5 +1,5 @@
 use super::{discovery::run_restarting, *};
-use cluster::{ClusterPlan, EndpointPlan, HealthCheckPlan};
+use cluster::{Cluster, ClusterPlan, EndpointPlan, HealthCheckPlan};
 use config::plan::ListenerPlan;
 use policy::access_log::AccessLogPlan;
 use session::Timeouts;
@@ -16,11 +16,15 @@ fn plan(upstream: SocketAddr, log: Option<&std::path::Path>) -> Plan {
     let listener = ListenerPlan::new("echo", loopback, protocols::plain("tcp").unwrap(), "echo");
     Plan {
         pooling: Default::default(),
+        connection_limits: Default::default(),
         admin: None,
         workers: 2,
         max_connections: 100,
         drain_wait: None,
         drain_timeout: Duration::from_secs(5),
+        drain_spread: Duration::ZERO,
+        watch: false,
+        upgrade_socket: None,
         max_series: 100,
         zone: None,
         event_log: None,
@@ -155,6 +159,7 @@ fn a_cluster_s_task_that_panics_begins_again() {
     }
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
-    runtime.unwrap().block_on(run_restarting(cluster, fails_once));
+    let task = run_restarting(cluster, |cluster| Box::pin(fails_once(cluster)));
+    runtime.unwrap().block_on(task);
     assert!(TRIES.load(SeqCst));
 }

@@ -89,16 +89,37 @@ pub async fn post(
     token: Option<&str>,
     limit: Duration,
 ) -> anyhow::Result<Value> {
-    let token = token.map_or(String::new(), |token| format!("authorization: Bearer {token}\r\n"));
-    let answer = tokio::time::timeout(limit, send_with(admin, "POST", path, "", &token)).await;
-    let answer = answer.context("no answer in time")??;
-    let (status, body) = parts(&answer)?;
-    let json: Value = serde_json::from_slice(&body).context("the answer is not JSON")?;
+    let (status, json) = post_for_answer(admin, path, token, limit).await?;
     match json["error"].as_str() {
         Some(words) => bail!("{words}"),
         None if status == "200" => Ok(json),
         None => bail!("the answer has the status {status:?}"),
     }
+}
+
+/// The same, and returns the status and the answer's JSON also if the proxy refuses.
+///
+/// # Errors
+/// There is no answer within `limit`.
+pub async fn post_for_answer(
+    admin: &AdminAddress,
+    path: &str,
+    token: Option<&str>,
+    limit: Duration,
+) -> anyhow::Result<(String, Value)> {
+    let token = token.map_or(String::new(), |token| format!("authorization: Bearer {token}\r\n"));
+    let answer = tokio::time::timeout(limit, send_with(admin, "POST", path, "", &token)).await;
+    let answer = answer.context("no answer in time")??;
+    let (status, body) = parts(&answer)?;
+    Ok((status, serde_json::from_slice(&body).context("the answer is not JSON")?))
+}
+
+/// Fetches the JSON at a path.
+///
+/// # Errors
+/// There is no answer in time, or not the status 200.
+pub async fn json(admin: &AdminAddress, path: &str) -> anyhow::Result<Value> {
+    fetch(admin, path).await
 }
 
 async fn list<T: DeserializeOwned>(admin: &AdminAddress, path: &str) -> anyhow::Result<Vec<T>> {

@@ -8,7 +8,7 @@ use crate::{
     listener::{ConnectionBudget, ListenSocket},
 };
 use shapes::WorkerReport;
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 use tls::ServerTls;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -16,8 +16,12 @@ use tokio::sync::mpsc::UnboundedSender;
 pub enum Message {
     /// Accept on this socket and dispatch the connections.
     Listen(ListenSocket),
-    /// Serve this connection of the listener with this index.
-    Serve(usize, HandOff),
+    /// Accept what waits at the socket with this number, and close it.
+    StopListening(u64),
+    /// Serve this connection of the listener with this id.
+    Serve(u64, HandOff),
+    /// The config was reloaded: make the listeners again.
+    ConfigChanged(Arc<ConfigChange>),
     /// Endpoints or policies changed: every connection checks whether it must close.
     EndpointsChanged,
     /// The rules for clients' certificates of this listener changed: its connections are verified again.
@@ -30,8 +34,32 @@ pub enum Message {
     ListShapes(UnboundedSender<WorkerReport>),
     /// Forget the query shapes, and report that it is done.
     ResetShapes(UnboundedSender<()>),
-    /// Stop accepting, let operations finish, and close everything after this time.
-    Drain(Duration),
+    /// Stop accepting, let operations finish, and close everything after some time.
+    Drain(DrainOptions),
+}
+
+/// How connections end.
+#[derive(Clone, Copy, Debug)]
+pub struct DrainOptions {
+    /// How long they may stay open.
+    pub timeout: Duration,
+    /// The time over which idle ones are closed.
+    pub spread: Duration,
+}
+
+/// What a reload of the config does to connections that are open.
+#[derive(Clone, Debug, Default)]
+pub struct ConfigChange {
+    /// The listeners whose connections end, by id. The connections of others go on with the config that they
+    /// began with.
+    pub drains: BTreeMap<u64, DrainOptions>,
+}
+
+impl ConfigChange {
+    /// How the connections of a listener end, if they do.
+    pub(super) fn drains(&self, listener: u64) -> Option<DrainOptions> {
+        self.drains.get(&listener).copied()
+    }
 }
 
 /// The workers that connections are dispatched to.

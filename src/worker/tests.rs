@@ -1,14 +1,18 @@
 //! A worker whose connections panic, and one that loses a listener.
 
 use super::*;
-use crate::listener::{self, ConnectionBudget, ListenSocket, Listener};
+use crate::listener::{self, ConnectionBudget, ListenSocket, Listener, ListenerState};
 use cluster::{Cluster, ClusterPlan, EndpointPlan, PreconnectPool};
 use config::plan::ListenerPlan;
 use operation::Operation;
 use policy::gate::Gate;
 use policy::series::{CardinalityLimit, SeriesKey};
 use policy::{Decision, SeriesPolicy, Settled, WorkerPolicy};
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Instant,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -78,22 +82,26 @@ async fn stage() -> Stage {
     let (metrics, bug) = (Metrics::new(), Rc::new(Cell::new(When::Never)));
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
     let plan = ListenerPlan {
-        max_connections: 3,
         ..ListenerPlan::new("wire", loopback, protocols::plain("tcp").unwrap(), "echo")
     };
     let at = EndpointPlan::new(Target::Host(upstream.ip().to_string(), upstream.port()));
     let cluster = Cluster::new(Arc::new(ClusterPlan::new("echo", vec![at])), &metrics);
-    let census = Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
-    let gate = Gate::new(vec![Box::new(Buggy(Rc::clone(&bug)))], census, metrics::Gauge::noop());
+    let census = || Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
+    let gate = Gate::new(vec![Box::new(Buggy(Rc::clone(&bug)))], census(), metrics::Gauge::noop());
     let socket = listener::bind(plan.address, plan.tcp_user_timeout).unwrap();
     let address = socket.local_addr().unwrap();
-    let listener = Listener::new(Arc::new(plan), address, 0, 1);
+    let state = ListenerState::new(&plan, 1, [census(), census()]);
+    state.max_connections.store(3, Relaxed);
+    let id = state.id;
+    let listener = Listener::new(Arc::new(plan), address, state, None);
     let listener =
         WorkerListener::new(listener, gate, PreconnectPool::start(cluster), metrics.clone());
     let (inbox, messages) = unbounded_channel();
     let dispatcher = Dispatcher { inboxes: Rc::new([]), budget: ConnectionBudget::new(3, 3) };
-    let _ = inbox.send(Message::Listen(ListenSocket { listener: 0, socket }));
-    let work = spawn_local(work(Worker::new(0), vec![listener], dispatcher, None, messages));
+    let _ = inbox.send(Message::Listen(ListenSocket { number: 0, listener: id, socket }));
+    let same = listener.clone();
+    let make = Box::new(move || vec![same.clone()]);
+    let work = spawn_local(work(Worker::new(0), vec![listener], make, dispatcher, None, messages));
     Stage { address, metrics, bug, inbox, work }
 }
 
@@ -155,7 +163,13 @@ fn a_panic_ends_its_own_connection_and_nothing_else() {
         tokio::time::timeout(patience, counted).await.expect("each is counted");
         // A drain does not wait for those that panicked.
         drop(bystander);
-        stage.inbox.send(Message::Drain(Duration::from_secs(3600))).unwrap();
+        stage
+            .inbox
+            .send(Message::Drain(DrainOptions {
+                timeout: Duration::from_secs(3600),
+                spread: Duration::ZERO,
+            }))
+            .unwrap();
         stage.work.await.unwrap().unwrap();
     });
 }
@@ -163,13 +177,11 @@ fn a_panic_ends_its_own_connection_and_nothing_else() {
 #[test]
 fn a_worker_that_loses_a_listener_ends_and_says_so() {
     LocalRuntime::new().unwrap().block_on(async {
-        let mut accepting = JoinSet::new();
-        accepting.spawn_local(async { panic!("on purpose") });
-        let ended = accepting.join_next().await.unwrap();
-        let panic = process::panics::tells_itself(|| accept_error(ended)).unwrap_err();
+        let mut accepting = Accepting::default();
+        accepting.spawn(async { panic!("on purpose") });
+        let panic = process::panics::caught(Box::pin(accepting.failed())).await.unwrap_err();
         assert_eq!(panic.message, "on purpose");
-        accepting.spawn_local(async { io::Error::other("no listener") });
-        let ended = accepting.join_next().await.unwrap();
-        assert_eq!(accept_error(ended).to_string(), "no listener");
+        accepting.spawn(async { Err(io::Error::other("no listener")) });
+        assert_eq!(accepting.failed().await.to_string(), "no listener");
     });
 }

@@ -49,7 +49,7 @@ const CRATES: [&str; 20] = [
 ];
 
 /// The modules of `src/`, lowest first: a module uses only modules before it.
-const MODULES: [&str; 12] = [
+const MODULES: [&str; 13] = [
     "certificates",
     "handover",
     "threads",
@@ -57,6 +57,7 @@ const MODULES: [&str; 12] = [
     "connection",
     "worker",
     "own_log",
+    "reload",
     "admin",
     "proxy",
     "top",

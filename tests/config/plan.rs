@@ -34,7 +34,8 @@ fn a_minimal_config_gets_the_documented_defaults() {
     assert_eq!(listener.timeouts.write, Some(Duration::from_secs(300)));
     assert_eq!(listener.timeouts.half_close, Some(Duration::from_secs(300)));
     assert_eq!(listener.tcp_user_timeout, Some(Duration::from_secs(120)));
-    assert_eq!((listener.max_connections, listener.reserved_connections), (10_000, 5_000));
+    let limits = ConnectionLimits { max: 10_000, reserved: 5_000 };
+    assert_eq!(plan.connection_limits[&listener.name], limits);
     assert_eq!(listener.on_violation, OnViolation::Pass);
     let cluster = &plan.clusters[0];
     assert_eq!(cluster.endpoints, [EndpointPlan::new(Target::Host("db".into(), 1))]);
@@ -74,17 +75,18 @@ fn the_written_config_is_the_plan() {
     assert_eq!(orders.timeouts.handshake, Some(Duration::from_secs(20)));
     assert_eq!(orders.timeouts.message, Some(Duration::from_secs(30)));
     assert_eq!(orders.timeouts.write, Some(Duration::from_millis(250)));
-    assert_eq!((orders.max_connections, orders.on_violation), (100, OnViolation::Close));
+    assert_eq!(
+        (plan.connection_limits[&orders.name].max, orders.on_violation),
+        (100, OnViolation::Close)
+    );
     assert_eq!((cache.timeouts.first_byte, cache.timeouts.message), (None, None));
     // What `orders` leaves, by two, by the number of the other listeners.
-    assert_eq!(orders.reserved_connections, 50);
-    assert_eq!(cache.reserved_connections, 450 / 2 / (plan.listeners.len() - 1));
+    let limits = |it: &ListenerPlan| plan.connection_limits[&it.name];
+    assert_eq!(limits(orders).reserved, 50);
+    assert_eq!(limits(cache).reserved, 450 / 2 / (plan.listeners.len() - 1));
     assert_eq!(orders.upstream_connect_mode, None);
     assert_eq!(cache.upstream_connect_mode, Some(UpstreamConnectMode::OnClientData));
-    assert_eq!(
-        (cache.timeouts.idle, cache.timeouts.write, cache.max_connections),
-        (None, None, 500)
-    );
+    assert_eq!((cache.timeouts.idle, cache.timeouts.write, limits(cache).max), (None, None, 500));
     assert_eq!(plan.clusters[1].lb_policy, LbPolicy::Random);
     let log = plan.access_log.unwrap();
     assert_eq!(log.slower_than, Some(Duration::from_millis(100)));

@@ -51,7 +51,8 @@ fn the_pod_on_the_page_waits_for_a_drain() {
 
 #[test]
 fn the_lines_on_the_page_are_of_the_log() {
-    let source = [read("src/proxy.rs"), read("src/proxy/control.rs")].concat();
+    let files = ["src/proxy.rs", "src/proxy/control.rs", "src/proxy/listeners.rs"];
+    let source = files.map(read).concat();
     let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let source = plain(&source.replace("\\\n", " "));
     for line in blocks(&read(PAGE), "json") {

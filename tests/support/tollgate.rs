@@ -56,6 +56,16 @@ impl Tollgate {
         Self::spawn(&mut program, directory)
     }
 
+    /// Runs the proxy with this whole config, as one that upgrades another.
+    pub fn start_upgrade(config: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("tollgate.yaml");
+        std::fs::write(&file, config).expect("a config");
+        let mut program = program();
+        program.args(["run", "--upgrade", "-c"]).arg(&file).stdout(Stdio::null());
+        Self::spawn(&mut program, directory)
+    }
+
     /// Runs the proxy before this server with no config file. Its one listener is called like
     /// the protocol.
     pub fn without_file(protocol: &str, upstream: SocketAddr) -> Self {
@@ -105,6 +115,27 @@ impl Tollgate {
     /// further keys, such as `idle_timeout: 1s`.
     pub fn tcp(upstream: SocketAddr, settings: &str) -> Self {
         Self::start(&tcp_config(upstream, settings))
+    }
+
+    /// The config file.
+    pub fn config_file(&self) -> PathBuf {
+        self.directory.path().join("tollgate.yaml")
+    }
+
+    /// Replaces the config by this one, with the same access log and an admin interface that stays, and does
+    /// not reload it.
+    pub fn write_config(&self, config: &str) {
+        let log = format!("access_log: {{ path: {} }}", self.log_path().display());
+        let whole = format!("admin: 127.0.0.1:0\n{log}\n{config}");
+        std::fs::write(self.config_file(), whole).expect("a config");
+    }
+
+    /// Replaces the config by this one and reloads it. Returns the report.
+    pub fn reload(&self, config: &str) -> Value {
+        self.write_config(config);
+        let (status, report) = self.post("/config");
+        assert_eq!(status, 200, "{report}");
+        serde_json::from_str(&report).expect("a report")
     }
 
     /// The address that a listener bound.

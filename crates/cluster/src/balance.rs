@@ -23,7 +23,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Instant,
 };
@@ -33,38 +33,44 @@ use twox_hash::XxHash64;
 #[derive(Debug)]
 pub(super) struct LbState {
     next_turn: AtomicUsize,
-    /// The load of all endpoints together, in units of [`Endpoint::load`]. Kept only for bounded
-    /// load, to spare workers a contended counter.
-    load: Option<AtomicUsize>,
+    /// Whether `load` is kept: only for bounded load, to spare workers a contended counter.
+    counts_load: AtomicBool,
+    /// The load of all endpoints together, in units of [`Endpoint::load`].
+    load: AtomicUsize,
 }
 
 impl LbState {
-    /// Starts at a random turn, so that proxies that start together do not all begin with the first
-    /// endpoint. The start is small enough that the counter never wraps around.
     pub(super) fn new(plan: &ClusterPlan) -> Self {
-        let bounded = plan.lb_policy.picks_by_key() && plan.hash.bounded_load.is_some();
         Self {
             next_turn: AtomicUsize::new(random::below(1 << 16) as usize),
-            load: bounded.then(AtomicUsize::default),
+            counts_load: AtomicBool::new(counts_load(plan)),
+            load: AtomicUsize::new(0),
         }
     }
 
-    /// An endpoint has one connection or operation more.
+    /// The plan was replaced; `load` is what the endpoints have now.
+    pub(super) fn set_plan(&self, plan: &ClusterPlan, load: usize) {
+        let counts = counts_load(plan);
+        if self.counts_load.swap(counts, Relaxed) != counts {
+            self.load.store(load, Relaxed);
+        }
+    }
+
     pub(super) fn add_load(&self) {
-        if let Some(load) = &self.load {
-            load.fetch_add(1, Relaxed);
+        if self.counts_load.load(Relaxed) {
+            self.load.fetch_add(1, Relaxed);
         }
     }
 
-    /// An endpoint has one connection or operation less.
     pub(super) fn remove_load(&self) {
-        if let Some(load) = &self.load {
-            load.fetch_sub(1, Relaxed);
+        if self.counts_load.load(Relaxed) {
+            // What began while load was not counted may end now.
+            let _ = self.load.fetch_update(Relaxed, Relaxed, |load| load.checked_sub(1));
         }
     }
 
     fn load(&self) -> usize {
-        self.load.as_ref().map_or(0, |load| load.load(Relaxed))
+        self.load.load(Relaxed)
     }
 
     fn next(&self) -> usize {
@@ -182,6 +188,11 @@ fn levels(plan: &ClusterPlan, priorities: &BTreeMap<u8, Vec<Candidate>>) -> Vec<
 
 /// The hash of a key that decides which endpoint it belongs to: xxHash64 without a seed, as in
 /// Envoy.
+/// Whether picks depend on the load of all endpoints together.
+fn counts_load(plan: &ClusterPlan) -> bool {
+    plan.lb_policy.picks_by_key() && plan.hash.bounded_load.is_some()
+}
+
 fn hash(key: &[u8]) -> u64 {
     XxHash64::oneshot(0, key)
 }
@@ -199,7 +210,7 @@ impl Cluster {
 
     /// Whether endpoints are picked by key.
     pub fn picks_by_key(&self) -> bool {
-        self.plan.lb_policy.picks_by_key()
+        self.plan().lb_policy.picks_by_key()
     }
 }
 

@@ -7,12 +7,13 @@
 
 use super::{Cluster, log_throttle::LogThrottle};
 use crate::plan::BreakerPlan;
+use arc_swap::ArcSwap;
 use metrics::{Counter, Gauge};
 use serde_json::{Value, json};
 use std::{
     fmt::{self, Write as _},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{
             AtomicUsize,
             Ordering::{Relaxed, SeqCst},
@@ -29,7 +30,7 @@ use tollgate_metrics::{Metrics, table as names};
 /// The counters of a cluster and their limits.
 pub(super) struct Breaker {
     cluster: Arc<str>,
-    plan: BreakerPlan,
+    plan: ArcSwap<BreakerPlan>,
     /// Connections that are open or being opened.
     connections: AtomicUsize,
     /// How many of them are open.
@@ -42,8 +43,6 @@ pub(super) struct Breaker {
     queue_head: Semaphore,
     capacity_freed: Notify,
     operations: Arc<AtomicUsize>,
-    /// The message of a rejected operation.
-    overloaded_message: Box<str>,
     metrics: BreakerMetrics,
     /// Throttles the log message of each limit.
     log_throttles: [LogThrottle; BreakerLimit::ALL.len()],
@@ -51,7 +50,8 @@ pub(super) struct Breaker {
 
 struct BreakerMetrics {
     pending: Gauge,
-    refusals: [Counter; BreakerLimit::ALL.len()],
+    refusals: [OnceLock<Counter>; BreakerLimit::ALL.len()],
+    metrics: Metrics,
 }
 
 /// A limit of the circuit breaker.
@@ -121,23 +121,12 @@ impl fmt::Display for QueueError {
 
 impl Breaker {
     pub(super) fn new(cluster: &Arc<str>, plan: &BreakerPlan, metrics: &Metrics) -> Self {
-        let refusals = BreakerLimit::ALL.map(|limit| {
-            let labels = [("cluster", &**cluster), ("limit", limit.as_str())];
-            match limit.is_set(plan) {
-                true => metrics.counter(names::BREAKER_REFUSALS_TOTAL, &labels),
-                // A limit that is not set needs no series.
-                false => Counter::noop(),
-            }
-        });
         let pending = metrics.gauge(names::CONNECTIONS_PENDING, &[("cluster", cluster)]);
-        let most = plan.max_operations.unwrap_or(usize::MAX);
-        let busy = format!(
-            "cluster `{cluster}` is at its limit of {most} operations \
-             (circuit_breaker.max_operations)"
-        );
-        Self {
+        let breaker_metrics =
+            BreakerMetrics { pending, refusals: Default::default(), metrics: metrics.clone() };
+        let this = Self {
             cluster: Arc::clone(cluster),
-            plan: plan.clone(),
+            plan: ArcSwap::from_pointee(plan.clone()),
             connections: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
             opening: AtomicUsize::new(0),
@@ -146,20 +135,43 @@ impl Breaker {
             queue_head: Semaphore::new(1),
             capacity_freed: Notify::new(),
             operations: Arc::default(),
-            overloaded_message: busy.into(),
-            metrics: BreakerMetrics { pending, refusals },
+            metrics: breaker_metrics,
             log_throttles: Default::default(),
-        }
+        };
+        this.register_limits(plan);
+        this
+    }
+
+    /// Replaces the limits. What is counted stays counted.
+    pub(super) fn set_plan(&self, plan: &BreakerPlan) {
+        self.register_limits(plan);
+        self.plan.store(Arc::new(plan.clone()));
+        // A higher limit has room for clients that wait.
+        self.notify_capacity();
+    }
+
+    /// A limit that is not set needs no series.
+    fn register_limits(&self, plan: &BreakerPlan) {
+        let set = BreakerLimit::ALL.into_iter().filter(|limit| limit.is_set(plan));
+        set.for_each(|limit| _ = self.refusals(limit));
+    }
+
+    fn refusals(&self, limit: BreakerLimit) -> &Counter {
+        self.metrics.refusals[limit as usize].get_or_init(|| {
+            let labels = [("cluster", &*self.cluster), ("limit", limit.as_str())];
+            self.metrics.metrics.counter(names::BREAKER_REFUSALS_TOTAL, &labels)
+        })
     }
 
     /// The limit of connections to one endpoint.
     pub(super) fn per_endpoint(&self) -> usize {
-        self.plan.max_connections_per_endpoint.unwrap_or(usize::MAX)
+        self.plan.load().max_connections_per_endpoint.unwrap_or(usize::MAX)
     }
 
     /// That a limit is reached, as text that names the config key.
     pub(super) fn describe_limit(&self, limit: BreakerLimit) -> String {
-        let BreakerPlan { max_connections, max_connections_per_endpoint, .. } = &self.plan;
+        let plan = self.plan.load();
+        let BreakerPlan { max_connections, max_connections_per_endpoint, .. } = &**plan;
         match limit {
             BreakerLimit::Connections => format!(
                 "is at its limit of {} connections (circuit_breaker.max_connections)",
@@ -172,7 +184,7 @@ impl Breaker {
             ),
             BreakerLimit::Operations => format!(
                 "is at its limit of {} operations (circuit_breaker.max_operations)",
-                self.plan.max_operations.unwrap_or(usize::MAX)
+                plan.max_operations.unwrap_or(usize::MAX)
             ),
             BreakerLimit::Retries => "is at its limit of attempts to connect after the first \
                                (circuit_breaker.retry_percent, min_retries)"
@@ -195,7 +207,7 @@ impl Breaker {
     /// Joins the queue; `Err` if it is full.
     fn enqueue(&self, limit: BreakerLimit) -> Result<QueuePosition<'_>, QueueError> {
         self.log_limit(limit);
-        let most = self.plan.max_pending;
+        let most = self.plan.load().max_pending;
         if !increment_below(&self.pending, most) {
             self.count_refusal(limit);
             return Err(QueueError::QueueFull(most));
@@ -205,7 +217,7 @@ impl Breaker {
     }
 
     fn count_refusal(&self, limit: BreakerLimit) {
-        self.metrics.refusals[limit as usize].increment(1);
+        self.refusals(limit).increment(1);
     }
 
     /// Logs that a limit is reached, at most once a minute.
@@ -221,8 +233,9 @@ impl Breaker {
             let now = now.load(Relaxed);
             most.map_or(now.to_string(), |most| format!("{now} of {most}"))
         };
-        let BreakerPlan { max_connections, max_operations, .. } = self.plan;
-        let each = self.plan.max_connections_per_endpoint;
+        let plan = self.plan.load();
+        let BreakerPlan { max_connections, max_operations, .. } = **plan;
+        let each = plan.max_connections_per_endpoint;
         if (max_connections, each, max_operations) == (None, None, None) {
             return None;
         }
@@ -233,14 +246,14 @@ impl Breaker {
         if max_operations.is_some() {
             let _ = write!(words, ", {} operations", of(&self.operations, max_operations));
         }
-        let waiting = of(&self.pending, Some(self.plan.max_pending));
+        let waiting = of(&self.pending, Some(plan.max_pending));
         let _ = write!(words, ", {waiting} clients waiting");
         Some(words)
     }
 
     /// The JSON for the admin interface.
     pub(super) fn report(&self) -> Value {
-        let plan = &self.plan;
+        let plan = self.plan.load();
         json!({
             "connections": self.connections.load(Relaxed),
             "max_connections": plan.max_connections,
@@ -260,7 +273,9 @@ impl Cluster {
     /// [`overloaded`](Cluster::overloaded).
     pub fn admit_operation(&self) -> Option<OperationPermit> {
         let breaker = &self.breaker;
-        let Some(most) = breaker.plan.max_operations else { return Some(OperationPermit(None)) };
+        let Some(most) = breaker.plan.load().max_operations else {
+            return Some(OperationPermit(None));
+        };
         // Two that meet at the limit may both be rejected; both never pass it.
         if breaker.operations.fetch_add(1, Relaxed) < most {
             return Some(OperationPermit(Some(Arc::clone(&breaker.operations))));
@@ -284,12 +299,13 @@ impl Cluster {
 
     /// Whether operations are limited.
     pub fn limits_operations(&self) -> bool {
-        self.breaker.plan.max_operations.is_some()
+        self.breaker.plan.load().max_operations.is_some()
     }
 
     /// The message for an operation rejected by [`admit_operation`](Cluster::admit_operation).
-    pub fn overloaded(&self) -> &str {
-        &self.breaker.overloaded_message
+    pub fn overloaded(&self) -> String {
+        let limit = self.breaker.describe_limit(BreakerLimit::Operations);
+        format!("cluster `{}` {limit}", self.name)
     }
 
     /// Takes a permit, unless there is one, and what `take` reserves in addition. Waits for both
@@ -305,7 +321,7 @@ impl Cluster {
     ) -> Result<T, (BreakerLimit, QueueError)> {
         let breaker = &self.breaker;
         // A client that queues does not know yet which limit holds it back.
-        let mut limit = match breaker.plan.max_connections {
+        let mut limit = match breaker.plan.load().max_connections {
             Some(_) => BreakerLimit::Connections,
             None => BreakerLimit::ConnectionsPerEndpoint,
         };
@@ -319,7 +335,7 @@ impl Cluster {
             *permit = None;
         }
         let pending = breaker.enqueue(limit).map_err(|refused| (limit, refused))?;
-        let timeout = breaker.plan.pending_timeout;
+        let timeout = breaker.plan.load().pending_timeout;
         let deadline = *deadline.get_or_insert_with(|| Instant::now() + timeout);
         let served = time::timeout_at(deadline, async {
             // The semaphore is never closed. The new head tries at once, so a notification is not
@@ -374,7 +390,7 @@ impl ConnectionPermit {
     /// Counts one more connection, if there is room.
     pub(super) fn take(cluster: &Arc<Cluster>) -> Result<Self, BreakerLimit> {
         let breaker = &cluster.breaker;
-        let most = breaker.plan.max_connections.unwrap_or(usize::MAX);
+        let most = breaker.plan.load().max_connections.unwrap_or(usize::MAX);
         match increment_below(&breaker.connections, most) {
             true => Ok(Self { cluster: Arc::clone(cluster), open: false }),
             false => Err(BreakerLimit::Connections),
@@ -415,6 +431,7 @@ impl<'b> OpeningConnection<'b> {
     /// Whether another attempt may follow a failed one. Called before each retry.
     pub(super) fn may_retry(&mut self) -> bool {
         let Breaker { opening, retrying, plan, .. } = self.breaker;
+        let plan = plan.load();
         let share = opening.load(Relaxed).saturating_mul(plan.retry_percent.into()) / 100;
         if self.retrying || increment_below(retrying, share.max(plan.min_retries)) {
             self.retrying = true;

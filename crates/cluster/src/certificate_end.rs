@@ -82,7 +82,7 @@ impl Cluster {
     /// Bounds a connection that is opened now with a certificate that ends at `end`.
     pub(super) fn bound_by(&self, end: SystemTime) -> Option<CertificateEnd> {
         let now = seconds(SystemTime::now());
-        let end = CertificateEnd::new(seconds(end), now, self.plan.drain_timeout.as_secs())?;
+        let end = CertificateEnd::new(seconds(end), now, self.plan().drain_timeout.as_secs())?;
         self.certificate_ends.record(end);
         Some(end)
     }
@@ -91,7 +91,7 @@ impl Cluster {
     /// are idle, at the end all. Runs until dropped; returns at once if the cluster shows no
     /// certificate.
     pub async fn close_expired(self: Arc<Self>) {
-        let Some(files) = self.plan.tls.as_ref().and_then(|tls| tls.plan().certificate.clone())
+        let Some(files) = self.plan().tls.as_ref().and_then(|tls| tls.plan().certificate.clone())
         else {
             return;
         };
@@ -99,7 +99,7 @@ impl Cluster {
             time::sleep(INTERVAL).await;
             if self.certificate_ends.advance(seconds(SystemTime::now())) {
                 tracing::info!(
-                    cluster = &*self.plan.name,
+                    cluster = &*self.name,
                     file = %files.chain.display(),
                     "a certificate is about to expire: connections that were opened with it close"
                 );

@@ -214,7 +214,8 @@ impl Cluster {
         self: &Arc<Self>,
         options: impl Into<ConnectOptions>,
     ) -> Result<UpstreamConnection, ConnectError> {
-        self.connect_with_dial(options, async |address| dial(&self.plan, address).await).await
+        self.connect_with_dial(options, async |address| dial(&self.plan.load_full(), address).await)
+            .await
     }
 
     /// Connects with `dial`, which need not enforce a time limit.
@@ -238,7 +239,7 @@ impl Cluster {
         let mut opening = OpeningConnection::new(&self.breaker);
         let (mut permit, mut deadline) = (None, None);
         let mut attempts: Vec<FailedAttempt> = Vec::new();
-        let most = options.most_attempts(&self.plan);
+        let most = options.most_attempts(&self.plan());
         let ConnectOptions { hash, preferred: first, mut tried, header, starttls, .. } = options;
         let preamble = Preamble { header: header.as_deref(), starttls };
         let first = first.as_ref();
@@ -265,8 +266,7 @@ impl Cluster {
                 Ok(Some(lease)) => lease,
                 Ok(None) => break,
                 Err((limit, refused)) => {
-                    let (cluster, full) =
-                        (self.plan.name.clone(), self.breaker.describe_limit(limit));
+                    let (cluster, full) = (self.name.clone(), self.breaker.describe_limit(limit));
                     return Err(ConnectError::Overloaded { cluster, limit, full, refused });
                 }
             };
@@ -344,7 +344,7 @@ impl Cluster {
     }
 
     fn connect_error(&self, attempts: Vec<FailedAttempt>, retried: bool) -> ConnectError {
-        let cluster = self.plan.name.clone();
+        let cluster = self.name.clone();
         if attempts.is_empty() {
             self.request_refresh();
             // There may be endpoints, but none that load balancing may pick.

@@ -36,6 +36,7 @@ pub(crate) use handshake::shake_hands;
 use crate::{
     Cluster, Endpoint, PickOptions, PoolReport,
     count::Count,
+    listener_handshakes::{ListenerHandshakes, ListenerRegistration},
     plan::{FailoverPlan, PoolPlan},
 };
 use bytes::Bytes;
@@ -68,10 +69,10 @@ const CHECKED_AFTER: Duration = Duration::from_secs(1);
 pub struct ConnectionPool {
     cluster: Arc<Cluster>,
     /// This worker's share.
-    plan: PoolPlan,
-    failover: FailoverPlan,
+    plan: RefCell<Rc<PoolPlan>>,
+    failover: Cell<FailoverPlan>,
     /// Those of the listeners that use the pool. The first one makes connections ready.
-    handshakes: RefCell<Vec<Arc<dyn HandshakeConfig>>>,
+    handshakes: ListenerHandshakes,
     /// Questions that are being asked, by their subject.
     queries: RefCell<HashMap<Arc<str>, watch::Receiver<()>>>,
     /// The first reply of the newest handshake.
@@ -168,11 +169,11 @@ impl ConnectionPool {
         let pool = Rc::new(Self {
             wait_seconds,
             held_seconds,
-            failover: cluster.plan.failover.unwrap_or_default(),
+            failover: Cell::new(cluster.plan().failover.unwrap_or_default()),
             pausing: Pausing::new(&cluster),
             cluster,
-            plan,
-            handshakes: RefCell::default(),
+            plan: RefCell::new(Rc::new(plan)),
+            handshakes: ListenerHandshakes::default(),
             queries: RefCell::default(),
             greeting: RefCell::default(),
             endpoints: RefCell::default(),
@@ -186,13 +187,30 @@ impl ConnectionPool {
         pool
     }
 
-    /// Adds the handshake of another listener that uses the pool.
-    pub fn join(&self, handshake: Arc<dyn HandshakeConfig>) {
+    /// Replaces this worker's share of the limits, and what happens when an endpoint fails, by what the
+    /// config says now.
+    pub fn set_plan(self: &Rc<Self>, plan: PoolPlan) {
+        self.failover.set(self.cluster.plan().failover.unwrap_or_default());
+        let pools: Vec<_> = self.endpoints.borrow().values().cloned().collect();
+        let set_limits = |pool: &SharedEndpointPool| pool.borrow_mut().set_limits(&plan);
+        let surplus: Vec<_> = pools.iter().flat_map(set_limits).collect();
+        self.plan.replace(Rc::new(plan));
+        drop(surplus);
+        // A higher limit has room for operations that wait.
+        pools.iter().for_each(|pool| self.connect_missing(pool));
+    }
+
+    fn plan(&self) -> Rc<PoolPlan> {
+        Rc::clone(&self.plan.borrow())
+    }
+
+    /// Adds the handshake of another listener that uses the pool, until the result is dropped.
+    pub fn join(&self, handshake: Arc<dyn HandshakeConfig>) -> ListenerRegistration {
         let greeting = self.greeting.borrow();
         if !greeting.is_empty() {
             handshake.connected(&greeting);
         }
-        self.handshakes.borrow_mut().push(handshake);
+        self.handshakes.add(handshake)
     }
 
     /// The cluster.
@@ -201,13 +219,13 @@ impl ConnectionPool {
     }
 
     /// The attribute by whose values operations that wait take turns; `None`: they wait in one queue.
-    pub fn fair_by(&self) -> Option<&str> {
-        self.plan.fair_by.as_deref()
+    pub fn fair_by(&self) -> Option<Arc<str>> {
+        self.plan.borrow().fair_by.clone()
     }
 
     /// Whether connections introduce themselves as the client's application.
     pub fn is_by_app(&self) -> bool {
-        self.plan.by_app
+        self.plan.borrow().by_app
     }
 
     /// Whether its connections are encrypted.
@@ -266,7 +284,7 @@ impl ConnectionPool {
                 } else {
                     connection.stream.is_idle()
                 };
-                if is_open && connection.is_usable(&self.plan, now) {
+                if is_open && connection.is_usable(&self.plan.borrow(), now) {
                     break Some(connection);
                 }
                 pool.release(options.usage());
@@ -338,14 +356,14 @@ impl ConnectionPool {
         let pool = self.endpoint_pool(endpoint, &options.identity);
         let queued = {
             let mut pool = pool.borrow_mut();
-            let most = self.plan.wait_queue_size;
+            let most = self.plan.borrow().wait_queue_size;
             if pool.waiting() >= most {
                 pool.prune();
             }
             let waiting = pool.waiting();
             if waiting >= most {
                 self.count_refusal("queue_full");
-                let cluster = self.cluster.plan.name.clone();
+                let cluster = self.cluster.name.clone();
                 return Err(TakeError::QueueFull { cluster, waiting });
             }
             pool.enqueue(options.usage(), options.fair_key)
@@ -363,7 +381,7 @@ impl ConnectionPool {
         }
         let mut endpoints = self.endpoints.borrow_mut();
         let pool = endpoints.entry((endpoint.address(), identity.clone())).or_insert_with(|| {
-            Rc::new(RefCell::new(EndpointPool::new(endpoint, identity, &self.plan)))
+            Rc::new(RefCell::new(EndpointPool::new(endpoint, identity, &self.plan.borrow())))
         });
         if !Arc::ptr_eq(&pool.borrow().endpoint, endpoint) {
             pool.borrow_mut().move_to(endpoint);
@@ -395,7 +413,7 @@ impl ConnectionPool {
         endpoint_pool: &SharedEndpointPool,
         mut connection: IdleConnection,
     ) {
-        if !connection.is_usable(&self.plan, Instant::now()) {
+        if !connection.is_usable(&self.plan.borrow(), Instant::now()) {
             drop(connection);
             self.connect_missing(endpoint_pool);
             return;

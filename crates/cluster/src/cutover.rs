@@ -24,7 +24,7 @@ pub(crate) use state::{Cutover, Hold};
 pub use switch::{SwitchError, SwitchReport, SwitchTarget};
 
 use crate::{
-    Cluster, ConnectError,
+    Cluster, ConnectError, ListenerRegistration,
     events::{CutoverStep, Event},
     report::tenth,
 };
@@ -34,9 +34,9 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{self, Instant};
 
 impl Cluster {
-    /// Adds a listener whose operations share the cluster's connections.
-    pub fn add_listener(&self, listener: Arc<dyn HandshakeConfig>) {
-        self.cutover.listeners().push(listener);
+    /// Adds a listener whose operations share the cluster's connections, until the result is dropped.
+    pub fn add_listener(&self, listener: Arc<dyn HandshakeConfig>) -> ListenerRegistration {
+        self.cutover.listeners.add(listener)
     }
 
     /// Waits for the end of a pause, at most as long as a client waits for a connection. Ready at once if
@@ -48,8 +48,9 @@ impl Cluster {
         if !self.cutover.is_paused() {
             return Ok(());
         }
-        let breaker = &self.plan.circuit_breaker;
-        let failed = |refused| ConnectError::Paused { cluster: self.plan.name.clone(), refused };
+        let plan = self.plan();
+        let breaker = &plan.circuit_breaker;
+        let failed = |refused| ConnectError::Paused { cluster: self.name.clone(), refused };
         let waiting = self.cutover.waiting();
         if waiting >= breaker.max_pending {
             return Err(failed(PauseError::QueueFull(waiting)));
@@ -66,7 +67,7 @@ impl Cluster {
     /// # Errors
     /// The cluster is not paused.
     pub fn resume(&self) -> Result<Duration, NotPaused> {
-        let lasted = self.cutover.end().ok_or_else(|| NotPaused(self.plan.name.clone()))?;
+        let lasted = self.cutover.end().ok_or_else(|| NotPaused(self.name.clone()))?;
         let reason = format!("an operator said so, after {:.1} s", lasted.as_secs_f64());
         self.events.report(&Event::Cutover { step: CutoverStep::Resumed, reason: &reason });
         Ok(lasted)
@@ -111,7 +112,7 @@ impl Cluster {
 
     /// What clients have open at the service, over all listeners.
     fn open_states(&self) -> OpenStateCounts {
-        let listeners = self.cutover.listeners();
+        let listeners = self.cutover.listeners.lock();
         listeners.iter().map(|it| it.open_states()).fold(OpenStateCounts::default(), |a, b| a + b)
     }
 

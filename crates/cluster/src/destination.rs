@@ -34,6 +34,13 @@ impl Cluster {
         self.destination.load().replica_set.clone()
     }
 
+    /// Sets the replica set and the encryption.
+    pub(crate) fn lead_to(&self, replica_set: Option<ReplicaSetPlan>, tls: Option<Arc<ClientTls>>) {
+        self.has_roles.store(replica_set.is_some(), Relaxed);
+        let replica_set = replica_set.map(Arc::new);
+        self.destination.store(Arc::new(Destination { replica_set, tls }));
+    }
+
     /// Connections lead elsewhere from now on. The caller replaces the endpoints.
     pub(crate) fn set_destination(
         &self,
@@ -41,8 +48,7 @@ impl Cluster {
         tls: Option<Arc<ClientTls>>,
     ) {
         self.forget_term();
-        self.has_roles.store(replica_set.is_some(), Relaxed);
-        self.destination
-            .store(Arc::new(Destination { replica_set: replica_set.map(Arc::new), tls }));
+        self.lead_to(replica_set, tls);
+        self.begin_connect_generation();
     }
 }

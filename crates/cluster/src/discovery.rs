@@ -27,7 +27,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     time::Duration,
@@ -90,32 +90,41 @@ pub(super) struct Discovery {
     refresh: Notify,
     /// Registers metrics of endpoints whose names are not in the config.
     metrics: Metrics,
-    lookups_ok: Counter,
-    lookups_failed: Counter,
+    /// Good and failed look-ups. A cluster that resolves nothing has no such series.
+    lookups: OnceLock<[Counter; 2]>,
+    cluster: Arc<str>,
 }
 
 impl Discovery {
     pub(super) fn new(plan: &ClusterPlan, metrics: &Metrics, resolver: Box<dyn Resolver>) -> Self {
         let table = SourceTable::new(plan, metrics);
-        let addresses = plan.endpoints_file.is_none()
-            && plan.replica_set.is_none()
-            && table.sources.iter().all(|source| source.is_address());
-        let lookups = |result: &'static str| {
-            let labels = [("cluster", &*plan.name), ("result", result)];
-            match addresses {
-                false => metrics.counter(names::DNS_LOOKUPS_TOTAL, &labels),
-                // Nothing is ever resolved.
-                true => Counter::noop(),
-            }
-        };
-        Self {
+        let this = Self {
             resolver,
             table: Mutex::new(table),
             refresh_requested: AtomicBool::new(false),
             refresh: Notify::new(),
             metrics: metrics.clone(),
-            lookups_ok: lookups("ok"),
-            lookups_failed: lookups("error"),
+            lookups: OnceLock::new(),
+            cluster: Arc::clone(&plan.name),
+        };
+        this.register_lookups();
+        this
+    }
+
+    /// Good and failed look-ups.
+    fn lookups(&self) -> &[Counter; 2] {
+        self.lookups.get_or_init(|| {
+            ["ok", "error"].map(|result| {
+                let labels = [("cluster", &*self.cluster), ("result", result)];
+                self.metrics.counter(names::DNS_LOOKUPS_TOTAL, &labels)
+            })
+        })
+    }
+
+    /// Registers the counts of look-ups, if there is anything to look up.
+    fn register_lookups(&self) {
+        if !self.lock().sources.iter().all(Source::is_address) {
+            self.lookups();
         }
     }
 
@@ -245,7 +254,7 @@ impl Cluster {
         for source in table.sources.iter_mut() {
             let (Some(due), Some(asked)) = (source.due, source.last_lookup) else { continue };
             if !source.found.iter().any(|found| working.contains(&found.address)) {
-                source.due = Some(due.min(asked + self.plan.dns.min_ttl));
+                source.due = Some(due.min(asked + self.plan().dns.min_ttl));
             }
         }
     }
@@ -288,11 +297,12 @@ impl Cluster {
 
     /// Records a good answer.
     fn lookup_succeeded(&self, id: u64, news: DiscoveredEndpoints) {
-        self.names.lookups_ok.increment(1);
+        let [good, _] = self.names.lookups();
+        good.increment(1);
         let mut table = self.names.lock();
         // It may have been removed from the file meanwhile.
         let Some(source) = table.source_mut(id) else { return };
-        let (cluster, name) = (&self.plan.name, source.name());
+        let (cluster, name) = (&self.name, source.name());
         match (&source.last_error, &news.missing) {
             (Some(_), None) => tracing::info!(%cluster, name, "the name can be looked up again"),
             (None, Some(error)) => {
@@ -310,7 +320,7 @@ impl Cluster {
             None => news.ttl,
             Some(_) => news.ttl.min(MIN_RETRY),
         };
-        let ttl = ttl.min(self.plan.dns.max_ttl).max(self.plan.dns.min_ttl);
+        let ttl = ttl.min(self.plan().dns.max_ttl).max(self.plan().dns.min_ttl);
         source.found = news.found;
         source.failures = 0;
         source.last_ok = Some(now);
@@ -324,10 +334,11 @@ impl Cluster {
 
     /// Records a failed look-up.
     fn lookup_failed(&self, id: u64, error: String) {
-        self.names.lookups_failed.increment(1);
+        let [_, failed] = self.names.lookups();
+        failed.increment(1);
         let mut table = self.names.lock();
         let Some(source) = table.source_mut(id) else { return };
-        let (cluster, name, kept) = (&self.plan.name, source.name(), source.found.len());
+        let (cluster, name, kept) = (&self.name, source.name(), source.found.len());
         if source.last_error.is_none() {
             tracing::warn!(%cluster, name, %error, kept, "can't look the name up: keeping what is known");
         }

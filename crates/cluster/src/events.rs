@@ -5,13 +5,11 @@ use super::{
     outlier::{Detector, Ejection},
     report::tenth,
 };
+use arc_swap::ArcSwapOption;
 use operation::Role;
 use process::log_file::Sink;
 use serde_json::{Value, json};
-use std::{
-    sync::{Arc, OnceLock},
-    time::SystemTime,
-};
+use std::{sync::Arc, time::SystemTime};
 use tokio::time::Instant;
 
 /// How many endpoints an event names; of further ones it gives the number.
@@ -59,7 +57,7 @@ pub(super) enum CutoverStep {
 #[derive(Debug)]
 pub(super) struct Events {
     cluster: Arc<str>,
-    file: OnceLock<Sink>,
+    file: ArcSwapOption<Sink>,
 }
 
 /// The message for a connection that this machine could not open.
@@ -68,18 +66,18 @@ const LOCAL_ERROR: &str = "this machine lacks what a connection takes (ports, de
 
 impl Events {
     pub(super) fn new(cluster: Arc<str>) -> Self {
-        Self { cluster, file: OnceLock::new() }
+        Self { cluster, file: ArcSwapOption::empty() }
     }
 
-    /// Writes events as JSON lines from now on.
-    pub(super) fn write_to(&self, file: Sink) {
-        let _ = self.file.set(file);
+    /// Writes events as JSON lines to this file from now on; `None`: to none.
+    pub(super) fn write_to(&self, file: Option<Sink>) {
+        self.file.store(file.map(Arc::new));
     }
 
     /// Logs an event. Does not block.
     pub(super) fn report(&self, event: &Event<'_>) {
         self.log(event);
-        if let Some(file) = &self.file.get() {
+        if let Some(file) = &*self.file.load() {
             let mut line = self.line(event, SystemTime::now()).to_string().into_bytes();
             line.push(b'\n');
             file.send(line, 1);

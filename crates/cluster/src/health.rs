@@ -6,7 +6,7 @@ mod state;
 
 pub(super) use result::HealthCheckResult;
 
-use super::{CloseRequest, Cluster, Endpoint, Exclusion, balance, events::Event};
+use super::{CloseRequest, Cluster, Endpoint, Exclusion, PickOptions, balance, events::Event};
 use crate::plan::HealthCheckPlan;
 use check::{CheckError, Checker};
 use operation::Probe;
@@ -31,10 +31,19 @@ impl Cluster {
     /// Checks every endpoint periodically, including those added later, until dropped. Returns at
     /// once if no health check is configured.
     pub async fn check_health(self: Arc<Self>) {
-        let Some(plan) = self.plan.health_check.clone() else { return };
+        let Some(plan) = self.plan().health_check.clone() else { return };
         let probe = plan.probe.clone();
         let begin = move || probe.begin();
         self.check_by(plan, Arc::new(begin)).await;
+    }
+
+    /// Whether it is known of every endpoint how it is, as far as it is checked: after the first checks, and when the
+    /// primary of a replica set is known.
+    pub fn is_checked(&self) -> bool {
+        let is_checked = |it: &Arc<Endpoint>| it.last_check.load().is_some();
+        let checks = self.plan().health_check.is_some();
+        let all = !checks || self.endpoints().iter().all(is_checked);
+        all && (!self.has_roles() || self.pick(PickOptions::default()).is_some())
     }
 
     /// Checks with the probes that `begin` creates.
@@ -101,10 +110,11 @@ impl Cluster {
         endpoint.last_check.store(Some(Arc::new(check)));
     }
 
-    fn health_changed(&self, endpoint: &Arc<Endpoint>, healthy: bool, reason: &str) {
+    pub(crate) fn health_changed(&self, endpoint: &Arc<Endpoint>, healthy: bool, reason: &str) {
         self.events.report(&Event::Health { endpoint, healthy, reason });
-        let plan = self.plan.health_check.as_ref();
-        let closes = plan.is_some_and(|plan| plan.close_connections_on_unhealthy);
+        let plan = self.plan();
+        let check = plan.health_check.as_ref();
+        let closes = check.is_some_and(|check| check.close_connections_on_unhealthy);
         if healthy {
             endpoint.readmit(Exclusion::Unhealthy);
             endpoint.compare_set_close_request(
@@ -143,7 +153,7 @@ impl CheckLoop {
         let CheckLoop { cluster, endpoint, plan, new_probe: begin, permits: places } = self;
         let mut state = HealthState::new(!endpoint.is_excluded(Exclusion::Unhealthy));
         let mut checker = Checker::new(Arc::clone(&endpoint), plan.timeout, plan.reuse_connection)
-            .prepared(&cluster.plan, cluster.destination.load().tls.clone());
+            .prepared(&cluster.plan(), cluster.destination.load().tls.clone());
         let mut pause = first;
         // All first checks come close together; from the second on they are spread.
         let mut spread = Some(balance::share());

@@ -16,6 +16,7 @@ mod endpoint;
 mod events;
 mod exchange;
 mod health;
+mod listener_handshakes;
 mod log_throttle;
 mod mirror;
 mod operator;
@@ -23,6 +24,7 @@ mod outlier;
 mod pins;
 mod plan;
 mod preconnect;
+mod reconfigure;
 mod replica_set;
 mod report;
 mod set;
@@ -37,6 +39,7 @@ pub use cutover::{
 };
 pub use discovery::{HostAnswer, Lookup, Resolver, SrvAnswer, SrvRecord, SystemResolver};
 pub use endpoint::{CloseRequest, Endpoint, Exclusion, Lease, PoolReport};
+pub use listener_handshakes::ListenerRegistration;
 pub use mirror::{Mirror, MirrorPlan};
 pub use operator::NoSuchEndpoint;
 pub use plan::{
@@ -48,7 +51,7 @@ pub use plan::{
 };
 pub use preconnect::PreconnectPool;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use balance::LbState;
 use breaker::Breaker;
 use certificate_end::CertificateEnds;
@@ -66,7 +69,10 @@ use set::{Member, Set};
 use std::{
     collections::BTreeSet,
     fmt,
-    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
     time::Instant,
 };
 use tls_hint::TlsHint;
@@ -75,7 +81,13 @@ use tollgate_metrics::{Metrics, table};
 
 /// A named set of endpoints.
 pub struct Cluster {
-    plan: Arc<ClusterPlan>,
+    name: Arc<str>,
+    /// As configured; a reload of the config replaces it.
+    plan: ArcSwap<ClusterPlan>,
+    /// Marked as changed when the plan was replaced.
+    plan_changes: watch::Sender<()>,
+    /// Incremented when connections are made in another way: see `reconfigure`.
+    connect_generation: AtomicU64,
     /// Where its connections lead: what the plan says, or what a switch has replaced.
     destination: ArcSwap<Destination>,
     /// Whether its endpoints have roles.
@@ -169,7 +181,10 @@ impl Cluster {
             breaker: Breaker::new(&plan.name, &plan.circuit_breaker, metrics),
             names: Discovery::new(&plan, metrics, resolver),
             metrics: metrics.clone(),
-            plan,
+            name: Arc::clone(&plan.name),
+            plan: ArcSwap::new(plan),
+            plan_changes: watch::Sender::new(()),
+            connect_generation: AtomicU64::new(0),
         };
         cluster.publish();
         Arc::new(cluster)
@@ -177,12 +192,22 @@ impl Cluster {
 
     /// The version of the PROXY protocol header that connections begin with, if they do.
     pub fn proxy_protocol(&self) -> Option<proxy_protocol::Version> {
-        self.plan.proxy_protocol
+        self.plan().proxy_protocol
+    }
+
+    /// Differs between connections that were made in different ways.
+    fn connect_generation(&self) -> u64 {
+        self.connect_generation.load(Relaxed)
+    }
+
+    /// As configured now.
+    pub(crate) fn plan(&self) -> Guard<Arc<ClusterPlan>> {
+        self.plan.load()
     }
 
     /// Its name in logs and metrics.
     pub fn name(&self) -> &Arc<str> {
-        &self.plan.name
+        &self.name
     }
 
     /// The current endpoints.
@@ -240,8 +265,8 @@ impl Cluster {
         }
     }
 
-    /// Writes endpoint events to `file`, as JSON lines.
-    pub fn log_events(&self, file: Sink) {
+    /// Writes endpoint events to `file`, as JSON lines; `None`: to none.
+    pub fn log_events(&self, file: Option<Sink>) {
         self.events.write_to(file);
     }
 
@@ -256,19 +281,16 @@ impl Cluster {
         let before = self.set.load_full();
         let members = change(&before.members);
         let (added, removed) = difference(&before.members, &members);
-        if self
-            .plan
-            .health_check
-            .as_ref()
-            .is_some_and(|check| check.initial == InitialHealth::Unhealthy)
-        {
+        let plan = self.plan();
+        let check = plan.health_check.as_ref();
+        if check.is_some_and(|check| check.initial == InitialHealth::Unhealthy) {
             for endpoint in &added {
                 endpoint.exclude(Exclusion::Unhealthy);
             }
         }
         // Paused in some tests.
         let now = tokio::time::Instant::now().into_std();
-        let set = Arc::new(Set::new(&self.plan, members, now));
+        let set = Arc::new(Set::new(&plan, members, now));
         self.set.store(Arc::clone(&set));
         set.endpoints().for_each(|endpoint| endpoint.update_gauges(true));
         removed.iter().for_each(|endpoint| endpoint.update_gauges(false));
@@ -318,7 +340,7 @@ fn difference(before: &[Member], after: &[Member]) -> (Vec<Arc<Endpoint>>, Vec<A
 
 impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cluster").field("plan", &self.plan).finish_non_exhaustive()
+        f.debug_struct("Cluster").field("plan", &**self.plan()).finish_non_exhaustive()
     }
 }
 

@@ -68,7 +68,7 @@ impl Cluster {
     pub fn operator_drain(&self, who: &str) -> Result<usize, NoSuchEndpoint> {
         let found = self.find_endpoints(who)?;
         for endpoint in found.iter().filter(|endpoint| endpoint.exclude(Exclusion::Drained)) {
-            let until = Instant::now() + self.plan.drain_timeout;
+            let until = Instant::now() + self.plan().drain_timeout;
             endpoint.drain_deadline.store(Some(Arc::new(until)));
             endpoint.set_role_lost(false);
             endpoint.compare_set_close_request(CloseRequest::None, CloseRequest::WhenIdle);
@@ -124,7 +124,7 @@ impl Cluster {
         let known = || endpoints.iter().map(|e| e.address().to_string()).collect();
         let is = |e: &Arc<Endpoint>| **e.name() == *who || e.address().to_string() == who;
         if !endpoints.iter().any(is) {
-            let (cluster, wanted) = (Arc::clone(&self.plan.name), who.to_owned());
+            let (cluster, wanted) = (Arc::clone(&self.name), who.to_owned());
             return Err(NoSuchEndpoint { cluster, requested: wanted, known: known() });
         }
         endpoints.retain(is);

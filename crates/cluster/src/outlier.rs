@@ -44,7 +44,8 @@ impl Cluster {
     /// Whether a lost session, by `reset` or without a reply, counts as its endpoint's failure.
     /// Some services do not reply by design.
     pub(super) fn session_counts(&self, reset: bool) -> bool {
-        match self.plan.outlier_detection.as_ref().map(|plan| plan.session_failures) {
+        let plan = self.plan();
+        match plan.outlier_detection.as_ref().map(|plan| plan.session_failures) {
             None | Some(SessionFailures::Reset) => reset,
             Some(SessionFailures::None) => false,
             Some(SessionFailures::NoReply) => true,
@@ -63,7 +64,8 @@ impl Cluster {
     /// Ejects an endpoint whose `run` of failures is long enough. If it is not ejected, it is
     /// considered again after each further run of that length.
     fn check_consecutive(&self, endpoint: &Arc<Endpoint>, detector: Detector, run: u32) {
-        let Some(plan) = &self.plan.outlier_detection else { return };
+        let plan = self.plan();
+        let Some(plan) = &plan.outlier_detection else { return };
         let (limit, what) = match detector {
             Detector::ConsecutiveFailures => (plan.consecutive_failures, "operations failed"),
             _ => (plan.consecutive_local_failures, "operations were lost or connections failed"),
@@ -165,7 +167,8 @@ impl Cluster {
     /// Evaluates statistics at each interval, ends ejections, and closes connections to drained
     /// endpoints, until dropped.
     pub async fn sweep(self: Arc<Self>) {
-        let interval = self.plan.outlier_detection.as_ref().map_or(INTERVAL, |plan| plan.interval);
+        let interval =
+            self.plan().outlier_detection.as_ref().map_or(INTERVAL, |plan| plan.interval);
         let mut next = Instant::now() + interval;
         loop {
             let due = self.next_deadline().map_or(next, |due| due.min(next));
@@ -227,7 +230,8 @@ impl Cluster {
                 let _ = endpoint.stats.ejection_count.fetch_update(Relaxed, Relaxed, less);
             }
         }
-        let Some(plan) = &self.plan.outlier_detection else { return };
+        let plan = self.plan();
+        let Some(plan) = &plan.outlier_detection else { return };
         let in_use: Vec<usize> = (0..endpoints.len())
             .filter(|&i| !endpoints[i].is_excluded(Exclusion::Ejected))
             .collect();

@@ -42,6 +42,8 @@ pub struct PreconnectPool {
     cluster: Arc<Cluster>,
     by_endpoint: RefCell<HashMap<SocketAddr, EndpointPreconnects>>,
     closed: Cell<bool>,
+    /// Whether `refill` runs.
+    refilling: Cell<bool>,
     /// A socket was taken, or the pool was closed.
     changed: Notify,
 }
@@ -50,12 +52,21 @@ pub struct PreconnectPool {
 #[derive(Debug)]
 struct EndpointPreconnects {
     endpoint: Arc<Endpoint>,
-    /// The oldest first, each with its creation time.
-    ready: VecDeque<(Stream, Instant)>,
+    /// The oldest first.
+    ready: VecDeque<Preconnected>,
     dialing: usize,
     /// Consecutive failed dials, and the time of the next one.
     failures: u32,
     next_dial: Instant,
+}
+
+/// A socket that no client uses yet.
+#[derive(Debug)]
+struct Preconnected {
+    stream: Stream,
+    since: Instant,
+    /// The cluster's [`connect_generation`](Cluster::connect_generation) when it was dialed.
+    generation: u64,
 }
 
 impl PreconnectPool {
@@ -63,12 +74,18 @@ impl PreconnectPool {
     /// preconnecting this is only a handle of the cluster.
     pub fn start(cluster: Arc<Cluster>) -> Rc<Self> {
         let pool = Self::new(cluster);
-        if pool.cluster.plan.spare_connections > 0 {
-            let plan = Arc::clone(&pool.cluster.plan);
-            let dial = Rc::new(async move |address| dial(&plan, address).await);
-            spawn_local(Rc::clone(&pool).refill(dial));
-        }
+        pool.follow_plan();
         pool
+    }
+
+    /// Begins to preconnect, if the plan says so by now.
+    pub fn follow_plan(self: &Rc<Self>) {
+        if self.cluster.plan().spare_connections > 0 && !self.refilling.replace(true) {
+            let cluster = Arc::clone(&self.cluster);
+            let dial = Rc::new(async move |address| dial(&cluster.plan.load_full(), address).await);
+            spawn_local(Rc::clone(self).refill(dial));
+        }
+        self.changed.notify_one();
     }
 
     fn new(cluster: Arc<Cluster>) -> Rc<Self> {
@@ -76,6 +93,7 @@ impl PreconnectPool {
             cluster,
             by_endpoint: RefCell::default(),
             closed: Cell::new(false),
+            refilling: Cell::new(false),
             changed: Notify::new(),
         })
     }
@@ -94,7 +112,7 @@ impl PreconnectPool {
         &self,
         options: impl Into<ConnectOptions>,
     ) -> Result<UpstreamConnection, ConnectError> {
-        let dial = async |address| dial(&self.cluster.plan, address).await;
+        let dial = async |address| dial(&self.cluster.plan.load_full(), address).await;
         let options = options.into();
         // A spare connection has begun without this request.
         let needs_new = options.starttls.is_some();
@@ -123,13 +141,19 @@ impl PreconnectPool {
             return None;
         }
         self.changed.notify_one();
-        while let Some((mut stream, since)) = entry.ready.pop_front() {
-            let expired = stream.certificate_end().is_some_and(|end| end <= SystemTime::now());
-            if since.elapsed() < MAX_AGE && !expired && stream.is_alive() {
-                return Some(stream);
+        while let Some(mut ready) = entry.ready.pop_front() {
+            let end = ready.stream.certificate_end();
+            let expired = end.is_some_and(|end| end <= SystemTime::now());
+            if self.is_fresh(&ready) && !expired && ready.stream.is_alive() {
+                return Some(ready.stream);
             }
         }
         None
+    }
+
+    /// Whether a socket is young, and was made as new ones are.
+    fn is_fresh(&self, ready: &Preconnected) -> bool {
+        ready.since.elapsed() < MAX_AGE && ready.generation == self.cluster.connect_generation()
     }
 
     /// Keeps the pool filled until closed.
@@ -141,13 +165,17 @@ impl PreconnectPool {
         while !self.closed.get() {
             for endpoint in self.missing(MAX_DIALS - dials.len()) {
                 let (pool, dial) = (Rc::clone(&self), Rc::clone(&dial));
+                let generation = self.cluster.connect_generation();
                 dials.spawn_local(async move {
                     let result = pool
                         .cluster
                         .dial_with_timeout(&endpoint, Preamble::default(), &*dial)
                         .await;
                     pool.cluster.record_dial(&endpoint, &result);
-                    pool.dial_ended(&endpoint, result.ok());
+                    let now = Instant::now();
+                    let ready =
+                        result.ok().map(|stream| Preconnected { stream, since: now, generation });
+                    pool.dial_ended(&endpoint, ready);
                 });
             }
             tokio::select! {
@@ -166,12 +194,14 @@ impl PreconnectPool {
         let mut old = std::mem::take(&mut *self.by_endpoint.borrow_mut());
         let mut entries = HashMap::default();
         let mut missing = Vec::new();
+        let wanted = self.cluster.plan().spare_connections;
         for endpoint in set.endpoints().filter(|endpoint| endpoint.usable()) {
             let known = old.remove(&endpoint.address());
             let known = known.filter(|entry| Arc::ptr_eq(&entry.endpoint, endpoint));
             let mut entry = known.unwrap_or_else(|| EndpointPreconnects::new(endpoint, now));
-            entry.ready.retain(|(_, since)| now - *since < MAX_AGE);
-            while entry.ready.len() + entry.dialing < self.cluster.plan.spare_connections
+            entry.ready.retain(|ready| self.is_fresh(ready));
+            entry.ready.truncate(wanted);
+            while entry.ready.len() + entry.dialing < wanted
                 && missing.len() < most
                 && now >= entry.next_dial
             {
@@ -185,7 +215,7 @@ impl PreconnectPool {
     }
 
     /// Records the end of a dial.
-    fn dial_ended(&self, endpoint: &Arc<Endpoint>, stream: Option<Stream>) {
+    fn dial_ended(&self, endpoint: &Arc<Endpoint>, ready: Option<Preconnected>) {
         let mut entries = self.by_endpoint.borrow_mut();
         let entry = entries.get_mut(&endpoint.address());
         let Some(entry) = entry.filter(|entry| Arc::ptr_eq(&entry.endpoint, endpoint)) else {
@@ -194,11 +224,11 @@ impl PreconnectPool {
         // The entry may have been removed and created again meanwhile.
         entry.dialing = entry.dialing.saturating_sub(1);
         let now = Instant::now();
-        match stream {
-            Some(stream) => {
+        match ready {
+            Some(ready) => {
                 entry.failures = 0;
-                if entry.ready.len() < self.cluster.plan.spare_connections {
-                    entry.ready.push_back((stream, now));
+                if entry.ready.len() < self.cluster.plan().spare_connections {
+                    entry.ready.push_back(ready);
                 }
             }
             None => {

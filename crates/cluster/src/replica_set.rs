@@ -68,7 +68,7 @@ impl Cluster {
                 let _ = changes.changed().await;
             }
         };
-        let _ = time::timeout(self.plan.circuit_breaker.pending_timeout, found).await;
+        let _ = time::timeout(self.plan().circuit_breaker.pending_timeout, found).await;
     }
 
     /// What the members are, if none of them is the primary.
@@ -220,7 +220,7 @@ impl Cluster {
             match plan.dialled_at(&name) {
                 Some(target) => targets.push(target),
                 None => tracing::warn!(
-                    cluster = &*self.plan.name,
+                    cluster = &*self.name,
                     member = name,
                     "a member of the replica set has no name that can be dialled: it is not used"
                 ),

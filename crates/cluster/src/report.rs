@@ -207,8 +207,8 @@ impl Cluster {
     pub fn report(&self) -> Value {
         let (pause, switched_to) = self.cutover_report();
         json!({
-            "name": &*self.plan.name,
-            "lb_policy": self.plan.lb_policy.as_str(),
+            "name": &*self.name,
+            "lb_policy": self.plan().lb_policy.as_str(),
             "panic": !self.has_roles() && self.set.load().panic_reason().is_some(),
             "endpoints": self.rows(),
             "dns": self.names.report(),
@@ -220,7 +220,8 @@ impl Cluster {
 
     /// The state of its pooled connections for the admin interface; `None` if it has no pool.
     pub fn pool_report(&self) -> Option<Value> {
-        let plan = self.plan.pool.as_ref()?;
+        let plan = self.plan();
+        let plan = plan.pool.as_ref()?;
         let set = self.set.load_full();
         let rows = set.endpoints().map(|endpoint| {
             let mut row = serde_json::to_value(endpoint.pool()).unwrap_or_default();
@@ -232,7 +233,7 @@ impl Cluster {
             row
         });
         Some(json!({
-            "cluster": &*self.plan.name,
+            "cluster": &*self.name,
             "max_pool_size": plan.max_pool_size,
             "max_awaiting": plan.max_awaiting,
             "endpoints": rows.collect::<Value>(),
@@ -246,12 +247,12 @@ impl Cluster {
         let panics = set.panic_reason().filter(|_| !self.has_roles());
         let policy = match self.replica_set() {
             Some(plan) => format!("replica set {}", plan.name),
-            None => self.plan.lb_policy.as_str().to_owned(),
+            None => self.plan().lb_policy.as_str().to_owned(),
         };
         let panic = panics.map_or(String::new(), |words| format!(", PANIC: {words}"));
         let mut text = format!(
             "{}: {}, {usable} of {} endpoints in use{panic}\n",
-            self.plan.name,
+            self.name,
             policy,
             rows.len(),
         );

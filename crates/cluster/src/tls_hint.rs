@@ -11,7 +11,7 @@ impl Cluster {
     /// Logs once that an endpoint may expect TLS, if the cluster has none.
     pub(super) fn hint_at_tls(&self, endpoint: &str) {
         if self.destination.load().tls.is_none() && !self.tls_hint.0.swap(true, Relaxed) {
-            let cluster = &*self.plan.name;
+            let cluster = &*self.name;
             tracing::warn!(
                 cluster,
                 endpoint,

@@ -101,26 +101,33 @@ impl Check<'_> {
         let listeners =
             listeners.map(|listeners| self.listeners(listeners, names.as_deref(), max_connections));
 
+        let (listeners, connection_limits): (Option<Vec<_>>, _) = listeners.unzip();
+        let connection_limits = connection_limits.unwrap_or_default();
         if let (Some(listeners), Some(clusters)) = (&listeners, &clusters) {
             self.listener_loops(listeners, clusters);
         }
 
         let policies = file.policies.map(|list| Policies::new(self, &scope).list(list));
 
+        let drain_timeout = or(file.drain_timeout, 30 * SECOND);
         let Workers(workers) = or(file.workers, Workers(None));
         Some(Plan {
             admin,
             workers: workers.or(thread::available_parallelism().ok().map(Into::into)).unwrap_or(1),
             max_connections,
             drain_wait: or(file.drain.and_then(|it| it.value).and_then(|it| it.wait), None),
-            drain_timeout: or(file.drain_timeout, 30 * SECOND),
+            drain_timeout,
+            drain_spread: given(&file.drain_spread).map_or(drain_timeout / 2, |it| it.0),
+            watch: file.watch.and_then(|watch| watch.value).unwrap_or(false),
             max_series: number(file.max_series, 1000),
             zone: self.zone.clone(),
             policies: policies.unwrap_or_default(),
             access_log: file.access_log.map(|log| self.access_log(log)),
+            upgrade_socket: file.upgrade_socket.and_then(|path| self.socket_path(path)),
             event_log: file.event_log.and_then(|log| self.event_log(log)),
             pooling: std::mem::take(&mut self.poolings),
             listeners: listeners?,
+            connection_limits,
             clusters: clusters?,
         })
     }
@@ -133,15 +140,17 @@ impl Check<'_> {
             let name = self.name("cluster", name);
             let Some(cluster) = cluster.value else { continue };
             let (plan, files) = recording(|| self.cluster(&name, at, cluster));
-            let source = self.source(&["clusters", &name], files);
+            let source = self.source(&["clusters", &name], &[], files);
             plans.extend(plan.map(|plan| Arc::new(ClusterPlan { source, ..plan })));
         }
         plans
     }
 
-    /// The source of an object that reads these files.
-    fn source(&self, path: &[&str], files: FilesRead) -> ObjectSource {
-        self.tree.descend(path).map(|node| ObjectSource::new(node, files)).unwrap_or_default()
+    /// The source of an object that reads these files, without these keys.
+    fn source(&self, path: &[&str], without: &[&str], files: FilesRead) -> ObjectSource {
+        let Some(node) = self.tree.descend(path) else { return ObjectSource::default() };
+        let node = without.iter().fold(node.clone(), |node, key| node.without(key));
+        ObjectSource::new(&node, files)
     }
 
     fn access_log(&mut self, log: Spanned<AccessLog>) -> AccessLogPlan {

@@ -8,7 +8,7 @@ mod failover;
 mod pool;
 mod replica_set;
 
-use super::plan::{OnViolation, UpstreamConnectMode};
+use super::plan::{OnReload, OnViolation, UpstreamConnectMode};
 use policy::PolicySettings;
 use protocols::ProtocolConfig;
 use schemars::JsonSchema;
@@ -49,6 +49,16 @@ pub(crate) struct File {
     pub(crate) drain: Option<Spanned<Drain>>,
     /// How long a drain waits for operations to end. Default: `30s`.
     pub(crate) drain_timeout: Opt<Duration>,
+    /// The time over which a drain closes connections that are idle, if another process serves their clients
+    /// from then on, or another config: they do not all connect again at once. Default: half of
+    /// `drain_timeout`.
+    pub(crate) drain_spread: Opt<AtLeast>,
+    /// Whether the config is read again when one of its files changes. They are compared by content, once a
+    /// second; SIGHUP and `tollgate reload` do it at any time. Default: `false`.
+    pub(crate) watch: Option<Spanned<bool>>,
+    /// The Unix socket where the next process asks for the listening sockets (`tollgate run --upgrade`), with an
+    /// absolute path. Default: an abstract socket that is named after the address of `admin`.
+    pub(crate) upgrade_socket: Option<Spanned<String>>,
     /// The most series (operation × resource) of a listener, at most 100000; the rest share
     /// `other`. Default: 1000.
     pub(crate) max_series: Opt<InRange<1, MAX_SERIES>>,
@@ -136,6 +146,9 @@ pub(crate) struct Listener {
     /// When a `tcp` listener connects to the upstream: `immediate`, or `on_client_data`, with the
     /// client's first byte. A `mongo` listener always waits for that byte. Default: immediate.
     pub(crate) upstream_connect_mode: Opt<UpstreamConnectMode>,
+    /// How open connections end when a reload of the config changes the listener: `keep` lets them end as
+    /// they began, `rest` closes them when they are idle, within `drain_timeout`. Default: `keep`.
+    pub(crate) on_reload: Opt<OnReload>,
     /// What to do when the bytes of a connection can't be parsed: `pass` them on unparsed, or
     /// `close`. Default: `pass`.
     pub(crate) on_violation: Opt<OnViolation>,

@@ -45,12 +45,13 @@ pub fn hints(plan: &Plan) -> Vec<String> {
 
 /// A listener on all interfaces without a limit on its clients.
 fn unlimited(plan: &Plan, listener: &ListenerPlan) -> Option<String> {
-    let ListenerPlan { name, address, protocol, max_connections, .. } = listener;
+    let ListenerPlan { name, address, protocol, .. } = listener;
+    let max_connections = max_connections(plan, listener);
     let bounded = plan.policies.iter().any(|rule| {
         let holds = rule.enabled && !rule.dry_run && rule.config.limits_clients();
         holds && rule.matching.may_apply(name, protocol.name())
     });
-    let open = address.ip().is_unspecified() && *max_connections >= plan.max_connections;
+    let open = address.ip().is_unspecified() && max_connections >= plan.max_connections;
     (open && !bounded).then(|| {
         format!(
             "listener `{name}`: {address} is every interface, and nothing limits a client there: \
@@ -60,9 +61,14 @@ fn unlimited(plan: &Plan, listener: &ListenerPlan) -> Option<String> {
     })
 }
 
+/// The most connections of a listener.
+fn max_connections(plan: &Plan, listener: &ListenerPlan) -> usize {
+    plan.connection_limits.get(&listener.name).map_or(plan.max_connections, |limits| limits.max)
+}
+
 /// A limit of a listener that is beyond the whole proxy's.
 fn more_than_all(plan: &Plan, listener: &ListenerPlan) -> Option<String> {
-    let (own, all) = (listener.max_connections, plan.max_connections);
+    let (own, all) = (max_connections(plan, listener), plan.max_connections);
     let name = &listener.name;
     (own > all).then(|| {
         format!(

@@ -12,7 +12,9 @@
 //! - `single`: one policy, from a request to the running proxy
 //! - `hints`: advice on valid configs; `listener_loop`: listeners that lead back to themselves
 //! - `show`: a plan in the shape of a config
+//! - [`changes`]: what differs between two configs; `successor`: a plan beside the running one
 
+pub mod changes;
 pub mod plan;
 
 mod check;
@@ -27,6 +29,7 @@ mod scope;
 mod show;
 mod single;
 mod sources;
+mod successor;
 mod variables;
 mod yaml;
 

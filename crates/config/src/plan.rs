@@ -36,14 +36,26 @@ pub struct Plan {
     /// How long a drain waits for operations to end.
     #[serde(serialize_with = "shown")]
     pub drain_timeout: Duration,
+    /// The time over which a drain closes idle connections whose clients are served elsewhere.
+    #[serde(serialize_with = "shown")]
+    pub drain_spread: Duration,
+    /// Whether the config is read again when one of its files changes.
+    pub watch: bool,
+    /// The Unix socket where the next process asks for the listening sockets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upgrade_socket: Option<PathBuf>,
     /// The most series (operation × resource) of a listener; the rest share `other`.
     pub max_series: usize,
     /// The proxy's zone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zone: Option<Arc<str>>,
     /// Where clients connect.
-    #[serde(serialize_with = "show::listeners")]
+    #[serde(skip)]
     pub listeners: Vec<Arc<ListenerPlan>>,
+    /// How many connections each listener may have. Not in its own plan: what is reserved for one depends on
+    /// all, and another one must not change it.
+    #[serde(skip)]
+    pub connection_limits: BTreeMap<Arc<str>, ConnectionLimits>,
     /// Where operations go.
     #[serde(skip)]
     pub clusters: Vec<Arc<ClusterPlan>>,
@@ -59,6 +71,23 @@ pub struct Plan {
     /// The file for endpoint events; `None` switches it off.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "show::event_log")]
     pub event_log: Option<PathBuf>,
+}
+
+impl ConnectionLimits {
+    /// The keys of a listener that have them.
+    pub const KEYS: [&str; 2] = ["max_connections", "reserved_connections"];
+}
+
+/// How many connections a listener may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ConnectionLimits {
+    /// The most connections at a time.
+    #[serde(rename = "max_connections")]
+    pub max: usize,
+    /// How many connections are reserved for it, at most `max`; the sum over all listeners is at most the
+    /// proxy's `max_connections`.
+    #[serde(rename = "reserved_connections")]
+    pub reserved: usize,
 }
 
 /// An address where clients connect.
@@ -88,11 +117,6 @@ pub struct ListenerPlan {
     /// From whom connections begin with a header of the PROXY protocol; `None`: from nobody.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<ProxyProtocolPlan>,
-    /// The most connections at a time.
-    pub max_connections: usize,
-    /// How many connections are reserved for it, at most `max_connections`; the sum over all
-    /// listeners is at most the proxy's `max_connections`.
-    pub reserved_connections: usize,
     /// When the upstream of a connection is connected; `None`: with the client's first byte, because
     /// the protocol's clients always speak first.
     #[serde(serialize_with = "shown", skip_serializing_if = "Option::is_none")]
@@ -106,6 +130,9 @@ pub struct ListenerPlan {
     /// The most bytes of requests held, over all its connections, until policies can decide.
     #[serde(serialize_with = "shown_size")]
     pub max_held_bytes: usize,
+    /// How open connections end when a reload changes the listener.
+    #[serde(serialize_with = "shown")]
+    pub on_reload: OnReload,
     /// What to do when bytes can no longer be parsed.
     #[serde(serialize_with = "shown")]
     pub on_violation: OnViolation,
@@ -132,7 +159,7 @@ impl ListenerPlan {
         self.tls.is_some() || !self.sni.is_empty() || self.proxy_protocol.is_some()
     }
 
-    /// A listener with the defaults of `tcp`, without reserved connections.
+    /// A listener with the defaults of `tcp`.
     pub fn new(
         name: &str,
         address: SocketAddr,
@@ -149,8 +176,6 @@ impl ListenerPlan {
             starttls: None,
             sni: BTreeMap::new(),
             proxy_protocol: None,
-            max_connections: 10_000,
-            reserved_connections: 0,
             upstream_connect_mode: Some(UpstreamConnectMode::Immediate),
             timeouts: Timeouts {
                 idle: Some(60 * MINUTE),
@@ -163,6 +188,7 @@ impl ListenerPlan {
             },
             tcp_user_timeout: Some(2 * MINUTE),
             max_held_bytes: 64 << 20,
+            on_reload: OnReload::Keep,
             on_violation: OnViolation::Pass,
             source: ObjectSource::default(),
         }
@@ -196,6 +222,20 @@ pub enum UpstreamConnectMode {
     OnClientData,
 }
 
+/// How a listener's open connections end when a reload changes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnReload {
+    /// They end with the config that they began with.
+    Keep,
+    /// They close when they are idle, and at the latest after `drain_timeout`.
+    Rest,
+}
+
+impl OnReload {
+    /// The key of a listener that has it.
+    pub(crate) const KEY: &str = "on_reload";
+}
+
 /// What to do with a connection whose bytes can no longer be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnViolation {
@@ -211,6 +251,11 @@ impl Keyword for UpstreamConnectMode {
         ("immediate", UpstreamConnectMode::Immediate),
         ("on_client_data", UpstreamConnectMode::OnClientData),
     ];
+}
+
+impl Keyword for OnReload {
+    const EXPECTED: &str = "`keep` or `rest`";
+    const WORDS: &[(&str, Self)] = &[("keep", OnReload::Keep), ("rest", OnReload::Rest)];
 }
 
 impl Keyword for OnViolation {

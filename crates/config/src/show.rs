@@ -1,7 +1,7 @@
 //! The running config, in the shape of a config file, for the admin interface. The plan types derive
 //! it; here are the values that they hold in another form.
 
-use super::plan::{AdminPlan, ListenerPlan, Plan};
+use super::plan::{AdminPlan, ConnectionLimits, ListenerPlan, Plan};
 use cluster::ClusterPlan;
 use policy::Rule;
 use protocols::{ListenerProtocol, Pooling};
@@ -18,6 +18,10 @@ impl Plan {
         let shown =
             |it: &Arc<ClusterPlan>| (it.name.to_string(), cluster(it, self.pooling.get(&it.name)));
         json["clusters"] = self.clusters.iter().map(shown).collect();
+        let shown = |it: &Arc<ListenerPlan>| {
+            (it.name.to_string(), listener(it, self.connection_limits.get(&it.name)))
+        };
+        json["listeners"] = self.listeners.iter().map(shown).collect();
         json
     }
 }
@@ -33,11 +37,14 @@ fn cluster(plan: &ClusterPlan, pooling: Option<&Pooling>) -> Value {
     json
 }
 
-pub(super) fn listeners<S: Serializer>(
-    plans: &[Arc<ListenerPlan>],
-    to: S,
-) -> Result<S::Ok, S::Error> {
-    to.collect_map(plans.iter().map(|plan| (&plan.name, plan)))
+/// A listener with its limits, which belong to the whole plan.
+fn listener(plan: &ListenerPlan, limits: Option<&ConnectionLimits>) -> Value {
+    let mut json = serde_json::to_value(plan).unwrap_or_default();
+    let limits = serde_json::to_value(limits).unwrap_or_default();
+    if let (Value::Object(keys), Value::Object(limits)) = (&mut json, limits) {
+        keys.extend(limits);
+    }
+    json
 }
 
 /// The short form, if that says everything.

@@ -3,9 +3,11 @@
 //! To add one: a constant for its name in `names.rs`, a row in [`TABLE`], and
 //! `UPDATE_DOCS=1 cargo test --test docs`.
 
+mod extras;
 mod names;
 mod row;
 
+pub use extras::extras;
 pub use names::*;
 pub use row::{Kind, Metric};
 use row::{counter, gauge, histogram};
@@ -393,22 +395,8 @@ pub const TABLE: &[Metric] = &[
         "Requests for a series that is not recorded, because there are too many or it is \
          not declared.",
     ),
+    counter(CONFIG_RELOADS_TOTAL, "reloads", &["result"], "Reloads: `ok`, `unchanged`, `failed`."),
+    gauge(CONFIG_LAST_RELOAD_SECONDS, "unix seconds", &[], "When the last good reload was."),
+    gauge(CONFIG_INFO, "configs", &["hash"], "Always 1; the label identifies the config."),
     gauge(BUILD_INFO, "builds", &["version"], "Always 1; the version is its label."),
 ];
-
-/// The metrics that a protocol adds to the table, as rows.
-pub fn extras(protocol: &operation::Protocol) -> impl Iterator<Item = Metric> {
-    // The labels that `operation::Protocol` defines.
-    let items: &[&str] = &["listener", "operation", "resource", "direction"];
-    let codes: &[&str] = &["listener", "operation", "code"];
-    let shapes: &[&str] = &["listener", "resource", "shape"];
-    [
-        (protocol.items, "items", items),
-        (protocol.codes, "operations", codes),
-        (protocol.shapes, "operations", shapes),
-    ]
-    .into_iter()
-    .filter_map(|(extra, unit, labels)| {
-        extra.map(|extra| counter(extra.metric, unit, labels, extra.help))
-    })
-}

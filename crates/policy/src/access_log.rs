@@ -2,6 +2,7 @@
 
 use super::{PolicyEffect, PolicyEnv, SeriesPolicy, Settled, WorkerPolicy};
 use crate::series::SeriesKey;
+use arc_swap::ArcSwapOption;
 use process::log_file::Sink;
 use serde::Serialize;
 use std::{
@@ -65,10 +66,30 @@ pub struct AccessLog {
     lines: Rc<LineBuffer>,
 }
 
+/// The access log in force, which a reload of the config may replace.
+#[derive(Debug, Default)]
+pub struct LiveAccessLog(ArcSwapOption<OpenAccessLog>);
+
+/// An access log that is open.
+#[derive(Debug)]
+struct OpenAccessLog {
+    plan: AccessLogPlan,
+    sink: Sink,
+}
+
+impl LiveAccessLog {
+    /// Sets what is logged, and where lines go; `None`: nothing is logged. Policies follow when they are built
+    /// again: see [`Live::reload`](crate::Live::reload).
+    pub fn set(&self, log: Option<(AccessLogPlan, Sink)>) {
+        self.0.store(log.map(|(plan, sink)| Arc::new(OpenAccessLog { plan, sink })));
+    }
+}
+
 impl AccessLog {
     /// The log of a listener; `None` if no access log is configured.
     pub fn new(env: &PolicyEnv) -> Option<Self> {
-        let (plan, lines) = (env.access_log.clone()?, Rc::clone(env.lines.as_ref()?));
+        let lines = Rc::clone(env.lines.as_ref()?);
+        let plan = lines.log.0.load().as_ref()?.plan.clone();
         let (listener, has_preface) = (Arc::clone(&env.listener), env.has_preface);
         Some(Self { plan, listener, has_preface, lines })
     }
@@ -259,7 +280,7 @@ fn write_millis(out: &mut Vec<u8>, key: &[u8], value: Duration) {
 
 /// A worker's lines, buffered before they go to the file's thread.
 pub struct LineBuffer {
-    sink: Sink,
+    log: Arc<LiveAccessLog>,
     buffer: RefCell<Vec<u8>>,
     count: Cell<u64>,
     flush_scheduled: Cell<bool>,
@@ -288,10 +309,10 @@ impl LinePrefix {
 }
 
 impl LineBuffer {
-    /// An empty buffer whose lines go to `sink`.
-    pub fn new(sink: Sink) -> Rc<Self> {
+    /// An empty buffer whose lines go to this log.
+    pub fn new(log: Arc<LiveAccessLog>) -> Rc<Self> {
         Rc::new(Self {
-            sink,
+            log,
             buffer: RefCell::default(),
             count: Cell::default(),
             flush_scheduled: Cell::default(),
@@ -320,8 +341,9 @@ impl LineBuffer {
     /// Sends the buffered lines to the file's thread.
     pub fn flush(&self) {
         let buffer = std::mem::take(&mut *self.buffer.borrow_mut());
-        if !buffer.is_empty() {
-            self.sink.send(buffer, self.count.replace(0));
+        let lines = self.count.replace(0);
+        if let Some(log) = self.log.0.load().as_ref().filter(|_| !buffer.is_empty()) {
+            log.sink.send(buffer, lines);
         }
     }
 }

@@ -1,9 +1,6 @@
 //! What policies of a listener are built from.
 
-use crate::{
-    access_log::{AccessLogPlan, LineBuffer},
-    cardinality::CardinalityLimit,
-};
+use crate::{access_log::LineBuffer, cardinality::CardinalityLimit};
 use cluster::Cluster;
 use operation::Protocol;
 use shapes::WorkerShapes;
@@ -27,8 +24,6 @@ pub struct PolicyEnv {
     pub callsites: Arc<CardinalityLimit>,
     /// The worker's table of query shapes, if the listener's operations are counted there.
     pub shapes: Option<Rc<WorkerShapes>>,
-    /// Which operations are logged, if any.
-    pub access_log: Option<AccessLogPlan>,
     /// The worker's lines of the access log, if there is one.
     pub lines: Option<Rc<LineBuffer>>,
 }

@@ -65,6 +65,10 @@ pub struct LivePolicy {
 }
 
 impl LivePolicy {
+    fn configured(rule: Arc<Rule>) -> Self {
+        Self { current: Arc::clone(&rule), configured: Some(rule) }
+    }
+
     /// Whether it differs from the config.
     pub fn is_changed(&self) -> bool {
         self.configured.as_ref().is_none_or(|configured| !Arc::ptr_eq(configured, &self.current))
@@ -103,14 +107,32 @@ impl Live {
     /// Replaces the policies of the config. Faults stay.
     pub fn replace(&self, rules: Vec<Arc<Rule>>) {
         let mut state = self.state();
-        state.policies = rules
-            .into_iter()
-            .map(|configured| LivePolicy {
-                current: Arc::clone(&configured),
-                configured: Some(configured),
-            })
-            .collect();
+        state.policies = rules.into_iter().map(LivePolicy::configured).collect();
         self.publish(&state);
+    }
+
+    /// Replaces the policies of the config by those of a new one. A policy whose settings are the same stays the same
+    /// object; one whose action is the same keeps its state. Faults stay. Returns the names of the policies
+    /// whose changes through the admin API are lost with this.
+    pub fn reload(&self, rules: Vec<Arc<Rule>>, now: Instant) -> Vec<Arc<str>> {
+        let mut state = self.state();
+        let before = std::mem::take(&mut state.policies);
+        let known: Vec<_> = before.iter().filter_map(|it| it.configured.as_ref()).collect();
+        let reload = |rule: Arc<Rule>| match known.iter().find(|it| it.name == rule.name) {
+            Some(known) if known.is_equivalent(&rule) => Arc::clone(known),
+            Some(known) => Arc::new((*rule).clone().replacing(known, now)),
+            None => rule,
+        };
+        let rules = rules.into_iter().map(reload);
+        state.policies = rules.map(LivePolicy::configured).collect();
+        self.publish(&state);
+        let lost = before.iter().filter(|it| it.is_changed());
+        lost.map(|it| Arc::clone(&it.current.name)).collect()
+    }
+
+    /// The policies of the config, in order.
+    pub fn configured(&self) -> Vec<Arc<Rule>> {
+        self.state().policies.iter().filter_map(|it| it.configured.clone()).collect()
     }
 
     /// The policies without faults, in order: added ones, the latest first, then those of the config.

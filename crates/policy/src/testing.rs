@@ -29,7 +29,6 @@ pub(crate) fn policy_env() -> PolicyEnv {
         protocol: TOY,
         callsites: Arc::new(CardinalityLimit::new(10, metrics::Counter::noop())),
         shapes: None,
-        access_log: None,
         lines: None,
     }
 }

@@ -111,7 +111,7 @@ impl<C: Codec> Relay<C> {
     fn prepare_take(&mut self) {
         if let Some(attribute) = self.upstream.fair_by() {
             let attributes = self.attributes();
-            let value = attributes.get(self.requests.unread(), attribute).text();
+            let value = attributes.get(self.requests.unread(), &attribute).text();
             let key = value.map_or(0, |value| FixedState::default().hash_one(&*value));
             self.upstream.set_fair_key(key);
         }

@@ -198,7 +198,7 @@ impl Upstream {
     }
 
     /// The attribute by which the operation that wants a connection takes its turn, unless it waits already.
-    pub(super) fn fair_by(&self) -> Option<&str> {
+    pub(super) fn fair_by(&self) -> Option<Arc<str>> {
         let Self::Pooled(pooled) = self else { return None };
         pooled.pool.fair_by().filter(|_| matches!(pooled.state, PooledState::Wanted))
     }

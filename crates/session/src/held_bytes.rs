@@ -10,7 +10,7 @@ use std::sync::{
 #[derive(Debug)]
 pub struct HeldBytesBudget {
     used: AtomicUsize,
-    most: usize,
+    most: AtomicUsize,
 }
 
 /// The held bytes of one request; given back when dropped.
@@ -23,7 +23,7 @@ pub struct HeldBytesLease {
 impl HeldBytesBudget {
     /// None yet, and never more than `most`.
     pub fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { used: AtomicUsize::new(0), most })
+        Arc::new(Self { used: AtomicUsize::new(0), most: AtomicUsize::new(most) })
     }
 
     /// How many bytes are held now.
@@ -33,7 +33,12 @@ impl HeldBytesBudget {
 
     /// The most that may be held.
     pub fn most(&self) -> usize {
-        self.most
+        self.most.load(Relaxed)
+    }
+
+    /// Sets the most that may be held. What is held stays held.
+    pub fn set_most(&self, most: usize) {
+        self.most.store(most, Relaxed);
     }
 
     /// A request that begins to be held.
@@ -48,7 +53,7 @@ impl HeldBytesLease {
     pub fn grow_to(&mut self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.bytes);
         let used = self.of.used.fetch_add(more, Relaxed);
-        if used.saturating_add(more) > self.of.most {
+        if used.saturating_add(more) > self.of.most() {
             self.of.used.fetch_sub(more, Relaxed);
             return false;
         }

@@ -140,8 +140,8 @@ pub trait Session: Gate {
     fn is_cluster_connected(&self) -> bool;
 }
 
-/// The phase of a worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The phase of a connection's worker and listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// It accepts new connections.
     Running,

@@ -109,7 +109,7 @@ impl AdmittedRequest {
         };
         let Some(permit) = pool.cluster().admit_operation() else {
             let policy = self.connection.session.count_overloaded();
-            let message = pool.cluster().overloaded().to_owned();
+            let message = pool.cluster().overloaded();
             return Err((RejectReason::Overloaded, message, Some(policy)));
         };
         Ok(ReservedCluster { pool: Rc::clone(pool), permit })

@@ -204,7 +204,7 @@ fn a_drain_ends_a_delayed_connection() {
         let began = Instant::now();
         let (mut client, upstream, tell) = connect_through(tcp(), hour).await;
         sleep(SECOND).await;
-        tell(Message::Drain(SECOND));
+        tell(Message::Drain(super::at_once(SECOND)));
         let _ = to_end(&mut client).await;
         assert!(began.elapsed() < 10 * SECOND);
         assert!(timeout(SECOND, upstream.accept()).await.is_err());
@@ -222,7 +222,7 @@ fn a_drain_waits_for_throttled_bytes_up_to_its_timeout() {
         let (mut server, _) = upstream.accept().await.unwrap();
         server.write_all(&noise(10_000)).await.unwrap();
         sleep(SECOND).await;
-        inbox.send(Message::Drain(2 * SECOND)).unwrap();
+        inbox.send(Message::Drain(super::at_once(2 * SECOND))).unwrap();
         let (got, _) = to_end(&mut client).await;
         assert!((2_800..3_200).contains(&got.len()), "{}", got.len());
         work.await.unwrap().unwrap();

@@ -126,7 +126,6 @@ fn gate(policies: &str) -> Gate {
         cluster: Some(Cluster::new(Arc::clone(&plan.clusters[0]), &metrics)),
         callsites: cardinality(),
         shapes: None,
-        access_log: None,
         lines: None,
     };
     let live = Live::new(plan.policies.clone());

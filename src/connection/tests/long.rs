@@ -61,9 +61,11 @@ impl Between {
         let (inbox, messages) = unbounded_channel();
         inbox.send(Message::Listen(socket)).unwrap();
         let worker = Worker::new(0);
+        let same = Rc::clone(&worker_listener);
         spawn_local(worker::work(
             Rc::clone(&worker),
             vec![worker_listener],
+            Box::new(move || vec![Rc::clone(&same)]),
             dispatcher,
             None,
             messages,

@@ -473,7 +473,7 @@ fn a_drain_waits_for_delayed_operations_up_to_its_timeout() {
             client.write_all(&ping(1)).await.unwrap();
             sleep(SECOND).await;
             let began = Instant::now();
-            inbox.send(Message::Drain(2 * SECOND)).unwrap();
+            inbox.send(Message::Drain(super::at_once(2 * SECOND))).unwrap();
             to_end(&mut client).await;
             assert!(began.elapsed() >= 2 * SECOND, "case {case}: it was cut short");
             assert!(began.elapsed() < 4 * SECOND, "case {case}: it lasts");

@@ -41,7 +41,7 @@ impl Cluster {
 
     /// Like `warm_up`, with `sleep_until` as the clock.
     pub(super) async fn warm_up_with(&self, sleep_until: impl AsyncFn(Instant)) {
-        if plan(&self.plan).is_none() {
+        if plan(&self.plan()).is_none() {
             return;
         }
         loop {

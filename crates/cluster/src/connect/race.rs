@@ -57,12 +57,12 @@ impl Cluster {
     ) -> io::Result<Stream> {
         let connect = async {
             let socket = dial(endpoint.address()).await?;
-            let starttls = preamble.starttls.or(self.plan.starttls);
+            let starttls = preamble.starttls.or(self.plan().starttls);
             let preamble = Preamble { starttls, ..preamble };
             let destination = self.destination.load();
             establish(socket, &endpoint.server_name(), preamble, destination.tls.as_deref()).await
         };
-        let dialed = time::timeout(self.plan.connect_timeout, connect).await;
+        let dialed = time::timeout(self.plan().connect_timeout, connect).await;
         dialed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 

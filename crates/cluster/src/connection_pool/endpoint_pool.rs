@@ -62,6 +62,19 @@ impl EndpointPool {
         }
     }
 
+    /// Replaces the limits. Returns the idle connections that are too many now; operations go on.
+    pub(super) fn set_limits(&mut self, plan: &PoolPlan) -> Vec<IdleConnection> {
+        self.operations.limit = plan.max_pool_size;
+        self.long_polls.limit = plan.max_awaiting;
+        self.max_connecting = plan.max_connecting;
+        let Self { operations, idle, .. } = self;
+        let open = operations.active + operations.connecting + idle.len();
+        let surplus = open.saturating_sub(operations.limit).min(idle.len());
+        let surplus = idle.drain(..surplus).collect();
+        self.publish();
+        surplus
+    }
+
     pub(super) fn counts(&mut self, usage: Use) -> &mut UseCounts {
         match usage {
             Use::Operation => &mut self.operations,

@@ -8,7 +8,7 @@ impl ConnectionPool {
     /// Lets the service end the operation that uses a connection, for at most `cancel_grace`, and closes the
     /// connection then: the reply has no reader.
     pub fn finish(self: &Rc<Self>, mut connection: PooledConnection) {
-        let Some(grace) = self.failover.cancel_grace else { return };
+        let Some(grace) = self.failover.get().cancel_grace else { return };
         spawn_local(async move {
             let stream = &mut connection.socket.stream;
             // The first byte of the reply, or the end of the connection.

@@ -15,7 +15,7 @@ use tokio::{
 impl ConnectionPool {
     /// Opens connections to an endpoint, as many as are waited for and allowed.
     pub(super) fn connect_missing(self: &Rc<Self>, endpoint_pool: &SharedEndpointPool) {
-        let idle = if self.closed.get() { 0 } else { self.plan.min_pool_size };
+        let idle = if self.closed.get() { 0 } else { self.plan().min_pool_size };
         let missing = {
             let mut pool = endpoint_pool.borrow_mut();
             let missing = pool.begin_connecting(idle);
@@ -46,13 +46,13 @@ impl ConnectionPool {
         let mut upstream = self.cluster.connect(options).await?;
         if let Some(handshake) = handshake {
             let shaken = shake_hands(&mut upstream.stream, handshake);
-            let limit = self.cluster.plan.connect_timeout;
+            let limit = self.cluster.plan().connect_timeout;
             let shaken = time::timeout(limit, shaken).await.unwrap_or_else(|_| {
                 Err(io::Error::new(io::ErrorKind::TimedOut, "no reply to the handshake"))
             });
             match shaken {
                 Ok(greeting) => {
-                    self.handshakes.borrow().iter().for_each(|it| it.connected(&greeting));
+                    self.handshakes.lock().iter().for_each(|it| it.connected(&greeting));
                     self.greeting.replace(greeting);
                 }
                 // The service works: its word is about the user.
@@ -72,7 +72,7 @@ impl ConnectionPool {
 
     /// The handshake of a connection with this identity; `None`: it needs none.
     fn handshake(&self, identity: &Identity) -> Result<Option<Box<dyn Handshake>>, TakeError> {
-        let begun = self.handshakes.borrow().iter().find_map(|it| it.begin(identity));
+        let begun = self.handshakes.lock().iter().find_map(|it| it.begin(identity));
         match &identity.user {
             Some(user) if begun.is_none() => {
                 let words = format!("the log-in of `{}` is not valid any more", user.name);

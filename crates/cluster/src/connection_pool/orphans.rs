@@ -16,7 +16,7 @@ impl ConnectionPool {
     /// continues it on another connection meanwhile. `identity` is what the client's operations had.
     pub fn end_orphans(self: &Rc<Self>, identity: &Identity, orphans: Vec<Box<dyn Orphan>>) {
         for orphan in orphans {
-            match self.failover.orphan_grace {
+            match self.failover.get().orphan_grace {
                 Some(_) => {
                     spawn_local(Rc::clone(self).end_orphan(identity.clone(), orphan));
                 }
@@ -28,7 +28,7 @@ impl ConnectionPool {
 
     async fn end_orphan(self: Rc<Self>, identity: Identity, orphan: Box<dyn Orphan>) {
         if !orphan.is_bound_to_connection() {
-            time::sleep(self.failover.orphan_grace.unwrap_or_default()).await;
+            time::sleep(self.failover.get().orphan_grace.unwrap_or_default()).await;
         }
         if !orphan.is_abandoned() {
             return;
@@ -42,7 +42,7 @@ impl ConnectionPool {
         let options =
             TakeOptions { placement, identity, continues_state: true, ..TakeOptions::default() };
         let Ok(mut connection) = Rc::clone(&self).take(options, None).await else { return };
-        let limit = self.cluster.plan.connect_timeout;
+        let limit = self.cluster.plan().connect_timeout;
         if let Ok(Ok(())) = time::timeout(limit, ask_to_end(&mut connection, &*orphan)).await {
             connection.give_back();
             let labels = [("cluster", &**self.cluster.name()), ("kind", orphan.kind())];

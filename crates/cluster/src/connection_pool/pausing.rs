@@ -80,7 +80,7 @@ impl ConnectionPool {
         deadline: Instant,
     ) -> Result<(), PauseError> {
         let (waiting, began) = (self.pausing.waiting.get(), Instant::now());
-        if waiting >= self.plan.wait_queue_size {
+        if waiting >= self.plan().wait_queue_size {
             return Err(PauseError::QueueFull(waiting));
         }
         let _counted = self.pausing.cutover.begin_waiting();

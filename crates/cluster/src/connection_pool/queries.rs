@@ -39,7 +39,7 @@ impl ConnectionPool {
         let options = TakeOptions { identity: query.identity, ..TakeOptions::default() };
         let mut connection = Rc::clone(&self).take(options, None).await?;
         let asked = shake_hands(&mut connection.socket.stream, query.exchange);
-        let asked = time::timeout(self.cluster.plan.connect_timeout, asked).await;
+        let asked = time::timeout(self.cluster.plan().connect_timeout, asked).await;
         let asked = asked.unwrap_or_else(|_| {
             Err(io::Error::new(io::ErrorKind::TimedOut, "no reply to a question of the proxy"))
         });
@@ -52,7 +52,7 @@ impl ConnectionPool {
     /// Asks what listeners want to know now.
     pub(super) fn ask_due_queries(self: &Rc<Self>) {
         let now = Instant::now().into_std();
-        let handshakes = self.handshakes.borrow();
+        let handshakes = self.handshakes.lock();
         for query in handshakes.iter().flat_map(|it| it.due_queries(now)) {
             let pool = Rc::clone(self);
             spawn_local(async move {
@@ -64,7 +64,7 @@ impl ConnectionPool {
 
     /// Whether connections with this identity are of use.
     pub(super) fn serves(&self, identity: &Identity) -> bool {
-        let handshakes = self.handshakes.borrow();
+        let handshakes = self.handshakes.lock();
         handshakes.is_empty() || handshakes.iter().any(|it| it.serves(identity))
     }
 }

@@ -74,7 +74,7 @@ impl ConnectionPool {
     /// Whether waiting can help an operation that no endpoint fits now.
     async fn check_may_hold(&self, options: &TakeOptions) -> Result<(), TakeError> {
         let is_bound = matches!(options.placement, Placement::Endpoint(_));
-        if self.failover.hold.is_some() && options.exclude.is_empty() && !is_bound {
+        if self.failover.get().hold.is_some() && options.exclude.is_empty() && !is_bound {
             return Ok(());
         }
         self.pause_before_error(options).await;
@@ -103,7 +103,7 @@ impl ConnectionPool {
         };
         let is_bound = matches!(options.placement, Placement::Endpoint(_));
         let is_held = options.is_held_when_unreachable && !is_bound;
-        if is_held && self.failover.hold.is_some() {
+        if is_held && self.failover.get().hold.is_some() {
             return Ok(error);
         }
         self.pause_before_error(options).await;
@@ -111,7 +111,7 @@ impl ConnectionPool {
     }
 
     fn no_member(&self, options: &TakeOptions, held: Duration) -> TakeError {
-        let cluster = self.cluster.plan.name.clone();
+        let cluster = self.cluster.name.clone();
         TakeError::NoMember { cluster, placement: options.placement.clone(), held }
     }
 
@@ -131,7 +131,7 @@ impl ConnectionPool {
             return options.is_held_when_unreachable;
         }
         options.exclude.push(Arc::clone(endpoint));
-        attempts < self.cluster.plan.connect_attempts && self.cluster.has_others(&options.exclude)
+        attempts < self.cluster.plan().connect_attempts && self.cluster.has_others(&options.exclude)
     }
 }
 
@@ -185,11 +185,11 @@ impl<'a> Wait<'a> {
 
     /// When the operation gives up waiting for a connection. The time for which it was held does not count.
     fn queue_deadline(&self) -> Instant {
-        self.earliest(self.began + self.held + self.pool.plan.wait_queue_timeout)
+        self.earliest(self.began + self.held + self.pool.plan().wait_queue_timeout)
     }
 
     fn hold_deadline(&self, now: Instant) -> Instant {
-        let left = self.pool.failover.hold.unwrap_or_default().saturating_sub(self.held);
+        let left = self.pool.failover.get().hold.unwrap_or_default().saturating_sub(self.held);
         self.earliest(now + left)
     }
 
@@ -206,7 +206,7 @@ impl<'a> Wait<'a> {
         ended.map_err(|refused| {
             self.limit_error().unwrap_or_else(|| {
                 self.pool.count_refusal("paused");
-                let cluster = self.pool.cluster.plan.name.clone();
+                let cluster = self.pool.cluster.name.clone();
                 match refused {
                     PauseError::QueueFull(waiting) => {
                         TakeError::PausedQueueFull { cluster, waiting }
@@ -264,10 +264,10 @@ impl<'a> Wait<'a> {
         if self.place.is_some() {
             return Ok(());
         }
-        let (held, most) = (self.pool.held.get(), self.pool.plan.wait_queue_size);
+        let (held, most) = (self.pool.held.get(), self.pool.plan().wait_queue_size);
         if held >= most {
             self.pool.count_refusal("queue_full");
-            let cluster = self.pool.cluster.plan.name.clone();
+            let cluster = self.pool.cluster.name.clone();
             return Err(TakeError::QueueFull { cluster, waiting: held });
         }
         self.place = Some(self.pool.held.add());
@@ -277,14 +277,14 @@ impl<'a> Wait<'a> {
     /// The error if the operation's own time limit has ended.
     fn limit_error(&self) -> Option<TakeError> {
         let (ends, limit) = self.limit?;
-        let cluster = self.pool.cluster.plan.name.clone();
+        let cluster = self.pool.cluster.name.clone();
         (Instant::now() >= ends).then_some(TakeError::TimeLimit { cluster, limit })
     }
 
     fn queue_error(&self) -> TakeError {
         self.limit_error().unwrap_or_else(|| {
             self.pool.count_refusal("timeout");
-            let cluster = self.pool.cluster.plan.name.clone();
+            let cluster = self.pool.cluster.name.clone();
             TakeError::TimedOut { cluster, waited: self.began.elapsed() }
         })
     }

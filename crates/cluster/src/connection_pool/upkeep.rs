@@ -18,7 +18,7 @@ impl ConnectionPool {
             self.ask_due_queries();
             self.close_expired();
             self.leave_unusable();
-            if self.plan.min_pool_size > 0
+            if self.plan().min_pool_size > 0
                 && let Some(identity) = self.ready_identity()
             {
                 let set = self.cluster.set.load_full();
@@ -35,7 +35,7 @@ impl ConnectionPool {
 
     /// The identity of connections that are kept ready.
     fn ready_identity(&self) -> Option<Identity> {
-        let handshakes = self.handshakes.borrow();
+        let handshakes = self.handshakes.lock();
         match &**handshakes {
             [] => Some(Identity::default()),
             all => all.iter().find_map(|it| it.ready_identity()),
@@ -50,12 +50,12 @@ impl ConnectionPool {
             let mut ready = pool.idle.len();
             let serves = self.serves(&pool.identity);
             expired.extend(pool.remove_idle(|connection| {
-                let is_idle = now - connection.since >= self.plan.max_idle_time
-                    && ready > self.plan.min_pool_size;
+                let is_idle = now - connection.since >= self.plan().max_idle_time
+                    && ready > self.plan().min_pool_size;
                 let closes = is_idle
                     || !serves
                     || self.closes_idle()
-                    || !connection.is_usable(&self.plan, now)
+                    || !connection.is_usable(&self.plan(), now)
                     || !connection.stream.is_idle();
                 ready -= usize::from(closes);
                 closes
@@ -82,7 +82,7 @@ impl ConnectionPool {
             }
             if self.cluster.has_roles() {
                 let replies = self.cluster.member_replies();
-                self.handshakes.borrow().iter().for_each(|it| it.members_changed(&replies));
+                self.handshakes.lock().iter().for_each(|it| it.members_changed(&replies));
                 self.leave_unusable();
             }
         }

@@ -1,15 +1,14 @@
 //! The state of a pause, as those see it that it holds back.
 
 use super::own_connection::OwnConnections;
-use crate::report::tenth;
+use crate::{listener_handshakes::ListenerHandshakes, report::tenth};
 use arc_swap::ArcSwapOption;
 use metrics::{Counter, Gauge};
-use operation::HandshakeConfig;
 use serde_json::{Value, json};
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, OnceLock,
         atomic::{
             AtomicBool, AtomicU64, AtomicUsize,
             Ordering::{Relaxed, SeqCst},
@@ -62,7 +61,7 @@ pub(crate) struct Cutover {
     /// What the cluster was switched to last.
     switched_to: ArcSwapOption<String>,
     /// The listeners whose operations share the cluster's connections.
-    listeners: Mutex<Vec<Arc<dyn HandshakeConfig>>>,
+    pub(super) listeners: ListenerHandshakes,
     /// Made when the cluster is first paused: few ever are.
     metrics: OnceLock<CutoverMetrics>,
     recorder: Metrics,
@@ -86,7 +85,7 @@ impl Cutover {
             own_connections: OwnConnections::default(),
             switches: AtomicU64::new(0),
             switched_to: ArcSwapOption::empty(),
-            listeners: Mutex::default(),
+            listeners: ListenerHandshakes::default(),
             metrics: OnceLock::new(),
             recorder: metrics.clone(),
             cluster: Arc::clone(cluster),
@@ -159,6 +158,11 @@ impl Cutover {
         self.switched_to.store(Some(Arc::new(to)));
     }
 
+    /// The cluster leads where the config says again.
+    pub(crate) fn forget_switch(&self) {
+        self.switched_to.store(None);
+    }
+
     /// What the cluster was switched to last.
     pub(super) fn switched_to(&self) -> Option<Arc<String>> {
         self.switched_to.load_full()
@@ -167,10 +171,6 @@ impl Cutover {
     /// How often the cluster was switched.
     pub(crate) fn switches(&self) -> u64 {
         self.switches.load(Relaxed)
-    }
-
-    pub(super) fn listeners(&self) -> MutexGuard<'_, Vec<Arc<dyn HandshakeConfig>>> {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sets what is held back. Returns `false` if the cluster is not paused any more.

@@ -55,10 +55,10 @@ impl Cluster {
         let name = endpoint.at.to_string();
         let failed = |error: io::Error| format!("{name}: {}", describe(&error));
         let mut stream = self.reach(endpoint, tls).await.map_err(failed)?;
-        let listeners = self.cutover.listeners().clone();
+        let listeners = self.cutover.listeners.lock().clone();
         let begun = listeners.iter().find_map(|it| it.begin(&Identity::default()));
         let Some(handshake) = begun else { return Ok(None) };
-        let limit = self.plan.connect_timeout;
+        let limit = self.plan().connect_timeout;
         let shaken = time::timeout(limit, shake_hands(&mut stream, handshake)).await;
         let greeting = shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let greeting = greeting.map_err(failed)?;
@@ -83,7 +83,7 @@ impl Cluster {
             }
             asked.push(member.clone());
             let endpoint = EndpointPlan::new(member);
-            let limit = self.plan.connect_timeout * 2;
+            let limit = self.plan().connect_timeout * 2;
             let state = time::timeout(limit, self.ask_member(&endpoint, set, tls)).await;
             let state = state.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
             match state {
@@ -118,7 +118,7 @@ impl Cluster {
         let mut error = io::Error::other("it has no address");
         for address in self.names.addresses_of(&endpoint.at).await.map_err(io::Error::other)? {
             let connected = self.reach_address(address, endpoint, tls);
-            match time::timeout(self.plan.connect_timeout, connected).await {
+            match time::timeout(self.plan().connect_timeout, connected).await {
                 Ok(Ok(stream)) => return Ok(stream),
                 Ok(Err(failed)) => error = failed,
                 Err(_) => error = io::ErrorKind::TimedOut.into(),
@@ -136,6 +136,6 @@ impl Cluster {
         let of_cluster = tls.and_then(|tls| tls.plan().server_name.as_deref());
         let name = endpoint.at.to_string();
         let name = endpoint.server_name.as_deref().or(of_cluster).unwrap_or(endpoint::host(&name));
-        connect_without_client(&self.plan, address, name, tls).await
+        connect_without_client(&self.plan.load_full(), address, name, tls).await
     }
 }

@@ -70,7 +70,7 @@ impl Cluster {
     /// # Errors
     /// It differs in what a switch does not take over.
     pub fn target_of(&self, other: &Cluster) -> Result<SwitchTarget, SwitchError> {
-        let (own, plan) = (&self.plan, &other.plan);
+        let (own, plan) = (self.plan(), other.plan());
         let key = match () {
             () if plan.endpoints_file.is_some() => "endpoints_file",
             () if own.starttls != plan.starttls => "starttls",
@@ -126,7 +126,7 @@ impl Cluster {
 
     fn check_paused(&self) -> Result<(), NotPaused> {
         let paused = self.cutover.current().is_some();
-        paused.then_some(()).ok_or_else(|| NotPaused(self.plan.name.clone()))
+        paused.then_some(()).ok_or_else(|| NotPaused(self.name.clone()))
     }
 
     fn point_to(&self, target: SwitchTarget, greeting: Option<Bytes>) {
@@ -135,7 +135,7 @@ impl Cluster {
         self.set_destination(replica_set, tls);
         self.cutover.switched(name);
         if let Some(greeting) = greeting {
-            self.cutover.listeners().iter().for_each(|it| it.switched(&greeting));
+            self.cutover.listeners.lock().iter().for_each(|it| it.switched(&greeting));
         }
         self.replace_endpoints(endpoints);
         self.notify_change();

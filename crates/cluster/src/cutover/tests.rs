@@ -98,7 +98,7 @@ fn what_is_open_goes_on_until_it_is_cut() {
         let (_service, address) = listener().await;
         let cluster = cluster_at(address, |_| {});
         let clients = Arc::new(Clients::default());
-        cluster.add_listener(Arc::clone(&clients) as Arc<dyn HandshakeConfig>);
+        std::mem::forget(cluster.add_listener(Arc::clone(&clients) as Arc<dyn HandshakeConfig>));
         let pool = pool_of(&cluster, Duration::from_secs(20));
         *clients.0.lock().unwrap() = OpenStateCounts { transactions: 1, cursors: 2, tails: 3 };
         let pausing = cluster.pause(HASTY);
@@ -122,7 +122,7 @@ fn change_streams_are_not_waited_for() {
         let (_service, address) = listener().await;
         let cluster = cluster_at(address, |_| {});
         let clients = Arc::new(Clients::default());
-        cluster.add_listener(Arc::clone(&clients) as Arc<dyn HandshakeConfig>);
+        std::mem::forget(cluster.add_listener(Arc::clone(&clients) as Arc<dyn HandshakeConfig>));
         *clients.0.lock().unwrap() = OpenStateCounts { tails: 3, ..OpenStateCounts::default() };
         let report = cluster.pause(PATIENT).await;
         assert!(report.drained && report.took < PATIENT.drain_timeout / 2, "{report:?}");

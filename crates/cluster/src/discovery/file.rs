@@ -17,10 +17,11 @@ impl Cluster {
     /// Reads the endpoints file, if there is one, and applies it if it changed. A missing or
     /// invalid file changes nothing, and is logged once.
     pub(super) async fn read_file(self: Arc<Self>) {
-        let Some(EndpointsFile { path, read: parse }) = self.plan.endpoints_file.clone() else {
+        let file = self.plan().endpoints_file.clone();
+        let Some(EndpointsFile { path, read: parse }) = file else {
             return;
         };
-        let (file, cluster) = (path.display().to_string(), &self.plan.name);
+        let (file, cluster) = (path.display().to_string(), &self.name);
         // A hanging file system must not block other tasks.
         let read = spawn_blocking(move || values::read_text(&path, MAX_FILE)).await;
         let read = read.unwrap_or_else(|error| Err(error.into()));

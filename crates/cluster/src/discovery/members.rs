@@ -8,7 +8,7 @@ use super::{
 use crate::{
     Endpoint,
     endpoint::{EndpointMetrics, host},
-    plan::EndpointPlan,
+    plan::{ClusterPlan, EndpointPlan},
 };
 use foldhash::{HashMap, HashSet};
 use operation::Role;
@@ -37,6 +37,46 @@ impl Cluster {
             table.sources.push(source);
         }
         self.store(&mut table);
+    }
+
+    /// Replaces the endpoints of the config by those of a new one. The state of those that stay is kept,
+    /// and members of a replica set stay until its monitors say otherwise.
+    pub(crate) fn set_configured(&self, plan: &ClusterPlan, keeps_members: bool) {
+        let mut table = self.names.lock();
+        let before = std::mem::take(&mut table.sources);
+        let (discovered, own): (Vec<_>, Vec<_>) =
+            before.into_iter().partition(|source| source.is_discovered);
+        let mut own: HashMap<Target, Source> =
+            own.into_iter().map(|source| (source.plan.at.clone(), source)).collect();
+        for plan in plan.endpoints.iter().cloned() {
+            let source = match own.remove(&plan.at) {
+                Some(known) => Source { plan, ..known },
+                None => table.new_source(plan, false),
+            };
+            table.sources.push(source);
+        }
+        if keeps_members {
+            table.sources.extend(discovered);
+        }
+        for seed in plan.replica_set.iter().flat_map(|set| &set.seeds) {
+            if !table.sources.iter().any(|source| source.plan.at == *seed) {
+                let source = table.new_source(EndpointPlan::new(seed.clone()), true);
+                table.sources.push(source);
+            }
+        }
+        table.reads_file = plan.endpoints_file.is_some();
+        if !table.reads_file {
+            table.file_error = None;
+        }
+        // A file that was read already is compared with what it was before, so it is forgotten.
+        table.file_seen = None;
+        table.file_due = table.reads_file.then(Instant::now);
+        table.register_written(&self.name, &self.names.metrics);
+        table.register_capped(plan, &self.names.metrics);
+        self.store(&mut table);
+        drop(table);
+        self.names.register_lookups();
+        self.names.wake();
     }
 
     /// Replaces all endpoints: by these, and the seeds of the replica set. The endpoints file is not read
@@ -104,7 +144,7 @@ impl Cluster {
                     endpoint.exclude(Exclusion::Removed);
                     endpoint.set_role(Role::Unknown);
                     endpoint.set_close_request(CloseRequest::WhenIdle);
-                    let until = now + self.plan.drain_timeout;
+                    let until = now + self.plan().drain_timeout;
                     table
                         .draining
                         .push(DrainingEndpoint { endpoint: Arc::clone(endpoint), deadline: until });
@@ -124,8 +164,7 @@ impl Cluster {
         table: &mut SourceTable,
         known: &HashMap<SocketAddr, Arc<Endpoint>>,
     ) -> Vec<Member> {
-        let register =
-            |name| EndpointMetrics::new(&self.plan.name, name, false, &self.names.metrics);
+        let register = |name| EndpointMetrics::new(&self.name, name, false, &self.names.metrics);
         let destination = self.destination.load();
         let tls = destination.tls.as_ref();
         let own = tls.and_then(|tls| tls.plan().server_name.as_deref());

@@ -134,11 +134,6 @@ impl Source {
 
 impl SourceTable {
     pub(super) fn new(plan: &ClusterPlan, metrics: &Metrics) -> Self {
-        let comes_later = plan.endpoints_file.is_some()
-            || plan.replica_set.is_some()
-            || plan.endpoints.iter().any(|endpoint| matches!(endpoint.at, Target::Srv(_)));
-        let labels = [("cluster", &*plan.name)];
-        let capped = || metrics.counter(names::ENDPOINTS_CAPPED_TOTAL, &labels);
         let mut table = Self {
             sources: Vec::new(),
             draining: Vec::new(),
@@ -147,26 +142,49 @@ impl SourceTable {
             reads_file: plan.endpoints_file.is_some(),
             file_due: plan.endpoints_file.as_ref().map(|_| Instant::now()),
             meters: HashMap::default(),
-            capped: comes_later.then(capped),
+            capped: None,
             ids: 0,
         };
+        table.register_capped(plan, metrics);
         for endpoint in &plan.endpoints {
             let source = table.new_source(endpoint.clone(), false);
-            if let Target::Host(..) = &source.plan.at {
-                let written = source.found.first().map(|found| Arc::clone(&found.name));
-                let name = written.unwrap_or_else(|| source.plan.at.to_string().into());
-                table.meters.entry(Arc::clone(&name)).or_insert_with(|| {
-                    let meters = Arc::new(EndpointMetrics::new(&plan.name, name, true, metrics));
-                    NameMetrics { meters, written: true, until: None }
-                });
-            }
             table.sources.push(source);
         }
         for seed in plan.replica_set.iter().flat_map(|plan| &plan.seeds) {
             let source = table.new_source(EndpointPlan::new(seed.clone()), true);
             table.sources.push(source);
         }
+        table.register_written(&plan.name, metrics);
         table
+    }
+
+    /// Registers the count of endpoints without metrics of their own, if names can appear later.
+    pub(super) fn register_capped(&mut self, plan: &ClusterPlan, metrics: &Metrics) {
+        let comes_later = plan.endpoints_file.is_some()
+            || plan.replica_set.is_some()
+            || plan.endpoints.iter().any(|endpoint| matches!(endpoint.at, Target::Srv(_)));
+        if comes_later {
+            let labels = [("cluster", &*plan.name)];
+            self.capped
+                .get_or_insert_with(|| metrics.counter(names::ENDPOINTS_CAPPED_TOTAL, &labels));
+        }
+    }
+
+    /// Registers the metrics of the hosts that are in the config; those of others are forgotten when their
+    /// endpoints are gone.
+    pub(super) fn register_written(&mut self, cluster: &Arc<str>, metrics: &Metrics) {
+        self.meters.values_mut().for_each(|named| named.written = false);
+        let written = self.sources.iter().filter(|source| !source.is_discovered);
+        for source in written.filter(|source| matches!(source.plan.at, Target::Host(..))) {
+            let address = source.found.first().filter(|_| source.is_address());
+            let name = address.map(|found| Arc::clone(&found.name));
+            let name = name.unwrap_or_else(|| source.plan.at.to_string().into());
+            let named = self.meters.entry(Arc::clone(&name)).or_insert_with(|| {
+                let meters = Arc::new(EndpointMetrics::new(cluster, name, true, metrics));
+                NameMetrics { meters, written: true, until: None }
+            });
+            (named.written, named.until) = (true, None);
+        }
     }
 
     pub(super) fn new_source(&mut self, plan: EndpointPlan, discovered: bool) -> Source {

@@ -26,6 +26,8 @@ pub struct Lease {
     certificate_end: Option<CertificateEnd>,
     /// The connection belongs to one client.
     own: Option<OwnConnection>,
+    /// The cluster's [`connect_generation`](Cluster::connect_generation) when it was opened.
+    connect_generation: u64,
 }
 
 impl Lease {
@@ -56,6 +58,7 @@ impl Lease {
             permit: None,
             certificate_end: None,
             own: None,
+            connect_generation: cluster.connect_generation(),
         }
     }
 
@@ -83,9 +86,15 @@ impl Lease {
     pub fn close_request(&self) -> CloseRequest {
         match self.endpoint.close_request() {
             CloseRequest::Unhealthy if self.in_panic => CloseRequest::None,
+            CloseRequest::None if self.is_outdated() => CloseRequest::WhenIdle,
             CloseRequest::None => self.certificate_close_request(),
             request => request,
         }
+    }
+
+    /// Whether operations share the connection, and new ones are made in another way by now.
+    fn is_outdated(&self) -> bool {
+        self.own.is_none() && self.connect_generation != self.cluster.connect_generation()
     }
 
     /// What is asked of a connection that operations share: they may go to any member.

@@ -18,7 +18,7 @@ fn written(plan: ClusterPlan, test: impl FnOnce(&Arc<Cluster>)) -> Vec<Value> {
     let path = folder.path().join("events.jsonl");
     let log = log_file::open(&path, "event log", log_file::LINES, Counter::noop()).unwrap();
     let cluster = Cluster::new(Arc::new(plan), &Metrics::new());
-    cluster.log_events(log.sink().clone());
+    cluster.log_events(Some(log.sink().clone()));
     test(&cluster);
     drop(cluster);
     log.close(std::time::Instant::now() + Duration::from_secs(20));

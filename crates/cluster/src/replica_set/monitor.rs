@@ -117,10 +117,10 @@ impl MemberMonitor {
     }
 
     async fn connect(&self) -> Result<Stream, String> {
-        let plan = &self.cluster.plan;
+        let plan = self.cluster.plan.load_full();
         let (destination, name) = (self.cluster.destination.load(), self.endpoint.server_name());
         let address = self.endpoint.address();
-        let connected = connect_without_client(plan, address, &name, destination.tls.as_deref());
+        let connected = connect_without_client(&plan, address, &name, destination.tls.as_deref());
         match time::timeout(plan.connect_timeout, connected).await {
             Ok(connected) => connected.map_err(|error| describe(&error)),
             Err(_) => Err(format!("no connection within {:?}", plan.connect_timeout)),
@@ -134,7 +134,7 @@ impl MemberMonitor {
         loop {
             // The first answer is not awaited.
             let awaited = if answered { monitor.max_await() } else { FIRST_ANSWER };
-            let limit = awaited + self.cluster.plan.connect_timeout;
+            let limit = awaited + self.cluster.plan().connect_timeout;
             let began = Instant::now();
             let asked = time::timeout(limit, ask(&mut stream, &mut *monitor)).await;
             let step = match asked {

@@ -4,12 +4,12 @@ use super::{Check, given, number, or};
 use crate::{
     file::Listener,
     listener_loop::{ListenerLoop, listener_loops},
-    plan::{ListenerPlan, UpstreamConnectMode},
+    plan::{ConnectionLimits, ListenerPlan, UpstreamConnectMode},
 };
 use cluster::{ClusterPlan, FailoverPlan};
 use protocols::{ListenerContext, ListenerProtocol, ProtocolSettings, UnfitCluster};
 use session::Timeouts;
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 use values::{
     NamedMap, OrOff, Size, Span, Text, recording,
     spanned::{Opt, Spanned},
@@ -21,25 +21,28 @@ impl Check<'_> {
         Spanned { at, value }: Spanned<NamedMap<Listener>>,
         clusters: Option<&[String]>,
         max_connections: usize,
-    ) -> Vec<Arc<ListenerPlan>> {
-        let Some(NamedMap(entries)) = value else { return Vec::new() };
+    ) -> (Vec<Arc<ListenerPlan>>, BTreeMap<Arc<str>, ConnectionLimits>) {
+        let Some(NamedMap(entries)) = value else { return Default::default() };
         if entries.is_empty() {
             let hint = "name one: `db: { address: …, protocol: …, cluster: … }`";
             self.report.add(at, "there is no listener", hint);
         }
-        let mut plans = Vec::new();
+        let (mut plans, mut wanted) = (Vec::new(), Vec::new());
         for (name, listener) in entries {
             let at = name.at;
             let name = self.name("listener", name);
             let Some(mut listener) = listener.value else { continue };
-            let reserved = listener.reserved_connections.take();
-            let (plan, files) =
-                recording(|| self.listener(&name, at, listener, clusters, max_connections));
-            let source = self.source(&["listeners", &name], files);
-            plans.extend(plan.map(|plan| (ListenerPlan { source, ..plan }, reserved)));
+            let max = number(listener.max_connections.take(), max_connections);
+            wanted.push((max, listener.reserved_connections.take()));
+            let (plan, files) = recording(|| self.listener(&name, at, listener, clusters));
+            let source = self.source(&["listeners", &name], &ConnectionLimits::KEYS, files);
+            plans.push(plan.map(|plan| Arc::new(ListenerPlan { source, ..plan })));
         }
-        self.reserve(&mut plans, max_connections);
-        plans.into_iter().map(|(plan, _)| Arc::new(plan)).collect()
+        let limits = self.connection_limits(wanted, max_connections);
+        let named = plans.iter().zip(limits);
+        let limits = named.filter_map(|(plan, it)| Some((Arc::clone(&plan.as_ref()?.name), it)));
+        let limits = limits.collect();
+        (plans.into_iter().flatten().collect(), limits)
     }
 
     /// The plan of a listener. Everything is checked before an invalid part ends it.
@@ -49,7 +52,6 @@ impl Check<'_> {
         at: Span,
         mut listener: Listener,
         clusters: Option<&[String]>,
-        max_connections: usize,
     ) -> Option<ListenerPlan> {
         let address = self.listen_address(name, at, listener.address.take());
         let hint = format!("write what clients speak: {}", protocols::NAMES.join(" or "));
@@ -101,8 +103,8 @@ impl Check<'_> {
             starttls,
             sni,
             proxy_protocol,
-            max_connections: number(listener.max_connections, max_connections),
             max_held_bytes: max_held_bytes.try_into().unwrap_or(usize::MAX),
+            on_reload: or(listener.on_reload, plan.on_reload),
             on_violation: or(listener.on_violation, plan.on_violation),
             ..plan
         })

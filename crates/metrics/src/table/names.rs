@@ -128,3 +128,9 @@ pub const EVENT_LOG_DROPPED_TOTAL: &str = "tollgate_event_log_dropped_total";
 pub const METRICS_DROPPED_TOTAL: &str = "tollgate_metrics_dropped_total";
 /// Always 1; the version is its label.
 pub const BUILD_INFO: &str = "tollgate_build_info";
+/// Reloads of the config, by result.
+pub const CONFIG_RELOADS_TOTAL: &str = "tollgate_config_reloads_total";
+/// When the config was last reloaded without an error.
+pub const CONFIG_LAST_RELOAD_SECONDS: &str = "tollgate_config_last_reload_seconds";
+/// The config that runs.
+pub const CONFIG_INFO: &str = "tollgate_config_info";

@@ -205,7 +205,7 @@ async fn pooled_with(
     let greeted = Arc::<AtomicBool>::default();
     let handshake = Arc::new(Greeting(Arc::clone(&greeted)));
     let pool = ConnectionPool::start(cluster, plan);
-    pool.join(handshake);
+    std::mem::forget(pool.join(handshake));
     let shared = Rc::clone(&pool);
     spawn_local(async move {
         while let Ok((client, peer)) = socket.accept().await {

@@ -29,7 +29,7 @@ fn users_share_no_connection() {
         let service = Service::new();
         let pool = pool_of(&service, sized(2));
         answer_handshakes(service, &["welcome"; 3]);
-        pool.join(Arc::new(Password("sesame")));
+        std::mem::forget(pool.join(Arc::new(Password("sesame"))));
         let take = |name, login| Rc::clone(&pool).take(of_user(name, login), None);
         let first = take("ann", 1).await.unwrap();
         let of_ann = name(&first);
@@ -47,7 +47,7 @@ fn a_refused_user_does_not_blame_the_endpoint() {
         let service = Service::new();
         let pool = pool_of(&service, sized(2));
         answer_handshakes(service, &["begone"]);
-        pool.join(Arc::new(Password("sesame")));
+        std::mem::forget(pool.join(Arc::new(Password("sesame"))));
         let error = Rc::clone(&pool).take(of_user("ann", 1), None).await.unwrap_err();
         assert!(error.is_refusal() && error.to_string().contains("the user has left"), "{error}");
         assert!(pool.cluster().endpoints()[0].usable());
@@ -60,7 +60,7 @@ fn a_question_is_asked_on_a_connection_of_its_user() {
         let service = Service::new();
         let pool = pool_of(&service, sized(1));
         answer_handshakes(service, &["welcome"]);
-        pool.join(Arc::new(Password("sesame")));
+        std::mem::forget(pool.join(Arc::new(Password("sesame"))));
         let identity = of_user("ann", 1).identity;
         let exchange = Box::new(Password("answer"));
         let query = ServiceQuery { subject: "ann".into(), identity, exchange };

@@ -33,7 +33,6 @@ pub(super) fn stage(policies: &str) -> Stage {
         cluster: Some(testing::cluster(&metrics)),
         callsites: cardinality(),
         shapes: None,
-        access_log: None,
         lines: None,
     };
     let gate = Gate::live(Arc::clone(&live), from, cardinality(), ::metrics::Gauge::noop());

@@ -106,7 +106,6 @@ fn live(rules: Vec<Rule>) -> (Gate, Arc<Live>, Metrics) {
         protocol: const { &TOY },
         callsites: cardinality(),
         shapes: None,
-        access_log: None,
         lines: None,
     };
     let live = Live::new(rules.into_iter().map(Arc::new).collect());
