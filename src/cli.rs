@@ -13,6 +13,7 @@ mod upgrade;
 use crate::{
     demo, own_log,
     proxy::{Proxy, StartConfig},
+    service_manager,
     top::{
         self, AdminAddress, TlsFiles,
         choice::{Sort, View, ViewOptions},
@@ -172,7 +173,7 @@ pub fn main() -> ExitCode {
         Command::Run { config, upgrade } => match config::load_with_sources(&config) {
             (Ok(plan), sources) => {
                 let file = (config.as_os_str() != "-").then_some(config);
-                run(StartConfig { plan, file, sources, upgrades: upgrade })
+                run(StartConfig { file, sources, upgrades: upgrade, ..plan.into() })
             }
             (Err(problems), _) => {
                 own_log::say(&problems.to_string());
@@ -313,10 +314,13 @@ fn run(config: StartConfig) -> ExitCode {
 fn run_until_drained(config: StartConfig) -> anyhow::Result<()> {
     own_log::begin("info")?;
     panics::watch();
+    let activated = service_manager::activated_sockets(&config.plan);
     // Signals first: one may arrive as soon as the proxy reports ready.
     let control = signals::watch()?;
-    let proxy = Proxy::start(config)?;
+    let proxy = Proxy::start(StartConfig { activated, ..config })?;
     let _ = control.send(proxy.control());
+    service_manager::ready();
+    service_manager::start_reporter(proxy.vitals())?;
     proxy.wait()?;
     tracing::info!("drained");
     Ok(())

@@ -69,7 +69,8 @@ const SOCKET_TIMEOUT: Duration = Duration::from_secs(2);
 /// The time limit for the next process's startup, which includes look-ups of names.
 const STARTUP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The sockets of a starting proxy: those that it takes over, and those that it will offer.
+/// The sockets of a starting proxy: those that it takes over from the previous process or from the
+/// service manager, and those that it will offer.
 #[derive(Debug, Default)]
 pub struct Sockets {
     /// The name of the rendezvous; `None` without `upgrade_socket` and without an admin interface, or if the port of
@@ -80,6 +81,8 @@ pub struct Sockets {
     /// The previous process, to be notified once the sockets are in use.
     previous: Option<UnixStream>,
     inherited: Vec<Socket>,
+    /// Those that the service manager has opened.
+    activated: Vec<Socket>,
     offered: Vec<OfferedSocket>,
     offer: Arc<Offer>,
 }
@@ -126,6 +129,11 @@ impl Sockets {
         this
     }
 
+    /// The same, and sockets that the service manager has opened.
+    pub fn with_activated(self, activated: Vec<Socket>) -> Self {
+        Self { activated, ..self }
+    }
+
     /// The sockets for the next process.
     pub fn offer(&self) -> Arc<Offer> {
         Arc::clone(&self.offer)
@@ -159,8 +167,12 @@ impl Sockets {
 
     /// The previous process's Unix socket with this path, if it has one.
     pub fn take_unix(&mut self, path: &Path) -> Option<UnixListener> {
-        let socket = self.take(&SockAddr::unix(path).ok()?)?;
-        Some(OwnedFd::from(socket).into())
+        take_from(&mut self.inherited, &SockAddr::unix(path).ok()?).map(unix)
+    }
+
+    /// The service manager's Unix socket with this path, if there is one. Its file stays.
+    pub fn take_activated_unix(&mut self, path: &Path) -> Option<UnixListener> {
+        take_from(&mut self.activated, &SockAddr::unix(path).ok()?).map(unix)
     }
 
     /// Offers a Unix socket of the admin interface to the next process.
@@ -178,7 +190,7 @@ impl Sockets {
     /// There are too few descriptors.
     pub fn confirm(mut self) -> io::Result<Option<UnixListener>> {
         let Some(name) = self.name.take() else { return Ok(None) };
-        let taken = self.take(&name).map(|socket| OwnedFd::from(socket).into());
+        let taken = self.take(&name).map(unix);
         let rendezvous: io::Result<UnixListener> = taken.map_or_else(|| bind_rendezvous(&name), Ok);
         if let Some(mut previous) = self.previous.take() {
             let reply = if self.upgrades { UPGRADED } else { TAKEN_OVER };
@@ -202,10 +214,8 @@ impl Sockets {
     }
 
     fn take(&mut self, address: &SockAddr) -> Option<Socket> {
-        let found =
-            |socket: &Socket| socket.local_addr().is_ok_and(|bound| same_address(&bound, address));
-        let at = self.inherited.iter().position(found)?;
-        Some(self.inherited.swap_remove(at))
+        let activated = take_from(&mut self.activated, address);
+        activated.or_else(|| take_from(&mut self.inherited, address))
     }
 
     fn offer_socket(&mut self, socket: impl AsFd, stays_open: bool) -> io::Result<()> {
@@ -232,7 +242,7 @@ pub struct Offer {
 
 /// See [`Offer::on_upgrade`].
 #[derive(Default)]
-struct UpgradeHook(OnceLock<Box<dyn Fn() + Send + Sync>>);
+struct UpgradeHook(OnceLock<Box<dyn Fn(i32) + Send + Sync>>);
 
 impl fmt::Debug for UpgradeHook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -241,9 +251,9 @@ impl fmt::Debug for UpgradeHook {
 }
 
 impl Offer {
-    /// Sets what is called once another process has upgraded this one, which is to drain. Only the first call has an
-    /// effect.
-    pub fn on_upgrade(&self, drain: impl Fn() + Send + Sync + 'static) {
+    /// Sets what is called with the id of the process that has upgraded this one, which is to drain. Only the first
+    /// call has an effect.
+    pub fn on_upgrade(&self, drain: impl Fn(i32) + Send + Sync + 'static) {
         let _ = self.on_upgrade.0.set(Box::new(drain));
     }
 
@@ -362,7 +372,7 @@ impl Offer {
         self.taken.store(true, SeqCst);
         if drains {
             tracing::info!(process = peer, "another process has upgraded this one, which drains");
-            self.on_upgrade.0.get().into_iter().for_each(|drain| drain());
+            self.on_upgrade.0.get().into_iter().for_each(|drain| drain(peer));
         } else {
             tracing::warn!(
                 process = peer,
@@ -504,8 +514,19 @@ fn receive(from: BorrowedFd<'_>) -> io::Result<(u8, Option<OwnedFd>)> {
     Ok((byte, socket))
 }
 
+fn take_from(sockets: &mut Vec<Socket>, address: &SockAddr) -> Option<Socket> {
+    let found =
+        |socket: &Socket| socket.local_addr().is_ok_and(|bound| same_address(&bound, address));
+    let at = sockets.iter().position(found)?;
+    Some(sockets.swap_remove(at))
+}
+
+fn unix(socket: Socket) -> UnixListener {
+    OwnedFd::from(socket).into()
+}
+
 /// Whether two addresses are of the same kind and equal.
-fn same_address(one: &SockAddr, other: &SockAddr) -> bool {
+pub fn same_address(one: &SockAddr, other: &SockAddr) -> bool {
     let (tcp, path) = (one.as_socket(), one.as_pathname());
     let name = one.as_abstract_namespace();
     tcp.is_some() && tcp == other.as_socket()

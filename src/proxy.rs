@@ -16,8 +16,9 @@ use crate::{
     listener::{self, ConnectionBudget},
     own_log,
     reload::{ReloadRequests, Reloader},
+    service_manager::Vitals,
     threads::{Started, Threads},
-    worker::{self, Dispatcher, Message, QueryShapes, Sessions, Worker},
+    worker::{self, ConnectionCounts, Dispatcher, Message, QueryShapes, Sessions, Worker},
 };
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
@@ -39,6 +40,7 @@ use reload::{ConfigFile, ReloadThread};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shapes::SharedShapes;
 use shared::{Inboxes, Running, SharedState};
+use socket2::Socket;
 use std::{
     net::SocketAddr,
     path::PathBuf,
@@ -86,12 +88,15 @@ pub struct StartConfig {
     pub sources: Sources,
     /// Whether a process that serves these addresses drains once this one has started.
     pub upgrades: bool,
+    /// Sockets that the service manager has opened.
+    pub activated: Vec<Socket>,
 }
 
 /// A config that came from no file.
 impl From<Plan> for StartConfig {
     fn from(plan: Plan) -> Self {
-        Self { plan, file: None, sources: Sources::default(), upgrades: false }
+        let (sources, activated) = (Sources::default(), Vec::new());
+        Self { plan, file: None, sources, upgrades: false, activated }
     }
 }
 
@@ -101,11 +106,11 @@ impl Proxy {
     /// # Errors
     /// A listener, the admin interface or a log can't be opened, or a thread can't start.
     pub fn start(config: impl Into<StartConfig>) -> anyhow::Result<Self> {
-        let StartConfig { plan, file, sources, upgrades } = config.into();
+        let StartConfig { plan, file, sources, upgrades, activated } = config.into();
         let plan = Arc::new(plan);
         raise_descriptor_limit();
         let metrics = new_metrics(&plan);
-        let mut inherited = handover::Sockets::inherit(&plan, upgrades);
+        let mut inherited = handover::Sockets::inherit(&plan, upgrades).with_activated(activated);
         let sockets = open_sockets(&plan, &mut inherited)?;
         let logs = Arc::<Logs>::default();
         let new_logs = logs.prepare(&plan, &metrics)?;
@@ -140,6 +145,21 @@ impl Proxy {
         let admin = plan.admin.as_ref().map(open).transpose()?;
         control.offer_sockets(inherited)?;
         Ok(Self { control, workers, threads, background, stop_background, admin })
+    }
+
+    /// What the service manager gets to know of the proxy.
+    pub fn vitals(&self) -> Vitals {
+        let shared = Arc::clone(self.control.shared());
+        let endpoints_down = move || {
+            let running = shared.running();
+            let endpoints = running.clusters.values().flat_map(|cluster| cluster.endpoints());
+            endpoints.filter(|endpoint| !endpoint.usable()).count()
+        };
+        Vitals {
+            connections: ConnectionCounts::new(self.control.inboxes()),
+            endpoints_down: Box::new(endpoints_down),
+            draining: self.control.draining(),
+        }
     }
 
     /// A handle to drain the proxy.

@@ -16,7 +16,7 @@ pub use message::{ConfigChange, Dispatcher, DrainOptions, Message};
 use metrics::Gauge;
 use policy::access_log::LineBuffer;
 use session::Phase;
-pub use sessions::{QueryShapes, Sessions, WorkerTimeout};
+pub use sessions::{ConnectionCounts, QueryShapes, Sessions, WorkerTimeout};
 use std::{cell::Cell, io, pin::pin, rc::Rc, time::Duration};
 use tokio::{
     runtime::{Builder, LocalOptions, LocalRuntime},
@@ -261,6 +261,7 @@ fn handle(worker: &Rc<Worker>, listeners: &Listeners, message: Message) {
         Message::ClientRulesChanged(server) => {
             spawn_local(Rc::clone(&worker.connections).close_revoked(server));
         }
+        Message::CountConnections(answer) => drop(answer.send(worker.active.get())),
         Message::ListSessions(choice, answer) => {
             drop(answer.send(worker.connections.list(&choice)))
         }

@@ -107,7 +107,7 @@ pub(super) fn open(plan: &AdminPlan, handover: &mut Sockets) -> anyhow::Result<O
             // A browser can't connect to a Unix socket, so any host name is accepted.
             let rules = Rules { hosts: None, control: Control::Allowed(token) };
             others.push(AdminSocket { listener: AnyListener::Unix(listener), rules });
-            path = Some(removed);
+            path = removed;
             changed_elsewhere(at)
         }
     };
@@ -159,11 +159,19 @@ impl SocketPath {
     }
 }
 
-/// Opens the Unix socket of a path, or takes over the previous process's.
-fn open_unix(path: &Path, handover: &mut Sockets) -> anyhow::Result<(UnixListener, SocketPath)> {
-    let (listener, removed) = match handover.take_unix(path) {
-        Some(listener) => (listener, SocketPath::of(path)?),
-        None => bind_unix(path)?,
+/// Opens the Unix socket of a path, or takes over the service manager's or the previous process's.
+/// Returns its file as well, unless the service manager keeps it.
+fn open_unix(
+    path: &Path,
+    handover: &mut Sockets,
+) -> anyhow::Result<(UnixListener, Option<SocketPath>)> {
+    let (listener, removed) = if let Some(listener) = handover.take_activated_unix(path) {
+        (listener, None)
+    } else if let Some(listener) = handover.take_unix(path) {
+        (listener, Some(SocketPath::of(path)?))
+    } else {
+        let (listener, removed) = bind_unix(path)?;
+        (listener, Some(removed))
     };
     handover.offer_unix(&listener)?;
     Ok((listener, removed))

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     handover::{self, Offer},
     reload::{ReloadRequest, ReloadSource, ReloadTrigger, Reloader},
+    service_manager,
     worker::{DrainOptions, Message},
 };
 use std::{
@@ -19,6 +20,7 @@ use std::{
     thread,
     time::Duration,
 };
+use tokio_util::sync::CancellationToken;
 use tollgate_metrics::table as names;
 
 /// A handle to control a proxy; cheap to clone.
@@ -40,6 +42,8 @@ pub struct Control {
 struct DrainState {
     requested: AtomicBool,
     begun: AtomicBool,
+    /// Cancelled when it is requested.
+    notice: CancellationToken,
     /// Dropped to end the wait before the drain.
     wait: Mutex<Option<Sender<()>>>,
 }
@@ -101,7 +105,10 @@ impl Control {
     /// There are too few descriptors, or the thread can't start.
     pub(super) fn offer_sockets(&self, sockets: handover::Sockets) -> io::Result<()> {
         let control = self.clone();
-        self.offer.on_upgrade(move || control.drain_now());
+        self.offer.on_upgrade(move |process| {
+            service_manager::main_process(process);
+            control.drain_now();
+        });
         match sockets.confirm()? {
             Some(rendezvous) => handover::serve(rendezvous, Arc::clone(&self.offer)),
             None => Ok(()),
@@ -137,6 +144,7 @@ impl Control {
         if self.drain.requested.swap(true, SeqCst) {
             return;
         }
+        self.drain.notice.cancel();
         self.offer.set_unready();
         let Some(wait) = self.shared.running().plan.drain_wait else { return self.begin() };
         tracing::info!(
@@ -166,7 +174,13 @@ impl Control {
     /// Drains without `drain.wait`.
     pub(super) fn drain_now(&self) {
         self.drain.requested.store(true, SeqCst);
+        self.drain.notice.cancel();
         self.begin();
+    }
+
+    /// Cancelled when a drain is requested.
+    pub(super) fn draining(&self) -> CancellationToken {
+        self.drain.notice.clone()
     }
 
     /// Whether the proxy reports ready.

@@ -19,6 +19,7 @@ use crate::{
         ReloadError, ReloadReport, ReloadRequest, ReloadRequests, ReloadSource, ReloadTrigger,
         Reloaded,
     },
+    service_manager,
     worker::{ConfigChange, DrainOptions, Message},
 };
 use cluster::Cluster;
@@ -97,6 +98,9 @@ impl ReloadThread {
         let began = Instant::now();
         let ReloadRequest { by, source, dry_run, reply } = request;
         let from_text = source != ReloadSource::File;
+        if !dry_run {
+            service_manager::reloading();
+        }
         let result = tells_itself(|| self.reload(source, dry_run)).unwrap_or_else(|panic| {
             let Panic { message, place } = panic;
             let bug = format!("a panic, which is a bug in Tollgate: {message} ({place})");
@@ -105,6 +109,8 @@ impl ReloadThread {
         let (at, took) = (SystemTime::now(), began.elapsed());
         let report = ReloadReport { at, by, dry_run, from_text, took, result };
         if !dry_run {
+            // Also after a mistake: the service manager waits for it.
+            service_manager::ready();
             self.log(&report);
             self.count(&report);
             self.control.reloader().record(report.clone());

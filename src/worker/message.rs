@@ -26,6 +26,8 @@ pub enum Message {
     EndpointsChanged,
     /// The rules for clients' certificates of this listener changed: its connections are verified again.
     ClientRulesChanged(Arc<ServerTls>),
+    /// Report how many connections are open.
+    CountConnections(UnboundedSender<usize>),
     /// Report these connections.
     ListSessions(SessionQuery, UnboundedSender<Vec<SessionReport>>),
     /// Close the connection with this id, and report whether it is on this worker.

@@ -1,4 +1,5 @@
-//! Asks all workers: for their open connections, and for the query shapes that they have counted.
+//! Asks all workers: for their open connections or their number, and for the query shapes that they have
+//! counted.
 
 use super::Message;
 use crate::connection::session_info::{SessionQuery, SessionReport};
@@ -19,6 +20,10 @@ struct Inboxes(Arc<[UnboundedSender<Message>]>);
 /// The open connections of all workers. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Sessions(Inboxes);
+
+/// The number of open connections of all workers.
+#[derive(Clone, Default)]
+pub struct ConnectionCounts(Inboxes);
 
 /// The query shapes that all workers have counted. Cheap to clone.
 #[derive(Clone)]
@@ -53,6 +58,21 @@ impl Sessions {
     /// A worker has not answered in time.
     pub async fn kill(&self, id: u64) -> Result<bool, WorkerTimeout> {
         Ok(self.0.ask(|answer| Message::KillSession(id, answer)).await?.contains(&true))
+    }
+}
+
+impl ConnectionCounts {
+    /// Those of the workers with these inboxes.
+    pub fn new(inboxes: &[UnboundedSender<Message>]) -> Self {
+        Self(Inboxes(inboxes.into()))
+    }
+
+    /// Counts the open connections.
+    ///
+    /// # Errors
+    /// A worker has not answered in time.
+    pub async fn total(&self) -> Result<usize, WorkerTimeout> {
+        Ok(self.0.ask(Message::CountConnections).await?.into_iter().sum())
     }
 }
 

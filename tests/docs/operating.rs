@@ -3,9 +3,11 @@
 use crate::{blocks, read};
 use config::{self, plan::Plan};
 use serde_json::Value;
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 
 const PAGE: &str = "docs/operating.md";
+const UNIT: &str = "deploy/tollgate.service";
+const SOCKET: &str = "deploy/tollgate.socket";
 
 fn seconds(plan: &Plan) -> u64 {
     (plan.drain_wait.unwrap_or_default() + plan.drain_timeout).as_secs()
@@ -13,9 +15,9 @@ fn seconds(plan: &Plan) -> u64 {
 
 #[test]
 fn the_unit_on_the_page_is_the_shipped_one() {
-    let unit = read("deploy/tollgate.service");
+    let unit = read(UNIT);
     let shown = blocks(&read(PAGE), "ini");
-    assert_eq!(shown, [unit.trim_end()]);
+    assert_eq!(shown, [unit.trim_end(), read(SOCKET).trim_end()]);
     let value = |key: &str| {
         let mut values = unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
         values.next().unwrap_or_else(|| panic!("no {key}"))
@@ -23,11 +25,36 @@ fn the_unit_on_the_page_is_the_shipped_one() {
     let plan = config::parse(PAGE, &blocks(&read(PAGE), "yaml")[0]).unwrap();
     assert!(value("TimeoutStopSec").parse::<u64>().unwrap() > seconds(&plan) + 1);
     // Its commands are commands.
-    for (key, command) in [("ExecStartPre", "check"), ("ExecStart", "run")] {
+    for (key, command) in [("ExecStartPre", "check"), ("ExecStart", "run"), ("ExecReload", "check")]
+    {
         let words: Vec<_> = value(key).split(' ').collect();
         assert_eq!(words[1..], [command, "-c", "/etc/tollgate/tollgate.yaml"], "{key}");
     }
     assert!(!unit.contains("KillSignal"), "SIGTERM is the default, and drains");
+}
+
+#[test]
+fn systemd_accepts_the_units_and_their_hardening() {
+    let folder = tempfile::tempdir().unwrap();
+    // systemd looks the program up in its own folders, where this one is not.
+    let command = format!("={} ", env!("CARGO_BIN_EXE_tollgate"));
+    let unit = folder.path().join("tollgate.service");
+    std::fs::write(&unit, read(UNIT).replace("=tollgate ", &command)).unwrap();
+    let socket = folder.path().join("tollgate.socket");
+    std::fs::write(&socket, read(SOCKET)).unwrap();
+    for arguments in [
+        &["verify", "--man=no", unit.to_str().unwrap(), socket.to_str().unwrap()][..],
+        // The exposure level is at most 2.0 of 10.
+        &["security", "--offline=true", "--threshold=20", unit.to_str().unwrap()],
+    ] {
+        let Ok(run) = Command::new("systemd-analyze").args(arguments).output() else {
+            println!("SKIPPED: no systemd-analyze");
+            return;
+        };
+        let said = String::from_utf8([run.stdout, run.stderr].concat()).unwrap();
+        assert!(run.status.success(), "{said}");
+        assert!(arguments[0] == "security" || said.trim().is_empty(), "{said}");
+    }
 }
 
 #[test]

@@ -241,6 +241,11 @@ impl Tollgate {
         kilobytes.expect("a size") * 1024
     }
 
+    /// The id of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// How many descriptors the process has open.
     pub fn descriptors(&self) -> usize {
         let open = std::fs::read_dir(format!("/proc/{}/fd", self.child.id()));
