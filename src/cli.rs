@@ -26,8 +26,9 @@ use cutover::{PauseArguments, SwitchArguments};
 use explain::Question;
 use process::panics;
 use std::{
+    fs,
     io::{IsTerminal, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{ExitCode, exit},
     time::Duration,
 };
@@ -156,6 +157,17 @@ enum Command {
         #[command(flatten)]
         admin: AdminArguments,
     },
+    /// Print the completions of a shell: `tollgate completions bash > /etc/bash_completion.d/tollgate`.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages of all commands, for packages.
+    Man {
+        /// The folder to write to.
+        #[arg(value_name = "FOLDER")]
+        to: PathBuf,
+    },
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -208,6 +220,13 @@ pub fn main() -> ExitCode {
         Command::Resume { cluster, admin } => {
             done(on_this_thread(cutover::resume(cluster, admin)).flatten())
         }
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "tollgate", &mut text);
+            tell(format_args!("{}", String::from_utf8_lossy(&text)));
+            ExitCode::SUCCESS
+        }
+        Command::Man { to } => done(manual_pages(&to)),
         Command::Top { admin, ca, certificate, once, interval, sort, callsites, pools, shapes } => {
             let view = match (callsites, pools, shapes) {
                 (true, ..) => View::CallSites,
@@ -222,6 +241,12 @@ pub fn main() -> ExitCode {
             }))
         }
     }
+}
+
+fn manual_pages(to: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(to)
+        .and_then(|()| clap_mangen::generate_to(Arguments::command(), to))
+        .with_context(|| format!("can't write manual pages to {}", to.display()))
 }
 
 /// Parses the arguments, or ends the process. Error texts hide passwords in arguments.
@@ -246,7 +271,7 @@ fn tell(text: std::fmt::Arguments<'_>) {
 }
 
 /// Compares a config with the one that a proxy runs.
-fn compare(file: &std::path::Path, admin: &str) -> ExitCode {
+fn compare(file: &Path, admin: &str) -> ExitCode {
     match config::load(file) {
         Ok(plan) => exit_code(on_this_thread(reload::compare(&plan, admin)).flatten()),
         Err(problems) => {
@@ -256,7 +281,7 @@ fn compare(file: &std::path::Path, admin: &str) -> ExitCode {
     }
 }
 
-fn check(file: &std::path::Path, format: Format, question: Option<&Question>) -> ExitCode {
+fn check(file: &Path, format: Format, question: Option<&Question>) -> ExitCode {
     let (plan, sources) = config::load_with_sources(file);
     let plan = match (plan, format) {
         (Ok(plan), _) => plan,

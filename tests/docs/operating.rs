@@ -7,7 +7,7 @@ use std::{process::Command, time::Duration};
 
 const PAGE: &str = "docs/operating.md";
 const UNIT: &str = "deploy/tollgate.service";
-const SOCKET: &str = "deploy/tollgate.socket";
+const SOCKET: &str = "deploy/socket-activation/tollgate.socket";
 
 fn seconds(plan: &Plan) -> u64 {
     (plan.drain_wait.unwrap_or_default() + plan.drain_timeout).as_secs()
