@@ -23,8 +23,17 @@ RUN apt-get update \
 CMD ["cargo", "test", "--workspace", "--locked"]
 
 FROM gcr.io/distroless/cc-debian12:nonroot AS runtime
+ARG VERSION=0.1.0
+LABEL org.opencontainers.image.title="Tollgate" \
+      org.opencontainers.image.description="Proxy that understands what passes through it: MongoDB, TCP, HTTP and gRPC" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="https://github.com/tollgate-proxy/tollgate" \
+      org.opencontainers.image.documentation="https://github.com/tollgate-proxy/tollgate/tree/main/docs" \
+      org.opencontainers.image.version="${VERSION}"
 COPY --from=build /tollgate /usr/local/bin/tollgate
 USER nonroot
+# Drains. A stop must wait longer than drain.wait and drain_timeout: docker stop -t 40.
+STOPSIGNAL SIGTERM
 EXPOSE 27018 9901
 # There is no curl in here. This asks the admin interface, and fails if it does not answer.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=5s \

