@@ -21,7 +21,8 @@ pub fn start_services(admin: &str) -> anyhow::Result<Plan> {
             addresses.push(format!("\"{}\"", service.start_as(*health)?));
         }
         let (name, addresses) = (service.name(), addresses.join(", "));
-        config.push_str(&format!("  {name}: {{ endpoints: [{addresses}]{EJECT} }}\n"));
+        let settings = settings(service);
+        config.push_str(&format!("  {name}: {{ endpoints: [{addresses}]{EJECT}{settings} }}\n"));
     }
     config::parse("demo", &config).map_err(|problems| anyhow::anyhow!("{problems}"))
 }
@@ -29,6 +30,15 @@ pub fn start_services(admin: &str) -> anyhow::Result<Plan> {
 /// An endpoint that fails five times in a row is out of use for ten seconds.
 const EJECT: &str =
     ", outlier_detection: { consecutive_failures: 5, base_ejection_time: 10s, interval: 1s }";
+
+/// What else a cluster shows: clients that share connections, and health checks.
+fn settings(service: DemoService) -> &'static str {
+    match service {
+        DemoService::Mongo => ", pool: { max_pool_size: 20 }",
+        DemoService::Web => "",
+        DemoService::Rpc => ", health_check: { interval: 2s }",
+    }
+}
 
 /// The proxy of the demonstration; the clusters come last, when their addresses are known.
 const CONFIG: &str = r#"
@@ -47,6 +57,9 @@ policies:
     enabled: false
     match: { protocol: mongo, app: reports, operation: find }
     rate_limit: { rate: 1/s, burst: 1 }
+  - { name: slow-discounts, match: { operation: shop.Prices/Discount }, fault: { percent: 10, delay: 5ms } }
+  - { name: slower-discounts, dry_run: true, match: { operation: shop.Prices/Discount }, fault: { percent: 5, delay: 50ms } }
+  - { name: fewer-carts, dry_run: true, match: { protocol: http, resource: cart }, rate_limit: { rate: 1/s, burst: 1 } }
 clusters:
 "#;
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod grafana;
 mod kubernetes;
 mod package;
 #[path = "../support/mod.rs"]
