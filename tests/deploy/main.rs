@@ -7,6 +7,7 @@ mod kubernetes;
 mod package;
 #[path = "../support/mod.rs"]
 mod support;
+mod workflows;
 
 use std::path::{Path, PathBuf};
 
