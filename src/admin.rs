@@ -3,6 +3,7 @@
 
 mod clusters;
 mod cutover;
+mod dashboard;
 mod guard;
 mod listen;
 mod pages;
@@ -28,13 +29,14 @@ use anyhow::{Context as _, bail};
 use axum::{
     Json, Router,
     extract::State,
-    http::{Method, StatusCode, Uri, header},
+    http::{HeaderMap, Method, StatusCode, Uri, header},
     middleware::from_fn_with_state,
     response::{IntoResponse, Response},
     routing::{delete, get, post, put},
 };
 use cluster::Cluster;
 use config::{Scope, plan::AdminPlan};
+use dashboard::Dashboard;
 use guard::Rules;
 use listen::{LimitedListener, Limits};
 use policy::Live;
@@ -70,6 +72,8 @@ pub struct View {
     pub config: JsonSource,
     /// Whether the proxy is ready, for `/ready`.
     pub ready: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// The result of the last reload, for `/dashboard`: `null` before the first one.
+    pub last_reload: JsonSource,
     /// For `/listeners`.
     pub listeners: JsonSource,
     /// For `/clusters`, which also ejects, drains and restores endpoints.
@@ -221,9 +225,16 @@ fn pools(view: &View) -> serde_json::Value {
 }
 
 fn router(view: View, rules: Arc<Rules>) -> Router {
-    let index = pages::index(&rules);
+    let (index, paths) = (pages::paths(&rules), pages::paths(&rules));
+    let dashboard = Dashboard::new(Arc::clone(&rules));
+    let dashboard = async move |State(view): State<View>, headers: HeaderMap| {
+        Json(dashboard.report(&view, &headers))
+    };
     Router::new()
         .route("/", get(async || index))
+        .route("/page.css", get(pages::style))
+        .route("/paths", get(async || paths))
+        .route("/dashboard", get(dashboard))
         .route("/ready", get(ready))
         .route("/live", get(async || "live\n"))
         .route("/metrics", get(metrics))
@@ -251,7 +262,7 @@ fn router(view: View, rules: Arc<Rules>) -> Router {
         .fallback(async |uri: Uri| {
             error(
                 StatusCode::NOT_FOUND,
-                format!("there is no {}; / lists what there is", uri.path()),
+                format!("there is no {}; /paths lists what there is", uri.path()),
             )
         })
         .method_not_allowed_fallback(async |method: Method, uri: Uri| {

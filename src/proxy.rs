@@ -335,10 +335,12 @@ fn open_admin(
 ) -> anyhow::Result<admin::Server> {
     let (ready, drain) = (control.clone(), control.clone());
     let [for_listeners, for_clusters, for_config, for_scope] = [shared; 4].map(Arc::clone);
+    let reloader = control.reloader().clone();
     let view = admin::View {
         metrics: shared.metrics.clone(),
         config: Arc::new(move || for_config.running().plan.to_json()),
         ready: Arc::new(move || ready.is_ready()),
+        last_reload: Arc::new(move || reloader.last()),
         listeners: Arc::new(move || for_listeners.listeners_report()),
         clusters: Arc::new(move || for_clusters.running().clusters.values().cloned().collect()),
         certificates: certificates(shared),

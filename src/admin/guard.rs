@@ -8,6 +8,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
+use serde_json::{Value, json};
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -28,6 +29,11 @@ pub(super) enum Control {
     ReadOnly(String),
 }
 
+/// What a page from here may load and do: only its own script, style and requests, and no text that a
+/// client chose can become one of these.
+const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
 /// Middleware of every request: checks the access rules, forbids caching and embedding of the
 /// response, and closes the connection after one request, so that its age bounds it.
 pub(super) async fn guard(
@@ -47,7 +53,8 @@ pub(super) async fn guard(
         ("cache-control", "no-store"),
         ("x-content-type-options", "nosniff"),
         ("cross-origin-resource-policy", "same-origin"),
-        ("content-security-policy", "frame-ancestors 'none'"),
+        ("content-security-policy", CONTENT_POLICY),
+        ("referrer-policy", "no-referrer"),
     ] {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
@@ -55,6 +62,20 @@ pub(super) async fn guard(
 }
 
 impl Rules {
+    /// Whether a client that sends these headers may change something, and what it lacks.
+    pub(super) fn changes(&self, headers: &HeaderMap) -> Value {
+        match &self.control {
+            Control::ReadOnly(why) => {
+                json!({ "allowed": false, "needs_token": false, "why": why })
+            }
+            Control::Allowed(token) => json!({
+                "allowed": token.as_ref().is_none_or(|token| token.is_in(authorization(headers))),
+                "needs_token": token.is_some(),
+                "why": null,
+            }),
+        }
+    }
+
     /// The status and message if the request is rejected.
     fn rejection(&self, request: &Request) -> Option<(StatusCode, String)> {
         let (headers, changes) = (request.headers(), !request.method().is_safe());
@@ -85,8 +106,7 @@ impl Rules {
                 "browser forms may not send this request: send `content-type: application/json`";
             return Some((StatusCode::UNSUPPORTED_MEDIA_TYPE, why.to_owned()));
         }
-        let given = headers.get(header::AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
-        if token.as_ref().is_some_and(|token| !token.is_in(given)) {
+        if token.as_ref().is_some_and(|token| !token.is_in(authorization(headers))) {
             let why = "this request needs the token in admin.token_file: send `authorization: Bearer TOKEN`";
             return Some((StatusCode::UNAUTHORIZED, why.to_owned()));
         }
@@ -124,6 +144,11 @@ fn is_allowed(host: &str, allowed: &[Arc<str>]) -> bool {
         None => name == **pattern,
     };
     !name.contains('.') || allowed.iter().any(matches)
+}
+
+/// The value of the `authorization` header, or nothing.
+fn authorization(headers: &HeaderMap) -> &[u8] {
+    headers.get(header::AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes)
 }
 
 /// Whether a browser sent this for a page of another site. Other clients send neither header.

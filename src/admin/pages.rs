@@ -1,4 +1,4 @@
-//! The index page, and the tables that can be sorted and truncated.
+//! The list of paths, and the tables that can be sorted and truncated.
 
 use super::{
     View, error,
@@ -7,14 +7,22 @@ use super::{
 use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
-    http::StatusCode,
+    http::{StatusCode, header},
     response::{Html, IntoResponse, Response},
 };
 use serde::Deserialize;
 use tollgate_metrics::Times;
 
-/// The index page of a socket with these access rules.
-pub(super) fn index(rules: &Rules) -> Html<String> {
+/// The style of every page.
+const STYLE: &str = include_str!("page/page.css");
+
+/// Serves the style.
+pub(super) async fn style() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], STYLE)
+}
+
+/// The list of paths of a socket with these access rules.
+pub(super) fn paths(rules: &Rules) -> Html<String> {
     let note = match &rules.control {
         Control::Allowed(None) => String::new(),
         Control::Allowed(Some(_)) => {
@@ -22,7 +30,7 @@ pub(super) fn index(rules: &Rules) -> Html<String> {
         }
         Control::ReadOnly(why) => why.replace('&', "&amp;").replace('<', "&lt;"),
     };
-    Html(include_str!("index.html").replace("<!-- control -->", &note))
+    Html(include_str!("page/paths.html").replace("<!-- control -->", &note))
 }
 
 /// The order and number of rows: `?sort=p99&limit=10`.

@@ -10,7 +10,7 @@ use axum::{
 };
 use config::{self, Diagnostics};
 use policy::{
-    Rule,
+    Live, Rule,
     live::{LiveFault, LivePolicy, MAX_ADDED, MAX_FAULTS},
 };
 use serde_json::{Value, json};
@@ -19,12 +19,24 @@ use tollgate_metrics::Effects;
 
 /// All policies and faults in force, in the order of evaluation.
 pub(super) async fn list(State(view): State<View>) -> Json<Value> {
+    Json(all(&view.policies).collect())
+}
+
+/// The same without what they match and their settings.
+pub(super) fn summary(policies: &Live) -> Value {
+    let without = |mut json: Value| {
+        if let Some(fields) = json.as_object_mut() {
+            ["match", "settings", "configured"].iter().for_each(|key| drop(fields.remove(*key)));
+        }
+        json
+    };
+    all(policies).map(without).collect()
+}
+
+fn all(live: &Live) -> impl Iterator<Item = Value> {
     let now = Instant::now();
-    let faults = view.policies.faults(now);
-    let faults = faults.iter().map(|fault| fault_json(fault, now));
-    let policies = view.policies.policies();
-    let policies = policies.iter().map(policy_json);
-    Json(faults.chain(policies).collect())
+    let faults = live.faults(now).into_iter().map(move |fault| fault_json(&fault, now));
+    faults.chain(live.policies().into_iter().map(|policy| policy_json(&policy)))
 }
 
 /// Changes a policy or adds one, until the proxy ends.

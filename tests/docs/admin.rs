@@ -75,7 +75,7 @@ fn every_command_on_the_page_returns_the_keys_shown() {
 #[test]
 fn the_page_and_the_index_name_the_same_paths() {
     let page = read(PAGE);
-    let index = read("src/admin/index.html").replace("<em>", "").replace("</em>", "");
+    let index = read("src/admin/page/paths.html").replace("<em>", "").replace("</em>", "");
     let named = index.split("<dt>").skip(1).map(|entry| {
         let path = &entry[entry.find('/').unwrap()..];
         path.split(['"', '\n', '<']).next().unwrap().split('?').next().unwrap().to_owned()

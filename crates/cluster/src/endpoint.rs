@@ -21,6 +21,7 @@ use super::{
     outlier::{Ejection, OutlierStats},
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
+use net::Stream;
 use operation::Role;
 use std::{
     net::SocketAddr,
@@ -30,6 +31,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use tls::CertificateInfo;
 use tokio::sync::Notify;
 
 /// One address that operations can go to.
@@ -47,6 +49,11 @@ pub struct Endpoint {
     exclusions: AtomicU8,
     /// What its connections are asked to do, as a [`CloseRequest`].
     close_request: AtomicU8,
+    /// When its exclusions changed last, or when it was made.
+    changed: ArcSwap<tokio::time::Instant>,
+    /// Until when the certificate is valid that it showed last, in seconds since 1970; 0 if it has shown
+    /// none.
+    certificate_end: AtomicU64,
     /// Since when it has been usable in every set.
     usable_since: ArcSwapOption<Instant>,
     active_connections: AtomicUsize,
@@ -83,6 +90,8 @@ impl Endpoint {
             metrics: meters,
             exclusions: AtomicU8::new(0),
             close_request: AtomicU8::new(CloseRequest::None as u8),
+            changed: ArcSwap::from_pointee(tokio::time::Instant::now()),
+            certificate_end: AtomicU64::new(0),
             usable_since: ArcSwapOption::empty(),
             active_connections: AtomicUsize::new(0),
             active_operations: AtomicUsize::new(0),
@@ -202,12 +211,40 @@ impl Endpoint {
     /// Excludes it; `false` if it already was, for the same reason. The caller must refresh the
     /// set.
     pub(super) fn exclude(&self, why: Exclusion) -> bool {
-        self.exclusions.fetch_or(why as u8, Relaxed) & why as u8 == 0
+        let changes = self.exclusions.fetch_or(why as u8, Relaxed) & why as u8 == 0;
+        self.note_change(changes)
     }
 
     /// Removes an exclusion; `false` if there was none.
     pub(super) fn readmit(&self, why: Exclusion) -> bool {
-        self.exclusions.fetch_and(!(why as u8), Relaxed) & why as u8 != 0
+        let changes = self.exclusions.fetch_and(!(why as u8), Relaxed) & why as u8 != 0;
+        self.note_change(changes)
+    }
+
+    /// Keeps the time of a change of its exclusions. Returns its argument.
+    fn note_change(&self, changes: bool) -> bool {
+        if changes {
+            self.changed.store(Arc::new(tokio::time::Instant::now()));
+        }
+        changes
+    }
+
+    /// When it was excluded or readmitted last.
+    pub(super) fn changed(&self) -> tokio::time::Instant {
+        **self.changed.load()
+    }
+
+    /// Until when the certificate is valid that it showed last, in seconds since 1970.
+    pub(super) fn certificate_end(&self) -> Option<u64> {
+        Some(self.certificate_end.load(Relaxed)).filter(|end| *end > 0)
+    }
+
+    /// Keeps the end of the certificate that it has shown.
+    fn note_certificate(&self, stream: &Stream) {
+        let shown = stream.peer_certificates().next().and_then(CertificateInfo::read);
+        if let Some(shown) = shown {
+            self.certificate_end.store(shown.not_after, Relaxed);
+        }
     }
 
     /// How many connects succeeded and failed, and the last error if the last one failed.
@@ -238,7 +275,8 @@ impl Endpoint {
     }
 
     /// Records an established connection, and clears `last_error`.
-    pub(super) fn record_connected(&self) {
+    pub(super) fn record_connected(&self, stream: &Stream) {
+        self.note_certificate(stream);
         self.connects_ok.fetch_add(1, Relaxed);
         self.metrics.used().ok.increment(1);
         if self.last_error.load().is_some() {

@@ -3,7 +3,12 @@
 use super::{Cluster, Endpoint, Exclusion, PoolReport, endpoint::MonitoredMember, set::Member};
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, fmt::Write, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 use tokio::time::Instant;
 use values::Keyword;
 
@@ -17,6 +22,8 @@ struct EndpointReport {
     zone: Option<String>,
     /// `in_use`, or the first reason why not.
     state: &'static str,
+    /// How long it has been in this state, or excluded for another reason.
+    state_seconds: f64,
     healthy: bool,
     last_check: Option<LastCheck>,
     ejection: Option<EjectionReport>,
@@ -27,6 +34,8 @@ struct EndpointReport {
     connects_failed: u64,
     last_error: Option<String>,
     last_interval: LastInterval,
+    /// How long the certificate is valid that it has shown last.
+    certificate_expires_in_seconds: Option<u64>,
     /// In a replica set.
     #[serde(flatten)]
     member: Option<MemberReport>,
@@ -114,6 +123,7 @@ impl EndpointReport {
             priority: member.priority,
             zone: member.zone.as_deref().map(str::to_owned),
             state: state(endpoint),
+            state_seconds: tenth(now.saturating_duration_since(endpoint.changed()).as_secs_f64()),
             healthy: !endpoint.is_excluded(Exclusion::Unhealthy),
             last_check,
             ejection,
@@ -130,6 +140,9 @@ impl EndpointReport {
                 p90_ms: ms(0.9),
                 p99_ms: ms(0.99),
             },
+            certificate_expires_in_seconds: endpoint
+                .certificate_end()
+                .map(|end| end.saturating_sub(seconds_since_1970())),
             member: None,
         }
     }
@@ -185,6 +198,10 @@ fn state(endpoint: &Endpoint) -> &'static str {
         .into_iter()
         .find(|(why, _)| endpoint.is_excluded(*why))
         .map_or("in_use", |(_, word)| word)
+}
+
+fn seconds_since_1970() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// Rounded to one decimal place.

@@ -33,13 +33,18 @@ pub(super) fn exported() -> impl Iterator<Item = usize> {
     (10..BOUNDS.len() - 1).filter(|i| matches!(i % 10, 0 | 4 | 7))
 }
 
+/// The upper bound of each bucket but the last, in milliseconds.
+pub fn bounds_ms() -> impl Iterator<Item = f64> {
+    BOUNDS.iter().map(|bound| *bound as f64 / 1e6)
+}
+
 /// Nanoseconds as seconds.
 pub(super) fn seconds(nanos: u64) -> f64 {
     nanos as f64 / 1e9
 }
 
 /// The content of a histogram when it was read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Distribution {
     /// The number of values in each bucket; not cumulative.
     pub buckets: [u64; BUCKETS],
@@ -54,6 +59,13 @@ impl Default for Distribution {
 }
 
 impl Distribution {
+    /// Adds the values of another histogram.
+    pub fn add(&mut self, other: &Self) {
+        let buckets = self.buckets.iter_mut().zip(&other.buckets);
+        buckets.for_each(|(sum, held)| *sum = sum.wrapping_add(*held));
+        self.sum = self.sum.wrapping_add(other.sum);
+    }
+
     /// The number of values.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()

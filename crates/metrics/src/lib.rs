@@ -14,9 +14,9 @@ pub mod table;
 mod tests;
 mod text;
 
-pub use buckets::{BUCKETS, Distribution, bucket};
+pub use buckets::{BUCKETS, Distribution, bounds_ms, bucket};
 pub use cells::enter_worker;
-pub use operations::{CallsiteRow, OperationRow, Times};
+pub use operations::{CallsiteRow, OperationRow, RefusalRow, Times};
 pub use policies::{EffectCounts, Effects};
 
 use ::metrics::{

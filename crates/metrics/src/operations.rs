@@ -1,12 +1,12 @@
-//! Rows for `/operations` and `/callsites`, joined from the series of several metrics.
+//! Rows for `/operations`, `/callsites` and `/dashboard`, joined from the series of several metrics.
 
 use super::{
     Metrics, Values,
     buckets::{Distribution, seconds},
     cells::SeriesCells,
     table::{
-        CALLSITE_DURATION_SECONDS, CALLSITE_OPERATIONS_TOTAL, OPERATION_BYTES_TOTAL,
-        OPERATION_DURATION_SECONDS, OPERATIONS_TOTAL,
+        CALLSITE_DURATION_SECONDS, CALLSITE_OPERATIONS_TOTAL, DRY_RUN_REFUSALS_TOTAL,
+        OPERATION_BYTES_TOTAL, OPERATION_DURATION_SECONDS, OPERATIONS_TOTAL, REFUSALS_TOTAL,
     },
 };
 use serde::Serialize;
@@ -38,6 +38,9 @@ pub struct OperationRow {
     pub request_bytes: u64,
     /// Bytes from the service.
     pub reply_bytes: u64,
+    /// The durations by bucket, for quantiles of the time between two readings.
+    #[serde(skip)]
+    pub durations: Distribution,
 }
 
 /// Operations from one place in the client's code, since the start.
@@ -56,6 +59,21 @@ pub struct CallsiteRow {
     /// Their durations.
     #[serde(flatten)]
     pub times: Times,
+}
+
+/// Operations and connections that a policy has refused for one reason, since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RefusalRow {
+    /// The listener's name.
+    pub listener: String,
+    /// The policy's name.
+    pub policy: String,
+    /// Why it refused them.
+    pub reason: String,
+    /// It only would have refused them.
+    pub dry_run: bool,
+    /// How many.
+    pub count: u64,
 }
 
 /// Durations of operations, in milliseconds. Quantiles are `None` without operations.
@@ -109,7 +127,9 @@ impl Metrics {
         }
         for (id, _, series) in self.joined(OPERATION_DURATION_SECONDS) {
             let SeriesCells::Histogram(cells) = &*series else { continue };
-            rows.entry(id).or_default().times = Times::of(&cells.total());
+            let row = rows.entry(id).or_default();
+            row.durations = cells.total();
+            row.times = Times::of(&row.durations);
         }
         for (id, [rest, _], series) in self.joined(OPERATION_BYTES_TOTAL) {
             let SeriesCells::Counter(cells) = &*series else { continue };
@@ -124,6 +144,28 @@ impl Metrics {
             OperationRow { listener, protocol, operation, resource, ..row }
         };
         rows.into_iter().map(named).collect()
+    }
+
+    /// One row for each listener, policy and reason.
+    pub fn refusals(&self) -> Vec<RefusalRow> {
+        let read = |name, dry_run| {
+            let all = self.family(name).map(|family| family.all()).unwrap_or_default();
+            all.into_iter().filter_map(move |(values, series): (Values, _)| {
+                let (SeriesCells::Counter(cells), [listener, policy, reason]) =
+                    (&*series, &*values)
+                else {
+                    return None;
+                };
+                Some(RefusalRow {
+                    listener: listener.to_string(),
+                    policy: policy.to_string(),
+                    reason: reason.to_string(),
+                    dry_run,
+                    count: cells.total(),
+                })
+            })
+        };
+        read(REFUSALS_TOTAL, false).chain(read(DRY_RUN_REFUSALS_TOTAL, true)).collect()
     }
 
     /// One row for each listener, callsite, operation and resource, in that order.

@@ -359,8 +359,22 @@ fn operations_are_rows_joined_from_three_metrics() {
             },
             request_bytes: 100,
             reply_bytes: 2000,
+            durations: rows[1].durations.clone(),
         }
     );
+    assert_eq!(rows[1].durations.count(), 10);
+}
+
+#[test]
+fn refusals_are_rows_by_policy_and_reason() {
+    let metrics = Metrics::new();
+    let labels = [("listener", "l"), ("policy", "slow"), ("reason", "rate_limited")];
+    metrics.counter(REFUSALS_TOTAL, &labels).increment(3);
+    metrics.counter(DRY_RUN_REFUSALS_TOTAL, &labels).increment(5);
+    let rows = metrics.refusals();
+    let counts: Vec<_> = rows.iter().map(|row| (row.dry_run, row.count)).collect();
+    assert_eq!(counts, [(false, 3), (true, 5)]);
+    assert_eq!((&*rows[0].policy, &*rows[0].reason), ("slow", "rate_limited"));
 }
 
 #[test]

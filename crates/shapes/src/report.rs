@@ -127,9 +127,7 @@ impl CountedShape {
         counts.items = counts.items.saturating_add(more.items);
         counts.request_bytes = counts.request_bytes.saturating_add(more.request_bytes);
         counts.reply_bytes = counts.reply_bytes.saturating_add(more.reply_bytes);
-        let buckets = self.durations.buckets.iter_mut().zip(&other.durations.buckets);
-        buckets.for_each(|(held, more)| *held += more);
-        self.durations.sum += other.durations.sum;
+        self.durations.add(&other.durations);
         (self.first, self.last) = (self.first.min(other.first), self.last.max(other.last));
         self.apps.merge(&other.apps);
         self.callsites.merge(&other.callsites);

@@ -114,6 +114,28 @@ fn with_token(plan: AdminPlan) -> (tempfile::NamedTempFile, AdminPlan) {
 }
 
 #[test]
+fn the_dashboard_shows_if_a_client_may_change_things() {
+    let board = |admin: &Fixture, headers: &str| {
+        let reply = admin.ask("GET", "/dashboard", headers);
+        let board = reply.json();
+        (board["changes"]["allowed"].clone(), board["changes"]["needs_token"].clone())
+    };
+    assert_eq!(board(&fixture(), ""), (json!(true), json!(false)));
+    let (_file, plan) = with_token(admin_at("127.0.0.1:0"));
+    let admin = opened(&plan, Limits::default());
+    let right = format!("Authorization: Bearer {TOKEN}\r\n");
+    assert_eq!(board(&admin, &right), (json!(true), json!(true)));
+    for wrong in ["", "Authorization: Bearer wrong\r\n"] {
+        assert_eq!(board(&admin, wrong), (json!(false), json!(true)));
+    }
+    let admin = opened(&admin_at("0.0.0.0:0"), Limits::default());
+    let here = format!("Host: 127.0.0.1:{}\r\n", admin.server.local_addr().port());
+    let changes = admin.ask("GET", "/dashboard", &here).json()["changes"].clone();
+    assert_eq!((&changes["allowed"], &changes["needs_token"]), (&json!(false), &json!(false)));
+    assert!(changes["why"].as_str().unwrap().contains("read-only"), "{changes}");
+}
+
+#[test]
 fn only_changes_need_the_token() {
     let (_file, plan) = with_token(admin_at("127.0.0.1:0"));
     let admin = opened(&plan, Limits::default());

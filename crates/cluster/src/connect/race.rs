@@ -86,7 +86,7 @@ impl Cluster {
             _ => self.observe_connect(endpoint, result.is_ok()),
         }
         match result {
-            Ok(_) => endpoint.record_connected(),
+            Ok(stream) => endpoint.record_connected(stream),
             Err(error) => {
                 endpoint.record_connect_failure(classify(error), describe(error));
                 self.request_refresh();

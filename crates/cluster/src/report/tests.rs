@@ -54,10 +54,10 @@ async fn a_report_has_the_state_of_each_endpoint() {
         json!({
             "address": "10.0.0.1:27017", "name": "10.0.0.1:27017",
             "weight": 1, "priority": 0, "zone": null,
-            "state": "in_use", "healthy": true, "last_check": null, "ejection": null,
+            "state": "in_use", "state_seconds": 10.0, "healthy": true, "last_check": null, "ejection": null,
             "drained": false, "active_connections": 1, "active_operations": 1,
             "connects_ok": 0, "connects_failed": 0, "last_error": null,
-            "last_interval": well["last_interval"],
+            "last_interval": well["last_interval"], "certificate_expires_in_seconds": null,
         })
     );
     let last = &well["last_interval"];
@@ -68,6 +68,13 @@ async fn a_report_has_the_state_of_each_endpoint() {
     assert!((40.0..=50.0).contains(&ms("p99_ms")), "{last}");
 
     assert_eq!((&ill["state"], &ill["healthy"]), (&json!("unhealthy"), &json!(false)));
+    time::advance(Duration::from_secs(5)).await;
+    cluster.endpoints()[1].readmit(Exclusion::Unhealthy);
+    let readmitted = cluster.report()["endpoints"][1].clone();
+    assert_eq!(
+        (&readmitted["state"], &readmitted["state_seconds"]),
+        (&json!("in_use"), &json!(0.0))
+    );
     let check = json!({ "ok": false, "words": "recovering", "seconds_ago": 10.0, "took_ms": 1.3 });
     assert_eq!(ill["last_check"], check);
     assert_eq!(
