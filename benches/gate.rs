@@ -42,6 +42,7 @@ fn gate(policies: &str) -> Gate {
         callsites: cardinality(),
         shapes: None,
         lines: None,
+        tap: Arc::default(),
     };
     Gate::live(Live::new(rules), materials, cardinality(), active)
 }

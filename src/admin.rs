@@ -6,6 +6,7 @@ mod cutover;
 mod dashboard;
 mod guard;
 mod listen;
+mod live;
 mod pages;
 mod policies;
 mod reloads;
@@ -39,7 +40,7 @@ use config::{Scope, plan::AdminPlan};
 use dashboard::Dashboard;
 use guard::Rules;
 use listen::{LimitedListener, Limits};
-use policy::Live;
+use policy::{Live, live_tap::LiveTap};
 use serde_json::{Value, json};
 use sockets::{AdminSocket, AnyListener, OpenedSockets, SocketPath};
 use std::{
@@ -86,6 +87,8 @@ pub struct View {
     pub scope: Arc<dyn Fn() -> Scope + Send + Sync>,
     /// The open connections, which `/sessions` lists and closes.
     pub sessions: Sessions,
+    /// For `/operations/live`.
+    pub tap: Arc<LiveTap>,
     /// For `/shapes` and `/findings`.
     pub shapes: QueryShapes,
     /// For `/reloads`, and reloads of the config.
@@ -247,6 +250,7 @@ fn router(view: View, rules: Arc<Rules>) -> Router {
         .route("/pools", get(async |State(view): State<View>| Json(pools(&view))))
         .route("/tls", get(async |State(view): State<View>| Json(view.certificates.report())))
         .route("/operations", get(pages::operations))
+        .route("/operations/live", get(live::list))
         .route("/callsites", get(pages::callsites))
         .route("/shapes", get(shapes::list).delete(shapes::reset))
         .route("/findings", get(shapes::findings))

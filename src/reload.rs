@@ -142,6 +142,11 @@ impl Reloader {
         history.push_front(report);
     }
 
+    /// The last report in a few words, for the page; null if there is none.
+    pub fn last(&self) -> Value {
+        self.history().front().map_or(Value::Null, ReloadReport::summary)
+    }
+
     /// The last reports as JSON, the newest first.
     pub fn report(&self) -> Value {
         self.history().iter().map(ReloadReport::to_json).collect()
@@ -171,6 +176,28 @@ impl ReloadReport {
             Ok(_) => "ok",
             Err(_) => "failed",
         }
+    }
+
+    /// The report in a few words.
+    fn summary(&self) -> Value {
+        let (summary, errors) = match &self.result {
+            Ok(it) => (it.changes.to_string(), Vec::new()),
+            Err(ReloadError::Wrong(problems)) => {
+                let lines = problems.0.iter().map(|it| {
+                    let (line, column) = (it.line(), it.column());
+                    format!("line {line}, column {column}: {}", it.message)
+                });
+                ("the config is wrong".to_owned(), lines.collect())
+            }
+            Err(error) => (error.to_string(), Vec::new()),
+        };
+        json!({
+            "at": humantime::format_rfc3339_seconds(self.at).to_string(),
+            "by": self.by.as_str(),
+            "result": self.result_word(),
+            "summary": summary.trim_end(),
+            "errors": errors,
+        })
     }
 
     /// The report for the admin interface.

@@ -56,6 +56,7 @@ fn opened(admin: &AdminPlan, limits: Limits) -> Fixture {
         certificates: Certificates::new(Arc::new(move || Arc::clone(&plan)), &policies, &metrics),
         policies: Arc::clone(&policies),
         scope: Arc::new(move || Scope::of(&for_scope)),
+        tap: Arc::default(),
         sessions: crate::worker::Sessions::default(),
         shapes: crate::worker::QueryShapes::new(
             &[],

@@ -7,7 +7,7 @@ use crate::{
 use arc_swap::ArcSwap;
 use cluster::Cluster;
 use config::plan::Plan;
-use policy::{Live, access_log::LiveAccessLog};
+use policy::{Live, access_log::LiveAccessLog, live_tap::LiveTap};
 use shapes::SharedShapes;
 use std::{
     collections::BTreeMap,
@@ -32,6 +32,8 @@ pub(super) struct SharedState {
     /// The policies in force.
     pub(super) live: Arc<Live>,
     pub(super) access_log: Arc<LiveAccessLog>,
+    /// The last operations, while there is a watcher.
+    pub(super) tap: Arc<LiveTap>,
     pub(super) budget: Arc<ConnectionBudget>,
     /// How many connections the process has descriptors for.
     pub(super) fit: usize,

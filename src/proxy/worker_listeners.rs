@@ -169,6 +169,7 @@ impl WorkerListeners {
             callsites: Arc::clone(callsites),
             shapes: counts_shapes.then(|| Rc::clone(&self.shapes)),
             lines: Some(Rc::clone(&self.lines)),
+            tap: Arc::clone(&shared.tap),
         };
         let active = shared.metrics.gauge(names::OPERATIONS_ACTIVE, &[("listener", name)]);
         Gate::live(Arc::clone(&shared.live), env, Arc::clone(series), active)

@@ -219,7 +219,7 @@ fn field_prefix(name: &str, quote: &str) -> Box<[u8]> {
 }
 
 /// Truncates a text to `max_bytes`, between two characters; a truncated text ends in `…`.
-fn truncate(value: &str, max_bytes: usize) -> Cow<'_, str> {
+pub(crate) fn truncate(value: &str, max_bytes: usize) -> Cow<'_, str> {
     if value.len() <= max_bytes {
         return Cow::Borrowed(value);
     }

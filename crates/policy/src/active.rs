@@ -5,6 +5,7 @@ use crate::{
     access_log::AccessLog,
     attributes::ConnectPhase,
     breaker::{self, BreakerPolicy},
+    live_tap::ListenerTap,
     matching::{Applicability, KnownFields, ResidualMatch, Truth},
     query_shapes::QueryShapes,
     rule::Rule,
@@ -19,7 +20,7 @@ use tollgate_metrics::{EffectCounts, Metrics, table as names};
 /// Stands for a part of a name that could not be read; see [`Operation::resource`].
 const UNREAD: char = '?';
 
-/// The policies of a listener, in the order of evaluation: metrics, shapes and access log first, so that they
+/// The policies of a listener, in the order of evaluation: metrics, shapes, access log and tap first, so that they
 /// also see rejections, then the configured policies, then the circuit breaker.
 ///
 /// A policy of `previous` whose rule has not changed is kept, with its state.
@@ -31,7 +32,8 @@ pub(crate) fn active_policies(
     let stats: Option<Box<dyn WorkerPolicy>> = Some(Box::new(Stats::new(env)));
     let log = AccessLog::new(env).map(|log| Box::new(log) as Box<dyn WorkerPolicy>);
     let shapes = QueryShapes::new(env).map(|shapes| Box::new(shapes) as Box<dyn WorkerPolicy>);
-    let observers = [stats, shapes, log]
+    let tap: Option<Box<dyn WorkerPolicy>> = Some(Box::new(ListenerTap::new(env)));
+    let observers = [stats, shapes, log, tap]
         .into_iter()
         .flatten()
         .map(|policy| Rc::new(ActivePolicy::built_in(policy)));

@@ -1,6 +1,6 @@
 //! What policies of a listener are built from.
 
-use crate::{access_log::LineBuffer, cardinality::CardinalityLimit};
+use crate::{access_log::LineBuffer, cardinality::CardinalityLimit, live_tap::LiveTap};
 use cluster::Cluster;
 use operation::Protocol;
 use shapes::WorkerShapes;
@@ -26,4 +26,6 @@ pub struct PolicyEnv {
     pub shapes: Option<Rc<WorkerShapes>>,
     /// The worker's lines of the access log, if there is one.
     pub lines: Option<Rc<LineBuffer>>,
+    /// Where operations are recorded while there is a watcher.
+    pub tap: Arc<LiveTap>,
 }

@@ -14,8 +14,8 @@
 //!   a row each; `key`, `over_limit`: settings that several kinds share; `source`: the settings
 //!   as they were written, for changes
 //! - `worker_policy`: the traits that every policy implements; `env`: what policies are built from
-//! - built-in policies: `stats` counts, `query_shapes` counts by shape, [`access_log`] logs, `breaker`
-//!   holds a cluster's limits
+//! - built-in policies: `stats` counts, `query_shapes` counts by shape, [`access_log`] logs, [`live_tap`]
+//!   records the last operations while there is a watcher, `breaker` holds a cluster's limits
 
 pub mod access_log;
 mod active;
@@ -28,6 +28,7 @@ mod key;
 mod kind;
 pub mod kinds;
 pub mod live;
+pub mod live_tap;
 pub mod matching;
 mod over_limit;
 mod query_shapes;

@@ -30,6 +30,7 @@ pub(crate) fn policy_env() -> PolicyEnv {
         callsites: Arc::new(CardinalityLimit::new(10, metrics::Counter::noop())),
         shapes: None,
         lines: None,
+        tap: Arc::default(),
     }
 }
 

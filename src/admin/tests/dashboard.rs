@@ -80,6 +80,24 @@ fn endpoints_out_of_use_are_listed_before_others() {
 }
 
 #[test]
+fn live_operations_have_a_filter_that_is_checked() {
+    let admin = fixture();
+    let live =
+        admin.get("/operations/live?outcome=not_ok&slower_than=100ms&resource=shop.*").json();
+    assert_eq!((&live["next"], &live["operations"]), (&json!(0), &json!([])));
+    for (wrong, words) in [
+        ("outcome=bad", "there is no outcome `bad`"),
+        ("slower_than=100", "`100` is no duration"),
+        ("colour=red", "colour"),
+        (&format!("resource={}", "x".repeat(300)), "too long"),
+    ] {
+        let reply = admin.get(&format!("/operations/live?{wrong}"));
+        assert_eq!(reply.status, 400, "{wrong}");
+        assert!(reply.json()["error"].as_str().unwrap().contains(words), "{}", reply.body);
+    }
+}
+
+#[test]
 fn only_a_page_from_here_is_loaded_by_a_browser() {
     let admin = fixture();
     for path in ["/dashboard", "/paths", "/operations"] {

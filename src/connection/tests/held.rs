@@ -127,6 +127,7 @@ fn gate(policies: &str) -> Gate {
         callsites: cardinality(),
         shapes: None,
         lines: None,
+        tap: Arc::default(),
     };
     let live = Live::new(plan.policies.clone());
     Gate::live(live, from, cardinality(), metrics::Gauge::noop())

@@ -34,6 +34,7 @@ pub(super) fn stage(policies: &str) -> Stage {
         callsites: cardinality(),
         shapes: None,
         lines: None,
+        tap: Arc::default(),
     };
     let gate = Gate::live(Arc::clone(&live), from, cardinality(), ::metrics::Gauge::noop());
     Stage { live, gate, metrics, protocol }

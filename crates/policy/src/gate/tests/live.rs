@@ -107,6 +107,7 @@ fn live(rules: Vec<Rule>) -> (Gate, Arc<Live>, Metrics) {
         callsites: cardinality(),
         shapes: None,
         lines: None,
+        tap: Arc::default(),
     };
     let live = Live::new(rules.into_iter().map(Arc::new).collect());
     let gate = Gate::live(Arc::clone(&live), from, cardinality(), metrics::Gauge::noop());
