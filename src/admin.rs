@@ -229,12 +229,17 @@ fn pools(view: &View) -> serde_json::Value {
 
 fn router(view: View, rules: Arc<Rules>) -> Router {
     let (index, paths) = (pages::paths(&rules), pages::paths(&rules));
+    let index = async |headers: HeaderMap| match pages::is_browser(&headers) {
+        true => pages::page().into_response(),
+        false => index.into_response(),
+    };
     let dashboard = Dashboard::new(Arc::clone(&rules));
     let dashboard = async move |State(view): State<View>, headers: HeaderMap| {
         Json(dashboard.report(&view, &headers))
     };
     Router::new()
-        .route("/", get(async || index))
+        .route("/", get(index))
+        .route("/page.js", get(pages::script))
         .route("/page.css", get(pages::style))
         .route("/paths", get(async || paths))
         .route("/dashboard", get(dashboard))

@@ -1,4 +1,4 @@
-//! The list of paths, and the tables that can be sorted and truncated.
+//! The page for browsers, the list of paths, and the tables that can be sorted and truncated.
 
 use super::{
     View, error,
@@ -7,14 +7,32 @@ use super::{
 use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{Html, IntoResponse, Response},
 };
 use serde::Deserialize;
 use tollgate_metrics::Times;
 
-/// The style of every page.
+/// The page, its script and its style. Nothing else is loaded.
+const PAGE: &str = include_str!("page/page.html");
+const SCRIPT: &str = include_str!("page/page.js");
 const STYLE: &str = include_str!("page/page.css");
+
+/// Whether a client wants a page for people. `curl` and scripts do not.
+pub(super) fn is_browser(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter();
+    accepted.filter_map(|value| value.to_str().ok()).any(|value| value.contains("text/html"))
+}
+
+/// The page for browsers.
+pub(super) fn page() -> Html<&'static str> {
+    Html(PAGE)
+}
+
+/// Serves the page's script.
+pub(super) async fn script() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], SCRIPT)
+}
 
 /// Serves the style.
 pub(super) async fn style() -> impl IntoResponse {

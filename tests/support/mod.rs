@@ -16,6 +16,7 @@
 )]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
+pub mod browser;
 pub mod certificates;
 pub mod client;
 pub mod ends;

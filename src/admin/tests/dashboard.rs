@@ -80,6 +80,37 @@ fn endpoints_out_of_use_are_listed_before_others() {
 }
 
 #[test]
+fn a_browser_gets_the_page_and_others_the_paths() {
+    let admin = fixture();
+    let browser = "Accept: text/html,application/xhtml+xml,*/*;q=0.8\r\n";
+    let page = admin.ask("GET", "/", browser);
+    assert!(page.body.contains("<script type=\"module\" src=\"/page.js\">"), "{}", page.body);
+    for (path, kind) in [("/page.js", "text/javascript"), ("/page.css", "text/css")] {
+        let reply = admin.get(path);
+        let kind = format!("\r\ncontent-type: {kind}; charset=utf-8");
+        assert!(reply.status == 200 && reply.head.contains(&kind), "{}", reply.head);
+    }
+    for other in ["", "Accept: */*\r\n", "Accept: application/json\r\n"] {
+        assert_eq!(admin.ask("GET", "/", other).body, admin.get("/paths").body);
+    }
+}
+
+#[test]
+fn the_page_is_small_and_has_no_code_of_others() {
+    let admin = fixture();
+    let browser = "Accept: text/html\r\n";
+    let files = [("/", browser), ("/page.js", ""), ("/page.css", "")];
+    let texts = files.map(|(path, headers)| admin.ask("GET", path, headers).body);
+    let bytes = texts.iter().map(String::len).sum::<usize>();
+    assert!(bytes <= 40_000, "{bytes} bytes");
+    for forbidden in
+        ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "style=\""]
+    {
+        assert!(!texts.iter().any(|text| text.contains(forbidden)), "{forbidden}");
+    }
+}
+
+#[test]
 fn live_operations_have_a_filter_that_is_checked() {
     let admin = fixture();
     let live =
@@ -100,7 +131,7 @@ fn live_operations_have_a_filter_that_is_checked() {
 #[test]
 fn only_a_page_from_here_is_loaded_by_a_browser() {
     let admin = fixture();
-    for path in ["/dashboard", "/paths", "/operations"] {
+    for path in ["/", "/page.js", "/dashboard", "/paths", "/operations"] {
         let head = admin.get(path).head;
         let policy = head.lines().find_map(|line| line.strip_prefix("content-security-policy: "));
         let policy = policy.expect("a policy");
