@@ -135,6 +135,9 @@ enum Command {
         /// Show shapes of queries instead. In a terminal, press `h`.
         #[arg(long, conflicts_with_all = ["callsites", "pools"])]
         shapes: bool,
+        /// Show this instead. In a terminal, keys switch to each.
+        #[arg(long, value_enum, conflicts_with_all = ["callsites", "pools", "shapes"])]
+        view: Option<View>,
     },
     /// Make a running proxy read its config file again, as SIGHUP does. A wrong config changes nothing.
     Reload {
@@ -227,12 +230,23 @@ pub fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Man { to } => done(manual_pages(&to)),
-        Command::Top { admin, ca, certificate, once, interval, sort, callsites, pools, shapes } => {
+        Command::Top {
+            admin,
+            ca,
+            certificate,
+            once,
+            interval,
+            sort,
+            callsites,
+            pools,
+            shapes,
+            view,
+        } => {
             let view = match (callsites, pools, shapes) {
                 (true, ..) => View::CallSites,
                 (_, true, _) => View::Pools,
                 (.., true) => View::Shapes,
-                _ => View::Operations,
+                _ => view.unwrap_or_default(),
             };
             let choice = ViewOptions { view, sort, ..ViewOptions::default() };
             let admin = AdminAddress::parse(&admin, TlsFiles { ca, certificate });
@@ -364,7 +378,9 @@ fn demonstrate(duration: Option<Duration>, admin: &str) -> anyhow::Result<()> {
         println!("  {name} at {address}");
         service.spawn_traffic(address, until.clone())?;
     }
-    println!("state and metrics: http://{admin}/");
+    println!(
+        "the page for browsers: http://{admin}/  (its paths, for scripts: http://{admin}/paths)"
+    );
     let shown = on_this_thread(demo::show(admin, until, duration)).and_then(|shown| shown);
     proxy.control().drain();
     proxy.wait()?;

@@ -77,7 +77,7 @@ pub async fn show(
         admin: at.clone(),
         interval: Duration::from_secs(1),
         tables: None,
-        title: format!("tollgate demo  http://{admin}/"),
+        title: format!("tollgate demo  page: http://{admin}/"),
         choice: top::choice::ViewOptions::default(),
         story: Some(story::STORY),
     };

@@ -1,12 +1,17 @@
 //! `tollgate top`: a live table of what passes through a proxy, sorted by what hurts.
 
 mod address;
+pub mod certificates;
 pub mod choice;
+mod columns;
 mod layout;
+pub mod live;
 pub mod notices;
+pub mod now;
 pub mod poll;
 pub mod pools;
 pub mod screen;
+pub mod sessions;
 pub mod table;
 
 pub use address::{AdminAddress, TlsFiles};
@@ -116,9 +121,9 @@ impl Live {
     }
 
     async fn ask(&self) -> anyhow::Result<Snapshot> {
-        let callsites = self.screen.is_some() || self.choice.borrow().view == View::CallSites;
-        let shapes = self.choice.borrow().view == View::Shapes;
-        poll::snapshot(&self.options.admin, callsites, shapes).await
+        let view = self.choice.borrow().view;
+        let callsites = self.screen.is_some() || view == View::CallSites;
+        poll::snapshot(&self.options.admin, callsites, view).await
     }
 
     /// Waits until then, and redraws after each key.
@@ -187,20 +192,26 @@ fn page(
             // They were asked for once, or not at all.
             _ => Vec::new(),
         },
-        View::Operations | View::Pools => all.clone(),
+        _ => all.clone(),
     };
     choice.sort.apply(&mut rows);
+    let (lists, shape) = (&now.lists, (width, colour));
     let table = match choice.view {
         View::Pools => pools::render(&now.pools, width, colour),
+        View::Now => now::render(&now.clusters, &lists.listeners, shape),
+        View::Sessions => sessions::render(&lists.sessions, shape),
+        View::Tls => certificates::render(&lists.certificates, shape),
+        View::Live => live::render(&lists.live, shape),
         view => render(&rows, view, width, colour),
     };
     let mut lines = vec![headline(&options.title, &all, width)];
     if keys {
-        lines.push(clip(&choice.keys(), width));
+        lines.extend(choice.keys().iter().map(|line| clip(line, width)));
     }
     lines.push(String::new());
     let mut notices = notices::clusters(&now.clusters);
     notices.extend(pools::notices(&now.pools));
+    notices.extend(certificates::notices(&lists.certificates));
     notices.extend(notices::refusals(&before.policies, &now.policies, seconds));
     let notices = notices.iter().map(|line| loud(&clip(line, width), colour));
     let before_notices = lines.len();
@@ -213,7 +224,7 @@ fn page(
         lines.push(String::new());
     }
     lines.push(table);
-    if !keys && choice.view != View::Pools {
+    if !keys && choice.view.counts() {
         lines.push(clip("* since the proxy began; everything else since the table before", width));
     }
     lines.join("\n")

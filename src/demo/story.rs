@@ -71,6 +71,7 @@ mod tests {
             policies: serde_json::from_value(json!([{ "name": POLICY, "enabled": enabled }]))
                 .unwrap(),
             pools: Vec::new(),
+            lists: crate::top::poll::Lists::default(),
         }
     }
 

@@ -4,18 +4,45 @@ use super::table::Row;
 use clap::ValueEnum;
 
 /// What a line of the table is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum View {
+    /// An endpoint, and below a listener: what is broken, and since when.
+    Now,
     /// An operation on a resource.
     #[default]
     Operations,
     /// A place in a client's program that operations come from.
+    #[value(name = "callsites")]
     CallSites,
     /// The shape of a query.
     Shapes,
     /// The connections to an endpoint that operations share.
     Pools,
+    /// An open connection.
+    Sessions,
+    /// A certificate.
+    Tls,
+    /// An operation that has just ended.
+    Live,
 }
+
+impl View {
+    /// Whether its lines count operations, and can be sorted.
+    pub(super) fn counts(self) -> bool {
+        matches!(self, View::Operations | View::CallSites | View::Shapes)
+    }
+}
+
+/// The screens besides operations: the key of each, and its name.
+const SCREENS: [(u8, View, &str); 7] = [
+    (b'w', View::Now, "now"),
+    (b'c', View::CallSites, "call sites"),
+    (b'h', View::Shapes, "shapes"),
+    (b'u', View::Pools, "pools"),
+    (b'i', View::Sessions, "sessions"),
+    (b'x', View::Tls, "TLS"),
+    (b'v', View::Live, "live"),
+];
 
 /// The sort order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -88,10 +115,11 @@ pub struct ViewOptions {
 impl ViewOptions {
     /// What a key changes; whether it is one that does.
     pub fn press(&mut self, key: u8) -> bool {
+        if let Some((_, view, _)) = SCREENS.iter().find(|(it, ..)| *it == key) {
+            self.switch_to(*view);
+            return true;
+        }
         match key {
-            b'c' => self.switch_to(View::CallSites),
-            b'h' => self.switch_to(View::Shapes),
-            b'u' => self.switch_to(View::Pools),
             b'l' => self.switched = self.switched.wrapping_add(1),
             b's' => self.sort = self.sort.next(),
             b't' => self.sort = Sort::Time,
@@ -111,16 +139,23 @@ impl ViewOptions {
         self.view = if self.view == view { View::Operations } else { view };
     }
 
-    /// The line that lists the keys.
-    pub fn keys(&self) -> String {
-        let name = |view, name| if self.view == view { "operations" } else { name };
-        let (callsites, pools) = (name(View::CallSites, "call sites"), name(View::Pools, "pools"));
-        let shapes = name(View::Shapes, "shapes");
-        let order = match self.view {
-            View::Pools => "the fullest first".to_owned(),
-            _ => format!("sort by t o e p b n: {}  * in all", self.sort.name()),
+    /// The lines that list the keys.
+    pub fn keys(&self) -> [String; 2] {
+        let screen = |(key, view, name): &(u8, View, &str)| {
+            let name = if self.view == *view { "operations" } else { name };
+            format!("  {} {name}", char::from(*key))
         };
-        format!("q quit  c {callsites}  h {shapes}  u {pools}  {order}")
+        let order = match self.view {
+            View::Now => "endpoints out of use first".to_owned(),
+            View::Pools => "the fullest first".to_owned(),
+            View::Sessions => "the most bytes first".to_owned(),
+            View::Tls => "the first to end first".to_owned(),
+            View::Live => "the latest first".to_owned(),
+            View::Operations | View::CallSites | View::Shapes => {
+                format!("sort by t o e m p b n: {}  * in all", self.sort.name())
+            }
+        };
+        [format!("q quit{}", SCREENS.iter().map(screen).collect::<String>()), order]
     }
 }
 
@@ -133,19 +168,26 @@ mod tests {
         let mut choice = ViewOptions::default();
         assert!(choice.press(b'c') && choice.press(b'p'));
         assert_eq!((choice.view, choice.sort), (View::CallSites, Sort::P99));
-        assert!(choice.keys().contains("c operations") && choice.keys().contains(": P99"));
+        let [screens, order] = choice.keys();
+        assert!(screens.contains("c operations") && order.contains(": P99"));
         assert!(choice.press(b'c') && choice.press(b's'));
         assert_eq!((choice.view, choice.sort), (View::Operations, Sort::Bytes));
         assert!(choice.press(b'u') && choice.press(b'c') && choice.press(b'u'));
         assert_eq!(choice.view, View::Pools);
-        let keys = "q quit  c call sites  h shapes  u operations  the fullest first";
-        assert_eq!(choice.keys(), keys);
+        let screens =
+            "q quit  w now  c call sites  h shapes  u operations  i sessions  x TLS  v live";
+        assert_eq!(choice.keys(), [screens, "the fullest first"]);
         assert!(choice.press(b'h'));
         assert_eq!(choice.view, View::Shapes);
-        assert!(choice.keys().contains("h operations"));
+        assert!(choice.keys()[0].contains("h operations"));
         assert!(choice.press(b'h'));
         assert_eq!(choice.view, View::Operations);
-        assert!(choice.keys().chars().count() <= 80);
+        for (key, view, _) in SCREENS {
+            assert!(choice.press(key));
+            assert_eq!(choice.view, view);
+            assert!(choice.keys().iter().all(|line| line.chars().count() <= 80));
+            assert!(choice.press(key));
+        }
         // What an arrow sends is no key of these.
         assert!(b"\x1b[A\x1b[B\x1b[C\x1b[D".iter().all(|key| !choice.press(*key)));
     }

@@ -10,25 +10,38 @@ const NAMED: usize = 2;
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct ClusterState {
-    name: String,
+    pub(super) name: String,
     panic: bool,
     pause: Option<PauseState>,
-    endpoints: Vec<EndpointState>,
+    pub(super) endpoints: Vec<EndpointState>,
     circuit_breaker: BreakerCounts,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-struct EndpointState {
-    address: String,
-    state: String,
+pub(super) struct EndpointState {
+    pub(super) address: String,
+    pub(super) state: String,
+    pub(super) state_seconds: f64,
+    pub(super) active_operations: u64,
+    pub(super) last_interval: LastInterval,
+    pub(super) certificate_expires_in_seconds: Option<u64>,
     ejection: Option<Ejection>,
     last_check: Option<Check>,
+    last_error: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(super) struct LastInterval {
+    pub(super) success_rate: Option<f64>,
+    pub(super) p99_ms: Option<f64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 struct Ejection {
+    reason: String,
     seconds_left: Option<f64>,
 }
 
@@ -100,8 +113,18 @@ fn cluster(it: &ClusterState) -> Option<String> {
 }
 
 impl EndpointState {
+    /// Why it is in its state.
+    pub(super) fn why(&self) -> String {
+        match (&*self.state, &self.ejection, &self.last_check) {
+            ("drained", ..) => "by an operator".to_owned(),
+            ("ejected", Some(ejection), _) => ejection.reason.clone(),
+            ("unhealthy", _, Some(check)) => check.words.clone(),
+            _ => self.last_error.clone().unwrap_or_default(),
+        }
+    }
+
     fn words(&self) -> String {
-        let Self { address, state, ejection, last_check } = self;
+        let Self { address, state, ejection, last_check, .. } = self;
         let left = ejection.as_ref().and_then(|it| it.seconds_left);
         match (left, last_check) {
             (Some(left), _) => format!("{address} {state} {} s", left.ceil()),

@@ -5,8 +5,13 @@ mod tests;
 
 use super::{
     AdminAddress, Series,
+    certificates::CertificateState,
+    choice::View,
+    live::LiveOperation,
     notices::{ClusterState, Policy},
+    now::ListenerState,
     pools::PoolState,
+    sessions::SessionState,
 };
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -39,6 +44,56 @@ pub struct Snapshot {
     pub policies: Vec<Policy>,
     /// The pools of its clusters.
     pub pools: Vec<PoolState>,
+    /// What only some screens show.
+    pub lists: Lists,
+}
+
+/// What only some screens show: what the chosen screen does not need is empty.
+#[derive(Clone, Debug, Default)]
+pub struct Lists {
+    /// Its listeners.
+    pub listeners: Vec<ListenerState>,
+    /// Its open connections.
+    pub sessions: Vec<SessionState>,
+    /// Its certificates.
+    pub certificates: Vec<CertificateState>,
+    /// Its last operations, the oldest first.
+    pub live: Vec<LiveOperation>,
+}
+
+impl Lists {
+    async fn fetch(admin: &AdminAddress, view: View) -> Self {
+        // Certificates are noticed on every screen.
+        let tls: TlsAnswer = fetch(admin, "/tls").await.unwrap_or_default();
+        let mut lists = Self { certificates: tls.certificates, ..Self::default() };
+        match view {
+            View::Now => lists.listeners = list(admin, "/listeners").await.unwrap_or_default(),
+            View::Sessions => {
+                lists.sessions =
+                    list(admin, "/sessions?sort=bytes&limit=200").await.unwrap_or_default();
+            }
+            View::Live => {
+                let live: LiveAnswer = fetch(admin, "/operations/live").await.unwrap_or_default();
+                lists.live = live.operations;
+            }
+            _ => {}
+        }
+        lists
+    }
+}
+
+/// What `GET /tls` answers.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct TlsAnswer {
+    certificates: Vec<CertificateState>,
+}
+
+/// What `GET /operations/live` answers.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct LiveAnswer {
+    operations: Vec<LiveOperation>,
 }
 
 /// What `GET /shapes` answers.
@@ -48,12 +103,12 @@ struct Shapes {
     shapes: Vec<Series>,
 }
 
-/// Asks for all of it: for call sites and for shapes only if they are wanted. Fails if there is no answer,
+/// Asks for all of it: for call sites only if they are wanted, and for shapes and lists if the view shows them. Fails if there is no answer,
 /// or one of another form. If a proxy reports only its operations, the rest is empty.
 pub async fn snapshot(
     admin: &AdminAddress,
     callsites: bool,
-    shapes: bool,
+    view: View,
 ) -> anyhow::Result<Snapshot> {
     let operations = operations(admin).await?;
     let at = Instant::now();
@@ -61,14 +116,15 @@ pub async fn snapshot(
         true => list(admin, "/callsites").await.unwrap_or_default(),
         false => Vec::new(),
     };
-    let shapes = match shapes {
+    let shapes = match view == View::Shapes {
         true => Some(fetch::<Shapes>(admin, "/shapes").await.unwrap_or_default().shapes),
         false => None,
     };
     let clusters = list(admin, "/clusters").await.unwrap_or_default();
     let policies = list(admin, "/policies").await.unwrap_or_default();
     let pools = list(admin, "/pools").await.unwrap_or_default();
-    Ok(Snapshot { at, operations, callsites, shapes, clusters, policies, pools })
+    let lists = Lists::fetch(admin, view).await;
+    Ok(Snapshot { at, operations, callsites, shapes, clusters, policies, pools, lists })
 }
 
 /// Fetches `GET /operations`. Fails without a valid response.

@@ -188,7 +188,7 @@ const CALL_SITES: [Text; 4] = [
 ];
 
 /// The 99th percentile, in milliseconds, from which on it is shown in a colour.
-const SLOW_MS: f64 = 100.0;
+pub(super) const SLOW_MS: f64 = 100.0;
 
 /// The table as text, no line longer than `width` columns. With `colour` it holds escape codes.
 pub fn render(rows: &[Row], view: View, width: usize, colour: bool) -> String {
@@ -201,7 +201,7 @@ pub fn render(rows: &[Row], view: View, width: usize, colour: bool) -> String {
     let texts: &[Text] = match view {
         View::CallSites => &CALL_SITES,
         View::Shapes => &SHAPES,
-        View::Operations | View::Pools => &OPERATIONS,
+        _ => &OPERATIONS,
     };
     let texts: Vec<&Text> = texts.iter().filter(|text| width >= text.from).collect();
     let total: f64 = rows.iter().map(|row| row.busy).sum();
@@ -257,7 +257,7 @@ pub fn duration(millis: Option<f64>) -> String {
     }
 }
 
-fn size(bytes: f64) -> String {
+pub(super) fn size(bytes: f64) -> String {
     match bytes {
         1e9.. => format!("{:.1}GB", bytes / 1e9),
         1e6.. => format!("{:.1}MB", bytes / 1e6),

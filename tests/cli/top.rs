@@ -129,6 +129,37 @@ fn top_shows_the_pools_of_a_proxy() {
 }
 
 #[test]
+fn top_shows_endpoints_sessions_certificates_and_operations() {
+    let server = Scripted::agreeing();
+    let tollgate = Tollgate::mongo(server.address());
+    let mut client = RawClient::connect(tollgate.listener("db"));
+    let enough = AtomicBool::new(false);
+    let admin = tollgate.admin().to_string();
+    let screen = |view: &str| {
+        let top = output_of(&["top", &admin, "--once", "--interval", "300ms", "--view", view]);
+        assert_eq!(top.code, Some(0), "{view}: {top:?}");
+        top.out
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !enough.load(Relaxed) {
+                client.command(7, &doc! { "find": "orders", "$db": "shop" });
+            }
+        });
+        let shown = ["now", "sessions", "tls", "live"].map(screen);
+        enough.store(true, Relaxed);
+        let [now, sessions, tls, live] = shown;
+        let endpoint = server.address().to_string();
+        assert!(now.lines().any(|it| it.contains(&endpoint) && it.contains("in use")), "{now}");
+        assert!(now.contains(&tollgate.listener("db").to_string()), "{now}");
+        assert!(sessions.lines().any(|it| it.starts_with("127.0.0.1:")), "{sessions}");
+        assert!(tls.contains("no listener and no cluster has a certificate"), "{tls}");
+        let find = |line: &str| line.contains("shop.orders") && line.contains(" ok ");
+        assert!(live.lines().any(find), "{live}");
+    });
+}
+
+#[test]
 fn the_demo_listens_on_the_given_admin_address() {
     let admin = support::free_address().to_string();
     let demo = output_of(&["demo", "--duration", "1s", "--admin", &admin]);

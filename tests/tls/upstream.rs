@@ -119,3 +119,21 @@ fn a_cluster_without_verification_is_warned_of() {
     exchange(connect(&tollgate));
     eventually("the warning", || tollgate.stderr().contains("not verified").then_some(()));
 }
+
+#[test]
+fn an_endpoint_shows_when_its_certificate_ends() {
+    let certificates = certificates();
+    let server = echo_server(certificates, true, false);
+    let ca = certificates.path("ca.crt");
+    let tollgate = before(server, &format!("ca: {}", ca.display()));
+    let shown =
+        || tollgate.json("/clusters")[0]["endpoints"][0]["certificate_expires_in_seconds"].clone();
+    assert!(shown().is_null(), "nothing is known before the first connection: {}", shown());
+    exchange(connect(&tollgate));
+    let pem = CertificateDer::from_pem_file(certificates.path("server.crt")).unwrap();
+    let end = tls::CertificateInfo::read(&pem).unwrap().expires();
+    let left = end.duration_since(std::time::SystemTime::now()).unwrap_or_default().as_secs();
+    let told = shown().as_u64().unwrap();
+    // Time passes between the two.
+    assert!((left..=left + 120).contains(&told), "{told}, not {left}");
+}
