@@ -69,7 +69,7 @@ fn the_page_shows_a_listener_an_endpoint_and_an_operation() {
     browser.wait_for("shop.orders");
     find(&tollgate, "orders");
     browser.click("td a", "find");
-    browser.wait_for("1 ok");
+    browser.wait_for("2 ok");
     browser.wait_for("Query shapes");
     for path in ["sessions", "pools", "tls", "shapes", "callsites"] {
         browser.open(&format!("http://{}/#{path}", tollgate.admin()));

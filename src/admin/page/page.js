@@ -113,7 +113,7 @@ function measure(key, read, t, began) {
 	return kept;
 }
 
-/** The duration in ms that a share of the values in these buckets do not exceed. */
+/** The duration in ms that a share of the values do not exceed. */
 function quantile(held, q) {
 	const bounds = board.bounds_ms, all = [...held.values()].reduce((sum, n) => sum + n, 0);
 	let below = 0;
@@ -215,7 +215,7 @@ function why({ state, ejection, last_check, role, lag_seconds, last_error }) {
 	return join(role != "unknown" && role, lag_seconds > 0 && lag_seconds + " s behind", last_error);
 }
 
-/** Lists [is bad, what, text], the worst first. */
+/** [is bad, what, text], the worst first. */
 function problems() {
 	const found = [], add = (bad, what, ...text) => found.push([bad, what, text]);
 	if (!board.ready) add(false, "Draining", "This proxy accepts no new connections, and ends when what is under way has ended.");
@@ -329,7 +329,7 @@ const views = {
 		table("Finding.name=name, Where=what, Query.query=query, Times.n=count, Advice=advice, Clients=from, Last seen=last", extra["/findings"]?.map(it => ({
 			...it, key: id(it.finding, it.shape, it.listener), name: upper(it.finding.replaceAll("_", " ")), what: what(it), advice: it.reason ?? it.advice, from: join([it.callsites, it.apps, it.peers].flat().slice(0, 4)), last: clock(it.last_seen) })),
 			"Nothing was found."),
-		title("Query shapes", "what takes most time in all comes first"), shapeTable(extra[SHAPES]?.shapes),
+		title("Query shapes", "what takes most time comes first"), shapeTable(extra[SHAPES]?.shapes),
 	],
 	callsites: () => [
 		title(under("operations", "Call sites"), "places in clients' programs"), siteTable(extra["/callsites"]),
@@ -344,7 +344,7 @@ const TABS = { operation: "operations", shapes: "operations", callsites: "operat
 const readiness = () => board.ready ? word("ok", "ready") : word("warn", "draining");
 const attention = found => found.length ?
 	h("ul.problems", found.map(([bad, what, text]) => h("li." + (bad ? "is-bad" : ""), h("b", what), text)))
-	: h("p.fine", "Nothing: every endpoint is in use, no policy refuses, and no certificate ends within 14 days.");
+	: h("p.fine", "Nothing: every endpoint is in use, no policy refuses, and no certificate ends soon.");
 
 const KINDS = { in_use: "ok", drained: "warn", ejected: "bad", unhealthy: "bad" };
 function clusterRows({ name, lb_policy, endpoints, endpoints_in_use: used, endpoints_in_all: all, circuit_breaker: limit, pause, switched_to }) {
@@ -497,7 +497,7 @@ function confirm(heading, text, yes, typed) {
 	dialog.returnValue = "";
 	dialog.showModal();
 	return new Promise(done => {
-		dialog.onclose = () => done(dialog.returnValue);
+		dialog.onclose = () => dialog.open || done(dialog.returnValue); // It may be open again.
 		form.onsubmit = event => {
 			event.preventDefault();
 			dialog.close(typed ? form.elements.typed.value.trim() : "yes");
