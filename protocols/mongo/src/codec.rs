@@ -5,6 +5,7 @@ use crate::{
     client_state::ClientState,
     cluster_time,
     commands::ReplyKind,
+    error_codes,
     error_reply::{self, ReplyFormat},
     in_flight_requests::{InFlightRequest, InFlightRequests},
     presentation::Presentation,
@@ -14,7 +15,8 @@ use operation::{
     AttributeValue, BACKS_OFF, Codec, ConnectionInfo, ExtraCounter, LateDetails, LocalAnswer,
     MirroredRead, Next, OTHER_RESOURCES, OperationNames, Orphan, Placement, PoolUser, Protocol,
     ReadPreference, ReadRoute, Recovery, RejectReason, Rejection, RejectionRef, Reply, Request,
-    ServiceQuery, Tag, TakenUpstream, UpstreamUse, Violation, WRITES,
+    SHAPE_TEXT, ServiceQuery, SpanConventions, SpanField, SpanKind, SpanName, Tag, TakenUpstream,
+    UpstreamUse, Violation, WRITES,
 };
 use std::{net::SocketAddr, sync::Arc};
 
@@ -37,6 +39,21 @@ pub(crate) const MAX_FRONT: usize = 64 * 1024;
 
 /// The error code of a read that no member fits.
 const FAILED_TO_SATISFY_READ_PREFERENCE: i32 = 133;
+
+/// The attributes of spans (OpenTelemetry's semantic conventions for MongoDB).
+const SPAN_FIELDS: &[(&str, SpanField)] = &[
+    ("db.namespace", SpanField::Database),
+    ("db.collection.name", SpanField::Collection),
+    ("db.operation.name", SpanField::Operation),
+    ("db.query.summary", SpanField::SpanName),
+    ("db.query.text", SpanField::Text(SHAPE_TEXT)),
+    ("db.response.status_code", SpanField::CodeNumber),
+    ("db.response.returned_rows", SpanField::ReplyItems),
+    ("server", SpanField::Address("endpoint")),
+    ("client", SpanField::Address("peer")),
+    ("tollgate.app", SpanField::Text("app")),
+    ("tollgate.callsite", SpanField::Text("callsite")),
+];
 
 /// How many bytes of a request's front a gate keeps for attributes that are read when it settles.
 const KEPT_FRONT: usize = 4 * 1024;
@@ -119,6 +136,14 @@ impl Codec for Mongo {
         logged: &["driver", "max_time_ms", "answered", "pool_wait_ms", "held_ms", "attempts"],
         logged_when_slow: &["query", "query_hash"],
         logged_with_values: &["query_values"],
+        span: SpanConventions {
+            kind: SpanKind::Client,
+            name: SpanName::WithCollection,
+            fixed: &[("db.system.name", "mongodb")],
+            fields: SPAN_FIELDS,
+            codes: error_codes::CODES,
+            ..SpanConventions::PLAIN
+        },
     };
 
     type Shared = MongoListener;

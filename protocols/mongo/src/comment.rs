@@ -103,13 +103,11 @@ pub(crate) fn text<'b>(comment: &Element<'b>) -> Cow<'b, str> {
     }
 }
 
-/// The id of the request's trace (w3.org/TR/trace-context): 32 hex digits, from its telemetry
+/// The span that sent the request (w3.org/TR/trace-context): the `traceparent` of its telemetry
 /// section or its comment.
-pub(crate) fn trace_id<'b>(message: &MessageView<'b>) -> Option<&'b str> {
-    let otel = elements(message.telemetry).find(|field| field.name == b"otel");
-    let carried = otel.and_then(|otel| field(&otel, b"traceparent"));
-    let trace = carried.and_then(|parent| traceparent(parent.text()?));
-    trace.or_else(|| {
+pub(crate) fn parent_span<'b>(message: &MessageView<'b>) -> Option<&'b str> {
+    let carried = telemetry(message, b"traceparent").and_then(|parent| traceparent(parent));
+    carried.or_else(|| {
         let comment = find(message)?;
         match comment.kind {
             kind::DOCUMENT => traceparent(field(&comment, b"traceparent")?.text()?),
@@ -119,11 +117,27 @@ pub(crate) fn trace_id<'b>(message: &MessageView<'b>) -> Option<&'b str> {
     })
 }
 
+/// The `tracestate` of the request, from its telemetry section or a comment that is a document.
+pub(crate) fn trace_state<'b>(message: &MessageView<'b>) -> Option<&'b str> {
+    telemetry(message, b"tracestate").or_else(|| field(&find(message)?, b"tracestate")?.text())
+}
+
+/// The trace id of a `traceparent`: 32 hex digits.
+pub(crate) fn trace_id(traceparent: &str) -> &str {
+    traceparent.get(3..35).unwrap_or_default()
+}
+
+/// A text of the request's telemetry section.
+fn telemetry<'b>(message: &MessageView<'b>, key: &[u8]) -> Option<&'b str> {
+    let otel = elements(message.telemetry).find(|field| field.name == b"otel")?;
+    field(&otel, key)?.text()
+}
+
 fn field<'b>(document: &Element<'b>, key: &[u8]) -> Option<Element<'b>> {
     document.elements()?.find(|field| field.name == key)
 }
 
-/// The trace id of the first `version-trace-parent-flags` in a text.
+/// The first `version-trace-parent-flags` in a text.
 fn traceparent(text: &str) -> Option<&str> {
     let hex = |range: &[u8]| range.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
     let bytes = text.as_bytes();
@@ -133,7 +147,7 @@ fn traceparent(text: &str) -> Option<&str> {
         let invalid = &w[..2] == b"ff" || w[3..35].iter().all(|digit| *digit == b'0');
         dashes && digits && !invalid
     })?;
-    text.get(starts + 3..starts + 35)
+    text.get(starts..starts + 55)
 }
 
 /// The string under `key` in a JSON text.
@@ -283,8 +297,35 @@ mod tests {
             query(1, "d.c", &doc! {"$query": {}, "$comment": PARENT}),
         ];
         for bytes in carriers {
-            assert_eq!(trace_id(&MessageView::read(&bytes).unwrap()), Some(TRACE));
+            let parent = parent_span(&MessageView::read(&bytes).unwrap());
+            assert_eq!((parent, parent.map(trace_id)), (Some(PARENT), Some(TRACE)));
         }
+    }
+
+    #[test]
+    fn datadog_carries_a_trace_among_its_own_tags() {
+        let tags =
+            format!("dddbs='orders',dde='prod',ddps='shop',ddpv='1.2',traceparent='{PARENT}'");
+        for comment in
+            [Bson::from(tags.as_str()), Bson::from(vec!["cart".to_owned(), tags.clone()])]
+        {
+            let bytes = command(1, doc! {"find": "c", "comment": comment});
+            assert_eq!(parent_span(&MessageView::read(&bytes).unwrap()), Some(PARENT));
+        }
+    }
+
+    #[test]
+    fn the_section_comes_before_the_comment() {
+        let own = PARENT.replace("4bf9", "0000");
+        let telemetry = doc! {"otel": {"traceparent": &own, "tracestate": "a=1"}};
+        let find = doc! {"find": "c", "comment": {"traceparent": PARENT, "tracestate": "b=2"}};
+        let bytes = msg(1, 0, 0, &[body(3, &telemetry), body(0, &find)]);
+        let message = MessageView::read(&bytes).unwrap();
+        assert_eq!(parent_span(&message), Some(&*own));
+        assert_eq!(trace_state(&message), Some("a=1"));
+        let bytes = command(1, find);
+        let message = MessageView::read(&bytes).unwrap();
+        assert_eq!((parent_span(&message), trace_state(&message)), (Some(PARENT), Some("b=2")));
     }
 
     #[test]

@@ -28,7 +28,7 @@ fn find(code: i32) -> Option<&'static (i32, &'static str, Outcome)> {
 
 /// `base/error_codes.yml` of the server, sorted by code.
 #[rustfmt::skip]
-static CODES: &[(i32, &str, Outcome)] = &[
+pub(crate) const CODES: &[(i32, &str, Outcome)] = &[
     (1, "InternalError", Failed),
     (2, "BadValue", Rejected),
     (4, "NoSuchKey", Rejected),

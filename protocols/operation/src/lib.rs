@@ -28,6 +28,7 @@ mod query_shape;
 mod random;
 mod rejection;
 mod replay;
+mod span;
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -67,3 +68,7 @@ pub use query_shape::{
 pub use random::draw;
 pub use rejection::{RejectMode, Rejection, RejectionRef};
 pub use replay::{Recovery, ReplayConfig};
+pub use span::{
+    Attempt, AttemptField, AttemptLink, AttemptSink, OpenSpan, SpanContext, SpanConventions,
+    SpanField, SpanKind, SpanName, TRACEPARENT, TRACESTATE,
+};

@@ -1,6 +1,6 @@
 //! The operation: a client's request in terms that every policy understands.
 
-use crate::{AttributeValue, LookupRun, QueryShape, Rejection};
+use crate::{Attempt, AttributeValue, LookupRun, OpenSpan, QueryShape, Rejection, SpanConventions};
 use std::{cell::Cell, net::IpAddr};
 
 /// The attribute with an operation's resources besides the main one: the collections of a `$lookup`,
@@ -36,8 +36,8 @@ pub struct Operation<'a> {
     /// do not apply: a client whose ping fails considers the service lost, and an unreleased resource
     /// costs the service more.
     pub limit_exempt: bool,
-    /// The attribute `callsite` may have a value. If `false`, policies skip
-    /// the search for it: few operations have one.
+    /// The attributes `callsite` and `traceparent` may have a value. If `false`, policies skip
+    /// the search for them: few operations have one.
     pub may_have_callsite: bool,
     /// Name and resource are from lists that the proxy knows, not invented by a client, so their
     /// metrics have these labels whatever the service replies.
@@ -85,6 +85,16 @@ pub trait Attributes {
     /// The lookups that the connection has sent last, for observers of repeated ones; `None` if the
     /// connection does not keep them.
     fn lookups(&self) -> Option<&Cell<LookupRun>> {
+        None
+    }
+
+    /// Called when the operation's span has begun, for protocols that pass its context on.
+    fn on_traced(&self, span: OpenSpan) {
+        let _ = span;
+    }
+
+    /// The operation's span, if [`on_traced`](Self::on_traced) was called, and its attempts.
+    fn span(&self) -> Option<(&OpenSpan, Vec<Attempt>)> {
         None
     }
 
@@ -136,6 +146,8 @@ pub struct Protocol {
     /// Attributes only in lines of slow operations, and only if the operator enabled `values`: they
     /// show the contents of documents.
     pub logged_with_values: &'static [&'static str],
+    /// How the spans of its operations are named and described.
+    pub span: SpanConventions,
 }
 
 impl Protocol {
@@ -155,6 +167,7 @@ impl Protocol {
             logged: &[],
             logged_when_slow: &[],
             logged_with_values: &[],
+            span: SpanConventions::PLAIN,
         }
     }
 }

@@ -15,15 +15,17 @@ use crate::{
 };
 use operation::{
     AttributeValue, BACKS_OFF, CLOSED_CURSORS, LateDetails, OTHER_RESOURCES, OUTDATED_DRIVER,
-    SHAPE_TEXT, WRITES,
+    SHAPE_TEXT, TRACEPARENT, TRACESTATE, WRITES,
 };
 use std::borrow::Cow;
 
 /// The attributes that are read from a request.
-pub(super) const IN_REQUEST: [&str; 13] = [
+pub(super) const IN_REQUEST: [&str; 15] = [
     "callsite",
     "comment",
     "trace_id",
+    TRACEPARENT,
+    TRACESTATE,
     "max_time_ms",
     "database",
     "collection",
@@ -112,14 +114,16 @@ impl Mongo {
                 writes.map_or_else(|| unread_or_unknown(message), AttributeValue::from)
             }
             _ if outline.unread => unread_or_unknown(message),
-            "trace_id" if !outline.sensitive => match comment::trace_id(message) {
+            "trace_id" | TRACEPARENT if !outline.sensitive => match comment::parent_span(message) {
                 None if message.truncated
                     && !(message.sections_located && message.has_complete_body()) =>
                 {
                     unread_or_unknown(message)
                 }
-                trace => trace.into(),
+                parent if name == TRACEPARENT => parent.into(),
+                parent => parent.map(comment::trace_id).into(),
             },
+            TRACESTATE if !outline.sensitive => comment::trace_state(message).into(),
             "max_time_ms" => match field(message, |field| field.name == b"maxTimeMS") {
                 Ok(limit) => {
                     limit.number().map_or(AttributeValue::Unknown, |limit| limit.to_string().into())

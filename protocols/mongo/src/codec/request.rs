@@ -255,7 +255,8 @@ impl Mongo {
             self.place_request(message, asked);
         }
         let (claim, callsite) = self.login_and_call_site(message, asked);
-        let request = self.track(message.header, asked, claim, callsite);
+        let mut request = self.track(message.header, asked, claim, callsite);
+        request.may_have_callsite |= !message.telemetry.is_empty();
         if let Some(client) = self.pooled.as_deref_mut()
             && let RequestKind::GetMore { awaits } = &mut client.kind
         {

@@ -183,6 +183,7 @@ impl Codec for Toy {
         logged: &["last"],
         logged_when_slow: &[],
         logged_with_values: &[],
+        span: operation::SpanConventions::PLAIN,
         log_only: &[],
         unknown_operation: "",
         value_formats: &[],
