@@ -4,6 +4,7 @@
 mod clusters;
 mod cutover;
 mod dashboard;
+mod exposition;
 mod guard;
 mod listen;
 mod live;
@@ -30,7 +31,7 @@ use anyhow::{Context as _, bail};
 use axum::{
     Json, Router,
     extract::State,
-    http::{HeaderMap, Method, StatusCode, Uri, header},
+    http::{HeaderMap, Method, StatusCode, Uri},
     middleware::from_fn_with_state,
     response::{IntoResponse, Response},
     routing::{delete, get, post, put},
@@ -245,7 +246,7 @@ fn router(view: View, rules: Arc<Rules>) -> Router {
         .route("/dashboard", get(dashboard))
         .route("/ready", get(ready))
         .route("/live", get(async || "live\n"))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(exposition::metrics))
         .route("/listeners", get(async |State(view): State<View>| Json((view.listeners)())))
         .route("/clusters", get(clusters::list))
         .route("/clusters/{cluster}/endpoints/{endpoint}", post(clusters::set_state))
@@ -300,12 +301,6 @@ fn ready_words(clusters: &[Arc<Cluster>]) -> String {
             format!("ready; {empty} of {all} clusters have no endpoint: /clusters shows why\n")
         }
     }
-}
-
-async fn metrics(State(view): State<View>) -> impl IntoResponse {
-    let mut text = String::new();
-    view.metrics.render(&mut text);
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
 async fn drain(State(view): State<View>) -> impl IntoResponse {

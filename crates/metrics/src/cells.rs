@@ -2,6 +2,7 @@
 
 use super::{
     buckets::{BUCKETS, Distribution, bucket},
+    exemplar::ExemplarSlot,
     table::Kind,
 };
 use ::metrics::{CounterFn, GaugeFn, HistogramFn};
@@ -30,7 +31,7 @@ pub fn enter_worker(index: usize) {
 pub(super) enum SeriesCells {
     Counter(Shards<CounterCell>),
     Gauge(Shards<GaugeCell>),
-    Histogram(Shards<HistogramCell>),
+    Histogram(Shards<HistogramCell>, Arc<ExemplarSlot>),
 }
 
 impl SeriesCells {
@@ -38,7 +39,7 @@ impl SeriesCells {
         match kind {
             Kind::Counter => SeriesCells::Counter(Shards::default()),
             Kind::Gauge => SeriesCells::Gauge(Shards::default()),
-            Kind::Histogram => SeriesCells::Histogram(Shards::default()),
+            Kind::Histogram => SeriesCells::Histogram(Shards::default(), Arc::default()),
         }
     }
 }

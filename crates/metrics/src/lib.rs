@@ -1,12 +1,13 @@
 //! Counters, gauges and histograms: our own recorder behind the `metrics` facade, since recording
 //! must neither allocate nor contend, and the number of series must stay bounded.
 //!
-//! `table` lists the metrics, `cells` stores values per worker, `buckets` has the histograms,
-//! `text` exports, and `operations` and `policies` read for the admin interface. This crate knows
+//! `table` lists the metrics, `cells` stores values per worker, `buckets` has the histograms, `exemplar`
+//! has traces of slow operations, `text` exports, and `operations` and `policies` read for the admin interface. This crate knows
 //! neither clusters nor policies nor the config.
 
 mod buckets;
 mod cells;
+mod exemplar;
 mod operations;
 mod policies;
 pub mod table;
@@ -16,6 +17,7 @@ mod text;
 
 pub use buckets::{BUCKETS, Distribution, bounds_ms, bucket};
 pub use cells::enter_worker;
+pub use exemplar::ExemplarSlot;
 pub use operations::{CallsiteRow, OperationRow, RefusalRow, Times};
 pub use policies::{EffectCounts, Effects};
 
@@ -122,8 +124,17 @@ impl Metrics {
     /// A handle of the histogram with these labels, in any order. It records seconds.
     pub fn histogram(&self, name: &str, labels: &[(&str, &str)]) -> Histogram {
         match self.series(name, Kind::Histogram, labels).as_deref() {
-            Some(SeriesCells::Histogram(cells)) => Histogram::from_arc(cells.own()),
+            Some(SeriesCells::Histogram(cells, _)) => Histogram::from_arc(cells.own()),
             _ => Histogram::noop(),
+        }
+    }
+
+    /// The place for the exemplar of the histogram with these labels, in any order; `None` if there is
+    /// no room for the series.
+    pub fn exemplar(&self, name: &str, labels: &[(&str, &str)]) -> Option<Arc<ExemplarSlot>> {
+        match self.series(name, Kind::Histogram, labels).as_deref() {
+            Some(SeriesCells::Histogram(_, exemplar)) => Some(Arc::clone(exemplar)),
+            _ => None,
         }
     }
 

@@ -126,7 +126,7 @@ impl Metrics {
             }
         }
         for (id, _, series) in self.joined(OPERATION_DURATION_SECONDS) {
-            let SeriesCells::Histogram(cells) = &*series else { continue };
+            let SeriesCells::Histogram(cells, _) = &*series else { continue };
             let row = rows.entry(id).or_default();
             row.durations = cells.total();
             row.times = Times::of(&row.durations);
@@ -176,7 +176,7 @@ impl Metrics {
             rows.entry(id).or_default().count = cells.total();
         }
         for (id, _, series) in self.joined(CALLSITE_DURATION_SECONDS) {
-            let SeriesCells::Histogram(cells) = &*series else { continue };
+            let SeriesCells::Histogram(cells, _) = &*series else { continue };
             rows.entry(id).or_default().times = Times::of(&cells.total());
         }
         let named = |(id, row): (Id, CallsiteRow)| {

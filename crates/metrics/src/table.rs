@@ -368,6 +368,14 @@ pub const TABLE: &[Metric] = &[
         &["cluster", "result"],
         "Look-ups of the names of a cluster's endpoints, by result.",
     ),
+    counter(SPANS_EXPORTED_TOTAL, "spans", &[], "Spans that the collector of traces has accepted."),
+    counter(
+        SPANS_DROPPED_TOTAL,
+        "spans",
+        &[REASON],
+        "Spans lost, by reason: rate (more than `max_spans_per_second`), queue_full (the collector takes \
+         them more slowly than they come), refused (by the collector), unreachable.",
+    ),
     counter(
         LOG_DROPPED_TOTAL,
         "lines",

@@ -277,6 +277,7 @@ fn a_protocol_declares_what_it_counts() {
         log_only: &[],
         unknown_operation: "",
         value_formats: &[],
+        span: operation::SpanConventions::PLAIN,
     };
     let metrics = Metrics::new();
     metrics.declare(&PROTOCOL);
@@ -449,4 +450,85 @@ fn the_recorder_names_no_protocol() {
             assert!(!named, "{} names {name}", file.display());
         }
     }
+}
+
+/// Reads the format of OpenMetrics by its rules for lines: returns the lines without exemplars, and the
+/// exemplars with the name and the bucket of their sample.
+fn read_openmetrics(text: &str) -> (Vec<Family>, Vec<(String, String)>) {
+    let lines = text.strip_suffix("# EOF\n").expect("the mark of the end");
+    assert!(!lines.contains("# EOF"));
+    let (mut plain, mut exemplars, mut family) = (String::new(), Vec::new(), "");
+    for line in lines.lines() {
+        if let Some(rest) = line.strip_prefix("# UNIT ") {
+            let (name, unit) = rest.split_once(' ').unwrap();
+            assert!(name.ends_with(&format!("_{unit}")) && name == family, "{line}");
+            continue;
+        }
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            family = rest.split(' ').next().unwrap();
+        }
+        let (sample, exemplar) =
+            line.split_once(" # {").map_or((line, None), |(s, e)| (s, Some(e)));
+        exemplars.extend(exemplar.map(|it| (sample.to_owned(), it.to_owned())));
+        // What the strict parser of the other format wants: a family with the name of its samples.
+        let is_counter =
+            line.starts_with('#') && text.contains(&format!("# TYPE {family} counter"));
+        assert!(!(is_counter && family.ends_with("_total")), "{line}");
+        plain.push_str(sample);
+        plain.push('\n');
+    }
+    for line in text.lines().filter(|line| line.ends_with(" counter")) {
+        let name = line.split(' ').nth(2).unwrap();
+        let total = |part: &str| part.replacen(name, &format!("{name}_total"), 1);
+        plain = plain
+            .lines()
+            .map(|it| {
+                let heads = [format!("# TYPE {name} "), format!("# HELP {name} ")];
+                let of_it = heads.iter().any(|head| it.starts_with(head));
+                if of_it { total(it) + "\n" } else { it.to_owned() + "\n" }
+            })
+            .collect();
+    }
+    (exposition::read(&plain), exemplars)
+}
+
+#[test]
+fn openmetrics_has_the_same_samples_and_exemplars() {
+    let metrics = Metrics::new();
+    metrics.counter(CONNECTIONS_TOTAL, &[("listener", "a\"b")]).increment(2);
+    let histogram = metrics.histogram(OPERATION_DURATION_SECONDS, &FIND);
+    histogram.record(0.002);
+    histogram.record(80.0);
+    let slot = metrics.exemplar(OPERATION_DURATION_SECONDS, &FIND).unwrap();
+    let at = std::time::SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_250);
+    slot.record(Duration::from_millis(2), (0xabc, 0xdef), at);
+    let mut text = String::new();
+    metrics.render_openmetrics(&mut text);
+    let (families, exemplars) = read_openmetrics(&text);
+    let names: Vec<&str> = families.iter().map(|family| &*family.name).collect();
+    let same: Vec<String> = read(&metrics).iter().map(|family| family.name.clone()).collect();
+    assert_eq!(names, same);
+    let [(sample, exemplar)] = &exemplars[..] else { panic!("{exemplars:?}") };
+    assert!(sample.contains("_bucket{") && sample.ends_with("le=\"0.0025\"} 1"), "{sample}");
+    let ids = format!("trace_id=\"{:032x}\",span_id=\"{:016x}\"", 0xabc, 0xdef);
+    assert_eq!(*exemplar, format!("{ids}}} 0.002 1700000000.250"));
+    assert!(text.contains("le=\"1.0\"") && text.contains("le=\"+Inf\""));
+    // Longer than the last bound: at the last bucket.
+    slot.record(Duration::from_secs(80), (1, 2), at);
+    text.clear();
+    metrics.render_openmetrics(&mut text);
+    assert!(read_openmetrics(&text).1[0].0.contains("le=\"+Inf\""));
+    text.clear();
+    metrics.render(&mut text);
+    assert!(!text.contains(" # {") && !text.contains("# EOF"));
+}
+
+#[test]
+fn no_family_of_openmetrics_has_the_name_of_another() {
+    let names: Vec<&str> = TABLE.iter().map(|row| row.name.trim_end_matches("_total")).collect();
+    for (at, name) in names.iter().enumerate() {
+        assert!(!names[at + 1..].contains(name), "{name}");
+    }
+    let counters = TABLE.iter().filter(|row| row.kind == Kind::Counter);
+    assert!(counters.clone().all(|row| row.name.ends_with("_total")));
 }

@@ -118,6 +118,10 @@ pub const MIRRORED_TOTAL: &str = "tollgate_mirrored_total";
 pub const BREAKER_REFUSALS_TOTAL: &str = "tollgate_breaker_refusals_total";
 /// Look-ups of a cluster's names.
 pub const DNS_LOOKUPS_TOTAL: &str = "tollgate_dns_lookups_total";
+/// Spans that a collector has accepted.
+pub const SPANS_EXPORTED_TOTAL: &str = "tollgate_spans_exported_total";
+/// Spans lost, by reason.
+pub const SPANS_DROPPED_TOTAL: &str = "tollgate_spans_dropped_total";
 /// Lines of the proxy's own log lost.
 pub const LOG_DROPPED_TOTAL: &str = "tollgate_log_dropped_total";
 /// Access-log lines lost.
