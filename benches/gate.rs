@@ -43,6 +43,7 @@ fn gate(policies: &str) -> Gate {
         shapes: None,
         lines: None,
         tap: Arc::default(),
+        tracer: Arc::default(),
     };
     Gate::live(Live::new(rules), materials, cardinality(), active)
 }

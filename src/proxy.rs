@@ -7,6 +7,7 @@ mod listeners;
 mod logs;
 mod reload;
 mod shared;
+mod tracer;
 mod worker_listeners;
 
 use crate::{
@@ -52,6 +53,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 use tollgate_metrics as metrics;
 use tollgate_metrics::{Metrics, table as names};
+use tracer::{TracerSlot, close_tracer, start_tracer};
 use worker_listeners::WorkerListeners;
 
 /// The error if a thread's runtime can't start.
@@ -118,7 +120,8 @@ impl Proxy {
         let listeners = make_listeners(&plan, &sockets, &clusters, None, &metrics)?;
         listeners.iter().for_each(|it| listeners::log_listening(&it.listener));
         let running = Running { plan: Arc::clone(&plan), listeners, clusters };
-        let shared = shared_state(running, metrics);
+        let tracer = start_tracer(&plan, &metrics)?;
+        let shared = shared_state(running, metrics, tracer);
         logs.replace(new_logs, &shared.running(), &shared.access_log);
         let (threads, stop_background) = (Threads::default(), CancellationToken::new());
         let all_clusters = shared.running().clusters.values().cloned().collect();
@@ -195,6 +198,7 @@ impl Proxy {
             let _ = self.background.join();
             drop(self.admin);
         }
+        close_tracer(&self.control.shared().tracer);
         self.control.logs().close();
         self.control.end_offer();
         ended
@@ -214,7 +218,7 @@ fn new_metrics(plan: &Plan) -> Metrics {
 }
 
 /// What all workers share at the start.
-fn shared_state(running: Running, metrics: Metrics) -> Arc<SharedState> {
+fn shared_state(running: Running, metrics: Metrics, tracer: TracerSlot) -> Arc<SharedState> {
     let plan = &running.plan;
     let fit = listener::connections_that_fit(plan.workers);
     warn_of_descriptors(plan, fit);
@@ -223,6 +227,7 @@ fn shared_state(running: Running, metrics: Metrics) -> Arc<SharedState> {
         live: Live::new(plan.policies.clone()),
         access_log: Arc::default(),
         tap: Arc::default(),
+        tracer,
         budget: ConnectionBudget::new(plan.max_connections, fit),
         fit,
         shapes: SharedShapes::new(plan.workers, &metrics),

@@ -1,5 +1,6 @@
 //! What all workers share, and what runs now: a reload of the config replaces that as a whole.
 
+use super::tracer::TracerSlot;
 use crate::{
     listener::{ConnectionBudget, ListenSocket, Listener},
     worker::Message,
@@ -34,6 +35,7 @@ pub(super) struct SharedState {
     pub(super) access_log: Arc<LiveAccessLog>,
     /// The last operations, while there is a watcher.
     pub(super) tap: Arc<LiveTap>,
+    pub(super) tracer: TracerSlot,
     pub(super) budget: Arc<ConnectionBudget>,
     /// How many connections the process has descriptors for.
     pub(super) fit: usize,

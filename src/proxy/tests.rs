@@ -28,6 +28,7 @@ fn plan(upstream: SocketAddr, log: Option<&std::path::Path>) -> Plan {
         max_series: 100,
         zone: None,
         event_log: None,
+        tracing: None,
         listeners: vec![Arc::new(ListenerPlan {
             timeouts: Timeouts { first_byte: None, ..listener.timeouts },
             ..listener

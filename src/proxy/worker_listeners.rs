@@ -170,6 +170,7 @@ impl WorkerListeners {
             shapes: counts_shapes.then(|| Rc::clone(&self.shapes)),
             lines: Some(Rc::clone(&self.lines)),
             tap: Arc::clone(&shared.tap),
+            tracer: Arc::clone(&shared.tracer),
         };
         let active = shared.metrics.gauge(names::OPERATIONS_ACTIVE, &[("listener", name)]);
         Gate::live(Arc::clone(&shared.live), env, Arc::clone(series), active)

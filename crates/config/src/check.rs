@@ -16,6 +16,7 @@ mod replica_set;
 mod reserved;
 mod rest;
 mod tls;
+mod tracing;
 
 use super::{
     file::{AccessLog, ClusterConfig, EndpointConfig, EventLog, File, Listener},
@@ -125,6 +126,7 @@ impl Check<'_> {
             access_log: file.access_log.map(|log| self.access_log(log)),
             upgrade_socket: file.upgrade_socket.and_then(|path| self.socket_path(path)),
             event_log: file.event_log.and_then(|log| self.event_log(log)),
+            tracing: self.tracing(file.tracing),
             pooling: std::mem::take(&mut self.poolings),
             listeners: listeners?,
             connection_limits,

@@ -7,6 +7,7 @@ mod endpoint;
 mod failover;
 mod pool;
 mod replica_set;
+mod tracing;
 
 use super::plan::{OnReload, OnViolation, UpstreamConnectMode};
 use policy::PolicySettings;
@@ -24,6 +25,7 @@ pub(crate) use {
     failover::FailoverConfig,
     pool::PoolConfig,
     replica_set::ReplicaSetConfig,
+    tracing::{TraceAlways, Tracing},
 };
 
 /// The maximum of `max_series`: each series takes memory.
@@ -78,6 +80,9 @@ pub(crate) struct File {
     /// Where events of endpoints are logged (unhealthy, ejected, back, panic, another set), as JSON
     /// lines. Default: nowhere.
     pub(crate) event_log: Option<Spanned<EventLog>>,
+    /// Where spans of operations are sent, and which. The usual variables `OTEL_…` fill in what is
+    /// left out; `{}` leaves out everything. Default: nowhere.
+    pub(crate) tracing: Option<Spanned<Tracing>>,
 }
 
 /// What happens before a drain begins.

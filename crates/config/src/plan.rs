@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 use tls::{ServerTls, StartTls};
+use traces::TracesPlan;
 use values::{Keyword, ObjectSource, shown, shown_size};
 
 /// A whole proxy. It is serialized as in a config, with all defaults and without secrets.
@@ -71,6 +72,9 @@ pub struct Plan {
     /// The file for endpoint events; `None` switches it off.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "show::event_log")]
     pub event_log: Option<PathBuf>,
+    /// Where spans are sent, and which; `None`: none are made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<TracesPlan>,
 }
 
 impl ConnectionLimits {

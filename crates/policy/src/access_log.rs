@@ -34,9 +34,9 @@ const NUMBERS: [&str; 4] = ["queue_ms", "connect_ms", "pool_wait_ms", "held_ms"]
 
 /// The longest text in a line, in bytes before escaping. Clients choose most texts, and an HTTP/2
 /// client can repeat a long header with a few bytes.
-const MAX_TEXT: usize = 256;
+pub(crate) const MAX_TEXT: usize = 256;
 /// The same for attributes that show a query, which the protocol may have truncated already.
-const MAX_QUERY_TEXT: usize = 1024;
+pub(crate) const MAX_QUERY_TEXT: usize = 1024;
 /// The end of a truncated text.
 const ELLIPSIS: &str = "…";
 

@@ -10,6 +10,7 @@ use crate::{
     query_shapes::QueryShapes,
     rule::Rule,
     series_key::SeriesKey,
+    spans::Spans,
     stats::Stats,
 };
 use metrics::Counter;
@@ -20,8 +21,8 @@ use tollgate_metrics::{EffectCounts, Metrics, table as names};
 /// Stands for a part of a name that could not be read; see [`Operation::resource`].
 const UNREAD: char = '?';
 
-/// The policies of a listener, in the order of evaluation: metrics, shapes, access log and tap first, so that they
-/// also see rejections, then the configured policies, then the circuit breaker.
+/// The policies of a listener, in the order of evaluation: metrics, shapes, spans, access log and tap first, so
+/// that they also see rejections, then the configured policies, then the circuit breaker.
 ///
 /// A policy of `previous` whose rule has not changed is kept, with its state.
 pub(crate) fn active_policies(
@@ -33,7 +34,8 @@ pub(crate) fn active_policies(
     let log = AccessLog::new(env).map(|log| Box::new(log) as Box<dyn WorkerPolicy>);
     let shapes = QueryShapes::new(env).map(|shapes| Box::new(shapes) as Box<dyn WorkerPolicy>);
     let tap: Option<Box<dyn WorkerPolicy>> = Some(Box::new(ListenerTap::new(env)));
-    let observers = [stats, shapes, log, tap]
+    let spans = Spans::new(env).map(|spans| Box::new(spans) as Box<dyn WorkerPolicy>);
+    let observers = [stats, shapes, spans, log, tap]
         .into_iter()
         .flatten()
         .map(|policy| Rc::new(ActivePolicy::built_in(policy)));

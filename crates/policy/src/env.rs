@@ -1,11 +1,13 @@
 //! What policies of a listener are built from.
 
 use crate::{access_log::LineBuffer, cardinality::CardinalityLimit, live_tap::LiveTap};
+use arc_swap::ArcSwapOption;
 use cluster::Cluster;
 use operation::Protocol;
 use shapes::WorkerShapes;
 use std::{rc::Rc, sync::Arc};
 use tollgate_metrics::Metrics;
+use traces::Tracer;
 
 /// What policies are made from, for one listener on one worker.
 #[derive(Clone)]
@@ -28,4 +30,7 @@ pub struct PolicyEnv {
     pub lines: Option<Rc<LineBuffer>>,
     /// Where operations are recorded while there is a watcher.
     pub tap: Arc<LiveTap>,
+    /// What makes spans of operations, if anything does. A gate looks here when its policies are
+    /// built.
+    pub tracer: Arc<ArcSwapOption<Tracer>>,
 }

@@ -14,7 +14,7 @@
 //!   a row each; `key`, `over_limit`: settings that several kinds share; `source`: the settings
 //!   as they were written, for changes
 //! - `worker_policy`: the traits that every policy implements; `env`: what policies are built from
-//! - built-in policies: `stats` counts, `query_shapes` counts by shape, [`access_log`] logs, [`live_tap`]
+//! - built-in policies: `stats` counts, `query_shapes` counts by shape, `spans` traces, [`access_log`] logs, [`live_tap`]
 //!   records the last operations while there is a watcher, `breaker` holds a cluster's limits
 
 pub mod access_log;
@@ -36,6 +36,7 @@ pub mod rule;
 pub mod series;
 mod series_key;
 mod settings;
+mod spans;
 mod stats;
 #[cfg(test)]
 mod testing;

@@ -31,6 +31,7 @@ pub(crate) fn policy_env() -> PolicyEnv {
         shapes: None,
         lines: None,
         tap: Arc::default(),
+        tracer: Arc::default(),
     }
 }
 

@@ -128,6 +128,7 @@ fn gate(policies: &str) -> Gate {
         shapes: None,
         lines: None,
         tap: Arc::default(),
+        tracer: Arc::default(),
     };
     let live = Live::new(plan.policies.clone());
     Gate::live(live, from, cardinality(), metrics::Gauge::noop())

@@ -5,6 +5,7 @@ use crate::file::Listener;
 use protocols::{ListenerProtocol, Pooling, ProtocolSettings};
 use std::{collections::BTreeMap, sync::Arc};
 use tls::{AdminSettings, ClientTls, ClusterSettings, ListenerSettings, ServerTls, StartTls};
+use traces::{OtlpEndpoint, OtlpProtocol};
 use values::{
     Diagnostic, NamedMap, Text, is_host_name,
     spanned::{Opt, Spanned},
@@ -39,6 +40,30 @@ impl Check<'_> {
             Ok(server) => Some(Arc::new(server)),
             Err(error) => {
                 self.add_tls_error(&["admin", "tls"], error);
+                None
+            }
+        }
+    }
+
+    /// How the connection to a collector of traces is encrypted.
+    pub(super) fn collector_tls(
+        &mut self,
+        otlp: &OtlpEndpoint,
+        protocol: OtlpProtocol,
+        written: Option<Spanned<ClusterSettings>>,
+    ) -> Option<Arc<ClientTls>> {
+        if !otlp.encrypted {
+            if let Some(Spanned { at, .. }) = written {
+                let message = "`tls` has no effect: by its URL, the collector is not encrypted";
+                self.report.add(at, message, "write `https` in `otlp`, or leave `tls` out");
+            }
+            return None;
+        }
+        let settings = written.and_then(|it| it.value).unwrap_or_default();
+        match settings.load(vec![protocol.alpn()]) {
+            Ok(client) => Some(Arc::new(client)),
+            Err(error) => {
+                self.add_tls_error(&["tracing", "tls"], error);
                 None
             }
         }

@@ -35,6 +35,7 @@ pub(super) fn stage(policies: &str) -> Stage {
         shapes: None,
         lines: None,
         tap: Arc::default(),
+        tracer: Arc::default(),
     };
     let gate = Gate::live(Arc::clone(&live), from, cardinality(), ::metrics::Gauge::noop());
     Stage { live, gate, metrics, protocol }

@@ -108,6 +108,7 @@ fn live(rules: Vec<Rule>) -> (Gate, Arc<Live>, Metrics) {
         shapes: None,
         lines: None,
         tap: Arc::default(),
+        tracer: Arc::default(),
     };
     let live = Live::new(rules.into_iter().map(Arc::new).collect());
     let gate = Gate::live(Arc::clone(&live), from, cardinality(), metrics::Gauge::noop());
