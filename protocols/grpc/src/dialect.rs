@@ -20,7 +20,10 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version, header,
     request, response,
 };
-use operation::{EndReason, ExtraCounter, Outcome, Protocol, RejectReason, RejectionRef};
+use operation::{
+    AttemptField, EndReason, ExtraCounter, Outcome, Protocol, RejectReason, RejectionRef,
+    SpanConventions, SpanField, SpanKind,
+};
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
@@ -30,6 +33,26 @@ use tollgate_http::{
     RoutedRequest, Routes, Translator, UnroutedRequest, path_fault,
 };
 use values::Diagnostic;
+
+/// The attributes of spans (OpenTelemetry's semantic conventions for RPC).
+const SPAN_FIELDS: &[(&str, SpanField)] = &[
+    ("rpc.method", SpanField::Operation),
+    ("rpc.response.status_code", SpanField::Code("OK")),
+    ("server.address", SpanField::Text("host")),
+    ("client.address", SpanField::Text("client")),
+    ("network.peer", SpanField::Address("peer")),
+    ("network.protocol.version", SpanField::Text("version")),
+    ("user_agent.original", SpanField::Text("user_agent")),
+    ("tollgate.route", SpanField::Resource),
+];
+
+/// The same for attempts.
+const ATTEMPT_FIELDS: &[(&str, AttemptField)] = &[
+    ("rpc.method", AttemptField::Operation),
+    ("http.response.status_code", AttemptField::Status),
+    ("http.request.resend_count", AttemptField::Resends),
+    ("network.protocol.version", AttemptField::Version),
+];
 
 /// The gRPC dialect of one listener.
 #[derive(Debug)]
@@ -55,6 +78,14 @@ impl Grpc {
         attributes: tollgate_http::ATTRIBUTES,
         log_only: tollgate_http::LATE,
         logged: tollgate_http::LOGGED,
+        span: SpanConventions {
+            kind: SpanKind::Server,
+            no_resource: tollgate_http::UNROUTED,
+            fixed: &[("rpc.system.name", "grpc")],
+            fields: SPAN_FIELDS,
+            attempt_fields: ATTEMPT_FIELDS,
+            ..SpanConventions::PLAIN
+        },
         ..Protocol::plain("grpc")
     };
 

@@ -1,12 +1,13 @@
 //! An operation in flight, which settles exactly once.
 
 use crate::{
+    attempt_span::AttemptSpan,
     client_connection::ClientConnection,
     dialect::{Meter, ResponseOutcome},
     request_attributes::RequestAttributes,
 };
 use cluster::Lease;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode, Version};
 use operation::{Close, EndReason, Outcome, Settlement, Ticket};
 use std::{
     cell::{Cell, RefCell},
@@ -46,17 +47,32 @@ pub(crate) struct ActiveOperation {
 pub(crate) struct AttemptGuard {
     lease: Option<Rc<Lease>>,
     since: Instant,
+    /// Its span, if attempts are recorded.
+    span: Option<AttemptSpan>,
 }
 
 impl AttemptGuard {
     /// Counts an operation at the endpoint of this lease.
-    pub(crate) fn start(lease: &Rc<Lease>) -> Self {
+    pub(crate) fn start(lease: &Rc<Lease>, mut span: Option<AttemptSpan>) -> Self {
         lease.operation_started();
-        Self { lease: Some(Rc::clone(lease)), since: Instant::now() }
+        if let Some(span) = &mut span {
+            span.set_endpoint(lease.endpoint().name());
+        }
+        Self { lease: Some(Rc::clone(lease)), since: Instant::now(), span }
+    }
+
+    /// The endpoint has answered with this head.
+    pub(crate) fn set_response(&mut self, status: StatusCode, version: Version) {
+        if let Some(span) = &mut self.span {
+            span.set_response(status, version);
+        }
     }
 
     /// The attempt has ended at this time.
     pub(crate) fn finish(mut self, outcome: Outcome, now: Instant) {
+        if let Some(span) = self.span.take() {
+            span.finish(outcome, now);
+        }
         if let Some(lease) = self.lease.take() {
             lease.operation_ended(outcome, now.saturating_duration_since(self.since));
         }
@@ -79,8 +95,18 @@ pub(crate) struct PendingAttempt<'r> {
 
 impl<'r> PendingAttempt<'r> {
     /// Counts an operation at the endpoint of this lease.
-    pub(crate) fn start(lease: &Rc<Lease>, operation: &'r ActiveOperation) -> Self {
-        Self { attempt: Some(AttemptGuard::start(lease)), operation }
+    pub(crate) fn start(
+        lease: &Rc<Lease>,
+        operation: &'r ActiveOperation,
+        span: Option<AttemptSpan>,
+    ) -> Self {
+        Self { attempt: Some(AttemptGuard::start(lease, span)), operation }
+    }
+
+    /// Names the attempt as the sender of a request with these headers, if it has a span.
+    pub(crate) fn send_in(&self, headers: &mut HeaderMap) {
+        let span = self.attempt.as_ref().and_then(|attempt| attempt.span.as_ref());
+        span.iter().for_each(|span| span.send_in(headers));
     }
 
     /// The attempt ended without response.

@@ -243,6 +243,7 @@ impl AdmittedRequest {
             encrypted: self.connection.session.is_encrypted(),
             forward_upgrade: upgrades,
             certificate: &self.connection.certificate,
+            span: attributes.span.get(),
         };
         let traced = header_policy::request(head, &context, &mut self.connection.rng.borrow_mut());
         let traced = attributes.identity.get_or_init(|| traced);

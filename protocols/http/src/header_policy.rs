@@ -19,7 +19,7 @@ pub(crate) use check::is_method;
 pub use client_certificate::CertificateStyle;
 pub use forwarded::{ForwardedStyle, PeerAddress};
 pub(crate) use forwarded::{client, scheme};
-pub use trace::Trace;
+pub(crate) use trace::{set_sender, traceparent};
 pub(crate) use upgrade::{Upgrade, upgrade_of};
 
 use http::{
@@ -27,7 +27,7 @@ use http::{
     header::{CONNECTION, CONTENT_LENGTH, COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA},
     request, response,
 };
-use operation::Violation;
+use operation::{OpenSpan, SpanContext, Violation};
 use std::net::IpAddr;
 
 /// Hop-by-hop headers, removed even if `connection` does not name them.
@@ -118,13 +118,15 @@ pub struct HeaderContext<'a> {
     pub forward_upgrade: bool,
     /// The headers with the client's certificate, from [`CertificateStyle`].
     pub certificate: &'a [(HeaderName, HeaderValue)],
+    /// The request's span, if the proxy makes spans.
+    pub span: Option<&'a OpenSpan>,
 }
 
 /// Ids and client address of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestIdentity {
     /// Its trace, if [`HeaderPolicy::trace`] is on.
-    pub trace: Option<Trace>,
+    pub trace: Option<SpanContext>,
     /// Its id; if [`HeaderPolicy::request_id`] is off, the client's.
     pub request_id: Option<HeaderValue>,
     /// The client's address as far as proxies are trusted.
@@ -156,7 +158,7 @@ pub fn request(
         true => Some(trace::request_id(headers, rng)),
         false => trace::received_request_id(headers).cloned(),
     };
-    let trace = policy.trace.then(|| trace::trace(headers, rng));
+    let trace = policy.trace.then(|| trace::trace(headers, context.span, rng));
     RequestIdentity { trace, request_id, client }
 }
 
@@ -165,6 +167,7 @@ pub(crate) fn identity(
     headers: &HeaderMap,
     policy: &HeaderPolicy,
     peer: &PeerAddress,
+    span: Option<&OpenSpan>,
     rng: &mut fastrand::Rng,
 ) -> RequestIdentity {
     let request_id = match policy.request_id {
@@ -173,7 +176,8 @@ pub(crate) fn identity(
         }
         false => trace::received_request_id(headers).cloned(),
     };
-    let trace = if policy.trace { trace::received(headers) } else { None };
+    let own = span.map(|span| span.context);
+    let trace = if policy.trace { own.or_else(|| trace::received(headers)) } else { None };
     RequestIdentity { trace, request_id, client: client(headers, policy, peer) }
 }
 

@@ -16,13 +16,13 @@ use crate::{
 use http::{HeaderValue, Request, Response, StatusCode, Version, header, request};
 use hyper::body::Incoming;
 use operation::{
-    AttributeValue, Attributes, EndReason, Operation, Outcome, RejectMode, RejectReason,
-    RejectionRef, Settlement, Ticket, Verdict, Violation,
+    Attempt, AttributeValue, Attributes, EndReason, OpenSpan, Operation, Outcome, RejectMode,
+    RejectReason, RejectionRef, Settlement, Ticket, Verdict, Violation,
 };
 use std::{cell::RefCell, error::Error, fmt, net::IpAddr, rc::Rc, time::Instant};
 
-/// Resource of requests without route.
-const UNROUTED: &str = "unrouted";
+/// Resource of requests without a route.
+pub const UNROUTED: &str = "unrouted";
 
 /// The request's path is ambiguous.
 const AMBIGUOUS_PATH: Violation = Violation("ambiguous_path");
@@ -404,6 +404,14 @@ impl Attributes for AdmitAttributes<'_> {
 
     fn peer(&self) -> Option<IpAddr> {
         self.with.peer()
+    }
+
+    fn on_traced(&self, span: OpenSpan) {
+        self.with.attributes.set_span(span, self.with.policy);
+    }
+
+    fn span(&self) -> Option<(&OpenSpan, Vec<Attempt>)> {
+        self.with.attributes.span()
     }
 
     fn on_rejected(&self, rejection: &operation::Rejection) {

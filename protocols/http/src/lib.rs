@@ -10,7 +10,7 @@
 //! | `server` | a listener's server on one worker |
 //! | `connection`, `client_connection`, `client_io` | a client's connection: its life, its state, its socket |
 //! | `h1_validator`, `hpack_budget` | strict HTTP/1 parsing before hyper; the bound of HPACK's amplification |
-//! | `incoming_request`, `admitted_request`, `active_operation`, `request_attributes` | a request before and after the policies, its settlement, what logs and policies see of it |
+//! | `incoming_request`, `admitted_request`, `active_operation`, `attempt_span`, `request_attributes` | a request before and after the policies, its settlement, what traces, logs and policies see of it |
 //! | `header_policy`, `normalize`, `routes`, `cors` | checks and edits of heads, normal forms, routing |
 //! | `upstream_request`, `retry`, `mirror`, `pool`, `upstream_conn` | attempts, retries, copies, connections to endpoints |
 //! | `request_body`, `response_body`, `body`, `buffer_account`, `throttle` | bodies on their way, their memory and their rate |
@@ -19,6 +19,7 @@
 
 mod active_operation;
 mod admitted_request;
+mod attempt_span;
 mod body;
 mod buffer_account;
 mod client_connection;
@@ -60,6 +61,7 @@ pub use dialect::{
 };
 pub use header_policy::{CertificateStyle, HeaderPolicy};
 pub use http_listener::HttpListener;
+pub use incoming_request::UNROUTED;
 pub use normalize::path_fault;
 pub use operation_names::no_operation;
 pub use plain_http::{PROTOCOL, PlainHttp};

@@ -37,9 +37,10 @@ pub(crate) fn assign_identity(
 ) {
     let policy: &HeaderPolicy = &connection.server.plan.header_policy;
     let mut rng = connection.rng.borrow_mut();
-    attributes
-        .identity
-        .get_or_init(|| header_policy::identity(headers, policy, &connection.peer, &mut rng));
+    attributes.identity.get_or_init(|| {
+        let span = attributes.span.get();
+        header_policy::identity(headers, policy, &connection.peer, span, &mut rng)
+    });
 }
 
 /// Values of the route's response headers if no cluster was picked.

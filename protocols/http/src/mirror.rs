@@ -1,7 +1,9 @@
 //! Mirroring: sends a copy of a request to a second cluster and ignores the response.
 
 use crate::{
+    active_operation::AttemptGuard,
     admitted_request::AdmittedRequest,
+    attempt_span::AttemptSpan,
     body::Body,
     request_attributes::RequestFlags,
     request_body::{ReplayBody, RequestBody},
@@ -37,7 +39,13 @@ pub(crate) fn send(request: &AdmittedRequest, upstream_request: &UpstreamRequest
     let Some(pool) = request.connection.server.pool(&mirror.cluster).map(Rc::clone) else { return };
     request.operation.attributes.add_flag(RequestFlags::MIRRORED);
     let body = RequestBody::new(&upstream_request.body, None);
+    let (attributes, dialect) = (&request.operation.attributes, &request.connection.server.dialect);
+    let name = dialect.operation_name(&request.head.method, &attributes.uri);
+    let mut span = AttemptSpan::mirror(attributes, pool.cluster().name(), name);
     let mut request = Request::from_parts(upstream_request.head.clone(), body);
+    if let Some(span) = &span {
+        span.send_in(request.headers_mut());
+    }
     let authority = upstream_request.authority.clone();
     spawn_local(async move {
         let sent = timeout(TIMEOUT, async {
@@ -47,8 +55,9 @@ pub(crate) fn send(request: &AdmittedRequest, upstream_request: &UpstreamRequest
             if conn.exceeded_head_limit(&request).await.is_some() {
                 return None;
             }
-            let attempt = crate::active_operation::AttemptGuard::start(conn.lease());
+            let mut attempt = AttemptGuard::start(conn.lease(), span.take());
             let answer = conn.send(request).await.ok()?;
+            attempt.set_response(answer.status(), conn.version());
             let outcome =
                 if answer.status().is_server_error() { Outcome::Failed } else { Outcome::Ok };
             let mut body = Body::Incoming(answer.into_body());

@@ -5,6 +5,7 @@ use crate::{
     buffer_account::BufferAccount,
     cors::{Cors, preflight_method},
     dialect::{Dialect, HttpRejection, ResponseOutcome, RoutedRequest, UnroutedRequest},
+    incoming_request::UNROUTED,
     normalize::path_fault,
     request_attributes::{ATTRIBUTES, LATE, LOGGED, LOGGED_WITH_VALUES, status_name},
     routes::{Routes, StatusSet},
@@ -14,7 +15,10 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header, request,
     response,
 };
-use operation::{EndReason, ExtraCounter, Outcome, Protocol, RejectReason};
+use operation::{
+    AttemptField, EndReason, ExtraCounter, Outcome, Protocol, RejectReason, SpanConventions,
+    SpanField, SpanKind, SpanName,
+};
 use std::{sync::Arc, time::Duration};
 
 /// Name and metrics of the protocol.
@@ -27,8 +31,40 @@ pub const PROTOCOL: Protocol = Protocol {
     log_only: LATE,
     logged: LOGGED,
     logged_with_values: LOGGED_WITH_VALUES,
+    span: SpanConventions {
+        kind: SpanKind::Server,
+        name: SpanName::WithResource,
+        no_resource: UNROUTED,
+        fixed: &[("network.protocol.name", "http")],
+        fields: SPAN_FIELDS,
+        attempt_fields: ATTEMPT_FIELDS,
+        ..SpanConventions::PLAIN
+    },
     ..Protocol::plain("http")
 };
+
+/// The attributes of spans (OpenTelemetry's semantic conventions for HTTP). A query may hold values,
+/// and is left out.
+const SPAN_FIELDS: &[(&str, SpanField)] = &[
+    ("http.request.method", SpanField::Operation),
+    ("http.route", SpanField::Resource),
+    ("http.response.status_code", SpanField::Number("status")),
+    ("url.path", SpanField::Text("path")),
+    ("url.scheme", SpanField::Text("scheme")),
+    ("server.address", SpanField::Text("host")),
+    ("client.address", SpanField::Text("client")),
+    ("network.peer", SpanField::Address("peer")),
+    ("network.protocol.version", SpanField::Text("version")),
+    ("user_agent.original", SpanField::Text("user_agent")),
+];
+
+/// The same for attempts.
+const ATTEMPT_FIELDS: &[(&str, AttemptField)] = &[
+    ("http.request.method", AttemptField::Operation),
+    ("http.response.status_code", AttemptField::Status),
+    ("http.request.resend_count", AttemptField::Resends),
+    ("network.protocol.version", AttemptField::Version),
+];
 
 /// Routing settings of a plain HTTP listener, shared by all workers.
 #[derive(Debug)]

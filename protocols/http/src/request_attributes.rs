@@ -6,11 +6,13 @@ use crate::{
     normalize,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version, header, request};
-use operation::{AttributeValue, Attributes, ConnectionInfo};
+use operation::{
+    Attempt, AttributeValue, Attributes, ConnectionInfo, OpenSpan, TRACEPARENT, TRACESTATE,
+};
 use session::Session;
 use std::{
     borrow::Cow,
-    cell::{Cell, OnceCell},
+    cell::{Cell, OnceCell, RefCell},
     net::IpAddr,
     rc::Rc,
     sync::{Arc, LazyLock},
@@ -30,6 +32,7 @@ pub const ATTRIBUTES: &[&str] = &[
     "client",
     "request_id",
     "trace_id",
+    "span_id",
     "status",
     "attempts",
     "queue_ms",
@@ -47,6 +50,7 @@ pub const LATE: &[&str] = &[
     "cluster",
     "request_id",
     "trace_id",
+    "span_id",
     "status",
     "attempts",
     "queue_ms",
@@ -64,6 +68,7 @@ pub const LOGGED: &[&str] = &[
     "version",
     "user_agent",
     "request_id",
+    "span_id",
     "client",
     "attempts",
     "queue_ms",
@@ -89,6 +94,14 @@ pub(crate) struct RequestAttributes {
     pub(crate) host: Box<str>,
     pub(crate) user_agent: Option<HeaderValue>,
     pub(crate) identity: OnceCell<RequestIdentity>,
+    /// Whether the client's connection is encrypted.
+    encrypted: bool,
+    /// Its span, if the proxy makes spans.
+    pub(crate) span: OnceCell<OpenSpan>,
+    /// The attempts that have ended, if they are recorded.
+    pub(crate) ended_attempts: RefCell<Vec<Attempt>>,
+    /// The id of the last attempt's span.
+    pub(crate) last_attempt: Cell<u64>,
     /// Where it was sent last, while it is in flight…
     pub(crate) target: Cell<Option<UpstreamTarget>>,
     /// …and once it has ended.
@@ -187,6 +200,10 @@ impl RequestAttributes {
             host: normalize::host(host).into(),
             user_agent: user_agent(&head.headers),
             identity: OnceCell::new(),
+            encrypted: session.is_encrypted(),
+            span: OnceCell::new(),
+            ended_attempts: RefCell::default(),
+            last_attempt: Cell::default(),
             target: Cell::new(None),
             final_target: OnceCell::new(),
             status: Cell::new(None),
@@ -194,6 +211,18 @@ impl RequestAttributes {
             wait_times: Cell::default(),
             flags: Cell::default(),
         }
+    }
+
+    /// Keeps the span that was opened for it, if the listener handles traces.
+    pub(crate) fn set_span(&self, span: OpenSpan, policy: &HeaderPolicy) {
+        if policy.trace {
+            // It is opened once.
+            let _ = self.span.set(span);
+        }
+    }
+
+    pub(crate) fn has_flag(&self, flag: RequestFlags) -> bool {
+        self.flags.get().0 & flag.0 != 0
     }
 
     pub(crate) fn add_flag(&self, flag: RequestFlags) {
@@ -251,7 +280,12 @@ impl RequestAttributes {
                 let id = self.identity.get()?.request_id.as_ref()?;
                 id.to_str().ok().map(Cow::from)
             }
-            "trace_id" => self.identity.get()?.trace.as_ref().map(|it| it.to_string().into()),
+            "trace_id" => {
+                let trace = self.identity.get()?.trace?;
+                Some(format!("{:032x}", trace.trace_id).into())
+            }
+            "span_id" => Some(format!("{:016x}", self.span.get()?.context.span_id).into()),
+            "scheme" => Some(if self.encrypted { "https" } else { "http" }.into()),
             "status" => self.status.get().and_then(status_name).map(Cow::from),
             "attempts" => {
                 Some(self.attempts.get()).filter(|n| *n > 1).map(|n| n.to_string().into())
@@ -274,6 +308,10 @@ impl Attributes for RequestAttributes {
 
     fn peer(&self) -> Option<IpAddr> {
         Some(self.link.peer.ip())
+    }
+
+    fn span(&self) -> Option<(&OpenSpan, Vec<Attempt>)> {
+        Some((self.span.get()?, self.ended_attempts.take()))
     }
 }
 
@@ -339,6 +377,8 @@ impl Attributes for AttributesWithHeaders<'_> {
             "query" => {
                 self.attributes.uri.query().map_or(AttributeValue::Absent, normalize::query_fact)
             }
+            TRACEPARENT => header_policy::traceparent(self.headers).map(text).into(),
+            TRACESTATE => self.header(TRACESTATE),
             _ => match name.strip_prefix("header.") {
                 Some(name) if name.eq_ignore_ascii_case("host") => self.host(),
                 Some(name) => self.header(name),

@@ -6,6 +6,7 @@ mod copy;
 use crate::{
     active_operation::{AttemptGuard, OperationEnd},
     admitted_request::{AdmittedRequest, ReservedCluster},
+    attempt_span::AttemptSpan,
     body::Body,
     client_connection::{ClientConnection, Tunnel, TunnelUpstream},
     header_policy::{self, Upgrade},
@@ -99,7 +100,9 @@ impl AdmittedRequest {
         match way.pool.connector().connect(ConnectOptions::default()).await {
             Ok(UpstreamConnection { stream, lease, .. }) => {
                 let lease = Rc::new(lease);
-                self.operation.set_attempt(Some(AttemptGuard::start(&lease)));
+                let span =
+                    AttemptSpan::begin(&self.operation.attributes, way.pool.cluster().name());
+                self.operation.set_attempt(Some(AttemptGuard::start(&lease, span)));
                 self.start_tunnel(TunnelUpstream::Connected(stream, lease), StatusCode::OK);
                 Ok(Response::new(ResponseBody::untracked(Body::Empty)))
             }

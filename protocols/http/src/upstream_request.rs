@@ -9,6 +9,7 @@ pub(crate) use upstream_response::UpstreamResponse;
 
 use crate::{
     active_operation::{ActiveOperation, PendingAttempt},
+    attempt_span::AttemptSpan,
     body::Body,
     client_connection::CloseWatcher,
     header_policy,
@@ -256,26 +257,24 @@ impl UpstreamRequest<'_> {
         at: &AttemptEndpoint,
     ) -> Result<Box<UpstreamResponse>, AttemptError> {
         self.operation.abandoned_outcome.set(Outcome::Cancelled);
+        let attributes = &self.operation.attributes;
+        let cluster = self.pool.cluster().name();
+        let mut span = AttemptSpan::begin(attributes, cluster);
         let mut reached =
             self.pool.get(self.hash, tried, &self.operation.attributes.wait_times).await;
         loop {
             let mut conn = match reached {
                 Ok(conn) => conn,
-                Err(unreachable) => {
-                    let attempts = &self.operation.attributes.attempts;
-                    attempts.set(attempts.get() + 1);
-                    self.record_target(None);
-                    return Err(AttemptError::Unreachable(unreachable));
-                }
+                Err(unreachable) => return Err(self.unreached(unreachable, span)),
             };
             let attributes = &self.operation.attributes;
             attributes.attempts.set(attributes.attempts.get() + 1);
             self.record_target(Some(&conn));
             let endpoint = conn.lease().endpoint().clone();
             *at.borrow_mut() = Some(endpoint.clone());
-            let attempt = PendingAttempt::start(conn.lease(), self.operation);
+            let attempt = PendingAttempt::start(conn.lease(), self.operation, span.take());
             let fresh = conn.is_new();
-            let failed = match self.send_until_closed(&mut conn).await {
+            let failed = match self.send_until_closed(&mut conn, &attempt).await {
                 Ok(response) => {
                     let (mut head, body) = response.into_parts();
                     if let Err(lost) = self.check_head(&mut head) {
@@ -283,7 +282,10 @@ impl UpstreamRequest<'_> {
                         attempt.finish(failed.outcome());
                         return Err(failed);
                     }
-                    let attempt = attempt.into_guard();
+                    let mut attempt = attempt.into_guard();
+                    if let Some(attempt) = &mut attempt {
+                        attempt.set_response(head.status, conn.version());
+                    }
                     let body = Body::Incoming(body);
                     return Ok(Box::new(UpstreamResponse { head, body, conn, attempt }));
                 }
@@ -304,8 +306,20 @@ impl UpstreamRequest<'_> {
                 return Err(failed);
             }
             attributes.add_flag(RequestFlags::STALE);
+            span = AttemptSpan::begin(attributes, cluster);
             reached = self.pool.connect_new(self.hash, endpoint, &attributes.wait_times).await;
         }
+    }
+
+    /// Records an attempt that has reached no endpoint.
+    fn unreached(&self, unreachable: Unreachable, span: Option<AttemptSpan>) -> AttemptError {
+        let attempts = &self.operation.attributes.attempts;
+        attempts.set(attempts.get() + 1);
+        self.record_target(None);
+        if let Some(span) = span {
+            span.finish(Outcome::Lost, Instant::now());
+        }
+        AttemptError::Unreachable(unreachable)
     }
 
     /// Checks the response's head, and normalizes its length headers.
@@ -329,22 +343,28 @@ impl UpstreamRequest<'_> {
     async fn send_until_closed(
         &self,
         conn: &mut UpstreamConn,
+        attempt: &PendingAttempt<'_>,
     ) -> Result<Response<Incoming>, AttemptError> {
         let (lease, operation) = (Rc::clone(conn.lease()), self.operation);
         let (mut watcher, version) = (CloseWatcher::default(), operation.attributes.version);
         select! {
             biased;
-            sent = self.send(conn) => sent,
+            sent = self.send(conn, attempt) => sent,
             close = poll_fn(|cx| watcher.poll(cx, &operation.connection, version, &lease)) => {
                 Err(AttemptError::EndpointClosed(close))
             }
         }
     }
 
-    async fn send(&self, conn: &mut UpstreamConn) -> Result<Response<Incoming>, AttemptError> {
+    async fn send(
+        &self,
+        conn: &mut UpstreamConn,
+        attempt: &PendingAttempt<'_>,
+    ) -> Result<Response<Incoming>, AttemptError> {
         let mut body = RequestBody::new(&self.body, Some(self.operation));
         body.set_throttle(self.throttle.map(crate::throttle::Throttle::new));
         let mut request = Request::from_parts(self.head.clone(), body);
+        attempt.send_in(request.headers_mut());
         let (http2, name) = (conn.http2_scheme(), conn.lease().endpoint().name());
         set_target(&mut request, self.authority.as_ref(), name, http2);
         if let Some(limit) = conn.exceeded_head_limit(&request).await {

@@ -20,6 +20,7 @@ fn pass_with(head: &mut request::Parts, policy: &HeaderPolicy, upgrades: bool) -
         encrypted: true,
         forward_upgrade: upgrades,
         certificate: &[],
+        span: None,
     };
     request(head, &context, &mut fastrand::Rng::with_seed(3))
 }
@@ -159,7 +160,7 @@ fn services_get_the_configured_headers() {
     let via: Vec<_> = came.headers.get_all("via").iter().collect();
     assert_eq!(via, ["1.1 edge", "2 tollgate"]);
     assert_eq!(came.headers.get("x-request-id"), traced.request_id.as_ref());
-    let parent = Trace::read(came.headers["traceparent"].as_bytes());
+    let parent = operation::SpanContext::read(came.headers["traceparent"].as_bytes());
     assert_eq!(parent, traced.trace);
     assert!(parent.is_some());
     assert_eq!(came.headers["x-forwarded-proto"], "https");

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use std::fmt;
+use operation::{OpenSpan, SpanContext};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -11,78 +11,50 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// The longest accepted request id, in bytes.
 const MAX_REQUEST_ID: usize = 128;
-/// Length of a version 00 `traceparent`.
-const TRACEPARENT_LEN: usize = 55;
 
-/// The trace of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Trace {
-    /// The trace id; never 0. Shown as 32 hexadecimal digits.
-    pub id: u128,
-    /// The span that sent the request; never 0.
-    pub parent: u64,
-    /// Whether the trace is recorded.
-    pub sampled: bool,
+/// The span that the request arrived with.
+pub(super) fn received(headers: &HeaderMap) -> Option<SpanContext> {
+    SpanContext::read(traceparent(headers)?.as_bytes())
 }
 
-impl fmt::Display for Trace {
-    /// The trace id as logged.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = hex_digits(self.id.to_be_bytes());
-        f.write_str(str::from_utf8(digits.as_flattened()).unwrap_or_default())
-    }
+/// The request's `traceparent`, unless there are several.
+pub(crate) fn traceparent(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let mut lines = headers.get_all(&TRACEPARENT).iter();
+    lines.next().filter(|_| lines.next().is_none())
 }
 
-impl Trace {
-    /// Parses a `traceparent`. Of later versions only the fields of version 00 are read.
-    pub fn read(value: &[u8]) -> Option<Self> {
-        let (version, rest) = hex(value, 2)?;
-        let (id, rest) = hex(rest.strip_prefix(b"-")?, 32)?;
-        let (parent, rest) = hex(rest.strip_prefix(b"-")?, 16)?;
-        let (flags, rest) = hex(rest.strip_prefix(b"-")?, 2)?;
-        let ends = match version {
-            0 => rest.is_empty(),
-            0xff => false,
-            _ => rest.is_empty() || rest.starts_with(b"-"),
-        };
-        let parent = u64::try_from(parent).ok()?;
-        (ends && id != 0 && parent != 0).then_some(Self { id, parent, sampled: flags & 1 == 1 })
-    }
-
-    /// A new trace. It is sampled: services that follow their parent's decision would otherwise
-    /// record none.
-    fn begin(rng: &mut fastrand::Rng) -> Self {
-        Self { id: rng.u128(1..), parent: rng.u64(1..), sampled: true }
-    }
-
-    fn value(self) -> HeaderValue {
-        let mut text = Vec::with_capacity(TRACEPARENT_LEN);
-        text.extend_from_slice(b"00-");
-        text.extend_from_slice(hex_digits(self.id.to_be_bytes()).as_flattened());
-        text.push(b'-');
-        text.extend_from_slice(hex_digits(self.parent.to_be_bytes()).as_flattened());
-        text.extend_from_slice(if self.sampled { b"-01" } else { b"-00" });
-        header_value(text)
-    }
-}
-
-/// The trace that the request arrived with.
-pub(super) fn received(headers: &HeaderMap) -> Option<Trace> {
-    let mut told = headers.get_all(&TRACEPARENT).iter();
-    let first = told.next().filter(|_| told.next().is_none());
-    first.and_then(|value| Trace::read(value.as_bytes()))
-}
-
-/// The request's trace; a new one if it has none. An invalid one is replaced, and its `tracestate`
-/// is removed.
-pub(super) fn trace(headers: &mut HeaderMap, rng: &mut fastrand::Rng) -> Trace {
-    if let Some(trace) = received(headers) {
-        return trace;
+/// The request's trace: that of its open span, or that which it arrived with, or a new one. An invalid
+/// one is replaced, and its `tracestate` is removed.
+pub(super) fn trace(
+    headers: &mut HeaderMap,
+    span: Option<&OpenSpan>,
+    rng: &mut fastrand::Rng,
+) -> SpanContext {
+    if let Some(parent) = received(headers) {
+        return span.map_or(parent, |span| span.context);
     }
     headers.remove(&TRACESTATE);
-    let trace = Trace::begin(rng);
-    headers.insert(TRACEPARENT, trace.value());
-    trace
+    let context = span.map_or_else(|| begin(rng), |span| span.context);
+    headers.insert(TRACEPARENT, header(context));
+    if let Some(state) = span.and_then(|span| span.tracestate.as_deref()) {
+        headers.insert(TRACESTATE, header_value(state.as_bytes().to_vec()));
+    }
+    context
+}
+
+/// A new trace. It is sampled: services that follow their parent's decision would otherwise record
+/// none.
+fn begin(rng: &mut fastrand::Rng) -> SpanContext {
+    SpanContext { trace_id: rng.u128(1..), span_id: rng.u64(1..), sampled: true }
+}
+
+/// Names this span as the sender of the request.
+pub(crate) fn set_sender(headers: &mut HeaderMap, context: SpanContext) {
+    headers.insert(TRACEPARENT, header(context));
+}
+
+fn header(context: SpanContext) -> HeaderValue {
+    header_value(context.to_string().into_bytes())
 }
 
 /// The request's id; a new one unless it has exactly one valid id (at most 128 visible characters).
@@ -132,20 +104,6 @@ fn header_value(text: Vec<u8>) -> HeaderValue {
 fn hex_digits<const N: usize>(bytes: [u8; N]) -> [[u8; 2]; N] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     bytes.map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 0xf)]])
-}
-
-/// A number of `len` lower-case hex digits, and what follows it.
-fn hex(bytes: &[u8], len: usize) -> Option<(u128, &[u8])> {
-    let (digits, rest) = bytes.split_at_checked(len)?;
-    let number = digits.iter().try_fold(0_u128, |number, byte| {
-        let digit = match byte {
-            b'0'..=b'9' => byte - b'0',
-            b'a'..=b'f' => byte - b'a' + 10,
-            _ => return None,
-        };
-        Some(number << 4 | u128::from(digit))
-    })?;
-    Some((number, rest))
 }
 
 #[cfg(test)]

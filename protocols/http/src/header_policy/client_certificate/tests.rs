@@ -44,6 +44,7 @@ fn passed(
         encrypted: true,
         forward_upgrade: false,
         certificate: &certificate,
+        span: None,
     };
     let mut head = Request::builder().uri("/");
     for (name, value) in sent {

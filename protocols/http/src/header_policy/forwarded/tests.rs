@@ -21,6 +21,7 @@ fn told(hops: u8, style: ForwardedStyle, peer: &str, of: &[(&'static str, &str)]
         encrypted: false,
         forward_upgrade: false,
         certificate: &[],
+        span: None,
     };
     let client = forward(&mut headers, &context).to_string();
     Told { headers, client }
