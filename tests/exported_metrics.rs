@@ -33,6 +33,7 @@ const AT_ZERO: &[(&str, &str)] = &[
     (table::ACCEPT_PAUSED_TOTAL, "no free descriptor, as in tests/connections.rs: all else fails"),
     (table::PANICS_TOTAL, "a bug: tests/panics.rs counts a panic in its own process"),
     (table::LOG_DROPPED_TOTAL, "a stderr that nothing reads, as in tests/logs.rs"),
+    (table::SPANS_EXPORTED_TOTAL, "a collector, as in tests/traces: here it is gone"),
     (table::SHAPES_EVICTED_TOTAL, "a thousand shapes: the tests of crates/shapes evict some"),
     (table::METRICS_DROPPED_TOTAL, "200,000 series; the tests of crates/metrics lower the limit"),
 ];
@@ -82,6 +83,7 @@ impl Servers {
 workers: 1
 max_series: 1
 event_log: {{ path: "{events}" }}
+tracing: {{ otlp: "http://127.0.0.1:1", sample: 100%, max_spans_per_second: 1 }}
 listeners:
   wire: {{ address: "127.0.0.1:0", protocol: tcp, cluster: wire }}
   many: {{ address: "127.0.0.1:0", protocol: tcp, cluster: many }}

@@ -56,6 +56,11 @@ impl Service {
         tools::python_with_werkzeug().map(|programs| Self::run(script_by(&programs, name), &[]))
     }
 
+    /// Starts one that needs OpenTelemetry's definitions. As [`tools::python`] otherwise.
+    pub fn start_with_traces(name: &str, arguments: &[&str]) -> Option<Self> {
+        tools::python_with_traces().map(|programs| Self::run(script_by(&programs, name), arguments))
+    }
+
     /// Starts one in the environment with pymongo. As [`tools::python`] otherwise.
     pub fn with_pymongo(name: &str) -> Option<Self> {
         tools::python().map(|programs| Self::run(script_by(&programs, name), &[]))

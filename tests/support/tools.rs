@@ -74,6 +74,12 @@ pub fn web_python() -> Option<PathBuf> {
     environment("python-web", &[], &WEB_PACKAGES)
 }
 
+/// The same of an environment with OpenTelemetry's definitions, gRPC and pymongo.
+pub fn python_with_traces() -> Option<PathBuf> {
+    let packages = ["grpcio==1.85.1", "opentelemetry-proto==1.45.0", "pymongo==4.20.0"];
+    environment("python-traces", &[], &packages)
+}
+
 fn environment(name: &str, flags: &[&str], packages: &[&str]) -> Option<PathBuf> {
     installed(name, packages, |directory| {
         run(Command::new("python3").args(["-m", "venv"]).arg(directory))?;
