@@ -85,6 +85,8 @@ const MAPS: &[(&str, &str)] = &[
     ("FaultSlice", "`policies.fault.slice`"),
     ("AccessLog", "`access_log`"),
     ("EventLog", "`event_log`"),
+    ("Tracing", "`tracing`"),
+    ("TraceAlways", "`tracing.always`"),
 ];
 
 #[test]

@@ -44,6 +44,8 @@ fn every_config_in_a_guide_is_right() {
         let file = certificates.directory().join(format!("{user}.password"));
         std::fs::write(file, "secret").unwrap();
     }
+    let headers = certificates.directory().join("collector.headers");
+    std::fs::write(headers, "authorization: Bearer secret").unwrap();
     // The examples of docs/configuration.md have a test of their own.
     for page in pages().iter().filter(|page| *page != "docs/configuration.md") {
         for (at, config) in blocks(&read(page), "yaml").into_iter().enumerate() {
