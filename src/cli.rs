@@ -22,6 +22,7 @@ use crate::{
 use admin_arguments::AdminArguments;
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use config::Diagnostics;
 use cutover::{PauseArguments, SwitchArguments};
 use explain::Question;
 use process::panics;
@@ -185,16 +186,7 @@ enum Format {
 /// 2 usage (by clap).
 pub fn main() -> ExitCode {
     match arguments().command {
-        Command::Run { config, upgrade } => match config::load_with_sources(&config) {
-            (Ok(plan), sources) => {
-                let file = (config.as_os_str() != "-").then_some(config);
-                run(StartConfig { file, sources, upgrades: upgrade, ..plan.into() })
-            }
-            (Err(problems), _) => {
-                own_log::say(&problems.to_string());
-                ExitCode::FAILURE
-            }
-        },
+        Command::Run { config, upgrade } => run_file(config, upgrade),
         Command::Check { config, diff: Some(admin), .. } => compare(&config, &admin),
         Command::Check { config, format, explain, diff: None } => {
             let question =
@@ -202,13 +194,7 @@ pub fn main() -> ExitCode {
             check(&config, format, question.as_ref())
         }
         Command::Proxy { protocol, listen, upstream, admin } => {
-            match config::for_proxy(&protocol, &listen, &upstream, Some(&admin)) {
-                Ok(plan) => run(plan.into()),
-                Err(problems) => {
-                    own_log::say(&problems.to_string());
-                    ExitCode::FAILURE
-                }
-            }
+            run_plan(config::for_proxy(&protocol, &listen, &upstream, Some(&admin)))
         }
         Command::Demo { duration, admin } => done(demonstrate(duration, &admin)),
         Command::Schema => {
@@ -223,12 +209,7 @@ pub fn main() -> ExitCode {
         Command::Resume { cluster, admin } => {
             done(on_this_thread(cutover::resume(cluster, admin)).flatten())
         }
-        Command::Completions { shell } => {
-            let mut text = Vec::new();
-            clap_complete::generate(shell, &mut Arguments::command(), "tollgate", &mut text);
-            tell(format_args!("{}", String::from_utf8_lossy(&text)));
-            ExitCode::SUCCESS
-        }
+        Command::Completions { shell } => completions(shell),
         Command::Man { to } => done(manual_pages(&to)),
         Command::Top {
             admin,
@@ -255,6 +236,31 @@ pub fn main() -> ExitCode {
             }))
         }
     }
+}
+
+/// Runs a config file, and ends what it upgrades.
+fn run_file(config: PathBuf, upgrades: bool) -> ExitCode {
+    let (plan, sources) = config::load_with_sources(&config);
+    let file = (config.as_os_str() != "-").then_some(config);
+    run_plan(plan.map(|plan| StartConfig { file, sources, upgrades, ..plan.into() }))
+}
+
+/// Runs a config, or says what is wrong with it.
+fn run_plan(config: Result<impl Into<StartConfig>, Diagnostics>) -> ExitCode {
+    match config {
+        Ok(config) => run(config.into()),
+        Err(problems) => {
+            own_log::say(&problems.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> ExitCode {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "tollgate", &mut text);
+    tell(format_args!("{}", String::from_utf8_lossy(&text)));
+    ExitCode::SUCCESS
 }
 
 fn manual_pages(to: &Path) -> anyhow::Result<()> {

@@ -8,7 +8,10 @@
 //! The next process asks, gets the sockets, starts, and says so. If it upgrades the first one, that drains then;
 //! otherwise it goes on until it gets SIGTERM. If the next process ends or hangs before, nothing has changed.
 
+mod rendezvous;
+
 use config::plan::Plan;
+use rendezvous::{bind_rendezvous, rendezvous_of};
 use rustix::{
     cmsg_space,
     net::{
@@ -19,17 +22,13 @@ use rustix::{
 };
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
-    fmt,
-    fs::{self, Permissions},
+    fmt, fs,
     io::{self, IoSlice, IoSliceMut, Write},
     mem::MaybeUninit,
     net::{SocketAddr, TcpListener},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::{
-            fs::{FileTypeExt, PermissionsExt},
-            net::{UnixListener, UnixStream},
-        },
+        unix::net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
     sync::{
@@ -57,12 +56,6 @@ const ALL_DRAINING: u8 = b'-';
 const TAKEN_OVER: u8 = b'!';
 /// …and the previous one is to drain.
 const UPGRADED: u8 = b'^';
-
-/// Permissions of the rendezvous: only the user that the proxy runs as.
-const MODE: u32 = 0o600;
-
-/// Length of the rendezvous's accept queue.
-const BACKLOG: i32 = 4;
 
 /// The time limit for receiving each socket.
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(2);
@@ -425,16 +418,6 @@ fn request_sockets(name: &SockAddr) -> io::Result<Inherited> {
     }
 }
 
-/// The rendezvous of a plan's proxy.
-fn rendezvous_of(plan: &Plan) -> Option<SockAddr> {
-    if let Some(path) = &plan.upgrade_socket {
-        return SockAddr::unix(path).ok();
-    }
-    let admin = plan.admin.as_ref().map(|admin| admin.address);
-    let admin = admin.filter(|address| address.port() != 0)?;
-    SockAddr::unix(format!("\0tollgate {} {admin}", geteuid().as_raw())).ok()
-}
-
 /// Serves the next process on a thread of its own, until one has replaced this one.
 ///
 /// # Errors
@@ -448,30 +431,6 @@ pub fn serve(rendezvous: UnixListener, offer: Arc<Offer>) -> io::Result<()> {
     };
     let run = move || runtime.block_on(offer.serve(rendezvous));
     std::thread::Builder::new().name("handover".into()).spawn(run).map(|_| ())
-}
-
-/// Binds the rendezvous, after a connect has shown that no process listens there.
-fn bind_rendezvous(name: &SockAddr) -> io::Result<UnixListener> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    if let Some(path) = name.as_pathname() {
-        remove_stale(path)?;
-        socket.bind(name)?;
-        fs::set_permissions(path, Permissions::from_mode(MODE))?;
-        socket.listen(BACKLOG)?;
-        return Ok(OwnedFd::from(socket).into());
-    }
-    socket.bind(name)?;
-    socket.listen(BACKLOG)?;
-    Ok(OwnedFd::from(socket).into())
-}
-
-/// Removes the socket that a process without a drain has left behind.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
-        Ok(found) if found.file_type().is_socket() => fs::remove_file(path),
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "the file there is no socket")),
-        Err(_) => Ok(()),
-    }
 }
 
 /// The id of the process at the other end.

@@ -55,6 +55,10 @@ fn next(control: &Control) -> anyhow::Result<()> {
     let program = program()?;
     let mut child = Command::new(&program)
         .args(arguments())
+        // The service manager expects signs of life of the next process too, and has passed it no sockets.
+        .env_remove("WATCHDOG_PID")
+        .env_remove("LISTEN_PID")
+        .env_remove("LISTEN_FDS")
         .spawn()
         .with_context(|| format!("can't start {}", program.display()))?;
     tracing::info!(process = child.id(), program = %program.display(), "the next process starts");

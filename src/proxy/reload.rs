@@ -13,6 +13,7 @@ use super::{
     },
     logs::NewLogs,
     shared::{Running, RunningListener, SharedState},
+    tracer::{NewTracer, prepare_tracer, replace_tracer},
 };
 use crate::{
     reload::{
@@ -62,6 +63,8 @@ struct Prepared {
     changes: Changes,
     new_clusters: Vec<Arc<Cluster>>,
     logs: NewLogs,
+    /// If tracing changes.
+    tracer: Option<NewTracer>,
 }
 
 impl ReloadThread {
@@ -162,17 +165,19 @@ impl ReloadThread {
         let (shared, plan) = (self.shared(), Arc::new(plan));
         let sockets = open_new_sockets(&plan, running)?;
         let logs = self.control.logs().prepare(&plan, &shared.metrics)?;
+        let tracer = prepare_tracer(&plan, &running.plan, &shared.metrics)?;
         let clusters = make_clusters(&plan, Some(running), &shared.metrics);
         let new_clusters = missing(&clusters, &running.clusters);
         let listeners = make_listeners(&plan, &sockets, &clusters, Some(running), &shared.metrics)?;
         // Names that can't be looked up do not hold up the others: they are looked up again.
         self.discovery.follow(new_clusters.clone());
-        Ok(Prepared { running: Running { plan, listeners, clusters }, changes, new_clusters, logs })
+        let running = Running { plan, listeners, clusters };
+        Ok(Prepared { running, changes, new_clusters, logs, tracer })
     }
 
     /// Makes the new config the one that runs. Can't fail.
     fn commit(&self, prepared: Prepared, before: &Running) -> Reloaded {
-        let Prepared { running, changes, new_clusters, logs } = prepared;
+        let Prepared { running, changes, new_clusters, logs, tracer } = prepared;
         let (shared, inboxes) = (self.shared(), self.control.inboxes());
         let plan = Arc::clone(&running.plan);
         for cluster in &new_clusters {
@@ -191,6 +196,7 @@ impl ReloadThread {
         let change = ConfigChange { drains: drains(&plan, before, &running) };
         let changed = changed_listeners(before, &running);
         self.control.logs().replace(logs, &running, &shared.access_log);
+        tracer.into_iter().for_each(|tracer| replace_tracer(&shared.tracer, tracer));
         shared.running.store(Arc::new(running));
         let lost = shared.live.reload(plan.policies.clone(), Instant::now());
         let message = || Message::ConfigChanged(Arc::new(change.clone()));

@@ -25,6 +25,30 @@ pub(super) fn start_tracer(plan: &Plan, metrics: &Metrics) -> anyhow::Result<Tra
     Ok(Arc::new(ArcSwapOption::new(plan.tracing.clone().map(start).transpose()?)))
 }
 
+/// The tracer of a changed plan, which is not in use yet; `None` if nothing is to change.
+///
+/// # Errors
+/// Its thread can't start.
+pub(super) fn prepare_tracer(
+    plan: &Plan,
+    before: &Plan,
+    metrics: &Metrics,
+) -> anyhow::Result<Option<NewTracer>> {
+    if plan.has_same_tracing(before) {
+        return Ok(None);
+    }
+    let start = |tracing| Tracer::start(tracing, metrics).context("can't start the tracer");
+    Ok(Some(plan.tracing.clone().map(start).transpose()?))
+}
+
+/// The tracer of a changed plan; `None` switches tracing off.
+pub(super) type NewTracer = Option<Arc<Tracer>>;
+
+/// Uses a tracer. The one of before exports its last spans and ends.
+pub(super) fn replace_tracer(slot: &TracerSlot, tracer: NewTracer) {
+    slot.store(tracer);
+}
+
 /// Hands the last spans over. All workers have ended.
 pub(super) fn close_tracer(slot: &TracerSlot) {
     if let Some(tracer) = slot.swap(None) {

@@ -37,7 +37,6 @@ const EXCUSED: [(&str, &str); 19] = [
     ("tollgate_replays_total", "an election of a replica set"),
     ("tollgate_held_seconds_bucket", "an election of a replica set"),
     ("tollgate_mirrored_total", "a listener with `mirror`"),
-    // The reload is not in this version yet.
     ("tollgate_config_reloads_total", "a reload"),
     ("tollgate_config_last_reload_seconds", "a reload"),
 ];

@@ -24,7 +24,18 @@ impl Plan {
                 changes.add_hidden(ConfigObject::Policy, &rule.name);
             }
         }
+        if !self.has_same_tracing(running) {
+            changes.add_hidden(ConfigObject::Setting, "tracing");
+        }
         (self, changes)
+    }
+
+    /// Whether spans go to the same place, and the same ones.
+    pub fn has_same_tracing(&self, other: &Plan) -> bool {
+        match (&self.tracing, &other.tracing) {
+            (Some(one), Some(other)) => one.is_same(other),
+            (one, other) => one.is_none() && other.is_none(),
+        }
     }
 
     fn keep_clusters(&mut self, running: &Plan, changes: &mut Changes) {

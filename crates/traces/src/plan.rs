@@ -54,6 +54,13 @@ pub struct TracesPlan {
 }
 
 impl TracesPlan {
+    /// Whether another plan is the same, headers included.
+    pub fn is_same(&self, other: &TracesPlan) -> bool {
+        let shown = [self, other].map(|plan| serde_json::to_value(plan).ok());
+        let rest = |plan: &TracesPlan| (plan.resource.clone(), plan.headers.clone(), plan.timeout);
+        shown[0] == shown[1] && rest(self) == rest(other)
+    }
+
     /// The decision about traces that begin here.
     pub fn sampler(&self) -> Sampler {
         Sampler::new(self.sample.0)
