@@ -13,7 +13,7 @@ mod socket;
 pub use budget::{ConnectionBudget, ListenerShare};
 use cluster::{ConnectError, ConnectionPool, ListenerRegistration, Mirror, PreconnectPool};
 use config::plan::ListenerPlan;
-pub use drain::Drain;
+pub use drain::{Drain, DrainOptions};
 use foldhash::HashMap;
 pub use handshakes::Handshakes;
 use metrics::{Counter, Gauge};

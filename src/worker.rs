@@ -7,12 +7,12 @@ mod sessions;
 
 use crate::{
     connection::{self, Accepted, Connections},
-    listener::WorkerListener,
+    listener::{DrainOptions, WorkerListener},
     threads::STACK_BYTES,
 };
 use accept::Accepting;
 use listeners::Listeners;
-pub use message::{ConfigChange, Dispatcher, DrainOptions, Message};
+pub use message::{ConfigChange, Dispatcher, Message};
 use metrics::Gauge;
 use policy::access_log::LineBuffer;
 use session::Phase;
@@ -100,8 +100,7 @@ impl Worker {
         }
         let (worker, listener) = (Rc::clone(self), Rc::clone(listener));
         spawn_local(async move {
-            let DrainOptions { timeout, spread } = options;
-            worker.connections.drain_listener(&listener, spread, timeout).await;
+            worker.connections.drain_listener(&listener, options).await;
         });
     }
 
@@ -113,9 +112,10 @@ impl Worker {
 
     /// Lets connections close when they are idle, each at its turn, and waits up to the time-out for them. Then
     /// closes the rest.
-    async fn drain(&self, DrainOptions { timeout, spread }: DrainOptions) {
+    async fn drain(&self, options: DrainOptions) {
+        let timeout = options.timeout;
         let turns = async {
-            self.connections.drain(spread).await;
+            self.connections.drain(options).await;
             std::future::pending::<()>().await;
         };
         // The turns do not hold up a worker that has no connection left.

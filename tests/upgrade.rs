@@ -7,7 +7,7 @@ mod support;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use std::{
     fs,
-    io::{self, Read, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     os::unix::{fs::PermissionsExt, net::UnixStream},
     path::Path,
@@ -30,6 +30,25 @@ fn echo() -> SocketAddr {
     thread::spawn(move || {
         for connection in listener.incoming().map_while(Result::ok) {
             thread::spawn(move || io::copy(&mut &connection, &mut &connection));
+        }
+    });
+    address
+}
+
+/// A server that answers each request with `ok`.
+fn web() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for connection in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || {
+                for line in BufReader::new(&connection).lines().map_while(Result::ok) {
+                    if line.is_empty() {
+                        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+                        (&connection).write_all(answer).unwrap();
+                    }
+                }
+            });
         }
     });
     address
@@ -103,6 +122,55 @@ fn upgrades_in_a_row_fail_no_client() {
     assert!(served > 200, "{served}");
     assert!(old.stop().success());
     assert!(!socket.exists());
+}
+
+/// Sends requests on one connection, and connects again when an answer says that it is the last. Returns how many
+/// answers said so.
+fn request_until(stop: &AtomicBool, address: SocketAddr) -> io::Result<usize> {
+    let mut last = 0;
+    while !stop.load(SeqCst) {
+        let mut stream = BufReader::new(session(address)?);
+        let mut kept = true;
+        while kept && !stop.load(SeqCst) {
+            stream.get_mut().write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")?;
+            let (mut head, mut body) = (String::new(), [0; 2]);
+            while !head.ends_with("\r\n\r\n") {
+                if stream.read_line(&mut head)? == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+            }
+            stream.read_exact(&mut body)?;
+            assert!(head.starts_with("HTTP/1.1 200") && &body == b"ok", "{head}");
+            kept = !head.to_lowercase().contains("connection: close");
+            last += usize::from(!kept);
+        }
+    }
+    Ok(last)
+}
+
+#[test]
+fn kept_connections_end_with_an_answer() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("upgrade.sock");
+    let listener = free_address();
+    let config = config(free_address(), &socket, listener, web());
+    let config = config.replace("protocol: tcp", "protocol: http");
+    let mut old = Tollgate::start_upgrade(&config);
+    let stop = Arc::<AtomicBool>::default();
+    let clients = [(); 4].map(|()| {
+        let stop = Arc::clone(&stop);
+        thread::spawn(move || request_until(&stop, listener))
+    });
+    for _ in 0..5 {
+        let next = Tollgate::start_upgrade(&config);
+        assert_eq!(old.end().code(), Some(0));
+        old = next;
+    }
+    stop.store(true, SeqCst);
+    for client in clients {
+        let last = client.join().unwrap().unwrap();
+        assert!(last >= 5, "each old process has told it: {last}");
+    }
 }
 
 #[test]

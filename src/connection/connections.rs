@@ -1,7 +1,7 @@
 //! The open connections of one worker, and what they share.
 
 use super::session_info::{SessionInfo, SessionQuery, SessionReport};
-use crate::listener::{Drain, WorkerListener};
+use crate::listener::{Drain, DrainOptions, WorkerListener};
 use operation::Close;
 use relay::Buffers;
 use session::Phase;
@@ -11,7 +11,7 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::Waker,
-    time::{Duration, Instant},
+    time::Instant,
 };
 use tls::ServerTls;
 use tokio::{
@@ -147,21 +147,16 @@ impl Connections {
         }
     }
 
-    /// Lets connections close when they are idle, each at its turn within `spread`.
-    pub async fn drain(&self, spread: Duration) {
-        self.drain.spread(spread, || self.notify()).await;
+    /// Lets connections close when they are idle.
+    pub async fn drain(&self, options: DrainOptions) {
+        self.drain.run(options, || self.notify()).await;
     }
 
-    /// Lets the connections of a listener close when they are idle, each at its turn within `spread`. Those that are
-    /// open after `timeout` are closed.
-    pub async fn drain_listener(
-        &self,
-        listener: &WorkerListener,
-        spread: Duration,
-        timeout: Duration,
-    ) {
-        let end = tokio::time::Instant::now() + timeout;
-        listener.drain().spread(spread.min(timeout), || self.notify()).await;
+    /// Lets the connections of a listener close when they are idle. Those that are open after the time-out are
+    /// closed.
+    pub async fn drain_listener(&self, listener: &WorkerListener, options: DrainOptions) {
+        let end = tokio::time::Instant::now() + options.timeout;
+        listener.drain().run(options, || self.notify()).await;
         tokio::time::sleep_until(end).await;
         listener.drain().enter(Phase::Closing);
         self.notify();

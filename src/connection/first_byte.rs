@@ -99,7 +99,7 @@ async fn closing(session: &dyn Session) -> Close {
             return Poll::Ready(close);
         }
         match session.phase() {
-            Phase::Running => Poll::Pending,
+            Phase::Running | Phase::SoftDraining => Poll::Pending,
             Phase::Draining => Poll::Ready(Close::Drain),
             Phase::Closing => Poll::Ready(Close::DrainTimeout),
         }

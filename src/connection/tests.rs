@@ -152,8 +152,8 @@ fn parts_behind(
 }
 
 /// A drain without turns.
-fn at_once(timeout: Duration) -> worker::DrainOptions {
-    worker::DrainOptions { timeout, spread: Duration::ZERO }
+fn at_once(timeout: Duration) -> listener::DrainOptions {
+    listener::DrainOptions { timeout, spread: None }
 }
 
 /// A policy with a bug.

@@ -6,9 +6,10 @@ use super::{
 };
 use crate::{
     handover::{self, Offer},
+    listener::DrainOptions,
     reload::{ReloadRequest, ReloadSource, ReloadTrigger, Reloader},
     service_manager,
-    worker::{DrainOptions, Message},
+    worker::Message,
 };
 use std::{
     io,
@@ -18,7 +19,6 @@ use std::{
         mpsc::{Sender, channel},
     },
     thread,
-    time::Duration,
 };
 use tokio_util::sync::CancellationToken;
 use tollgate_metrics::table as names;
@@ -200,7 +200,7 @@ impl Control {
         let plan = &self.shared.running().plan;
         let timeout = plan.drain_timeout;
         // Clients that another process serves do not all connect again at once.
-        let spread = if self.offer.is_taken() { plan.drain_spread } else { Duration::ZERO };
+        let spread = self.offer.is_taken().then_some(plan.drain_spread);
         tracing::info!(?timeout, "draining");
         self.offer.begin_drain();
         self.shared.running().listeners.iter().for_each(|it| it.socket.close());

@@ -16,12 +16,13 @@ use super::{
     tracer::{NewTracer, prepare_tracer, replace_tracer},
 };
 use crate::{
+    listener::DrainOptions,
     reload::{
         ReloadError, ReloadReport, ReloadRequest, ReloadRequests, ReloadSource, ReloadTrigger,
         Reloaded,
     },
     service_manager,
-    worker::{ConfigChange, DrainOptions, Message},
+    worker::{ConfigChange, Message},
 };
 use cluster::Cluster;
 use config::{
@@ -312,7 +313,7 @@ fn drains(
     before: &Running,
     now: &Running,
 ) -> std::collections::BTreeMap<u64, DrainOptions> {
-    let options = DrainOptions { timeout: plan.drain_timeout, spread: plan.drain_spread };
+    let options = DrainOptions { timeout: plan.drain_timeout, spread: Some(plan.drain_spread) };
     let ends = |it: &&RunningListener| match now.listener(&it.listener.plan.name) {
         None => true,
         Some(now) if Arc::ptr_eq(&now.listener, &it.listener) => false,

@@ -5,10 +5,10 @@ use crate::{
         HandOff,
         session_info::{SessionQuery, SessionReport},
     },
-    listener::{ConnectionBudget, ListenSocket},
+    listener::{ConnectionBudget, DrainOptions, ListenSocket},
 };
 use shapes::WorkerReport;
-use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, rc::Rc, sync::Arc};
 use tls::ServerTls;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -38,15 +38,6 @@ pub enum Message {
     ResetShapes(UnboundedSender<()>),
     /// Stop accepting, let operations finish, and close everything after some time.
     Drain(DrainOptions),
-}
-
-/// How connections end.
-#[derive(Clone, Copy, Debug)]
-pub struct DrainOptions {
-    /// How long they may stay open.
-    pub timeout: Duration,
-    /// The time over which idle ones are closed.
-    pub spread: Duration,
 }
 
 /// What a reload of the config does to connections that are open.

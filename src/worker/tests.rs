@@ -1,7 +1,9 @@
 //! A worker whose connections panic, and one that loses a listener.
 
 use super::*;
-use crate::listener::{self, ConnectionBudget, ListenSocket, Listener, ListenerState};
+use crate::listener::{
+    self, ConnectionBudget, DrainOptions, ListenSocket, Listener, ListenerState,
+};
 use cluster::{Cluster, ClusterPlan, EndpointPlan, PreconnectPool};
 use config::plan::ListenerPlan;
 use operation::Operation;
@@ -165,10 +167,7 @@ fn a_panic_ends_its_own_connection_and_nothing_else() {
         drop(bystander);
         stage
             .inbox
-            .send(Message::Drain(DrainOptions {
-                timeout: Duration::from_secs(3600),
-                spread: Duration::ZERO,
-            }))
+            .send(Message::Drain(DrainOptions { timeout: Duration::from_secs(3600), spread: None }))
             .unwrap();
         stage.work.await.unwrap().unwrap();
     });

@@ -13,7 +13,7 @@
 use super::{Relay, Side};
 use cluster::CloseRequest;
 use operation::{Close, Codec};
-use session::{LINGER_TIMEOUT, Phase, poll_discard};
+use session::{LINGER_TIMEOUT, Phase, REST, poll_discard};
 use std::task::{Context, Poll};
 
 /// The state of a connection's close.
@@ -139,11 +139,17 @@ impl<C: Codec> Relay<C> {
             (_, CloseRequest::Removed) => Some(Close::EndpointRemoved),
             (_, CloseRequest::Expired) => Some(Close::CertificateExpired),
             (Phase::Draining, _) => self.is_idle().then_some(Close::Drain),
+            (Phase::SoftDraining, _) if self.is_idle() && self.has_rested() => Some(Close::Drain),
             (_, CloseRequest::WhenIdle) => self.is_idle().then_some(Close::EndpointDrained),
             (_, CloseRequest::RoleLost) => self.is_idle().then_some(Close::RoleLost),
             (_, CloseRequest::Expiring) => self.is_idle().then_some(Close::CertificateExpired),
-            (Phase::Running, CloseRequest::None) => None,
+            (Phase::Running | Phase::SoftDraining, CloseRequest::None) => None,
         }
+    }
+
+    /// Whether no byte has passed for a [`REST`].
+    fn has_rested(&mut self) -> bool {
+        self.now().saturating_duration_since(self.timers.last_byte) >= REST
     }
 
     /// What the endpoint asks of the connection, or a switch of the cluster.

@@ -22,7 +22,12 @@ use operation::{
     AttributeValue, Close, ConnectionInfo, Direction, Gate, LookupRun, Operation, Rejection,
     Revision, Violation,
 };
-use std::{cell::Cell, sync::Arc, task::Waker, time::Instant};
+use std::{
+    cell::Cell,
+    sync::Arc,
+    task::Waker,
+    time::{Duration, Instant},
+};
 
 /// A client's connection: the gate, and what the proxy knows about the connection.
 pub trait Session: Gate {
@@ -140,11 +145,18 @@ pub trait Session: Gate {
     fn is_cluster_connected(&self) -> bool;
 }
 
+/// How long a connection is idle before it closes in [`Phase::SoftDraining`]. pymongo looks before an operation
+/// whether its connection was closed only if that has been idle for a second.
+pub const REST: Duration = Duration::from_secs(1);
+
 /// The phase of a connection's worker and listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// It accepts new connections.
     Running,
+    /// Its connections close after a [`REST`], or with an HTTP answer that says so: a client that pauses for less may
+    /// be sending its next operation already.
+    SoftDraining,
     /// Its connections close as soon as they are idle.
     Draining,
     /// Its connections close now.

@@ -21,7 +21,7 @@ use hyper::{
 use hyper_util::rt::TokioTimer;
 use net::Stream;
 use operation::{Close, Rejection, Violation};
-use session::{Phase, Session, Timeouts, linger};
+use session::{Phase, REST, Session, Timeouts, linger};
 use std::{
     error::Error,
     future::poll_fn,
@@ -371,6 +371,7 @@ impl ConnectionMonitor {
                 return Poll::Ready(Close::Drain);
             }
             Phase::Draining => self.draining = true,
+            Phase::SoftDraining => self.draining |= self.may_close_softly(),
             Phase::Running => {}
         }
         loop {
@@ -389,6 +390,15 @@ impl ConnectionMonitor {
                 return Poll::Ready(close);
             }
         }
+    }
+
+    /// Whether the client learns of the end before it sends another request: by a frame, by the head of an answer
+    /// that is due, or because it has rested.
+    fn may_close_softly(&self) -> bool {
+        let (state, requests) = (&self.connection.state, self.connection.requests.get());
+        let last = state.last_activity.get().unwrap_or(self.started);
+        let rested = state.active_operations.get() == 0 && last.elapsed() >= REST;
+        self.http2 || rested || requests > state.responses.get()
     }
 
     /// The next deadline.
