@@ -4,7 +4,7 @@
 
 mod support;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use std::{
     io::{BufRead, BufReader},
     net::TcpStream,
@@ -115,6 +115,32 @@ fn an_abstract_address_of_the_manager_is_notified() {
     assert_eq!(manager.next(), "STATUS=0 connections");
     let _session = upstream.session(&tollgate);
     assert_eq!(manager.next(), "STATUS=1 connection");
+}
+
+#[test]
+fn an_upgrade_in_place_names_the_next_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, socket) = (directory.path().join("notify"), directory.path().join("upgrade"));
+    let manager = Notified::at(&path);
+    let upstream = Upstream::start();
+    let address = free_address().to_string();
+    let wire = tcp_config(upstream.address(), "").replace("127.0.0.1:0", &address);
+    let config = format!("upgrade_socket: {}\n{wire}", socket.display());
+    let mut tollgate = Tollgate::start_as(notifying(path.to_str().unwrap()), "", &config);
+    assert_eq!(manager.next(), "READY=1");
+    tollgate.signal(Signal::USR2);
+    let main = loop {
+        let message = manager.next();
+        assert_ne!(message, "STOPPING=1", "it would stop the unit");
+        if let Some(id) = message.strip_prefix("MAINPID=") {
+            break Pid::from_raw(id.parse().unwrap()).unwrap();
+        }
+    };
+    assert_eq!(tollgate.end().code(), Some(0));
+    kill_process(main, Signal::TERM).unwrap();
+    // The old process may have said so, too.
+    manager.expect("STOPPING=1");
+    eventually("the next process to end", || test_kill_process(main).is_err().then_some(()));
 }
 
 #[test]
