@@ -25,7 +25,7 @@ static LOST_BEFORE: AtomicU64 = AtomicU64::new(0);
 
 /// The crates of the workspace but those of protocols. The target of a message begins with the name
 /// of its crate.
-const CRATES: [&str; 16] = [
+const CRATES: [&str; 17] = [
     "cluster",
     "config",
     "demo",
@@ -41,6 +41,7 @@ const CRATES: [&str; 16] = [
     "tls",
     "tollgate",
     "tollgate_metrics",
+    "traces",
     "values",
 ];
 

@@ -332,6 +332,7 @@ fn a_proxy_that_serves_every_protocol_exports_every_metric() {
     drive_http(&tollgate);
     drive_grpc(&tollgate);
     drive_tls(&tollgate, &certificates);
+    assert_eq!(tollgate.post("/config").0, 200);
     let _held = (drive_tcp(&tollgate, &servers.wire), drive_pool(&tollgate));
     let _waits = drive_pauses(&tollgate);
 

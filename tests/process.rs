@@ -57,7 +57,7 @@ fn with_descriptors(count: usize, upstream: SocketAddr) -> Result<Tollgate, (Opt
 fn too_few_descriptors_are_an_error() {
     let upstream = Upstream::start();
     let mut refused = 0;
-    for count in [16, 22, 24, 26, 28, 30, 32, 34, 36, 40, 60] {
+    for count in [16, 22, 24, 26, 28, 30, 32, 34, 36, 44, 60] {
         match with_descriptors(count, upstream.address()) {
             Err((code, told)) => {
                 assert_eq!(code, Some(1), "{count}: {told}");

@@ -103,12 +103,14 @@ impl Prometheus {
     }
 }
 
-/// What the demonstration does not have: TLS, a limit with a store (which does not answer), and logs.
+/// What the demonstration does not have: TLS, a limit with a store and traces with a collector (neither answers),
+/// and logs.
 fn edge(certificates: &Certificates, upstream: &Upstream) -> Tollgate {
-    let store = free_address();
+    let (store, collector) = (free_address(), free_address());
     let (pair, address) = (certificates.pair("server"), upstream.address());
     Tollgate::start(&format!(
         "event_log: {{ path: {events} }}\n\
+         tracing: {{ otlp: \"http://{collector}\", sample: 100% }}\n\
          listeners:\n  safe: {{ address: \"127.0.0.1:0\", protocol: tcp, cluster: wire, tls: {{ certificates: {pair} }} }}\n\
          clusters:\n  wire: {{ endpoints: [\"{address}\"] }}\n\
          policies:\n  - {{ name: shared, rate_limit: {{ rate: 100/s, shared: {{ redis: {{ address: \"{store}\" }} }} }} }}\n",

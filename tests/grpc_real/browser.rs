@@ -26,7 +26,8 @@ fn chromium_calls_only_from_an_allowed_page() {
     let Some(service) = Service::start("grpc_service.py", &[]) else { return };
     let service = service.address();
     let site = free_address();
-    let page = serde_json::to_string(PAGE).unwrap();
+    // `${…}` of the script is not a variable of the config.
+    let page = serde_json::to_string(PAGE).unwrap().replace("${", "$${");
     let rpc = |name: &str, web: &str| {
         format!(
             "  {name}: {{ address: \"127.0.0.1:0\", cluster: rpc, \
