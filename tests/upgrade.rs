@@ -4,6 +4,7 @@
 
 mod support;
 
+use bson::doc;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use std::{
     fs,
@@ -17,11 +18,19 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     thread,
+    time::{Duration, Instant},
 };
 use support::{
-    PATIENCE, eventually, free_address,
+    PATIENCE,
+    client::RawClient,
+    eventually, free_address,
+    scripted::{Scripted, reply_to},
     tollgate::{Tollgate, program, tcp_config},
+    wire::op_msg,
 };
+
+/// `drain_spread`: within this time the old process begins to close each connection.
+const SPREAD: Duration = Duration::from_millis(200);
 
 /// A server that sends back what it reads.
 fn echo() -> SocketAddr {
@@ -59,7 +68,7 @@ fn config(admin: SocketAddr, socket: &Path, listener: SocketAddr, upstream: Sock
     let wire = tcp_config(upstream, "").replace("127.0.0.1:0", &listener.to_string());
     let socket = socket.display();
     format!(
-        "admin: \"{admin}\"\nupgrade_socket: {socket}\ndrain_timeout: 1m\ndrain_spread: 200ms\n{wire}"
+        "admin: \"{admin}\"\nupgrade_socket: {socket}\ndrain_timeout: 1m\ndrain_spread: {SPREAD:?}\n{wire}"
     )
 }
 
@@ -171,6 +180,33 @@ fn kept_connections_end_with_an_answer() {
         let last = client.join().unwrap().unwrap();
         assert!(last >= 5, "each old process has told it: {last}");
     }
+}
+
+#[test]
+fn a_busy_driver_keeps_its_connection_until_it_rests() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("upgrade.sock");
+    let listener = free_address();
+    let server = Scripted::answering(|asked| reply_to(asked, &doc! { "ok": 1.0 }));
+    let config = config(free_address(), &socket, listener, server.address());
+    let config = config.replace("protocol: tcp", "protocol: mongo");
+    let mut old = Tollgate::start_upgrade(&config);
+    let mut client = RawClient::connect(listener);
+    let ping = op_msg(1, &doc! { "ping": 1, "$db": "admin" });
+    let _next = thread::scope(|scope| {
+        let next = scope.spawn(|| Tollgate::start_upgrade(&config));
+        while !old.stderr().contains("\"draining\"") {
+            client.round_trip(&ping);
+        }
+        next.join().unwrap()
+    });
+    // All connections have had their turn by then.
+    let end = Instant::now() + 2 * SPREAD;
+    while Instant::now() < end {
+        client.round_trip(&ping);
+    }
+    client.drain();
+    assert_eq!(old.end().code(), Some(0));
 }
 
 #[test]
