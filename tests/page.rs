@@ -168,6 +168,26 @@ fn a_button_drains_an_endpoint_only_with_the_token() {
 }
 
 #[test]
+fn the_last_reload_is_shown_with_what_it_has_changed() {
+    let Some(browser) = Browser::start() else { return };
+    let server = server();
+    let tollgate = Tollgate::mongo(server.address());
+    browser.open(&format!("http://{}/", tollgate.admin()));
+    browser.wait_for("none since the start");
+    tollgate.reload(&mongo_config(server.address(), "max_connections: 77"));
+    browser.wait_for("by admin: ");
+    assert!(row(&browser, "by admin: ").contains("ok"), "{}", browser.text());
+    assert!(!browser.text().contains("Reload failed"));
+    tollgate.write_config("listeners: { db: { <blink>: 1 } }\n");
+    assert_eq!(tollgate.post("/config").0, 400);
+    browser.wait_for("Reload failed");
+    assert!(row(&browser, "by admin: ").contains("failed"), "{}", browser.text());
+    assert!(browser.text().contains("<blink>"), "{}", browser.text());
+    assert_eq!(browser.value("document.querySelectorAll('blink').length"), 0);
+    assert_eq!(browser.console(), Vec::<String>::new());
+}
+
+#[test]
 fn a_lost_proxy_is_shown_and_no_scheme_has_errors() {
     let Some(browser) = Browser::start() else { return };
     let server = server();
