@@ -42,7 +42,7 @@ fn a_thousand_unused_listeners_fit_in_150_mb() {
         let [memory, scrape] = [0, 1].map(|it| many[it].saturating_sub(few[it]) / 200);
         println!("{protocol}{cluster}: {memory} bytes of memory and {scrape} of metrics each");
         // 150 MB less what the proxy is without any.
-        assert!(memory < 60_000, "{memory} bytes of memory for a listener and a cluster");
+        assert!(memory < 50_000, "{memory} bytes of memory for a listener and a cluster");
         assert!(scrape < 1_000, "{scrape} bytes of metrics for a listener and a cluster");
     }
 }

@@ -12,7 +12,6 @@ use policy::{Live, access_log::LiveAccessLog, live_tap::LiveTap};
 use shapes::SharedShapes;
 use std::{
     collections::BTreeMap,
-    hash::BuildHasher,
     io,
     net::{SocketAddr, TcpListener},
     sync::{
@@ -86,8 +85,7 @@ impl SharedState {
 impl Running {
     /// Identifies the config, defaults included, without secrets.
     pub(super) fn hash(&self) -> String {
-        let json = self.plan.to_json().to_string();
-        format!("{:016x}", foldhash::fast::FixedState::default().hash_one(json))
+        format!("{:016x}", self.plan.hash())
     }
 }
 

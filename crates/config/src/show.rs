@@ -3,11 +3,17 @@
 
 use super::plan::{AdminPlan, ConnectionLimits, ListenerPlan, Plan};
 use cluster::ClusterPlan;
+use foldhash::fast::FixedState;
 use policy::Rule;
 use protocols::{ListenerProtocol, Pooling};
 use serde::ser::{Serialize, Serializer};
 use serde_json::{Value, json};
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    hash::{BuildHasher, Hash, Hasher},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 use values::Text;
 
 impl Plan {
@@ -15,14 +21,30 @@ impl Plan {
     /// plan. Secrets are not shown.
     pub fn to_json(&self) -> Value {
         let mut json = serde_json::to_value(self).unwrap_or_default();
-        let shown =
-            |it: &Arc<ClusterPlan>| (it.name.to_string(), cluster(it, self.pooling.get(&it.name)));
-        json["clusters"] = self.clusters.iter().map(shown).collect();
-        let shown = |it: &Arc<ListenerPlan>| {
-            (it.name.to_string(), listener(it, self.connection_limits.get(&it.name)))
-        };
-        json["listeners"] = self.listeners.iter().map(shown).collect();
+        json["clusters"] = self.shown_clusters().collect();
+        json["listeners"] = self.shown_listeners().collect();
         json
+    }
+
+    /// A number that identifies what [`Plan::to_json`] returns. The objects are shown one after the other: all at
+    /// once they may take megabytes.
+    pub fn hash(&self) -> u64 {
+        let mut hasher = FixedState::default().build_hasher();
+        serde_json::to_string(self).unwrap_or_default().hash(&mut hasher);
+        for (name, shown) in self.shown_clusters().chain(self.shown_listeners()) {
+            (name, shown.to_string()).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+
+    fn shown_clusters(&self) -> impl Iterator<Item = (String, Value)> {
+        let pooling = |it: &ClusterPlan| self.pooling.get(&it.name);
+        self.clusters.iter().map(move |it| (it.name.to_string(), cluster(it, pooling(it))))
+    }
+
+    fn shown_listeners(&self) -> impl Iterator<Item = (String, Value)> {
+        let limits = |it: &ListenerPlan| self.connection_limits.get(&it.name);
+        self.listeners.iter().map(move |it| (it.name.to_string(), listener(it, limits(it))))
     }
 }
 
