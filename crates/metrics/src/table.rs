@@ -404,7 +404,7 @@ pub const TABLE: &[Metric] = &[
          not declared.",
     ),
     counter(CONFIG_RELOADS_TOTAL, "reloads", &["result"], "Reloads: `ok`, `unchanged`, `failed`."),
-    gauge(CONFIG_LAST_RELOAD_SECONDS, "unix seconds", &[], "When the last good reload was."),
+    gauge(CONFIG_LAST_RELOAD_SECONDS, "seconds", &[], "When the last good reload was (Unix time)."),
     gauge(CONFIG_INFO, "configs", &["hash"], "Always 1; the label identifies the config."),
     gauge(BUILD_INFO, "builds", &["version"], "Always 1; the version is its label."),
 ];
