@@ -243,9 +243,15 @@ async fn drain(
         tokio::select! {
             biased;
             Some(message) = inbox.recv() => handle(worker, listeners, message),
-            () = &mut drained => return,
+            () = &mut drained => break,
         }
     }
+    // What is handed over from now on is served by the worker that has accepted it.
+    inbox.close();
+    while let Some(message) = inbox.recv().await {
+        handle(worker, listeners, message);
+    }
+    worker.drain(options).await;
 }
 
 /// Handles a message that means the same whether the worker drains or not. The others have no effect:

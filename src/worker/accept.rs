@@ -22,6 +22,7 @@ use std::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::mpsc::error::SendError,
     task::{JoinError, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
@@ -195,8 +196,13 @@ impl Acceptor {
             worker.serve(&listener, accepted);
         } else if let (Some(inbox), Ok(hand_off)) = (dispatcher.inboxes.get(to), accepted.detach())
         {
-            // A worker that has ended drops the message, which closes the connection.
-            let _ = inbox.send(Message::Serve(self.listener, hand_off));
+            // A worker that has drained already takes nothing more.
+            if let Err(SendError(Message::Serve(_, back))) =
+                inbox.send(Message::Serve(self.listener, hand_off))
+                && let Ok(accepted) = back.attach()
+            {
+                worker.serve(&listener, accepted);
+            }
         }
     }
 }
