@@ -17,6 +17,7 @@ use net::Stream;
 use prost::Message;
 use std::{io, sync::Arc, time::Duration};
 use tokio::{net::TcpStream, task::spawn_local, time::timeout};
+use values::error_chain;
 
 /// The method of OTLP over gRPC.
 const METHOD: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
@@ -266,16 +267,4 @@ fn code(ends: &HeaderMap) -> Option<u32> {
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
     Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
-}
-
-/// An error with its causes, which are more specific.
-fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        words.push_str(": ");
-        words.push_str(&error.to_string());
-        cause = error.source();
-    }
-    words
 }

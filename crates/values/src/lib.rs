@@ -13,12 +13,14 @@
 //! - `show`: values written as in a config
 //! - `files`: config files and logs that are not regular files; `files_read` records which are read
 //! - `source`: an object of a config as written, with the files that it names
+//! - `error_chain`: an error of a library with its causes
 //! - `secret`: hides passwords in texts
 
 mod address;
 mod amount;
 mod diagnostic;
 mod duration;
+mod error_chain;
 mod files;
 mod files_read;
 mod glob;
@@ -41,6 +43,7 @@ pub use amount::{Rate, Size};
 pub use diagnostic::{Diagnostic, Location, to_serde_error};
 use duration::UNITS;
 pub use duration::{AtLeast, duration_text};
+pub use error_chain::error_chain;
 pub use files::{
     irregular_file, irregular_log, open_regular, read_at_most, read_regular, read_secret,
     read_text, wrong_secret_file,

@@ -13,6 +13,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 use tonic_prost::ProstCodec;
+use values::error_chain;
 
 const METHOD: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
@@ -156,18 +157,6 @@ fn status_error(status: &Status) -> RateLimitError {
         Code::Unavailable => RateLimitError::Unreachable(error_chain(status)),
         _ => RateLimitError::Error(error_chain(status)),
     }
-}
-
-/// An error with its causes, which are more specific.
-fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        words.push_str(": ");
-        words.push_str(&error.to_string());
-        cause = error.source();
-    }
-    words
 }
 
 #[cfg(test)]
