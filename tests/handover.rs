@@ -18,21 +18,11 @@ use std::{
     thread::{self, JoinHandle},
 };
 use support::{
-    PATIENCE, eventually, free_address,
+    PATIENCE,
+    ends::echo,
+    eventually, free_address,
     tollgate::{Tollgate, output_of, page, tcp_config},
 };
-
-/// A server that sends back what it reads.
-fn echo() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for connection in listener.incoming().map_while(Result::ok) {
-            thread::spawn(move || io::copy(&mut &connection, &mut &connection));
-        }
-    });
-    address
-}
 
 /// A proxy of one TCP listener, and an admin interface with these keys beside its address.
 fn config(admin: SocketAddr, keys: &str, listener: SocketAddr, upstream: SocketAddr) -> String {

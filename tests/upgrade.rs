@@ -23,6 +23,7 @@ use std::{
 use support::{
     PATIENCE,
     client::RawClient,
+    ends::echo,
     eventually, free_address,
     scripted::{Scripted, reply_to},
     tollgate::{Tollgate, program, tcp_config},
@@ -31,18 +32,6 @@ use support::{
 
 /// `drain_spread`: within this time the old process begins to close each connection.
 const SPREAD: Duration = Duration::from_millis(200);
-
-/// A server that sends back what it reads.
-fn echo() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for connection in listener.incoming().map_while(Result::ok) {
-            thread::spawn(move || io::copy(&mut &connection, &mut &connection));
-        }
-    });
-    address
-}
 
 /// A server that answers each request with `ok`.
 fn web() -> SocketAddr {

@@ -8,6 +8,7 @@ use std::{
     io::{self, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     sync::Arc,
+    thread,
     time::Duration,
 };
 
@@ -15,6 +16,18 @@ use std::{
 pub struct Upstream {
     listener: TcpListener,
     tls: Option<&'static Certificates>,
+}
+
+/// A server that sends back what it reads.
+pub fn echo() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let address = listener.local_addr().expect("an address");
+    thread::spawn(move || {
+        for connection in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || io::copy(&mut &connection, &mut &connection));
+        }
+    });
+    address
 }
 
 /// Runs a test twice: with servers and their proxies in plain text, and with both inside TLS.
