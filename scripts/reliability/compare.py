@@ -39,6 +39,8 @@ import bson
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
+from environment import free_port
+
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 
@@ -96,12 +98,6 @@ clusters:
       {{ interval: 1s, timeout: 500ms, unhealthy_threshold: 1, close_connections_on_unhealthy: true }}
     outlier_detection: {{ consecutive_failures: 5, consecutive_local_failures: 5, base_ejection_time: 2s }}
 """
-
-
-def free_port():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
 
 
 class Server:

@@ -25,18 +25,12 @@ import tempfile
 import time
 import urllib.request
 
-from environment import ROOT, TARGET, enter_environment
+from environment import ROOT, build, enter_environment, free_port, start_secantusdb
 
 LOAD = ROOT / "tests/drivers/pymongo_cutover.py"
 WAYS = ["strip", "pass", "restart"]
 # How long the load runs before the move, and after it.
 WARM_UP, AFTER = 3, 3
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def wait_for(port):
@@ -55,9 +49,7 @@ class Server:
 
     def __init__(self):
         self.port = free_port()
-        program = pathlib.Path(sys.prefix) / "bin/secantusd-py"
-        command = [program, "--host", "127.0.0.1", "--port", str(self.port), "--storage-path", ":memory:"]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.process = start_secantusdb(self.port)
         wait_for(self.port)
 
 
@@ -137,9 +129,7 @@ def main():
     parser.add_argument("--debug", action="store_true", help="a debug build of Tollgate")
     options = parser.parse_args()
     enter_environment()
-    profile = [] if options.debug else ["--release"]
-    subprocess.run(["cargo", "build", "--quiet", "--bin", "tollgate", *profile], cwd=ROOT, check=True)
-    program = TARGET / ("debug" if options.debug else "release") / "tollgate"
+    program = build(options.debug) / "tollgate"
     print("| way | operations | errors | lost, twice or half | drained | all | longest operation |")
     print("|---|--:|--:|--:|--:|--:|--:|")
     for number in range(options.rounds):

@@ -37,7 +37,7 @@ import threading
 import time
 import urllib.request
 
-from environment import PACKAGES, ROOT, TARGET, enter_environment
+from environment import PACKAGES, build, enter_environment, free_port
 
 if __name__ == "__main__":
     enter_environment()
@@ -74,12 +74,6 @@ listeners:
 clusters:
   db: {{ replica_set: {{ name: rs, seeds: ["{seed}"] }}{pool} }}
 """
-
-
-def free_port():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
 
 
 def eventually(what, look):
@@ -383,10 +377,7 @@ def main():
     parser.add_argument("--json", type=pathlib.Path)
     parser.add_argument("--debug", action="store_true", help="build without optimizations")
     options = parser.parse_args()
-    profile = [] if options.debug else ["--release"]
-    command = ["cargo", "build", "--quiet", *profile, "--bin", "tollgate", "--example", "replica_set"]
-    subprocess.run(command, cwd=ROOT, check=True)
-    options.binaries = TARGET / ("debug" if options.debug else "release")
+    options.binaries = build(options.debug, "--example", "replica_set")
     found = {}
     with tempfile.TemporaryDirectory() as scratch:
         for _ in range(options.rounds):

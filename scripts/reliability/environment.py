@@ -1,7 +1,8 @@
-"""The Python environment of the scripts beside this one: pymongo and SecantusDB."""
+"""What the scripts beside this one share: the Python environment with pymongo and SecantusDB, programs and ports."""
 
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 
@@ -24,3 +25,23 @@ def enter_environment():
     if pathlib.Path(sys.prefix) != home:
         python = str(home / "bin/python")
         os.execv(python, [python, *sys.argv])
+
+
+def build(debug, *more):
+    """Builds Tollgate, and what `more` names for cargo. Returns the folder of the programs."""
+    profile = [] if debug else ["--release"]
+    subprocess.run(["cargo", "build", "--quiet", "--bin", "tollgate", *more, *profile], cwd=ROOT, check=True)
+    return TARGET / ("debug" if debug else "release")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start_secantusdb(port):
+    """Returns the process of a SecantusDB that keeps its data in memory."""
+    program = pathlib.Path(sys.prefix) / "bin/secantusd-py"
+    where = ["--host", "127.0.0.1", "--port", str(port), "--storage-path", ":memory:"]
+    return subprocess.Popen([program, *where], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

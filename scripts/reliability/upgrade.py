@@ -28,19 +28,13 @@ import tempfile
 import threading
 import time
 
-from environment import ROOT, TARGET, enter_environment
+from environment import build, enter_environment, free_port, start_secantusdb
 
 KINDS = {"connect": 2, "kept": 1, "http": 2, "mongo": 4}
 PROXIES = ["Tollgate", "HAProxy"]
 # HAProxy's. The option lets a kept connection end with an answer.
 MODES = {"tcp": "mode tcp", "mongo": "mode tcp", "http": "mode http\n  option idle-close-on-response"}
 PATIENCE = 60
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def wait_until(what, condition):
@@ -96,9 +90,7 @@ class Servers:
             self.ports[name] = server.server_address[1]
             threading.Thread(target=server.serve_forever, daemon=True).start()
         self.ports["mongo"] = free_port()
-        program = pathlib.Path(sys.prefix) / "bin/secantusd-py"
-        where = ["--host", "127.0.0.1", "--port", str(self.ports["mongo"]), "--storage-path", ":memory:"]
-        self.mongo = subprocess.Popen([program, *where], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.mongo = start_secantusdb(self.ports["mongo"])
         wait_until("SecantusDB", lambda: listens(self.ports["mongo"]))
 
 
@@ -306,9 +298,7 @@ def main():
     parser.add_argument("--debug", action="store_true", help="a debug build of Tollgate")
     options = parser.parse_args()
     enter_environment()
-    profile = [] if options.debug else ["--release"]
-    subprocess.run(["cargo", "build", "--quiet", "--bin", "tollgate", *profile], cwd=ROOT, check=True)
-    program = TARGET / ("debug" if options.debug else "release") / "tollgate"
+    program = build(options.debug) / "tollgate"
     servers = Servers()
     try:
         print("| proxy | an upgrade | old processes left |", *(f"{kind} failed |" for kind in KINDS), "slowest |")
