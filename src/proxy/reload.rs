@@ -265,8 +265,8 @@ impl ReloadThread {
         if report.result.is_ok() {
             let at = report.at.duration_since(UNIX_EPOCH).unwrap_or_default();
             metrics.gauge(names::CONFIG_LAST_RELOAD_SECONDS, &[]).set(at.as_secs_f64());
+            self.control.export_config();
         }
-        self.control.export_config();
     }
 }
 
