@@ -85,17 +85,12 @@ impl Changes {
         for (object, key) in
             [(ConfigObject::Listener, "listeners"), (ConfigObject::Cluster, "clusters")]
         {
-            compare_objects(object, named(before, key), named(after, key), &mut changes);
+            compare_objects(object, &named(before, key), &named(after, key), &mut changes);
         }
         let policies = [before, after].map(policies);
-        compare_objects(
-            ConfigObject::Policy,
-            policies[0].clone(),
-            policies[1].clone(),
-            &mut changes,
-        );
-        let orders = policies.map(|all| all.into_iter().map(|(name, _)| name).collect::<Vec<_>>());
-        changes.extend(reordered(&orders));
+        compare_objects(ConfigObject::Policy, &policies[0], &policies[1], &mut changes);
+        changes
+            .extend(reordered(policies.map(|all| all.into_iter().map(|(name, _)| name).collect())));
         settings(before, after, &mut changes);
         Self(changes)
     }
@@ -224,49 +219,52 @@ impl fmt::Display for KeyChange {
 /// What is said of an object whose shown values are the same.
 const NOT_SHOWN: &str = "a secret, a file that it names, or how it is written";
 
-type Named = Vec<(String, Value)>;
+type Named<'v> = Vec<(&'v str, &'v Value)>;
 
 /// The objects under a key, by their names.
-fn named(config: &Value, key: &str) -> Named {
+fn named<'v>(config: &'v Value, key: &str) -> Named<'v> {
     let objects = config.get(key).and_then(Value::as_object).into_iter().flatten();
-    objects.map(|(name, object)| (name.clone(), object.clone())).collect()
+    objects.map(|(name, object)| (name.as_str(), object)).collect()
 }
 
 /// The policies, by their names, in order.
-fn policies(config: &Value) -> Named {
+fn policies(config: &Value) -> Named<'_> {
     let list = config.get("policies").and_then(Value::as_array).into_iter().flatten();
-    let named = list.filter_map(|policy| Some((policy.get("name")?.as_str()?.to_owned(), policy)));
-    named.map(|(name, policy)| (name, policy.clone())).collect()
+    list.filter_map(|policy| Some((policy.get("name")?.as_str()?, policy))).collect()
 }
 
-fn compare_objects(object: ConfigObject, before: Named, after: Named, to: &mut Vec<Change>) {
-    let add = |name: String, kind: ChangeKind, now: Option<&Value>| {
+fn compare_objects(
+    object: ConfigObject,
+    before: &Named<'_>,
+    after: &Named<'_>,
+    to: &mut Vec<Change>,
+) {
+    let add = |name: &str, kind: ChangeKind, now: Option<&Value>| {
         let effect = effect(object, &kind, now);
-        Change { object, name, kind, effect, connections: None }
+        Change { object, name: name.to_owned(), kind, effect, connections: None }
     };
-    for (name, now) in &after {
+    for (name, now) in after {
         match before.iter().find(|(known, _)| known == name) {
-            None => to.push(add(name.clone(), ChangeKind::Added, Some(now))),
+            None => to.push(add(name, ChangeKind::Added, Some(now))),
             Some((_, was)) if was == now => {}
             Some((_, was)) => {
                 let mut keys = Vec::new();
                 compare_values("", Some(was), Some(now), &mut keys);
-                to.push(add(name.clone(), ChangeKind::Changed(keys), Some(now)));
+                to.push(add(name, ChangeKind::Changed(keys), Some(now)));
             }
         }
     }
-    let is_gone = |name: &String| !after.iter().any(|(known, _)| known == name);
-    let gone = before.into_iter().filter(|(name, _)| is_gone(name));
+    let gone = before.iter().filter(|(name, _)| !after.iter().any(|(known, _)| known == name));
     to.extend(gone.map(|(name, _)| add(name, ChangeKind::Removed, None)));
 }
 
 /// The change of the policies' order, if those of both configs come in another one.
-fn reordered([before, after]: &[Vec<String>; 2]) -> Option<Change> {
-    let common = |names: &[String], others: &[String]| {
-        names.iter().filter(|name| others.contains(name)).cloned().collect::<Vec<_>>()
-    };
-    let (was, now) = (common(before, after), common(after, before));
-    let value = |names: Vec<String>| Some(cut(names.join(", ")));
+fn reordered([before, after]: [Vec<&str>; 2]) -> Option<Change> {
+    fn common<'n>(names: &[&'n str], others: &[&str]) -> Vec<&'n str> {
+        names.iter().copied().filter(|name| others.contains(name)).collect()
+    }
+    let (was, now) = (common(&before, &after), common(&after, &before));
+    let value = |names: Vec<&str>| Some(cut(names.join(", ")));
     (was != now).then(|| {
         let key = KeyChange { key: "order".to_owned(), before: value(was), after: value(now) };
         let kind = ChangeKind::Changed(vec![key]);

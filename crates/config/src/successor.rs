@@ -40,7 +40,7 @@ impl Plan {
 
     fn keep_clusters(&mut self, running: &Plan, changes: &mut Changes) {
         for plan in &mut self.clusters {
-            let Some(known) = running.clusters.iter().find(|known| known.name == plan.name) else {
+            let Some(known) = running.cluster(&plan.name) else {
                 continue;
             };
             if known.source != plan.source {
