@@ -120,7 +120,7 @@ impl Proxy {
         let listeners = make_listeners(&plan, &sockets, &clusters, None, &metrics)?;
         listeners.iter().for_each(|it| listeners::log_listening(&it.listener));
         let running = Running { plan: Arc::clone(&plan), listeners, clusters };
-        let tracer = start_tracer(&plan, &metrics)?;
+        let tracer = TracerSlot::new(start_tracer(&plan, &metrics)?.into());
         let shared = shared_state(running, metrics, tracer);
         logs.replace(new_logs, &shared.running(), &shared.access_log);
         let (threads, stop_background) = (Threads::default(), CancellationToken::new());

@@ -122,7 +122,7 @@ impl Control {
 
     /// Exports the hash of the config that runs.
     pub(super) fn export_config(&self) {
-        let hash = self.shared.running().hash();
+        let hash = format!("{:016x}", self.shared.running().plan.hash());
         let metrics = &self.shared.metrics;
         let mut known = self.config_hash.lock().unwrap_or_else(PoisonError::into_inner);
         if *known != hash {

@@ -18,12 +18,13 @@ const FLUSH_TIMEOUT: Duration = Duration::from_millis(700);
 /// How long workers may send lines to a log that was replaced.
 const REPLACED_FOR: Duration = Duration::from_millis(100);
 
-/// The logs that are open.
+/// The logs in use.
 #[derive(Default)]
 pub(super) struct Logs(Mutex<OpenLogs>);
 
+/// The logs that are in use, or those that a config names and that are not in use yet.
 #[derive(Default)]
-struct OpenLogs {
+pub(super) struct OpenLogs {
     access: Option<OpenLog>,
     events: Option<OpenLog>,
 }
@@ -34,19 +35,12 @@ struct OpenLog {
     log: Log,
 }
 
-/// Logs that a config names and that are not in use yet.
-#[derive(Default)]
-pub(super) struct NewLogs {
-    access: Option<OpenLog>,
-    events: Option<OpenLog>,
-}
-
 impl Logs {
     /// Opens the logs that a plan names, as far as they are not open already.
     ///
     /// # Errors
     /// One can't be opened.
-    pub(super) fn prepare(&self, plan: &Plan, metrics: &Metrics) -> anyhow::Result<NewLogs> {
+    pub(super) fn prepare(&self, plan: &Plan, metrics: &Metrics) -> anyhow::Result<OpenLogs> {
         let open = self.open();
         let new = |path: Option<&Path>, known: &Option<OpenLog>, name, waiting, lost| {
             let Some(path) = path else { return Ok(None) };
@@ -62,11 +56,11 @@ impl Logs {
         let access = new(access, &open.access, "access log", waiting, lost)?;
         let (lost, waiting) = (names::EVENT_LOG_DROPPED_TOTAL, log_file::LINES);
         let events = new(plan.event_log.as_deref(), &open.events, "event log", waiting, lost)?;
-        Ok(NewLogs { access, events })
+        Ok(OpenLogs { access, events })
     }
 
     /// Uses the logs that a plan names. Those that it does not name any more are closed.
-    pub(super) fn replace(&self, new: NewLogs, running: &Running, access_log: &LiveAccessLog) {
+    pub(super) fn replace(&self, new: OpenLogs, running: &Running, access_log: &LiveAccessLog) {
         let plan = &running.plan;
         let mut open = self.open();
         let mut ended = Vec::new();

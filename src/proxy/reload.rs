@@ -11,7 +11,7 @@ use super::{
         log_listening, make_listeners, notifier, open_new_sockets, set_connection_limits,
         warn_of_descriptors, watch_client_rules,
     },
-    logs::NewLogs,
+    logs::OpenLogs,
     shared::{Running, RunningListener, SharedState},
     tracer::{NewTracer, prepare_tracer, replace_tracer},
 };
@@ -63,7 +63,7 @@ struct Prepared {
     running: Running,
     changes: Changes,
     new_clusters: Vec<Arc<Cluster>>,
-    logs: NewLogs,
+    logs: OpenLogs,
     /// If tracing changes.
     tracer: Option<NewTracer>,
 }

@@ -82,13 +82,6 @@ impl SharedState {
     }
 }
 
-impl Running {
-    /// Identifies the config, defaults included, without secrets.
-    pub(super) fn hash(&self) -> String {
-        format!("{:016x}", self.plan.hash())
-    }
-}
-
 impl RunningSocket {
     /// A bound socket on which no worker accepts yet.
     ///

@@ -16,13 +16,16 @@ pub(super) type TracerSlot = Arc<ArcSwapOption<Tracer>>;
 /// The time limit for handing the last spans to the collector.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(700);
 
+/// The tracer of a plan; `None`: that has no tracing.
+pub(super) type NewTracer = Option<Arc<Tracer>>;
+
 /// The tracer of a plan.
 ///
 /// # Errors
 /// Its thread can't start.
-pub(super) fn start_tracer(plan: &Plan, metrics: &Metrics) -> anyhow::Result<TracerSlot> {
+pub(super) fn start_tracer(plan: &Plan, metrics: &Metrics) -> anyhow::Result<NewTracer> {
     let start = |tracing| Tracer::start(tracing, metrics).context("can't start the tracer");
-    Ok(Arc::new(ArcSwapOption::new(plan.tracing.clone().map(start).transpose()?)))
+    plan.tracing.clone().map(start).transpose()
 }
 
 /// The tracer of a changed plan, which is not in use yet; `None` if nothing is to change.
@@ -37,12 +40,8 @@ pub(super) fn prepare_tracer(
     if plan.has_same_tracing(before) {
         return Ok(None);
     }
-    let start = |tracing| Tracer::start(tracing, metrics).context("can't start the tracer");
-    Ok(Some(plan.tracing.clone().map(start).transpose()?))
+    start_tracer(plan, metrics).map(Some)
 }
-
-/// The tracer of a changed plan; `None` switches tracing off.
-pub(super) type NewTracer = Option<Arc<Tracer>>;
 
 /// Uses a tracer. The one of before exports its last spans and ends.
 pub(super) fn replace_tracer(slot: &TracerSlot, tracer: NewTracer) {
