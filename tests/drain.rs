@@ -7,7 +7,6 @@ mod support;
 use bson::{Document, doc};
 use rustix::process::Signal;
 use std::{
-    net::TcpStream,
     sync::{
         Mutex,
         mpsc::{Sender, channel},
@@ -20,6 +19,7 @@ use support::{
     eventually,
     scripted::{Scripted, reply_to},
     tollgate::{Tollgate, tcp_config},
+    until_nothing_listens,
     wire::{EXHAUST_ALLOWED, body, op_msg, op_msg_of},
 };
 
@@ -85,7 +85,7 @@ fn draining(tollgate: &Tollgate, listeners: &[std::net::SocketAddr]) {
     eventually("/ready to say no", || (tollgate.get("/ready").0 == 503).then_some(()));
     assert_eq!(tollgate.get("/live").0, 200);
     for address in listeners {
-        eventually("connections to be refused", || TcpStream::connect(address).err());
+        until_nothing_listens(*address);
     }
 }
 

@@ -22,6 +22,7 @@ use support::{
     ends::echo,
     eventually, free_address,
     tollgate::{Tollgate, output_of, page, tcp_config},
+    until_nothing_listens,
 };
 
 /// A proxy of one TCP listener, and an admin interface with these keys beside its address.
@@ -134,7 +135,7 @@ fn a_new_process_gets_the_admin_interface_of_a_draining_one() {
     let open = session(listener);
     answers(&open).unwrap();
     old.signal(Signal::TERM);
-    eventually("the drain", || TcpStream::connect(listener).is_err().then_some(()));
+    until_nothing_listens(listener);
     assert_eq!(old.get("/ready").0, 503);
     let mut next = Tollgate::start(&config);
     assert_eq!(next.get("/ready").0, 200);

@@ -15,6 +15,7 @@ use std::{
 use support::{
     PATIENCE, eventually, free_address,
     tollgate::{Tollgate, program},
+    until_nothing_listens,
 };
 
 /// A server that answers each byte with its own name.
@@ -160,7 +161,7 @@ fn a_listener_that_is_gone_accepts_no_more_and_drains() {
     assert_eq!((asks(&old), asks(&other)), (Some(b'a'), Some(b'a')));
     let report = tollgate.reload(&config(&[("one", &first)], &clusters, rest));
     assert!(lines(&report).iter().any(|it| it.starts_with("- listener two")), "{report}");
-    eventually("the socket to be closed", || TcpStream::connect(two).is_err().then_some(()));
+    until_nothing_listens(two);
     assert!(is_closed(&old), "drain_timeout is over");
     assert_eq!(asks(&other), Some(b'a'));
 }

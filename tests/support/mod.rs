@@ -38,6 +38,7 @@ pub mod wire;
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    sync::atomic::{AtomicU8, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -62,7 +63,19 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// An address where nothing listens, for programs that can't pick a port themselves.
+///
+/// Each call has a loopback address of its own, so the port is nobody else's by the time it is used.
 pub fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("an address")
+    static CALLS: AtomicU8 = AtomicU8::new(0);
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    // Not 127.0.x.y, where others listen.
+    let call = 1 + CALLS.fetch_add(1, Relaxed) % 254;
+    let listener = TcpListener::bind((Ipv4Addr::new(127, call, high, low), 0));
+    listener.and_then(|it| it.local_addr()).expect("a free port")
+}
+
+/// Waits until nothing listens at this address. A connection that looks for it may be accepted at the last moment,
+/// and be one too many.
+pub fn until_nothing_listens(address: SocketAddr) {
+    eventually("the socket to be closed", || TcpListener::bind(address).ok());
 }
