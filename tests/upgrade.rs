@@ -102,7 +102,8 @@ fn upgrades_in_a_row_fail_no_client() {
     let (admin, listener) = (free_address(), free_address());
     let config = config(admin, &socket, listener, echo());
     let mut old = Tollgate::start_upgrade(&config);
-    assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    let file = eventually("the upgrade socket", || fs::metadata(&socket).ok());
+    assert_eq!(file.permissions().mode() & 0o777, 0o600);
     let served = under_load(listener, || {
         for _ in 0..20 {
             let open = session(listener).unwrap();

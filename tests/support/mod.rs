@@ -37,8 +37,10 @@ pub mod tools;
 pub mod wire;
 
 use std::{
+    iter,
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    sync::atomic::{AtomicU8, Ordering::Relaxed},
+    ops::Range,
+    sync::atomic::{AtomicU16, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -64,14 +66,17 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 
 /// An address where nothing listens, for programs that can't pick a port themselves.
 ///
-/// Each call has a loopback address of its own, so the port is nobody else's by the time it is used.
+/// The kernel gives ports of this range to nobody (`ip_local_port_range`), and each call has another one: so it is
+/// nobody else's by the time it is used.
 pub fn free_address() -> SocketAddr {
-    static CALLS: AtomicU8 = AtomicU8::new(0);
-    let [_, _, high, low] = std::process::id().to_be_bytes();
-    // Not 127.0.x.y, where others listen.
-    let call = 1 + CALLS.fetch_add(1, Relaxed) % 254;
-    let listener = TcpListener::bind((Ipv4Addr::new(127, call, high, low), 0));
-    listener.and_then(|it| it.local_addr()).expect("a free port")
+    static CALLS: AtomicU16 = AtomicU16::new(0);
+    const PORTS: Range<u16> = 12_000..32_000;
+    // Processes begin at different places.
+    let start = std::process::id().wrapping_mul(97) % u32::from(PORTS.end - PORTS.start);
+    let next = || start + u32::from(CALLS.fetch_add(1, Relaxed));
+    let port = || PORTS.start + (next() % u32::from(PORTS.end - PORTS.start)) as u16;
+    let address = || SocketAddr::from((Ipv4Addr::LOCALHOST, port()));
+    iter::repeat_with(address).find(|it| TcpListener::bind(it).is_ok()).expect("a free port")
 }
 
 /// Waits until nothing listens at this address. A connection that looks for it may be accepted at the last moment,

@@ -49,7 +49,7 @@ impl Postgres {
         serve.current_dir(directory.path()).arg("-D").arg(path("data"));
         for (name, value) in [
             ("port", address.port().to_string()),
-            ("listen_addresses", address.ip().to_string()),
+            ("listen_addresses", "127.0.0.1".to_owned()),
             ("unix_socket_directories", String::new()),
             ("ssl", "on".to_owned()),
             ("ssl_cert_file", path("server.crt").display().to_string()),

@@ -151,7 +151,7 @@ impl Secantus {
         let mut process = Command::new("sh")
             .args(["-c", WATCHDOG, "sh"])
             .arg(bin.join("secantusd-py"))
-            .args(["--host", &address.ip().to_string(), "--port", &address.port().to_string()])
+            .args(["--host", "127.0.0.1", "--port", &address.port().to_string()])
             .arg("--storage-path")
             .arg(data)
             .args(flags)
