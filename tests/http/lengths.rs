@@ -27,7 +27,7 @@ fn scripted_reply(
     let pending = client.begin(ask);
     let mut service = upstream.accept();
     service.head();
-    service.send_last(said.as_bytes());
+    service.send(said.as_bytes());
     drop(service);
     (pending.try_answer(), tollgate.logged(1, |_| true).remove(0))
 }

@@ -9,6 +9,7 @@ mod support;
 mod bodies;
 mod broken;
 mod cors;
+mod engine;
 mod expect;
 mod guards;
 mod half_closed;

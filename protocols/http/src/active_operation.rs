@@ -147,6 +147,13 @@ impl OperationEnd {
     pub(crate) fn new(outcome: Outcome, reason: impl Into<EndReason>) -> Self {
         Self { outcome, reason: Some(reason.into()), code: None, policy: None, confirmed: false }
     }
+
+    /// The outcome that counts for the endpoint.
+    pub(crate) fn attempt_outcome(&self) -> Outcome {
+        let is_bad = matches!(self.outcome, Outcome::Failed | Outcome::Lost);
+        let blameless = self.reason.is_some_and(|reason| !reason.blames_endpoint());
+        if is_bad && blameless { Outcome::Cancelled } else { self.outcome }
+    }
 }
 
 impl From<ResponseOutcome> for OperationEnd {
@@ -227,10 +234,7 @@ impl ActiveOperation {
         let now = Instant::now();
         self.attributes.finish();
         if let Some(attempt) = self.attempt.borrow_mut().take() {
-            let is_bad = matches!(end.outcome, Outcome::Failed | Outcome::Lost);
-            let blameless = end.reason.is_some_and(|reason| !reason.blames_endpoint());
-            let outcome = if is_bad && blameless { Outcome::Cancelled } else { end.outcome };
-            attempt.finish(outcome, now);
+            attempt.finish(end.attempt_outcome(), now);
         }
         let busy = &self.connection.state.active_operations;
         busy.set(busy.get() - 1);

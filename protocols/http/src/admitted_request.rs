@@ -4,6 +4,7 @@
 mod error_response;
 mod timeout;
 
+pub(crate) use error_response::{failed_attempt, late_response};
 pub(crate) use timeout::RequestTimeout;
 
 use crate::{

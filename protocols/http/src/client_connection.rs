@@ -13,7 +13,7 @@ use crate::{
 use cluster::Lease;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use net::Stream;
-use operation::{Close, Rejection, Violation};
+use operation::{Close, OpenSpan, Rejection, Ticket, Violation};
 use session::{Phase, Session};
 use slab::Slab;
 use std::{
@@ -58,6 +58,14 @@ pub(crate) struct ClientConnection {
     seen_changes: Cell<u64>,
     /// The tunnel that this connection becomes.
     pub(crate) tunnel: RefCell<Option<Tunnel>>,
+    /// The next request, if policies have admitted it already.
+    pub(crate) admitted: Cell<Option<Admitted>>,
+}
+
+/// A request that policies have admitted.
+pub(crate) struct Admitted {
+    pub(crate) ticket: Ticket,
+    pub(crate) span: Option<OpenSpan>,
 }
 
 /// The service's side of a tunnel.
@@ -131,6 +139,7 @@ impl ClientConnection {
             close_after_response: Cell::new(rejection.is_some()),
             rejection,
             tunnel: RefCell::new(None),
+            admitted: Cell::new(None),
             stream_wakers: RefCell::default(),
             seen_changes: Cell::new(0),
         })

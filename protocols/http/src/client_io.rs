@@ -112,6 +112,13 @@ impl ClientIo {
         }
     }
 
+    /// Puts bytes in front that were read already, the last of them at this time.
+    pub(crate) fn put_back(&mut self, bytes: BytesMut, last_activity: Instant) {
+        self.state.bytes_received.set(bytes.len() as u64);
+        self.state.last_activity.set(Some(last_activity));
+        self.unvalidated = bytes;
+    }
+
     pub(crate) fn stream(&self) -> &Stream {
         &self.stream
     }

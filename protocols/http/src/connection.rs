@@ -5,6 +5,7 @@ use crate::{
     client_connection::ClientConnection,
     client_io::ClientIo,
     earliest::Earliest,
+    h1::{self, Handover, Served},
     incoming_request::{Abort, handle},
     response_body::ResponseBody,
     server::Server,
@@ -135,11 +136,43 @@ async fn serve(
     client: Stream,
     rejection: Option<Rejection>,
 ) -> Close {
+    if rejection.is_some() || !h1::can_serve(&server) {
+        let client_io = ClientIo::new(client, Rc::clone(&session), server.plan.limits());
+        client_io.state().allow_half_close.set(server.plan.half_close);
+        let connection = ClientConnection::new(server, session, &client_io, rejection);
+        let monitor = ConnectionMonitor::new(&connection);
+        return serve_by_hyper(connection, client_io, monitor).await;
+    }
+    match h1::serve(&server, &session, client).await {
+        Served::Closed(close) => close,
+        Served::Handover(handover) => Box::pin(take_over(server, session, *handover)).await,
+    }
+}
+
+/// Serves a connection whose next request the HTTP/1 engine has left to hyper.
+async fn take_over(server: Rc<Server>, session: Rc<dyn Session>, handover: Handover) -> Close {
+    let Handover { client, unread, requests, started, last_activity, admitted } = handover;
     let mut client_io = ClientIo::new(client, Rc::clone(&session), server.plan.limits());
-    client_io.state().allow_half_close.set(server.plan.half_close);
-    let connection = ClientConnection::new(server, session, &client_io, rejection);
-    let mut monitor = ConnectionMonitor::new(&connection);
+    client_io.put_back(unread, last_activity);
+    client_io.state().responses.set(requests);
+    let connection = ClientConnection::new(server, session, &client_io, None);
+    connection.requests.set(requests);
+    connection.admitted.set(admitted);
+    let monitor = ConnectionMonitor { started, ..ConnectionMonitor::new(&connection) };
+    serve_by_hyper(connection, client_io, monitor).await
+}
+
+async fn serve_by_hyper(
+    connection: Rc<ClientConnection>,
+    mut client_io: ClientIo,
+    mut monitor: ConnectionMonitor,
+) -> Close {
+    // Only the first bytes of a connection may be HTTP/2's preface.
+    let may_be_http2 = connection.requests.get() == 0;
     let version = poll_fn(|cx| {
+        if !may_be_http2 {
+            return Poll::Ready(Ok(false));
+        }
         if let Poll::Ready(http2) = client_io.poll_detect_http2(cx) {
             return Poll::Ready(http2.map_err(|_| Close::ClientReset));
         }

@@ -5,7 +5,7 @@ use crate::{
     body::Body,
     buffer_account::BufferAccount,
     retry::{AttemptFailure, Pushback},
-    routes::{Captures, Route},
+    routes::{Captures, Route, Routes},
 };
 use http::{HeaderMap, HeaderName, Method, Response, Uri, request, response};
 use operation::{EndReason, Outcome, Protocol, RejectReason, RejectionRef};
@@ -99,6 +99,11 @@ pub trait Dialect: Send + Sync + 'static {
     /// When the service wants a retry, from the response's head or trailers.
     fn pushback(&self, headers: &HeaderMap) -> Pushback {
         Pushback::of_http(headers, SystemTime::now())
+    }
+
+    /// The routes, if requests need nothing of the dialect until their responses.
+    fn direct_routes(&self) -> Option<&Routes> {
+        None
     }
 
     /// Counts the messages of one operation.

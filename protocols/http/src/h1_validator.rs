@@ -227,7 +227,7 @@ impl H1Validator {
 
     /// Whether any header name so far had characters other than letters, digits and `-`.
     #[must_use]
-    pub(crate) fn has_odd_names(&self) -> bool {
+    pub fn has_odd_names(&self) -> bool {
         self.odd_names
     }
 

@@ -19,7 +19,7 @@ pub(crate) use check::is_method;
 pub use client_certificate::CertificateStyle;
 pub use forwarded::{ForwardedStyle, PeerAddress};
 pub(crate) use forwarded::{client, scheme};
-pub(crate) use trace::{set_sender, traceparent};
+pub(crate) use trace::{is_request_id, set_sender, traceparent, traceparent_text, uuid_text};
 pub(crate) use upgrade::{Upgrade, upgrade_of};
 
 use http::{
@@ -242,7 +242,7 @@ fn connection_options(headers: &HeaderMap) -> Vec<HeaderName> {
 }
 
 /// Whether a header is end-to-end, regardless of `connection`.
-fn is_end_to_end(name: &str) -> bool {
+pub(crate) fn is_end_to_end(name: &str) -> bool {
     const PREFIXES: [&str; 6] =
         ["content-", "x-forwarded-", "grpc-", "sec-", "access-control-", "if-"];
     const NAMES: [&str; 30] = [

@@ -4,7 +4,7 @@ use crate::{
     active_operation::{ActiveOperation, OperationEnd},
     admitted_request::AdmittedRequest,
     body::Body,
-    client_connection::ClientConnection,
+    client_connection::{Admitted, ClientConnection},
     client_io::is_error_placeholder,
     cors,
     dialect::{Dialect, HttpRejection, RoutedRequest, UnroutedRequest},
@@ -130,7 +130,6 @@ fn reject_malformed(
     {
         connection.close_after_response.set(true);
         return Some(Ok(untracked(invalid_request_response(
-            connection,
             fault.status,
             fault.violation,
             fault.message,
@@ -163,25 +162,21 @@ fn reject_head(
     message: &str,
 ) -> Response<Body> {
     let answer = connection.server.dialect.reject_head(head, status, message);
-    answer.unwrap_or_else(|| invalid_request_response(connection, status, violation, message))
+    answer.unwrap_or_else(|| invalid_request_response(status, violation, message))
 }
 
 /// The response to an invalid request.
 pub(crate) fn invalid_request_response(
-    connection: &ClientConnection,
     status: u16,
     violation: Violation,
     message: &str,
 ) -> Response<Body> {
-    tracing::debug!(peer = %connection.session.info().peer, violation = violation.0, "refused: {message}");
+    tracing::debug!(violation = violation.0, "refused: {message}");
     let body = serde_json::json!({ "error": violation.0, "message": message }).to_string();
     let mut answer = Response::new(Body::from(bytes::Bytes::from(body)));
     *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
     let json = HeaderValue::from_static("application/json");
     answer.headers_mut().insert(header::CONTENT_TYPE, json);
-    if connection.close_after_response.get() {
-        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
     answer
 }
 
@@ -232,12 +227,24 @@ impl IncomingRequest<'_> {
         routed
     }
 
-    /// Asks all policies. The error is the response of the policy that rejects.
+    /// Takes a request over that policies have admitted already.
+    fn take_over(&self, admitted: Admitted) -> Ticket {
+        if let Some(span) = admitted.span {
+            self.attributes.set_span(span, &self.connection.server.plan.header_policy);
+        }
+        admitted.ticket
+    }
+
+    /// Asks all policies, unless they have admitted the request already. The error is the response of the policy
+    /// that rejects.
     async fn admit(
         &self,
         head: &request::Parts,
         routed: Option<&RoutedRequest>,
     ) -> Result<Ticket, ResponseResult> {
+        if let Some(admitted) = self.connection.admitted.take() {
+            return Ok(self.take_over(admitted));
+        }
         let with = AttributesWithHeaders {
             attributes: self.attributes,
             headers: &head.headers,

@@ -9,10 +9,11 @@
 //! |---|---|
 //! | `server` | a listener's server on one worker |
 //! | `connection`, `client_connection`, `client_io` | a client's connection: its life, its state, its socket |
+//! | `h1` | the HTTP/1 engine: requests that are forwarded unchanged |
 //! | `h1_validator`, `hpack_budget` | strict HTTP/1 parsing before hyper; the bound of HPACK's amplification |
 //! | `incoming_request`, `admitted_request`, `active_operation`, `attempt_span`, `request_attributes` | a request before and after the policies, its settlement, what traces, logs and policies see of it |
 //! | `header_policy`, `normalize`, `routes`, `cors` | checks and edits of heads, normal forms, routing |
-//! | `upstream_request`, `retry`, `mirror`, `pool`, `upstream_conn` | attempts, retries, copies, connections to endpoints |
+//! | `upstream_request`, `upstream_error`, `retry`, `mirror`, `pool`, `upstream_conn` | attempts, retries, copies, connections to endpoints |
 //! | `request_body`, `response_body`, `body`, `buffer_account`, `throttle` | bodies on their way, their memory and their rate |
 //! | `local_reply`, `tunnel` | responses of the proxy itself; upgrades and CONNECT |
 //! | `dialect`, `plain_http`, `settings`, `operation_names`, `http_listener`, `probe`, `dry_run` | the seam for protocols over HTTP, plain HTTP, its settings, names of operations, health checks, `tollgate check --explain` |
@@ -29,6 +30,7 @@ pub mod cors;
 mod dialect;
 pub mod dry_run;
 mod earliest;
+pub mod h1;
 pub mod h1_validator;
 pub mod header_policy;
 mod hpack_budget;
@@ -51,6 +53,7 @@ mod settings;
 mod throttle;
 mod tunnel;
 mod upstream_conn;
+mod upstream_error;
 mod upstream_request;
 
 pub use body::{Body, BodyError};
@@ -69,8 +72,8 @@ pub use pool::PoolPlan;
 pub use request_attributes::{ATTRIBUTES, LATE, LOGGED};
 pub use retry::{AttemptFailure, Pushback};
 pub use routes::{
-    Action, AllowedUpgrades, Captures, Defaults, DirectResponse, Mirror, Redirect, RetryOn,
-    RetryPolicy, Route, Routes, StatusSet, Variables, WeightedClusters, clusters,
+    Action, AllowedUpgrades, Captures, Defaults, DirectResponse, Mirror, Redirect, RequestView,
+    RetryOn, RetryPolicy, Route, Routes, StatusSet, Variables, WeightedClusters, clusters,
     unreachable_routes,
 };
 pub use server::{Pools, Server, ServerPlan};

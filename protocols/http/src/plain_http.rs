@@ -218,6 +218,10 @@ impl Dialect for PlainHttp {
         Some(ResponseOutcome { outcome, code, status })
     }
 
+    fn direct_routes(&self) -> Option<&Routes> {
+        (!self.has_cors).then_some(&self.routes)
+    }
+
     fn outcome_of_trailers(&self, _: Option<&HeaderMap>) -> ResponseOutcome {
         ResponseOutcome { outcome: Outcome::Ok, code: None, status: 200 }
     }

@@ -94,6 +94,11 @@ impl Pool {
         Rc::clone(&self.connector)
     }
 
+    /// The HTTP version of the endpoints.
+    pub(crate) fn version(&self) -> UpstreamVersion {
+        self.plan.version
+    }
+
     /// Largest head of a response, in bytes.
     pub(crate) fn max_head(&self) -> usize {
         self.plan.max_head
@@ -264,8 +269,7 @@ impl Pool {
         }
         self.start_sweeping();
         if !http2 {
-            let mut h1 =
-                H1Connection::handshake(stream, lease, self.plan.max_head).await.map_err(failed)?;
+            let mut h1 = H1Connection::new(stream, lease, self.plan.max_head);
             h1.queue_time = queued;
             return Ok(UpstreamConn::H1(h1));
         }

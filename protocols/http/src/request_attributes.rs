@@ -175,7 +175,13 @@ impl RequestFlags {
         (RequestFlags::ORIGIN_REFUSED, "origin_refused"),
     ];
 
-    fn names(self) -> Option<String> {
+    /// These flags and another one.
+    pub(crate) fn with(self, flag: RequestFlags) -> Self {
+        RequestFlags(self.0 | flag.0)
+    }
+
+    /// Their names; `None` if there is none.
+    pub(crate) fn names(self) -> Option<String> {
         let words = Self::WORDS.iter().filter(|(flag, _)| self.0 & flag.0 != 0);
         let words: Vec<&str> = words.map(|(_, word)| *word).collect();
         (!words.is_empty()).then(|| words.join(" "))
@@ -226,7 +232,7 @@ impl RequestAttributes {
     }
 
     pub(crate) fn add_flag(&self, flag: RequestFlags) {
-        self.flags.set(RequestFlags(self.flags.get().0 | flag.0));
+        self.flags.set(self.flags.get().with(flag));
     }
 
     /// Where an ended request was sent.
@@ -393,7 +399,7 @@ impl Attributes for AttributesWithHeaders<'_> {
 }
 
 /// Milliseconds with three decimals; `None` for zero.
-fn millis<'a>(time: Duration) -> Option<Cow<'a, str>> {
+pub(crate) fn millis<'a>(time: Duration) -> Option<Cow<'a, str>> {
     let micros = time.as_micros();
     (micros > 0).then(|| format!("{}.{:03}", micros / 1000, micros % 1000).into())
 }

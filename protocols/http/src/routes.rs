@@ -20,6 +20,7 @@ use edit::HeaderEdits;
 pub(crate) use edit::RenderedValues;
 pub use edit::Variables;
 use http::{HeaderMap, HeaderName, HeaderValue, request};
+pub use matching::RequestView;
 use matching::RouteMatch;
 pub use retry::{RetryOn, RetryPolicy};
 use rewrite::Rewrite;
@@ -212,17 +213,17 @@ impl Routes {
 
     /// The first route that matches. `host` is the request's authority without port, in normal
     /// form. Paths must have passed `path_fault`.
-    pub fn find(&self, head: &request::Parts, host: &str) -> Option<(Arc<Route>, Captures)> {
-        let path = normalize::path(head.uri.path());
+    pub fn find(&self, head: &dyn RequestView, host: &str) -> Option<(Arc<Route>, Captures)> {
+        let path = normalize::path(head.path());
         let route = self.first_match(head, host, &path)?;
         let captures = match route.captures {
-            true => route.matching.path.captures(&normalize::unreserved(head.uri.path()), &path),
+            true => route.matching.path.captures(&normalize::unreserved(head.path()), &path),
             false => Captures::default(),
         };
         Some((Arc::clone(route), captures))
     }
 
-    fn first_match(&self, head: &request::Parts, host: &str, path: &str) -> Option<&Arc<Route>> {
+    fn first_match(&self, head: &dyn RequestView, host: &str, path: &str) -> Option<&Arc<Route>> {
         self.list.iter().find(|route| route.matching.matches(head, host, path))
     }
 
@@ -231,11 +232,11 @@ impl Routes {
     /// proxy itself answers on the other route.
     pub(crate) fn has_other_reading(
         &self,
-        head: &request::Parts,
+        head: &dyn RequestView,
         host: &str,
         route: &Arc<Route>,
     ) -> bool {
-        let path = head.uri.path();
+        let path = head.path();
         // Nearly every path has neither.
         if memchr::memchr2(b'%', b'\\', path.as_bytes()).is_none() {
             return false;
@@ -296,6 +297,18 @@ pub(crate) fn upgraded_clusters(routes: &[RouteSettings]) -> Vec<(Vec<String>, &
 }
 
 impl Route {
+    /// Whether it only forwards requests, unchanged and each to one endpoint.
+    pub(crate) fn only_forwards(&self) -> bool {
+        matches!(self.action, Action::Forward(_))
+            && self.retry.is_none()
+            && self.mirror.is_none()
+            && self.hedge.is_none()
+            && self.cors.is_none()
+            && self.rewrite.is_none()
+            && self.request_edits.is_empty()
+            && self.response_edits.is_empty()
+    }
+
     /// The host sent to the service, if it differs from the client's.
     pub fn host(&self) -> Option<HeaderValue> {
         self.rewrite.host().cloned()

@@ -16,7 +16,8 @@ use crate::{
     response_body::ResponseBody,
     routes::Route,
     upstream_conn::UpstreamConn,
-    upstream_request::{AttemptError, UpstreamError, UpstreamRequest, UpstreamResponse},
+    upstream_error::UpstreamError,
+    upstream_request::{AttemptError, UpstreamRequest, UpstreamResponse},
 };
 use bytes::Bytes;
 use cluster::{ConnectOptions, UpstreamConnection};
@@ -130,7 +131,10 @@ impl Tunnel {
         began: Instant,
     ) -> Close {
         let (mut service, service_buffered, lease) = match self.upstream {
-            TunnelUpstream::Switched(own) => own.into_parts(),
+            TunnelUpstream::Switched(own) => match own.into_parts() {
+                Some(parts) => parts,
+                None => return Close::UpstreamReset,
+            },
             TunnelUpstream::Connected(stream, lease) => (stream, Bytes::new(), lease),
         };
         let timeouts = connection.session.timeouts();

@@ -11,6 +11,7 @@ use crate::{
     body::{Body, BodyError},
     header_policy::length,
     request_body::RequestBody,
+    upstream_error::UpstreamError,
 };
 use bytes::Bytes;
 use cluster::{CloseRequest, Lease};
@@ -70,8 +71,8 @@ pub(crate) enum UpstreamConn {
 
 /// An HTTP/1 connection; carries one request at a time.
 pub(crate) struct H1Connection {
-    connection: http1::Connection<UpstreamSocket, RequestBody>,
-    sender: http1::SendRequest<RequestBody>,
+    io: H1Io,
+    max_head: usize,
     lease: Rc<Lease>,
     /// How long it waited for a connection slot of the cluster.
     pub(crate) queue_time: Duration,
@@ -79,37 +80,118 @@ pub(crate) struct H1Connection {
     pub(crate) requests: u64,
     /// Since when it is idle.
     pub(crate) idle_since: Instant,
+}
+
+/// The socket of an HTTP/1 connection, by its owner.
+enum H1Io {
+    /// The HTTP/1 engine; a new connection too.
+    Socket(Stream),
+    Hyper(Box<HyperH1>),
+    /// The connection is unusable.
+    Ended,
+}
+
+struct HyperH1 {
+    connection: http1::Connection<UpstreamSocket, RequestBody>,
+    sender: http1::SendRequest<RequestBody>,
     ended: bool,
 }
 
-impl H1Connection {
-    pub(crate) async fn handshake(
-        stream: Stream,
-        lease: Rc<Lease>,
-        max_head: usize,
-    ) -> hyper::Result<Box<Self>> {
-        let mut builder = http1::Builder::new();
-        builder.max_headers(MAX_HEADERS).max_header_size(max_head);
-        let (sender, connection) = builder.handshake(UpstreamSocket::new(stream)).await?;
-        let rests_since = Instant::now();
-        let queued = Duration::ZERO;
-        Ok(Box::new(Self {
-            connection,
-            sender,
-            lease,
-            queue_time: queued,
-            requests: 0,
-            idle_since: rests_since,
-            ended: false,
-        }))
-    }
-
-    /// Drives the connection.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+impl HyperH1 {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.ended && self.connection.poll_without_shutdown(cx).is_ready() {
             self.ended = true;
         }
         if self.ended { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+        // A new connection must be polled before it accepts a request.
+        if !self.sender.is_ready() {
+            poll_fn(|cx| {
+                let ended = self.poll(cx).is_ready();
+                match self.sender.poll_ready(cx) {
+                    Poll::Pending if !ended => Poll::Pending,
+                    _ => Poll::Ready(()),
+                }
+            })
+            .await;
+        }
+        // It completes within this task, which needs no extra wake-up.
+        let mut answer = pin!(unconstrained(self.sender.try_send_request(request)));
+        // Reading the body wakes who polled the connection when it came, which is this task too. So
+        // the connection gets its wake-ups only while the response has not come.
+        poll_fn(|cx| {
+            for cx in [&mut Context::from_waker(Waker::noop()), cx] {
+                if !self.ended && self.connection.poll_without_shutdown(cx).is_ready() {
+                    self.ended = true;
+                }
+                let polled = answer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                if polled.is_ready() {
+                    return polled;
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl H1Connection {
+    /// `max_head`: the longest head of a response, in bytes.
+    pub(crate) fn new(stream: Stream, lease: Rc<Lease>, max_head: usize) -> Box<Self> {
+        Box::new(Self {
+            io: H1Io::Socket(stream),
+            max_head,
+            lease,
+            queue_time: Duration::ZERO,
+            requests: 0,
+            idle_since: Instant::now(),
+        })
+    }
+
+    /// The socket, for a request that hyper does not send. `None` if the connection is unusable.
+    pub(crate) fn socket(&mut self) -> Option<&mut Stream> {
+        if let H1Io::Hyper(_) = self.io
+            && let H1Io::Hyper(hyper) = std::mem::replace(&mut self.io, H1Io::Ended)
+        {
+            let parts = hyper.connection.into_parts();
+            if parts.read_buf.is_empty() {
+                self.io = H1Io::Socket(parts.io.into_inner());
+            }
+        }
+        match &mut self.io {
+            H1Io::Socket(socket) => Some(socket),
+            H1Io::Hyper(_) | H1Io::Ended => None,
+        }
+    }
+
+    /// Hands the socket to hyper, if it is not yet.
+    async fn hyper(&mut self) -> Option<&mut HyperH1> {
+        if let H1Io::Socket(_) = self.io
+            && let H1Io::Socket(socket) = std::mem::replace(&mut self.io, H1Io::Ended)
+        {
+            let mut builder = http1::Builder::new();
+            builder.max_headers(MAX_HEADERS).max_header_size(self.max_head);
+            let (sender, connection) = builder.handshake(UpstreamSocket::new(socket)).await.ok()?;
+            self.io = H1Io::Hyper(Box::new(HyperH1 { connection, sender, ended: false }));
+        }
+        match &mut self.io {
+            H1Io::Hyper(hyper) => Some(hyper),
+            H1Io::Socket(_) | H1Io::Ended => None,
+        }
+    }
+
+    /// Drives the connection.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.io {
+            H1Io::Socket(_) => Poll::Pending,
+            H1Io::Hyper(hyper) => hyper.poll(cx),
+            H1Io::Ended => Poll::Ready(()),
+        }
     }
 
     /// The next frame of the response that it carries.
@@ -136,43 +218,23 @@ impl H1Connection {
     /// Whether it can carry another request, as far as is known.
     pub(crate) fn is_reusable(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
-        // Processes what the service has sent meanwhile, above all its close.
-        self.poll(&mut cx).is_pending()
-            && self.sender.is_ready()
-            && self.lease.close_request() == CloseRequest::None
+        let usable = match &mut self.io {
+            H1Io::Socket(socket) => socket.seems_idle(),
+            // Processes what the service has sent meanwhile, above all its close.
+            H1Io::Hyper(hyper) => hyper.poll(&mut cx).is_pending() && hyper.sender.is_ready(),
+            H1Io::Ended => false,
+        };
+        usable && self.lease.close_request() == CloseRequest::None
     }
 
     async fn send(
         &mut self,
         request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
-        // A new connection must be polled before it accepts a request.
-        if !self.sender.is_ready() {
-            poll_fn(|cx| {
-                let ended = self.poll(cx).is_ready();
-                match self.sender.poll_ready(cx) {
-                    Poll::Pending if !ended => Poll::Pending,
-                    _ => Poll::Ready(()),
-                }
-            })
-            .await;
-        }
+    ) -> Result<Response<Incoming>, UpstreamError> {
         self.requests += 1;
-        // It completes within this task, which needs no extra wake-up.
-        let mut answer = pin!(unconstrained(self.sender.try_send_request(request)));
-        // Reading the body wakes who polled the connection when it came, which is this task too. So
-        // the connection gets its wake-ups only while the response has not come.
-        poll_fn(|cx| {
-            for cx in [&mut Context::from_waker(Waker::noop()), cx] {
-                let _ = self.poll(cx);
-                let polled = answer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-                if polled.is_ready() {
-                    return polled;
-                }
-            }
-            Poll::Pending
-        })
-        .await
+        let Some(hyper) = self.hyper().await else { return Err(UpstreamError::Refused) };
+        let answer = hyper.send(request).await;
+        answer.map_err(|error| UpstreamError::of(&error))
     }
 
     /// Counts the connection.
@@ -180,10 +242,17 @@ impl H1Connection {
         &self.lease
     }
 
-    /// Returns the socket, which now carries another protocol.
-    pub(crate) fn into_parts(self) -> (Stream, Bytes, Rc<Lease>) {
-        let parts = self.connection.into_parts();
-        (parts.io.into_inner(), parts.read_buf, self.lease)
+    /// Returns the socket, which now carries another protocol, and what was read from it. `None` if the connection
+    /// is unusable.
+    pub(crate) fn into_parts(self) -> Option<(Stream, Bytes, Rc<Lease>)> {
+        match self.io {
+            H1Io::Socket(socket) => Some((socket, Bytes::new(), self.lease)),
+            H1Io::Hyper(hyper) => {
+                let parts = hyper.connection.into_parts();
+                Some((parts.io.into_inner(), parts.read_buf, self.lease))
+            }
+            H1Io::Ended => None,
+        }
     }
 }
 
@@ -289,12 +358,12 @@ impl H2Stream {
     async fn send(
         &self,
         request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+    ) -> Result<Response<Incoming>, UpstreamError> {
         let mut sender = self.0.sender.clone();
         if let Err(error) = sender.ready().await {
             tracing::debug!(%error, "an HTTP/2 connection takes no more streams");
         }
-        sender.try_send_request(request).await
+        sender.try_send_request(request).await.map_err(|error| UpstreamError::of(&error))
     }
 }
 
@@ -310,7 +379,7 @@ impl UpstreamConn {
     pub(crate) async fn send(
         &mut self,
         request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+    ) -> Result<Response<Incoming>, UpstreamError> {
         match self {
             UpstreamConn::H1(h1) => h1.send(request).await,
             UpstreamConn::H2Stream(stream) => stream.send(request).await,
@@ -351,7 +420,7 @@ impl UpstreamConn {
 
     pub(crate) fn lease(&self) -> &Rc<Lease> {
         match self {
-            UpstreamConn::H1(h1) => &h1.lease,
+            UpstreamConn::H1(h1) => h1.lease(),
             UpstreamConn::H2Stream(stream) => &stream.0.lease,
         }
     }

@@ -19,16 +19,16 @@ use crate::{
     retry::{self, AttemptFailure, RequestInFlight},
     routes::{RetryPolicy, Route},
     upstream_conn::UpstreamConn,
+    upstream_error::UpstreamError,
 };
 use cluster::Endpoint;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode, Version, header, request, response,
 };
-use hyper::{body::Incoming, client::conn::TrySendError};
+use hyper::body::Incoming;
 use operation::{Close, Outcome, RejectReason};
 use std::{
     cell::RefCell,
-    error::Error,
     future::poll_fn,
     num::NonZeroU64,
     pin::pin,
@@ -82,24 +82,6 @@ pub(crate) enum AttemptError {
     ClientAborted,
 }
 
-/// Why an endpoint's connection or stream gave no usable response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum UpstreamError {
-    /// The service reports that it did not process the request: the stream was refused, or the
-    /// connection went away.
-    Refused,
-    /// The connection ended; the service may have processed the request.
-    ConnectionReset,
-    /// The service reset this stream; its connection continues.
-    StreamReset,
-    /// The response is not valid HTTP.
-    InvalidResponse,
-    /// The response declares two different lengths, or has an unsupported transfer coding.
-    ConflictingLength,
-    /// The response's head exceeds `max_head`.
-    HeadTooLarge,
-}
-
 impl AttemptError {
     /// The failure that routes may retry on; `None` if it must not be retried.
     fn failure(&self) -> Option<AttemptFailure> {
@@ -120,7 +102,7 @@ impl AttemptError {
     }
 
     /// The outcome that is recorded at the endpoint.
-    fn outcome(&self) -> Outcome {
+    pub(crate) fn outcome(&self) -> Outcome {
         match self {
             AttemptError::EndpointClosed(_)
             | AttemptError::TooLarge
@@ -375,7 +357,7 @@ impl UpstreamRequest<'_> {
         }
         let answer = conn.send(request).await;
         self.check_request_body()?;
-        answer.map_err(|error| AttemptError::Upstream(upstream_error(&error)))
+        answer.map_err(AttemptError::Upstream)
     }
 
     /// Returns an error if the request's body is too large or was aborted.
@@ -437,31 +419,6 @@ fn is_retriable(retry: &RetryPolicy, failure: AttemptFailure, method: &Method) -
             on.statuses.contains(status) && retry.retries_method(method)
         }
         AttemptFailure::Code(code) => on.grpc(code.into()) && retry.retries_method(method),
-    }
-}
-
-/// Why an endpoint's connection or stream gave no usable response.
-fn upstream_error(error: &TrySendError<Request<RequestBody>>) -> UpstreamError {
-    if error.message().is_some() {
-        return UpstreamError::Refused;
-    }
-    let error = error.error();
-    let reason = error.source().and_then(|it| it.downcast_ref::<h2::Error>());
-    let unprocessed = reason.is_some_and(|it| {
-        it.reason() == Some(h2::Reason::REFUSED_STREAM)
-            || (it.is_go_away() && it.is_remote() && it.reason() == Some(h2::Reason::NO_ERROR))
-    });
-    match () {
-        () if unprocessed => UpstreamError::Refused,
-        () if reason.is_some_and(|it| it.is_reset() && it.is_remote()) => {
-            UpstreamError::StreamReset
-        }
-        () if error.is_parse_too_large() => UpstreamError::HeadTooLarge,
-        () if error.is_parse() => UpstreamError::InvalidResponse,
-        () if reason.is_some_and(|it| it.is_reset() && it.is_library()) => {
-            UpstreamError::InvalidResponse
-        }
-        () => UpstreamError::ConnectionReset,
     }
 }
 

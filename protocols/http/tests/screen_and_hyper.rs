@@ -4,85 +4,27 @@
 #[allow(dead_code, reason = "shared with the other tests")]
 #[path = "support/corpus.rs"]
 mod corpus;
+#[path = "support/mutations.rs"]
+mod mutations;
 #[allow(dead_code, reason = "shared with the other tests")]
 #[path = "support/server.rs"]
 mod server;
 
+use mutations::Mutations;
 use server::Heard;
 use tollgate_http::h1_validator::{H1Validator, RequestLimits};
 
 /// Number of connections, unless the environment variable `SCREEN_MUTATIONS` is set.
 const MUTATIONS: u64 = 20_000;
 
-/// What mutations insert: framing, and what disguises it.
-const PARTS: [&str; 48] = [
-    "\r\n",
-    "\r",
-    "\n",
-    "\r\n\r\n",
-    "\0",
-    " ",
-    "\t",
-    "\x0b",
-    ":",
-    ",",
-    ";",
-    "=",
-    "\"",
-    "\\",
-    "0",
-    "1",
-    "5",
-    "a",
-    "F",
-    "-",
-    "+",
-    "0x",
-    "?",
-    "#",
-    "@",
-    "/",
-    "*",
-    "%",
-    "{",
-    "<",
-    "\u{e9}",
-    "\x7f",
-    "chunked",
-    "gzip",
-    "close",
-    "keep-alive",
-    "Content-Length: 5\r\n",
-    "Content-Length: 0\r\n",
-    "Transfer-Encoding: chunked\r\n",
-    "Host: a\r\n",
-    "X: y\r\n",
-    "Connection: close\r\n",
-    "0\r\n\r\n",
-    "5\r\nhello\r\n",
-    "HTTP/1.0",
-    "HTTP/1.1",
-    "Upgrade: h2c\r\n",
-    "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
-];
-
 #[test]
 fn mutated_connections_are_read_as_by_a_strict_reader() {
     let wanted = std::env::var("SCREEN_MUTATIONS").ok().and_then(|n| n.parse().ok());
-    let cases = corpus::cases();
-    let small = cases.iter().filter(|case| case.bytes.len() < 2_000);
-    let (faulty, fine): (Vec<_>, Vec<_>) = small.partition(|case| case.fault.is_some());
+    let mutations = Mutations::of(corpus::cases());
     let (mut right, mut wrong, mut requests) = (0, 0, 0);
     for seed in 0..wanted.unwrap_or(MUTATIONS) {
         let mut random = fastrand::Rng::with_seed(seed);
-        let mut bytes = Vec::new();
-        for _ in 0..random.usize(1..4) {
-            let from = if random.u8(..8) == 0 { &faulty } else { &fine };
-            bytes.extend_from_slice(&from[random.usize(..from.len())].bytes);
-        }
-        for _ in 0..random.usize(..4) {
-            mutate(&mut random, &mut bytes);
-        }
+        let bytes = mutations.connection(&mut random);
         let (passed, fault) = screened(&mut random, &bytes);
         let expected = strict::read(&passed);
         let heard = server::hear(&passed);
@@ -116,32 +58,6 @@ fn hyper_accepts_requests_at_the_limits() {
         let heard = server::hear(bytes.as_bytes());
         assert_eq!(heard.len(), 1);
         assert_eq!((heard[0].headers, heard[0].body), (headers, Some(body)));
-    }
-}
-
-fn mutate(random: &mut fastrand::Rng, bytes: &mut Vec<u8>) {
-    let at = random.usize(..bytes.len());
-    let end = (at + random.usize(1..6)).min(bytes.len());
-    match random.u8(..5) {
-        0 => drop(bytes.drain(at..end)),
-        1 => bytes[at] = random.u8(..),
-        2 => {
-            let again = bytes[at..end].to_vec();
-            bytes.splice(at..at, again);
-        }
-        3 => {
-            let part = PARTS[random.usize(..PARTS.len())];
-            bytes.splice(at..end, part.bytes());
-        }
-        _ => {
-            // A whole line may be inserted after a line.
-            let lines = memchr::memmem::find_iter(&*bytes, "\r\n").collect::<Vec<_>>();
-            let at = if lines.is_empty() { at } else { lines[random.usize(..lines.len())] + 2 };
-            bytes.splice(at..at, PARTS[random.usize(..PARTS.len())].bytes());
-        }
-    }
-    if bytes.is_empty() {
-        bytes.push(b'G');
     }
 }
 

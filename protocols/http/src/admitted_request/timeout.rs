@@ -25,6 +25,14 @@ pub(crate) enum RequestTimeout {
     Request(Duration),
 }
 
+impl RequestTimeout {
+    /// Whether it is the client's own, which does not blame the service.
+    pub(crate) fn is_clients(&self) -> bool {
+        use RequestTimeout::{Client, Pause, Request};
+        matches!(self, Client | Pause(_) | Request(_))
+    }
+}
+
 impl AdmittedRequest {
     /// Ready when a timeout expires.
     pub(crate) async fn timeout(
@@ -38,11 +46,7 @@ impl AdmittedRequest {
                 return pending().await;
             };
             if due <= now {
-                // The client's own timeouts do not blame the service.
-                if !matches!(
-                    late,
-                    RequestTimeout::Client | RequestTimeout::Pause(_) | RequestTimeout::Request(_)
-                ) {
+                if !late.is_clients() {
                     self.operation.abandoned_outcome.set(Outcome::Lost);
                 }
                 return late;

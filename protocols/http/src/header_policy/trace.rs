@@ -54,7 +54,7 @@ pub(crate) fn set_sender(headers: &mut HeaderMap, context: SpanContext) {
 }
 
 fn header(context: SpanContext) -> HeaderValue {
-    header_value(context.to_string().into_bytes())
+    header_value(traceparent_text(context).to_vec())
 }
 
 /// The request's id; a new one unless it has exactly one valid id (at most 128 visible characters).
@@ -71,9 +71,12 @@ pub(super) fn request_id(headers: &mut HeaderMap, rng: &mut fastrand::Rng) -> He
 pub(super) fn valid_request_id(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut told = headers.get_all(&REQUEST_ID).iter();
     let first = told.next().filter(|_| told.next().is_none());
-    let fine =
-        |id: &[u8]| (1..=MAX_REQUEST_ID).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic);
-    first.filter(|id| fine(id.as_bytes())).cloned()
+    first.filter(|id| is_request_id(id.as_bytes())).cloned()
+}
+
+/// Whether it is a valid id.
+pub(crate) fn is_request_id(id: &[u8]) -> bool {
+    (1..=MAX_REQUEST_ID).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
 }
 
 /// A new unique id.
@@ -86,12 +89,30 @@ pub(super) fn received_request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
     headers.get(&REQUEST_ID)
 }
 
-/// A UUID of version 4 (RFC 9562 §5.4).
 fn uuid(random: u128) -> HeaderValue {
+    header_value(uuid_text(random).to_vec())
+}
+
+/// A UUID of version 4 (RFC 9562 §5.4).
+pub(crate) fn uuid_text(random: u128) -> [u8; 36] {
     let random = random & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
     let digits = hex_digits(random.to_be_bytes());
-    let groups = [&digits[..4], &digits[4..6], &digits[6..8], &digits[8..10], &digits[10..]];
-    header_value(groups.map(<[_]>::as_flattened).join(&b'-'))
+    let mut text = [b'-'; 36];
+    for (group, at) in [(0..4, 0), (4..6, 9), (6..8, 14), (8..10, 19), (10..16, 24)] {
+        let group = digits[group].as_flattened();
+        text[at..at + group.len()].copy_from_slice(group);
+    }
+    text
+}
+
+/// A `traceparent` (W3C Trace Context).
+pub(crate) fn traceparent_text(context: SpanContext) -> [u8; 55] {
+    let mut text = [b'-'; 55];
+    text[..2].copy_from_slice(b"00");
+    text[3..35].copy_from_slice(hex_digits(context.trace_id.to_be_bytes()).as_flattened());
+    text[36..52].copy_from_slice(hex_digits(context.span_id.to_be_bytes()).as_flattened());
+    text[53..].copy_from_slice(if context.sampled { b"01" } else { b"00" });
+    text
 }
 
 /// Text that is known to be a valid header value.

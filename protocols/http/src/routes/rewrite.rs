@@ -32,6 +32,11 @@ impl Rewrite {
         self.host.as_ref().map(|(_, value)| value)
     }
 
+    /// Whether nothing is rewritten.
+    pub(super) fn is_none(&self) -> bool {
+        self.host.is_none() && matches!(self.path, PathRewrite::Same)
+    }
+
     /// Rewrites the request.
     ///
     /// # Errors

@@ -13,5 +13,7 @@ fn whatever_a_client_says_is_screened_alike_whole_and_cut() {
     for case in corpus::cases() {
         println!("{}", case.name);
         targets::screen(&case.bytes);
+        targets::heads(&case.bytes);
+        targets::response(&case.bytes);
     }
 }

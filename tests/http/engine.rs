@@ -1,0 +1,126 @@
+//! Requests that the HTTP/1 engine serves itself, and the ones that it leaves to hyper, on one connection.
+
+use crate::support::{
+    ends::{End, Upstream},
+    http::{
+        Client, Content, RawHttpClient, Reply, Service, Version, at, endpoints, post, proxy,
+        proxy_config, proxy_to,
+    },
+    tollgate::Tollgate,
+};
+
+/// A proxy before this service, with policies.
+fn guarded(service: &Service, policies: &str) -> Tollgate {
+    let config = proxy_config(&service.endpoints(), "", "");
+    Tollgate::start(&format!("{config}policies:\n{policies}"))
+}
+
+#[test]
+fn requests_of_both_kinds_are_answered_in_order() {
+    let service = Service::start(Version::One, |_| Reply::echo());
+    let tollgate = proxy(&service, "");
+    let mut client = RawHttpClient::connect(at(&tollgate));
+    let usual = "POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\none";
+    let chunked = "POST /b HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n\
+                   3\r\ntwo\r\n0\r\n\r\n";
+    let old = "POST /c HTTP/1.0\r\ncontent-length: 5\r\n\r\nthree";
+    client.send([usual, chunked, usual, chunked, old].concat().as_bytes());
+    for text in ["one", "two", "one", "two", "three"] {
+        assert_eq!(client.answer().unwrap().text(), text);
+    }
+    assert_eq!(client.rest().unwrap(), b"");
+    assert_eq!(tollgate.logged(5, |line| line["outcome"] == "ok").len(), 5);
+    tollgate.wait_for_metric("tollgate_connections_total", &[("listener", "web")], 1.0);
+}
+
+#[test]
+fn a_request_is_admitted_once_if_others_serve_it() {
+    let service = Service::replying(Version::One, "ok");
+    let tollgate = guarded(
+        &service,
+        "  - { name: few, rate_limit: { rate: 2/h, burst: 2 } }\n  \
+         - { name: slow, fault: { delay: 1ms } }\n",
+    );
+    let mut client = RawHttpClient::connect(at(&tollgate));
+    let statuses: Vec<_> = (0..3).map(|_| client.get("/").status).collect();
+    assert_eq!(statuses, [200, 200, 429]);
+    assert_eq!(service.received().len(), 2);
+}
+
+#[test]
+fn a_rejected_request_leaves_the_connection_usable() {
+    let service = Service::replying(Version::One, "ok");
+    let tollgate = guarded(&service, "  - { name: no, match: { path: /no }, deny: {} }\n");
+    let mut client = RawHttpClient::connect(at(&tollgate));
+    client.send(
+        b"POST /no HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc\
+          HEAD /no HTTP/1.1\r\nhost: a\r\n\r\n\
+          GET / HTTP/1.1\r\nhost: a\r\n\r\n",
+    );
+    let denied = client.answer().unwrap();
+    assert_eq!((denied.status, denied.json()["policy"].as_str()), (403, Some("no")));
+    assert_eq!(denied.json()["request_id"], denied.header("x-request-id"));
+    assert_eq!(service.received().len(), 0);
+    drop(client);
+    let lines = tollgate.logged(2, |line| line["outcome"] == "rejected");
+    assert!(lines.iter().all(|line| line["status"] == "403"), "{lines:?}");
+}
+
+#[test]
+fn the_service_gets_names_and_lines_as_the_client_wrote_them() {
+    let upstream = Upstream::start();
+    let tollgate = proxy_to(&endpoints(&[upstream.address()]), "", "");
+    let mut client = End::connect(at(&tollgate));
+    client.send(
+        b"GET /?a HTTP/1.1\r\nHost: A-b.example\r\n\r\nGET /?a HTTP/1.1\r\nHost: a.example:80\r\n\
+          X-Beta: 1\r\nAccept:  */*\r\nx-beta: 2\r\nX-Forwarded-For: 6.6.6.6\r\n\
+          connection: keep-alive\r\nX-Request-Id: mine\r\n\r\n",
+    );
+    let mut service = upstream.accept();
+    // A host in capitals is left to others.
+    assert!(service.head().contains("A-b.example"));
+    service.send(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    drop(client);
+    let mut client = End::connect(at(&tollgate));
+    client.send(
+        b"GET /?a HTTP/1.1\r\nHost: a.example:80\r\nX-Beta: 1\r\nAccept:  */*\r\nx-beta: 2\r\n\
+          X-Forwarded-For: 6.6.6.6\r\nconnection: keep-alive\r\nX-Request-Id: mine\r\n\r\n",
+    );
+    let mut service = upstream.accept();
+    let head = service.head();
+    let expected = "GET /?a HTTP/1.1\r\nHost: a.example:80\r\nX-Beta: 1\r\nAccept:  */*\r\nx-beta: 2\r\n\
+                    X-Request-Id: mine\r\nx-forwarded-for: 127.0.0.1\r\nx-forwarded-proto: http\r\n\
+                    x-forwarded-host: a.example:80\r\ntraceparent: 00-";
+    assert!(head.starts_with(expected), "{head}");
+    // A response without anything about connections is passed on as it is.
+    let response = "HTTP/1.1 201 Made\r\nDate: today\r\nX-A:  b\r\nContent-Length: 2\r\n\r\nok";
+    service.send(response.as_bytes());
+    client.expect(response.as_bytes());
+}
+
+#[test]
+fn a_hint_passes_before_its_response() {
+    let upstream = Upstream::start();
+    let tollgate = proxy_to(&endpoints(&[upstream.address()]), "", "");
+    let mut client = End::connect(at(&tollgate));
+    client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    let mut service = upstream.accept();
+    service.head();
+    service.send(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\nconnection: keep-alive\r\n\r\n");
+    client.expect(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n");
+    service.send(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\ndate: x\r\n\r\n");
+    client.expect(b"HTTP/1.1 204 No Content\r\ndate: x\r\n\r\n");
+}
+
+#[test]
+fn long_bodies_pass_both_ways_unchanged() {
+    let service = Service::start(Version::One, |_| Reply::echo());
+    let tollgate = proxy(&service, "");
+    let text: String = (0..200_000).map(|n| format!("{n} ")).collect();
+    let client = Client::connect(at(&tollgate), Version::One);
+    for _ in 0..3 {
+        let answer = client.round_trip(post("/", Content::from(text.clone())));
+        assert!(answer.text() == text && !answer.broken);
+    }
+    assert_eq!(service.connections(), 1);
+}
