@@ -128,6 +128,11 @@ impl KeySpec {
         key_spec
     }
 
+    /// Whether it has no parts, so that there is one key for all.
+    pub(crate) fn is_constant(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The names of its parts, as a config would have them.
     pub(crate) fn names(&self) -> Vec<Cow<'_, str>> {
         self.0.iter().map(KeyPart::name).collect()

@@ -80,8 +80,8 @@ pub(super) struct Settings {
     /// How long refused clients are asked to wait before they try again, where the protocol can
     /// say so. Default: nothing is said.
     base_backoff: Opt<Duration>,
-    /// How many keys have an allowance of their own, 24 bytes each. Further keys share one.
-    /// Default: 100000.
+    /// How many keys have an allowance of their own, 24 bytes each in a full table. Further keys share
+    /// one. Default: 100000.
     max_keys: Opt<Count>,
     /// What a person reads in the error. Default: a sentence that names the policy and its rate.
     message: Option<Spanned<String>>,
@@ -318,7 +318,8 @@ impl Plan {
     /// The number of keys that this process keeps buckets for.
     fn keys_here(&self) -> usize {
         let local = |plan: &shared::Plan| plan.on_failure == shared::OnStoreFailure::Local;
-        if self.shared.as_ref().is_none_or(local) { self.max_keys } else { 1 }
+        let is_kept_here = self.shared.as_ref().is_none_or(local);
+        if is_kept_here && !self.key_spec.is_constant() { self.max_keys } else { 1 }
     }
 
     /// The limit, as the machines that share it name it.

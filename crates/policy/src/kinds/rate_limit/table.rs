@@ -1,4 +1,5 @@
-//! A table of arrival times by key: of fixed size, without locks, shared by all workers.
+//! A table of arrival times by key: of bounded size, without locks, shared by all workers. It takes
+//! memory for the keys that it has: slots are in pages, and a page is made for the first key in it.
 //!
 //! A bucket is one number, the time at which it is full again (GCRA's *theoretical arrival time*).
 //! While that time is in the future its key stays, so a flood of other keys can't evict a key that
@@ -12,14 +13,20 @@
 use governor::nanos::Nanos;
 use std::{
     hint,
-    sync::atomic::{
-        AtomicU64,
-        Ordering::{AcqRel, Acquire, Relaxed, Release},
+    sync::{
+        OnceLock,
+        atomic::{
+            AtomicU64,
+            Ordering::{AcqRel, Acquire, Relaxed, Release},
+        },
     },
 };
 
 /// The number of slots in a set: their keys fill a cache line.
 const SLOTS: usize = 8;
+
+/// The number of sets in a page: a page takes 1 kB, and its place in the table 16 bytes.
+const SETS: usize = 8;
 
 /// The time of a slot that is passing from one key to another.
 const CLAIMED: u64 = u64::MAX;
@@ -34,9 +41,14 @@ const MAX_SPINS: u32 = 1000;
 /// Arrival times by key, in nanoseconds. A key without a slot has the time 0.
 #[derive(Debug)]
 pub(super) struct ArrivalTable {
-    sets: Box<[Set]>,
+    /// How many sets the table has.
+    sets: usize,
+    pages: Box<[OnceLock<Box<Page>>]>,
     overflow: AtomicU64,
 }
+
+/// Neighbouring sets.
+type Page = [Set; SETS];
 
 #[derive(Debug, Default)]
 #[repr(align(64))]
@@ -51,6 +63,8 @@ enum Lookup<'a> {
     Found(TableSlot<'a>),
     /// A slot whose bucket is full, so that it can be taken over.
     Free(TableSlot<'a>),
+    /// A page that is not made yet: all of its slots can be taken.
+    Unmade(&'a OnceLock<Box<Page>>),
     /// A slot here is being taken over by another thread.
     Busy,
     /// Both sets are full.
@@ -74,8 +88,8 @@ impl ArrivalTable {
     /// table.
     pub(super) fn new(max_keys: usize) -> Self {
         let sets = (max_keys + max_keys / 2).div_ceil(SLOTS).max(1);
-        let sets = std::iter::repeat_with(Set::default).take(sets).collect();
-        Self { sets, overflow: AtomicU64::new(0) }
+        let pages = std::iter::repeat_with(OnceLock::new).take(sets.div_ceil(SETS)).collect();
+        Self { sets, pages, overflow: AtomicU64::new(0) }
     }
 
     /// Replaces a bucket's time with the result of `change`, unless that fails. `change` may be called
@@ -92,6 +106,10 @@ impl ArrivalTable {
             let (slot, is_own) = match self.lookup(key, now) {
                 Lookup::Found(slot) => (slot, true),
                 Lookup::Free(slot) => (slot, false),
+                Lookup::Unmade(page) => {
+                    page.get_or_init(Box::default);
+                    continue;
+                }
                 Lookup::Busy if spins > 0 => {
                     spins -= 1;
                     hint::spin_loop();
@@ -115,14 +133,22 @@ impl ArrivalTable {
     pub(super) fn time(&self, key: u64, now: u64) -> u64 {
         match self.lookup(key, now) {
             Lookup::Found(slot) => slot.seen,
-            Lookup::Free(_) => 0,
+            Lookup::Free(_) | Lookup::Unmade(_) => 0,
             Lookup::Busy | Lookup::Full => self.overflow.load(Acquire),
         }
     }
 
+    /// The memory that the table takes, in bytes.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        let made = self.pages.iter().filter(|page| page.get().is_some()).count();
+        size_of_val(&*self.pages) + made * size_of::<Page>()
+    }
+
     fn lookup(&self, key: u64, now: u64) -> Lookup<'_> {
-        let sets = self.sets_of(key);
-        for set in sets {
+        let places = self.places_of(key);
+        let made = || places.iter().filter_map(|(page, at)| page.get()?.get(*at));
+        for set in made() {
             for (slot, time) in set.keys.iter().zip(&set.times) {
                 if slot.load(Acquire) != key {
                     continue;
@@ -137,9 +163,12 @@ impl ArrivalTable {
                 }
             }
         }
-        // The set with more free slots is better: so even a nearly full table has free slots.
-        let (mut most_free, mut best) = (0, Lookup::Full);
-        for set in sets {
+        // The set with more free slots is better: so even a nearly full table has free slots. A page is
+        // made only for a key that finds no other free slot.
+        let unmade = places.iter().find(|(page, _)| page.get().is_none());
+        let (mut most_free, mut best) =
+            (0, unmade.map_or(Lookup::Full, |(page, _)| Lookup::Unmade(page)));
+        for set in made() {
             let (mut count, mut first) = (0, None);
             for (key, time) in set.keys.iter().zip(&set.times) {
                 match time.load(Acquire) {
@@ -159,12 +188,12 @@ impl ArrivalTable {
         best
     }
 
-    /// The two sets that a key may be in.
-    fn sets_of(&self, key: u64) -> [&Set; 2] {
+    /// The two sets that a key may be in, each as a page and a place in it.
+    fn places_of(&self, key: u64) -> [(&OnceLock<Box<Page>>, usize); 2] {
         let at = |bits: u64| {
-            // The high half of the product is a number below the length.
-            let at = (u128::from(bits) * self.sets.len() as u128) >> 64;
-            &self.sets[at as usize]
+            // The high half of the product is a number below the number of sets.
+            let at = ((u128::from(bits) * self.sets as u128) >> 64) as usize;
+            (&self.pages[at / SETS], at % SETS)
         };
         [at(key), at(key.rotate_left(32))]
     }

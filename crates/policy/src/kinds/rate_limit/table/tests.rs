@@ -42,7 +42,26 @@ fn as_many_keys_as_promised_find_room() {
     let mut random = Random(3);
     let crowd = (0..100_000).filter(|_| charge(&table, random.below(u64::MAX), 10, 1000)).count();
     assert!(crowd < 10, "{crowd} of 100000 found no room");
-    assert_eq!(size_of_val(&*table.sets), 2_400_000);
+    assert!((2_300_000..2_450_000).contains(&table.bytes()), "{}", table.bytes());
+}
+
+#[test]
+fn a_table_takes_memory_for_the_keys_that_it_has() {
+    let table = ArrivalTable::new(100_000);
+    let mut random = Random(6);
+    assert_eq!(table.time(random.below(u64::MAX), 10), 0);
+    let at_rest = table.bytes();
+    assert!(at_rest < 40_000, "{at_rest}");
+    for keys in [1, 9, 90, 900] {
+        (0..keys).for_each(|_| assert!(!charge(&table, random.below(u64::MAX), 10, 1000)));
+        let (bytes, more) = (table.bytes(), keys as usize * 1024);
+        assert!(bytes > at_rest && bytes <= at_rest + more + more / 8, "{keys}: {bytes}");
+    }
+    // The same keys come back, and take their old slots.
+    let before = table.bytes();
+    let mut random = Random(6);
+    (0..1000).for_each(|_| assert!(!charge(&table, random.below(u64::MAX), 2000, 1000)));
+    assert_eq!(table.bytes(), before);
 }
 
 #[test]
