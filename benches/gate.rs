@@ -4,29 +4,36 @@
 use cluster::Cluster;
 use criterion::{Criterion, criterion_group, criterion_main};
 use operation::{
-    AttributeValue, Attributes, Codec, Gate as _, Operation, Outcome, Settlement, Verdict,
+    AttributeValue, Attributes, Codec, ConnectionInfo, Gate as _, Operation, Outcome, Protocol,
+    Settlement, Verdict,
 };
 use policy::gate::Gate;
 use policy::series::CardinalityLimit;
 use policy::{Live, PolicyEnv};
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Instant,
 };
 use tollgate_metrics::{Metrics, table};
 
-/// A gate as a listener of a fresh proxy has it, with these policies.
+/// A gate as a MongoDB listener of a fresh proxy has it, with these policies.
 fn gate(policies: &str) -> Gate {
+    gate_of(const { &mongo::Mongo::PROTOCOL }, policies)
+}
+
+/// The same for a listener of any protocol.
+fn gate_of(protocol: &'static Protocol, policies: &str) -> Gate {
+    let name = protocol.name;
     let text = format!(
-        "listeners: {{ mongo: {{ address: 127.0.0.1:0, protocol: mongo, cluster: upstream }} }}\n\
+        "listeners: {{ it: {{ address: 127.0.0.1:0, protocol: {name}, cluster: upstream }} }}\n\
          clusters: {{ upstream: {{ endpoints: [127.0.0.1:1] }} }}\n\
          policies: [{policies}]\n"
     );
     let plan = config::parse("bench.yaml", &text).unwrap();
     let rules = plan.policies.clone();
     let metrics = Metrics::new();
-    metrics.declare(&mongo::Mongo::PROTOCOL);
+    metrics.declare(protocol);
     let cardinality = || {
         let capped = metrics.counter(table::METRICS_DROPPED_TOTAL, &[]);
         Arc::new(CardinalityLimit::new(1000, capped))
@@ -38,7 +45,7 @@ fn gate(policies: &str) -> Gate {
         cluster: Some(Cluster::new(Arc::clone(&plan.clusters[0]), &metrics)),
         metrics: metrics.clone(),
         listener,
-        protocol: const { &mongo::Mongo::PROTOCOL },
+        protocol,
         callsites: cardinality(),
         shapes: None,
         lines: None,
@@ -89,6 +96,135 @@ fn crowd(bench: &mut Criterion) {
     });
 }
 
+/// Commands that are no `find`.
+const WRITES: [&str; 4] = ["insert", "update", "delete", "findAndModify"];
+
+/// How many rules a gate has, on one attribute.
+const RULES: [usize; 4] = [0, 5, 50, 500];
+
+/// What many rules on one attribute cost, of which none or one matches.
+fn rules(bench: &mut Criterion) {
+    let find = Find::new();
+    let hash = find.attribute("query_hash");
+    let request = Request { path: "/tenants/here/orders/4711", host: "here.example.com" };
+    let mongo: [(&str, fn(usize) -> String, &str); 6] = [
+        ("operation", |n| WRITES[n % WRITES.len()].to_owned(), "find"),
+        ("resource", |n| format!("shop.{n}"), "shop.orders"),
+        ("peer", |n| format!("10.1.{}.{}", n / 256, n % 256), "127.0.0.1"),
+        ("callsite", |n| format!("site{n}"), "pay"),
+        ("comment", |n| format!("*site{n}\\\"*"), "*pay\\\"*"),
+        ("query_hash", |n| format!("{n:016x}"), &hash),
+    ];
+    for (key, other, own) in mongo {
+        let operation = find.operation();
+        rules_on(bench, key, &operation, other, own);
+    }
+    let http: [(&str, fn(usize) -> String, &str); 4] = [
+        ("path", |n| format!("/tenants/{n}/orders"), "/tenants/here/orders/4711"),
+        ("path_glob", |n| format!("/tenants/{n}/*"), "/tenants/here/*"),
+        ("host", |n| format!("{n}.example.com"), "here.example.com"),
+        ("host_glob", |n| format!("*{n}.example.com"), "here.*"),
+    ];
+    for (key, other, own) in http {
+        let protocol = &tollgate_http::PROTOCOL;
+        let operation =
+            Operation { protocol, name: "GET", resource: "all", attributes: &request, ..FIND };
+        rules_on(bench, key, &operation, other, own);
+    }
+}
+
+/// Gates with rules on one attribute; `own` is its value in the operation.
+fn rules_on(
+    bench: &mut Criterion,
+    name: &str,
+    operation: &Operation<'_>,
+    other: fn(usize) -> String,
+    own: &str,
+) {
+    let key = name.trim_end_matches("_glob");
+    for count in RULES {
+        for matching in ["none", "one"] {
+            let rule = |n: usize| {
+                let value = if matching == "one" && n == count / 2 { own } else { &other(n) };
+                let wanted = format!("{{ {key}: \"{value}\" }}");
+                format!("{{ name: r{n}, match: {wanted}, concurrency_limit: {{ max: 1000 }} }}")
+            };
+            let policies: Vec<String> = (0..count).map(rule).collect();
+            bench.bench_function(&format!("rules/{name}/{count}/{matching}"), |bench| {
+                let gate = gate_of(operation.protocol, &policies.join(", "));
+                ask_operation(&gate, operation);
+                bench.iter(|| measured_rules(&gate, operation));
+            });
+        }
+    }
+}
+
+/// One operation, as a function of its own so that valgrind can count it by name.
+#[inline(never)]
+fn measured_rules(gate: &Gate, operation: &Operation<'_>) {
+    ask_operation(gate, operation);
+}
+
+/// A `find`, of which the codec reads the attributes.
+struct Find {
+    codec: mongo::Mongo,
+    request: Vec<u8>,
+}
+
+impl Find {
+    fn new() -> Self {
+        let body = bson::rawdoc! {
+            "find": "orders",
+            "filter": { "_id": 4711_i64, "status": { "$in": ["open", "paid"] } },
+            "comment": { "callingFunction": "pay" },
+            "$db": "shop",
+        };
+        let len = (21 + body.as_bytes().len()) as i32;
+        let header = [len, 1, 0, 2013, 0].map(i32::to_le_bytes).concat();
+        let request = [&header[..], &[0], body.as_bytes()].concat();
+        let here = SocketAddr::from(([127, 0, 0, 1], 27017));
+        let listener = Arc::new(mongo::MongoListener::default());
+        let info = ConnectionInfo { peer: here, local: here };
+        let mut codec = mongo::Mongo::new(&listener, info);
+        assert!(codec.request(&request).is_ok());
+        Self { codec, request }
+    }
+
+    fn attribute(&self, name: &str) -> String {
+        self.codec.attribute(&self.request, name).text().unwrap().into_owned()
+    }
+
+    fn operation(&self) -> Operation<'_> {
+        Operation { head: &self.request, attributes: self, may_have_callsite: true, ..FIND }
+    }
+}
+
+impl Attributes for Find {
+    fn get<'a>(&'a self, front: &'a [u8], name: &str) -> AttributeValue<'a> {
+        self.codec.attribute(front, name)
+    }
+
+    fn peer(&self) -> Option<IpAddr> {
+        Some(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    }
+}
+
+/// An HTTP request.
+struct Request {
+    path: &'static str,
+    host: &'static str,
+}
+
+impl Attributes for Request {
+    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> AttributeValue<'a> {
+        match name {
+            "path" => AttributeValue::known(self.path),
+            "host" => AttributeValue::known(self.host),
+            _ => AttributeValue::Absent,
+        }
+    }
+}
+
 /// A client with no attribute except its address.
 struct Client(Ipv4Addr);
 
@@ -112,23 +248,29 @@ fn operation(gate: &Gate) {
     ask(gate, &Client(Ipv4Addr::LOCALHOST));
 }
 
+/// An operation whose client and request are not known yet.
+const FIND: Operation<'static> = Operation {
+    protocol: const { &mongo::Mongo::PROTOCOL },
+    name: "find",
+    resource: "shop.orders",
+    head: &[0; 200],
+    attributes: &(),
+    long_poll: false,
+    limit_exempt: false,
+    may_have_callsite: false,
+    known_names: false,
+    partial: false,
+    may_have_other_resources: false,
+    query_shape: None,
+};
+
 fn ask(gate: &Gate, client: &Client) {
+    ask_operation(gate, &Operation { attributes: client, ..FIND });
+}
+
+fn ask_operation(gate: &Gate, operation: &Operation<'_>) {
     let now = Instant::now();
-    let operation = Operation {
-        protocol: const { &mongo::Mongo::PROTOCOL },
-        name: "find",
-        resource: "shop.orders",
-        head: &[0; 200],
-        attributes: client,
-        long_poll: false,
-        limit_exempt: false,
-        may_have_callsite: false,
-        known_names: false,
-        partial: false,
-        may_have_other_resources: false,
-        query_shape: None,
-    };
-    let Verdict::Admit(ticket) = gate.admit(&operation, now) else {
+    let Verdict::Admit(ticket) = gate.admit(operation, now) else {
         unreachable!("no policy here says no")
     };
     ticket.settle(&Settlement {
@@ -141,5 +283,5 @@ fn ask(gate: &Gate, client: &Client) {
     });
 }
 
-criterion_group!(benches, operations, crowd);
+criterion_group!(benches, operations, crowd, rules);
 criterion_main!(benches);
