@@ -41,6 +41,8 @@ pub(crate) fn matching(bytes: &[u8]) {
         let denied = if holds { Truth::No } else { Truth::Yes };
         assert_ne!(truth, denied, "{}, which may be {world:?}", told());
     }
+    let is_ruled_out = testing::is_ruled_out(&made, &operation);
+    assert!(!is_ruled_out || truth == Truth::No, "{}: it is ruled out", told());
     explained(&wanted, &made, &case, truth);
     let protocol = PROTOCOLS[case.protocol].name;
     let may_apply = made.may_apply(case.listener, protocol);

@@ -157,6 +157,18 @@ impl ActivePolicy {
         self.rule.as_ref().is_some_and(|rule| rule.dry_run)
     }
 
+    /// Whether it may apply to operations of this listener.
+    pub(crate) fn may_apply_to_operations(&self, listener: &str) -> bool {
+        self.rule
+            .as_ref()
+            .is_none_or(|rule| self.connect_phase.is_none() && rule.matching.may_apply_on(listener))
+    }
+
+    /// The attributes that its decision depends on besides its match.
+    pub(crate) fn depends_on(&self) -> impl Iterator<Item = &str> {
+        self.depends_on.iter().map(|name| &**name)
+    }
+
     /// Whether it applies to the operations of a series.
     pub fn applies(&self, listener: &str, key: &SeriesKey) -> Applicability {
         match &self.rule {
@@ -193,7 +205,7 @@ impl ActivePolicy {
 
     /// Whether its decision depends on an attribute in the unread rest of the request.
     pub(crate) fn depends_on_unread(&self, operation: &Operation<'_>) -> bool {
-        self.depends_on.iter().any(|name| match &**name {
+        self.depends_on().any(|name| match name {
             "operation" => operation.name.starts_with(UNREAD),
             "resource" => operation.resource.starts_with(UNREAD),
             name => operation.attribute(name) == AttributeValue::Unread,

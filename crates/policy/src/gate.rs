@@ -1,14 +1,16 @@
 //! The gate of one listener on one worker: evaluates the policies in order, and issues tickets.
 
 mod connect;
+mod evaluate;
 mod in_flight;
 mod revise;
 
 use crate::{
-    ActivePolicy, Decision, Live, PolicyEffect, PolicyEnv, Settled, WorkerPolicy,
-    matching::Truth,
-    series::{BoundPolicy, CardinalityLimit, Series, SeriesTable},
+    ActivePolicy, BoundPolicy, Decision, Live, PolicyEffect, PolicyEnv, Settled, WorkerPolicy,
+    matching::Candidates,
+    series::{CardinalityLimit, Series, SeriesTable},
 };
+use evaluate::{DecisionResult, apply_decision};
 use in_flight::{InFlight, InFlightSlab};
 use operation::{
     DecisionFuture, Effects, Operation, Outcome, PendingOperation, Rejection, SettleSink,
@@ -29,6 +31,8 @@ pub struct Gate {
 struct GateInner {
     series: SeriesTable,
     in_flight: RefCell<InFlightSlab>,
+    /// The memory for the policies that may apply to an operation or a connection.
+    candidates: Cell<Candidates>,
     active: metrics::Gauge,
     /// The source of changed policies; `None` if they never change.
     updates: Option<PolicyUpdates>,
@@ -50,14 +54,7 @@ impl Gate {
     ) -> Self {
         let entries = policies.into_iter().map(|policy| Rc::new(ActivePolicy::built_in(policy)));
         let series = SeriesTable::new("", entries.collect(), cardinality);
-        Self {
-            inner: Rc::new(GateInner {
-                series,
-                in_flight: RefCell::default(),
-                active,
-                updates: None,
-            }),
-        }
+        Self { inner: Rc::new(GateInner::new(series, active, None)) }
     }
 
     /// The gate of a listener: the built-in policies, and the configured ones in force.
@@ -71,9 +68,7 @@ impl Gate {
         let entries = crate::active::active_policies(&live.rules(), &[], &env);
         let series = SeriesTable::new(&env.listener, entries, cardinality);
         let updates = Some(PolicyUpdates { live, env, generation });
-        Self {
-            inner: Rc::new(GateInner { series, in_flight: RefCell::default(), active, updates }),
-        }
+        Self { inner: Rc::new(GateInner::new(series, active, updates)) }
     }
 }
 
@@ -112,7 +107,7 @@ impl operation::Gate for Gate {
         let inner = &self.inner;
         inner.refresh();
         let series = inner.series.find(operation);
-        if operation.partial && series.policies.iter().any(|it| it.needs_more(operation, now)) {
+        if operation.partial && inner.needs_more(&series, operation, now) {
             return Verdict::NeedMore;
         }
         let entry = inner.in_flight.borrow_mut().prepare(series, operation, now);
@@ -139,8 +134,8 @@ impl operation::Gate for Gate {
         inner.active.decrement(1.0);
         inner.in_flight.borrow_mut().free_slot(slot);
         let series = Rc::clone(&entry.series);
-        let last_evaluated = entry.states.len().saturating_sub(1);
-        let Some(bound) = series.policies.get(last_evaluated) else {
+        let last_evaluated = entry.next.saturating_sub(1);
+        let Some(bound) = series.policy(last_evaluated) else {
             return inner.forward(entry, operation);
         };
         match apply_decision(&mut entry, bound, decision) {
@@ -156,97 +151,31 @@ impl operation::Gate for Gate {
 }
 
 impl GateInner {
+    fn new(series: SeriesTable, active: metrics::Gauge, updates: Option<PolicyUpdates>) -> Self {
+        let (in_flight, candidates) = (RefCell::default(), Cell::default());
+        Self { series, in_flight, candidates, active, updates }
+    }
+
     /// Reports an operation to the built-in policies only, which count and log: a rejected
     /// operation uses up no limit, and no fault applies to it.
     fn observe_rejected(&self, operation: &Operation<'_>, began: Instant, how: &Settlement<'_>) {
         self.refresh();
         let series = self.series.find(operation);
         let mut entry = self.in_flight.borrow_mut().prepare(Rc::clone(&series), operation, began);
-        for bound in &series.policies {
-            let mut state = 0;
+        for position in 0..series.bound.set().observers() {
+            let Some(bound) = series.policy(position) else { continue };
             let is_built_in = bound.active.name().is_none();
             if is_built_in {
+                let mut state = 0;
                 bound.policy.admit(operation, began, &mut state);
+                entry.states.push((position, state));
             }
-            entry.states.push(is_built_in.then_some(state));
         }
         entry.policy_effects.extend(
             how.policy.map(|policy| PolicyEffect { policy: policy.into(), dry_run: false }),
         );
         entry.settle(&series, operation.head, how);
         self.in_flight.borrow_mut().recycle(entry);
-    }
-}
-
-/// How the evaluation continues after one policy's decision.
-enum DecisionResult {
-    Continue,
-    Wait(DecisionFuture),
-    Reject(Rejection),
-}
-
-/// Applies the decision of the policy that was evaluated last.
-fn apply_decision(entry: &mut InFlight, bound: &BoundPolicy, decision: Decision) -> DecisionResult {
-    let active = &bound.active;
-    active.count(&decision);
-    let has_effect = match &decision {
-        Decision::Reject(_) => true,
-        // A time limit has an effect only once it has expired.
-        Decision::Modify(effects) => !effects.is_timeout_only(),
-        Decision::Admit | Decision::Pending(_) => false,
-    };
-    if let Some(name) = active.name().filter(|_| has_effect) {
-        entry
-            .policy_effects
-            .push(PolicyEffect { policy: Arc::clone(name), dry_run: active.is_dry() });
-    }
-    match decision {
-        Decision::Admit => {}
-        Decision::Modify(_) if active.is_dry() => {}
-        Decision::Modify(effects) => {
-            entry.modifications.push((Rc::clone(active), Rc::clone(&effects)));
-            match &mut entry.effects {
-                Some(all) => Rc::make_mut(all).merge(&effects),
-                none => *none = Some(effects),
-            }
-        }
-        Decision::Reject(rejection) => {
-            entry.clear_last_state();
-            if !active.is_dry() {
-                return DecisionResult::Reject(active.attribute(rejection));
-            }
-        }
-        Decision::Pending(decision) if active.is_dry() => {
-            let active = Rc::clone(active);
-            // A dry run only counts, so the operation does not wait for it.
-            tokio::task::spawn_local(async move { active.count(&decision.await) });
-        }
-        Decision::Pending(decision) => return DecisionResult::Wait(decision),
-    }
-    DecisionResult::Continue
-}
-
-impl BoundPolicy {
-    /// Whether the policy applies to an operation. In doubt, `No` unless the policy fails closed.
-    fn applies(&self, operation: &Operation<'_>, now: Instant) -> Truth {
-        if self.skips_limit_exempt && operation.limit_exempt {
-            return Truth::No;
-        }
-        let Some(rest) = &self.residual else { return Truth::Yes };
-        match self.active.applies_to(rest, operation, now) {
-            doubt if doubt.is_in_doubt() && !self.active.applies_in_doubt() => Truth::No,
-            truth => truth,
-        }
-    }
-
-    /// Whether the policy must read more of the request to decide.
-    fn needs_more(&self, operation: &Operation<'_>, now: Instant) -> bool {
-        let rest = self.residual.as_ref();
-        match rest.map_or(Truth::Yes, |rest| self.active.applies_to(rest, operation, now)) {
-            Truth::No => false,
-            Truth::Unread => true,
-            Truth::Unknown | Truth::Yes => self.active.depends_on_unread(operation),
-        }
     }
 }
 
@@ -269,44 +198,8 @@ impl GateInner {
     /// The first policy that fails closed.
     fn failing_closed(&self) -> Option<Rc<ActivePolicy>> {
         self.refresh();
-        let (listener, entries) = (self.series.listener(), self.series.policies());
-        entries.iter().find(|active| active.fails_closed(listener)).map(Rc::clone)
-    }
-
-    /// Evaluates the policies that remain, in order.
-    fn evaluate(
-        self: &Rc<Self>,
-        mut entry: Box<InFlight>,
-        operation: &Operation<'_>,
-        now: Instant,
-    ) -> Verdict {
-        let series = Rc::clone(&entry.series);
-        while let Some(bound) = series.policies.get(entry.states.len()) {
-            let applies = bound.applies(operation, now);
-            if applies == Truth::No {
-                entry.states.push(None);
-                continue;
-            }
-            let mut state = 0;
-            let mut decision = bound.policy.admit(operation, now, &mut state);
-            if let (true, Decision::Reject(rejection)) = (applies.is_in_doubt(), &mut decision) {
-                let key = bound.active.key_in_doubt(self.series.listener(), operation);
-                let unknown = key.as_deref().unwrap_or("request");
-                *rejection = rejection.clone().with_unknown_attribute(unknown);
-            }
-            entry.states.push(Some(state));
-            if matches!(decision, Decision::Admit) {
-                continue;
-            }
-            match apply_decision(&mut entry, bound, decision) {
-                DecisionResult::Continue => {}
-                DecisionResult::Wait(decision) => return self.wait(entry, operation, decision),
-                DecisionResult::Reject(rejection) => {
-                    return self.reject(entry, operation, rejection, now);
-                }
-            }
-        }
-        self.forward(entry, operation)
+        let policies = self.series.policies();
+        policies.iter().find(|active| active.fails_closed(policies.listener())).map(Rc::clone)
     }
 
     fn forward(self: &Rc<Self>, mut entry: Box<InFlight>, operation: &Operation<'_>) -> Verdict {
@@ -365,10 +258,9 @@ impl SettleSink for GateInner {
     fn add_bytes(&self, slot: u32, bytes: [u64; 2]) {
         let in_flight = self.in_flight.borrow();
         let Some(entry) = in_flight.get(slot) else { return };
-        let admitted = entry.series.policies.iter().zip(&entry.states);
-        admitted
-            .filter(|(_, state)| state.is_some())
-            .for_each(|(bound, _)| bound.policy.record_bytes(bytes));
+        let admitted =
+            entry.states.iter().filter_map(|(position, _)| entry.series.policy(*position));
+        admitted.for_each(|bound| bound.policy.record_bytes(bytes));
     }
 
     fn abandon(&self, slot: u32) {
@@ -417,15 +309,14 @@ impl InFlight {
             policy_effects: &self.policy_effects,
             how,
         };
-        let admitted = self.series.policies.iter().zip(&self.states).enumerate();
-        for (at, (bound, state)) in admitted {
-            let Some(state) = state else { continue };
+        for (position, state) in &self.states {
+            let Some(bound) = self.series.policy(*position) else { continue };
             // Built-in policies settle with the final series. A configured policy settles with the
             // series that it admitted, which has its state.
             let same = |other: &&BoundPolicy| {
                 other.active.rule.is_none() && Rc::ptr_eq(&other.active, &bound.active)
             };
-            let bound = counted_as.policies.get(at).filter(same).unwrap_or(bound);
+            let bound = counted_as.policy(*position).filter(same).unwrap_or(bound);
             bound.policy.settle(&done, *state);
         }
     }

@@ -19,7 +19,9 @@
 
 pub mod access_log;
 mod active;
+mod attribute_memo;
 pub mod attributes;
+mod bound_policies;
 mod breaker;
 mod cardinality;
 mod env;
@@ -31,6 +33,8 @@ pub mod live;
 pub mod live_tap;
 pub mod matching;
 mod over_limit;
+mod policy_set;
+mod position_set;
 mod query_shapes;
 pub mod rule;
 pub mod series;
@@ -43,6 +47,7 @@ mod testing;
 mod worker_policy;
 
 pub use active::ActivePolicy;
+pub use bound_policies::BoundPolicy;
 pub use breaker::{BreakerPolicy, NAME as BREAKER};
 pub use env::PolicyEnv;
 pub use kind::{BuiltPolicy, PolicyKind};

@@ -3,6 +3,7 @@
 
 mod explain;
 mod glob;
+mod index;
 mod peers;
 mod residual;
 mod setting;
@@ -17,6 +18,7 @@ use crate::{
     series::SeriesKey,
 };
 use glob::Glob;
+pub(crate) use index::{Candidates, MatchIndex};
 use operation::{AttributeValue, Attributes, OTHER_RESOURCES, Operation};
 pub use peers::PeerMatcher;
 use residual::Negation;
@@ -163,6 +165,12 @@ impl Match {
         self.matches_levels(&residual.levels, &MatchInput::of(operation), Negation::default())
     }
 
+    /// Whether it can apply to any operation of this listener, whatever its protocol.
+    pub(crate) fn may_apply_on(&self, listener: &str) -> bool {
+        let known = KnownFields { listener: Some(listener), ..KnownFields::default() };
+        self.resolve(&known) != Applicability::Never
+    }
+
     /// Whether it can apply to any operation or connection of this listener.
     pub fn may_apply(&self, listener: &str, protocol: &str) -> bool {
         let (listener, protocol) = (Some(listener), Some(protocol));
@@ -210,8 +218,7 @@ impl Match {
             Applicability::Never => false,
             Applicability::Always => true,
             Applicability::PerOperation(residual) => {
-                let (front, callsite, partial, others) = (b"", false, false, false);
-                let input = MatchInput { attributes: connection, front, callsite, partial, others };
+                let input = MatchInput::of_connection(connection);
                 self.matches_levels(&residual.levels, &input, Negation::default()) == Truth::Yes
             }
         }
@@ -354,6 +361,10 @@ impl<'a> MatchInput<'a> {
             ..
         } = *operation;
         Self { attributes, front, callsite, partial, others }
+    }
+
+    fn of_connection(attributes: &'a dyn Attributes) -> Self {
+        Self { attributes, front: b"", callsite: false, partial: false, others: false }
     }
 
     fn get(&self, name: &str) -> AttributeValue<'a> {

@@ -2,10 +2,7 @@
 
 pub use crate::{cardinality::CardinalityLimit, series_key::SeriesKey};
 
-use crate::{
-    ActivePolicy, SeriesPolicy,
-    matching::{Applicability, ResidualMatch},
-};
+use crate::{ActivePolicy, BoundPolicy, bound_policies::BoundPolicies, policy_set::PolicySet};
 use foldhash::HashMap;
 use operation::{Operation, OperationNames};
 use std::{
@@ -21,23 +18,22 @@ const MAX_RESOURCES_WITH_UNREAD: usize = 1000;
 pub struct Series {
     /// Its name and resource.
     pub key: SeriesKey,
-    /// The policies that apply, in order.
-    pub policies: Vec<BoundPolicy>,
+    /// The policies that may apply.
+    pub(crate) bound: BoundPolicies,
     /// The generation of these policies.
     generation: u64,
 }
 
-/// A policy that applies to a series, or to some of its operations.
-pub struct BoundPolicy {
-    /// The policy.
-    pub active: Rc<ActivePolicy>,
-    /// The part of the match that is evaluated for each operation; `None` if the policy applies to
-    /// all.
-    pub residual: Option<ResidualMatch>,
-    /// Whether it does not apply to operations with `limit_exempt`.
-    pub skips_limit_exempt: bool,
-    /// The policy for this series.
-    pub policy: Box<dyn SeriesPolicy>,
+impl Series {
+    /// The policy at a position; `None` if it does not apply to the series.
+    pub(crate) fn policy(&self, position: usize) -> Option<&BoundPolicy> {
+        self.bound.get(position, &self.key)
+    }
+
+    /// The policies that apply to the series, in order.
+    pub(crate) fn policies(&self) -> impl Iterator<Item = &BoundPolicy> {
+        self.bound.iter(&self.key)
+    }
 }
 
 /// The series of one operation name, by resource.
@@ -45,8 +41,7 @@ type Resources = HashMap<Box<str>, Rc<Series>>;
 
 /// One worker's series of one listener.
 pub(crate) struct SeriesTable {
-    listener: Box<str>,
-    policies: RefCell<Rc<[Rc<ActivePolicy>]>>,
+    policies: RefCell<Rc<PolicySet>>,
     generation: Cell<u64>,
     cardinality: Arc<CardinalityLimit>,
     names: RefCell<HashMap<Box<str>, Resources>>,
@@ -60,27 +55,22 @@ impl SeriesTable {
         cardinality: Arc<CardinalityLimit>,
     ) -> Self {
         Self {
-            listener: listener.into(),
-            policies: RefCell::new(policies.into()),
+            policies: RefCell::new(Rc::new(PolicySet::new(listener, policies))),
             generation: Cell::new(0),
             cardinality,
             names: RefCell::default(),
         }
     }
 
-    /// The listener's name.
-    pub(crate) fn listener(&self) -> &str {
-        &self.listener
-    }
-
     /// The policies, in order.
-    pub(crate) fn policies(&self) -> Rc<[Rc<ActivePolicy>]> {
+    pub(crate) fn policies(&self) -> Rc<PolicySet> {
         Rc::clone(&self.policies.borrow())
     }
 
     /// Replaces the policies. Operations in flight settle with those that admitted them.
     pub(crate) fn replace(&self, policies: Vec<Rc<ActivePolicy>>) {
-        *self.policies.borrow_mut() = policies.into();
+        let set = PolicySet::new(self.policies().listener(), policies);
+        *self.policies.borrow_mut() = Rc::new(set);
         self.generation.set(self.generation.get() + 1);
         self.names.borrow_mut().clear();
     }
@@ -162,18 +152,7 @@ impl SeriesTable {
     }
 
     fn bind(&self, key: SeriesKey) -> Rc<Series> {
-        let policies = self.policies();
-        let bind = |active: &Rc<ActivePolicy>| {
-            let applies = active.applies(&self.listener, &key);
-            let policy = (applies != Applicability::Never).then(|| active.policy.bind(&key))??;
-            let residual = match applies {
-                Applicability::PerOperation(rest) => Some(rest),
-                Applicability::Always | Applicability::Never => None,
-            };
-            let skips_limit_exempt = active.skips_limit_exempt();
-            Some(BoundPolicy { active: Rc::clone(active), residual, skips_limit_exempt, policy })
-        };
-        let policies = policies.iter().filter_map(bind).collect();
-        Rc::new(Series { key, policies, generation: self.generation.get() })
+        let bound = BoundPolicies::new(self.policies(), &key);
+        Rc::new(Series { key, bound, generation: self.generation.get() })
     }
 }

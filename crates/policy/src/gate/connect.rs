@@ -1,7 +1,10 @@
 //! Connections at the gate: accepted, delayed or rejected, with the permits that policies hold.
 
 use super::Gate;
-use crate::{ActivePolicy, ConnectDecision, ConnectionPermit, attributes::ConnectPhase};
+use crate::{
+    ActivePolicy, ConnectDecision, ConnectionPermit, attribute_memo::AttributeMemo,
+    attributes::ConnectPhase,
+};
 use operation::{Attributes, Direction, Rejection};
 use std::{
     cell::Cell,
@@ -107,27 +110,41 @@ impl Gate {
         now: Instant,
     ) -> ConnectVerdict {
         self.inner.refresh();
-        let (mut delay, mut permits) = (Duration::ZERO, Vec::new());
-        let (policies, listener) = (self.inner.series.policies(), self.inner.series.listener());
-        for active in policies.iter().filter(|active| active.is_asked_in(phase)) {
-            if !active.applies_to_connection(listener, connection, now) {
-                continue;
-            }
-            match active.policy.connect(connection, now) {
-                ConnectDecision::Accept => {}
-                ConnectDecision::AcceptWith(permit) => {
-                    permits.push(HeldPermit::new(active, permit))
-                }
-                ConnectDecision::Delay(_) if active.is_dry() => {}
-                ConnectDecision::Delay(more) => delay += more,
-                ConnectDecision::Reject(rejection) => {
-                    active.count_rejection(&rejection);
-                    if !active.is_dry() {
-                        return ConnectVerdict::Reject(active.attribute(rejection));
-                    }
+        let policies = self.inner.series.policies();
+        let memo = AttributeMemo::new(policies.numbers(), connection, b"");
+        let mut candidates = self.inner.candidates.take();
+        policies.find_for_connection(&memo, phase, &mut candidates);
+        let candidate = candidates.policies.iter().filter_map(|position| policies.get(position));
+        let verdict = evaluate(candidate, policies.listener(), &memo, now);
+        self.inner.candidates.set(candidates);
+        verdict
+    }
+}
+
+/// Evaluates those of the policies that apply to a connection, in order.
+fn evaluate<'p>(
+    policies: impl Iterator<Item = &'p Rc<ActivePolicy>>,
+    listener: &str,
+    connection: &dyn Attributes,
+    now: Instant,
+) -> ConnectVerdict {
+    let (mut delay, mut permits) = (Duration::ZERO, Vec::new());
+    for active in policies {
+        if !active.applies_to_connection(listener, connection, now) {
+            continue;
+        }
+        match active.policy.connect(connection, now) {
+            ConnectDecision::Accept => {}
+            ConnectDecision::AcceptWith(permit) => permits.push(HeldPermit::new(active, permit)),
+            ConnectDecision::Delay(_) if active.is_dry() => {}
+            ConnectDecision::Delay(more) => delay += more,
+            ConnectDecision::Reject(rejection) => {
+                active.count_rejection(&rejection);
+                if !active.is_dry() {
+                    return ConnectVerdict::Reject(active.attribute(rejection));
                 }
             }
         }
-        ConnectVerdict::Accept(delay, ConnectionPermits::of(permits))
     }
+    ConnectVerdict::Accept(delay, ConnectionPermits::of(permits))
 }

@@ -25,9 +25,10 @@ pub(super) struct InFlight {
     pub(super) long_poll: bool,
     pub(super) may_have_callsite: bool,
     pub(super) query_shape: Option<QueryShape>,
-    /// The state of each policy of the series that has decided so far; `None` if the policy does
-    /// not apply to the operation.
-    pub(super) states: Vec<Option<u64>>,
+    /// The position behind the policy that was evaluated last.
+    pub(super) next: usize,
+    /// The policies that decided so far and will be settled: their positions, and their states.
+    pub(super) states: Vec<(usize, u64)>,
     /// The policies that had an effect on it.
     pub(super) policy_effects: Vec<PolicyEffect>,
     /// The effects of all policies, merged.
@@ -36,15 +37,6 @@ pub(super) struct InFlight {
     pub(super) modifications: Vec<(Rc<ActivePolicy>, Rc<Effects>)>,
     /// The policies that came into force during the operation and were evaluated.
     pub(super) seen_later: Vec<Rc<ActivePolicy>>,
-}
-
-impl InFlight {
-    /// Clears the state of the policy that was evaluated last: it will not be settled.
-    pub(super) fn clear_last_state(&mut self) {
-        if let Some(last) = self.states.last_mut() {
-            *last = None;
-        }
-    }
 }
 
 /// The operations in flight, by slot.
@@ -81,6 +73,7 @@ impl InFlightSlab {
                 long_poll,
                 may_have_callsite,
                 query_shape,
+                next: 0,
                 states,
                 policy_effects,
                 effects,
@@ -139,6 +132,7 @@ impl InFlightSlab {
             return;
         }
         entry.front.clear();
+        entry.next = 0;
         entry.states.clear();
         entry.policy_effects.clear();
         entry.effects = None;

@@ -24,7 +24,8 @@ impl Gate {
         now: Instant,
     ) {
         self.inner.refresh();
-        let (policies, listener) = (self.inner.series.policies(), self.inner.series.listener());
+        let policies = self.inner.series.policies();
+        let listener = policies.listener();
         let in_force = |active: &Rc<ActivePolicy>| {
             policies.iter().any(|policy| Rc::ptr_eq(policy, active))
                 && active.applies_to_connection(listener, connection, now)
@@ -67,7 +68,7 @@ impl Gate {
         let mut in_flight = inner.in_flight.borrow_mut();
         let entry = in_flight.get_mut(slot)?;
         let in_force = |active: &Rc<ActivePolicy>| {
-            let is_listed = series.policies.iter().any(|bound| Rc::ptr_eq(&bound.active, active));
+            let is_listed = series.policies().any(|bound| Rc::ptr_eq(&bound.active, active));
             is_listed && !active.rule.as_ref().is_some_and(|rule| rule.is_expired(now))
         };
         let before = entry.modifications.len();
@@ -76,9 +77,9 @@ impl Gate {
         entry.seen_later.retain(in_force);
         let mut changed = entry.modifications.len() < before;
         let mut revised = Revision::default();
-        for bound in &series.policies {
+        for bound in series.policies() {
             let active = &bound.active;
-            let admitted = entry.series.policies.iter().map(|bound| &bound.active);
+            let admitted = entry.series.policies().map(|bound| &bound.active);
             if admitted.chain(&entry.seen_later).any(|seen| Rc::ptr_eq(seen, active)) {
                 continue;
             }

@@ -7,6 +7,7 @@ use std::cell::Cell;
 
 mod configured;
 mod doubt;
+mod many;
 
 const TOY: Protocol = Protocol::plain("toy");
 

@@ -50,6 +50,16 @@ impl Glob {
         &self.text
     }
 
+    /// Whether it matches only the text that is the same.
+    pub(super) fn is_literal(&self) -> bool {
+        self.is_literal
+    }
+
+    /// The texts between its wildcards: a text that it matches has them all.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = &str> {
+        self.text.split(is_wild).filter(|piece| !piece.is_empty())
+    }
+
     /// Whether it matches a text.
     pub(super) fn matches(&self, text: &str) -> bool {
         if self.is_literal { *self.text == *text } else { glob_matches(&self.text, text) }

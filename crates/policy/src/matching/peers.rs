@@ -16,7 +16,7 @@ pub struct PeerMatcher {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum PeerPattern {
+pub(super) enum PeerPattern {
     /// Addresses that share this many leading bits.
     Network(IpAddr, u8),
     /// Addresses whose text matches.
@@ -49,6 +49,11 @@ impl PeerMatcher {
         &self.text
     }
 
+    /// What it matches.
+    pub(super) fn pattern(&self) -> &PeerPattern {
+        &self.pattern
+    }
+
     /// Whether an address is in the set.
     pub fn contains(&self, peer: IpAddr) -> bool {
         // A dual-stack socket reports IPv4 addresses as IPv6 ones.
@@ -58,14 +63,7 @@ impl PeerMatcher {
                 let same_family = first.is_ipv4() == peer.is_ipv4();
                 same_family && masked(peer, *bits) == masked(*first, *bits)
             }
-            PeerPattern::Glob(glob) => {
-                let mut text = Cursor::new([0; 64]);
-                let written = write!(text, "{peer}").is_ok();
-                let end = usize::try_from(text.position()).unwrap_or(0);
-                let text =
-                    text.get_ref().get(..end).and_then(|bytes| std::str::from_utf8(bytes).ok());
-                written && text.is_some_and(|text| glob.matches(text))
-            }
+            PeerPattern::Glob(glob) => with_text(peer, |text| glob.matches(text)) == Some(true),
         }
     }
 }
@@ -96,8 +94,17 @@ fn bits_of(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
+/// Reads the text of an address, without an allocation. `None` if it is too long, which no address is.
+pub(super) fn with_text<T>(address: IpAddr, read: impl FnOnce(&str) -> T) -> Option<T> {
+    let mut text = Cursor::new([0; 64]);
+    write!(text, "{address}").ok()?;
+    let end = usize::try_from(text.position()).ok()?;
+    let bytes = text.get_ref().get(..end)?;
+    std::str::from_utf8(bytes).ok().map(read)
+}
+
 /// The address with all but its first `bits` bits cleared.
-fn masked(address: IpAddr, bits: u8) -> IpAddr {
+pub(super) fn masked(address: IpAddr, bits: u8) -> IpAddr {
     match address {
         IpAddr::V4(v4) => {
             let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
