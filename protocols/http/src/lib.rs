@@ -72,7 +72,7 @@ pub use pool::PoolPlan;
 pub use request_attributes::{ATTRIBUTES, LATE, LOGGED};
 pub use retry::{AttemptFailure, Pushback};
 pub use routes::{
-    Action, AllowedUpgrades, Captures, Defaults, DirectResponse, Mirror, Redirect, RequestView,
+    Action, AllowedUpgrades, Captures, Defaults, DirectResponse, Mirror, Redirect, RequestHead,
     RetryOn, RetryPolicy, Route, Routes, StatusSet, Variables, WeightedClusters, clusters,
     unreachable_routes,
 };

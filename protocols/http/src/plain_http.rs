@@ -8,7 +8,7 @@ use crate::{
     incoming_request::UNROUTED,
     normalize::path_fault,
     request_attributes::{ATTRIBUTES, LATE, LOGGED, LOGGED_WITH_VALUES, status_name},
-    routes::{Routes, StatusSet},
+    routes::{Routes, StatusSet, WithMethod},
 };
 use bytes::Bytes;
 use http::{
@@ -87,9 +87,9 @@ impl PlainHttp {
         if !self.has_cors {
             return None;
         }
-        let mut meant = head.clone();
-        meant.method = preflight_method(head)?;
-        let cors = match self.routes.find(&meant, host) {
+        let method = preflight_method(head)?;
+        let announced = WithMethod { head, method: method.as_str() };
+        let cors = match self.routes.find(&announced, host) {
             Some((route, _)) => route.cors.clone(),
             None => self.cors.clone(),
         };

@@ -5,6 +5,7 @@ mod direct_response;
 mod edit;
 mod matching;
 mod pattern;
+mod request_head;
 mod retry;
 mod rewrite;
 mod statuses;
@@ -20,8 +21,9 @@ use edit::HeaderEdits;
 pub(crate) use edit::RenderedValues;
 pub use edit::Variables;
 use http::{HeaderMap, HeaderName, HeaderValue, request};
-pub use matching::RequestView;
 use matching::RouteMatch;
+pub use request_head::RequestHead;
+pub(crate) use request_head::WithMethod;
 pub use retry::{RetryOn, RetryPolicy};
 use rewrite::Rewrite;
 pub use statuses::StatusSet;
@@ -213,7 +215,7 @@ impl Routes {
 
     /// The first route that matches. `host` is the request's authority without port, in normal
     /// form. Paths must have passed `path_fault`.
-    pub fn find(&self, head: &dyn RequestView, host: &str) -> Option<(Arc<Route>, Captures)> {
+    pub fn find(&self, head: &dyn RequestHead, host: &str) -> Option<(Arc<Route>, Captures)> {
         let path = normalize::path(head.path());
         let route = self.first_match(head, host, &path)?;
         let captures = match route.captures {
@@ -223,7 +225,7 @@ impl Routes {
         Some((Arc::clone(route), captures))
     }
 
-    fn first_match(&self, head: &dyn RequestView, host: &str, path: &str) -> Option<&Arc<Route>> {
+    fn first_match(&self, head: &dyn RequestHead, host: &str, path: &str) -> Option<&Arc<Route>> {
         self.list.iter().find(|route| route.matching.matches(head, host, path))
     }
 
@@ -232,7 +234,7 @@ impl Routes {
     /// proxy itself answers on the other route.
     pub(crate) fn has_other_reading(
         &self,
-        head: &dyn RequestView,
+        head: &dyn RequestHead,
         host: &str,
         route: &Arc<Route>,
     ) -> bool {

@@ -10,6 +10,7 @@ use crate::{
     request_attributes::{
         RequestFlags, UpstreamTarget, WaitTimes, millis, status_name, version_name,
     },
+    routes,
 };
 use http::{HeaderName, StatusCode, Version};
 use operation::{AttributeValue, Attributes, OpenSpan, Rejection};
@@ -64,7 +65,7 @@ impl<'b> HeadView<'b> {
     }
 }
 
-impl crate::routes::RequestView for HeadView<'_> {
+impl routes::RequestHead for HeadView<'_> {
     fn method(&self) -> &str {
         HeadView::method(self)
     }
@@ -73,12 +74,12 @@ impl crate::routes::RequestView for HeadView<'_> {
         HeadView::path(self)
     }
 
-    fn query(&self) -> Option<&str> {
-        HeadView::query(self)
+    fn query(&self) -> &str {
+        HeadView::query(self).unwrap_or_default()
     }
 
-    fn any_value(&self, name: &HeaderName, fits: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-        self.values(name.as_str()).any(fits)
+    fn has_header(&self, name: &HeaderName, test: &dyn Fn(&[u8]) -> bool) -> bool {
+        self.values(name.as_str()).any(test)
     }
 }
 

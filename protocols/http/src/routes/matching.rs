@@ -1,46 +1,14 @@
 //! Matching of requests.
 
 use super::{
+    RequestHead,
     template::{Captures, PathTemplate},
     value::ValueTest,
 };
 use crate::normalize::{after, decoded};
-use http::{HeaderName, Method, request};
+use http::{HeaderName, Method};
 use regex::Regex;
 use std::sync::Arc;
-
-/// What routes look at in a request's head.
-pub trait RequestView {
-    /// The method.
-    fn method(&self) -> &str;
-
-    /// The path as the client sent it.
-    fn path(&self) -> &str;
-
-    /// The query without its question mark.
-    fn query(&self) -> Option<&str>;
-
-    /// Whether any line of this header has a value that fits.
-    fn any_value(&self, name: &HeaderName, fits: &mut dyn FnMut(&[u8]) -> bool) -> bool;
-}
-
-impl RequestView for request::Parts {
-    fn method(&self) -> &str {
-        self.method.as_str()
-    }
-
-    fn path(&self) -> &str {
-        self.uri.path()
-    }
-
-    fn query(&self) -> Option<&str> {
-        self.uri.query()
-    }
-
-    fn any_value(&self, name: &HeaderName, fits: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-        self.headers.get_all(name).iter().any(|value| fits(value.as_bytes()))
-    }
-}
 
 /// The conditions of a route; all must hold.
 #[derive(Clone, Debug, Default)]
@@ -93,15 +61,14 @@ impl RouteMatch {
     }
 
     /// Whether it matches the request; `path` is the path in normal form.
-    pub(super) fn matches(&self, head: &dyn RequestView, host: &str, path: &str) -> bool {
+    pub(super) fn matches(&self, head: &dyn RequestHead, host: &str, path: &str) -> bool {
         self.path.matches(path)
             && (self.methods.is_empty()
                 || self.methods.iter().any(|it| it.as_str() == head.method()))
             && (self.hosts.is_empty() || self.hosts.iter().any(|it| it.matches(host)))
-            && self.headers.iter().all(|(name, test)| {
-                test.holds(&|fits| head.any_value(name, &mut |value| fits(value)))
-            })
-            && (self.query.is_empty() || self.matches_query(head.query().unwrap_or_default()))
+            && (self.headers.iter())
+                .all(|(name, test)| test.holds(&|fits| head.has_header(name, fits)))
+            && (self.query.is_empty() || self.matches_query(head.query()))
     }
 
     fn matches_query(&self, query: &str) -> bool {
