@@ -3,6 +3,7 @@
 mod compile;
 mod direct_response;
 mod edit;
+mod index;
 mod matching;
 mod pattern;
 mod request_head;
@@ -21,6 +22,7 @@ use edit::HeaderEdits;
 pub(crate) use edit::RenderedValues;
 pub use edit::Variables;
 use http::{HeaderMap, HeaderName, HeaderValue, request};
+use index::RouteIndex;
 use matching::RouteMatch;
 pub use request_head::RequestHead;
 pub(crate) use request_head::WithMethod;
@@ -36,6 +38,8 @@ use values::Diagnostic;
 #[derive(Clone, Debug)]
 pub struct Routes {
     list: Box<[Arc<Route>]>,
+    /// Which of them a request may match.
+    index: Arc<RouteIndex>,
     /// Request headers that any route matches or edits.
     headers: Box<[HeaderName]>,
 }
@@ -185,7 +189,8 @@ impl Routes {
             let matched = route.matching.headers.iter().map(|(name, _)| name);
             headers.extend(matched.chain(route.request_edits.names()).cloned());
         }
-        Self { list: list.into(), headers: headers.into() }
+        let index = RouteIndex::new(list.iter().map(|route| &route.matching));
+        Self { list: list.into(), index: Arc::new(index), headers: headers.into() }
     }
 
     /// Request headers that any route matches or edits.
@@ -226,7 +231,8 @@ impl Routes {
     }
 
     fn first_match(&self, head: &dyn RequestHead, host: &str, path: &str) -> Option<&Arc<Route>> {
-        self.list.iter().find(|route| route.matching.matches(head, host, path))
+        let matches = |route: usize| self.list[route].matching.matches(head, host, path);
+        self.index.first_match(host, path, &matches).map(|route| &self.list[route])
     }
 
     /// Whether the path matches a route other than `route` for a service that decodes an encoded

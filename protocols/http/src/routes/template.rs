@@ -91,6 +91,19 @@ impl PathTemplate {
         named.chain(&self.rest)
     }
 
+    /// Its segments without the rest, `None` for one that is named.
+    pub(super) fn segments(&self) -> impl Iterator<Item = Option<&str>> {
+        self.segments.iter().map(|segment| match segment {
+            TemplateSegment::Text(text) => Some(&**text),
+            TemplateSegment::Named(_) => None,
+        })
+    }
+
+    /// Whether all paths below its segments match too.
+    pub(super) fn takes_rest(&self) -> bool {
+        self.rest.is_some()
+    }
+
     /// Whether a path matches; `named` is called with each capture.
     pub(super) fn matches<'p>(
         &self,

@@ -1,5 +1,6 @@
 //! What routes match, how they change requests, and their mistakes.
 
+mod lookup;
 mod making;
 mod matching;
 mod mistakes;
