@@ -102,12 +102,15 @@ const WRITES: [&str; 4] = ["insert", "update", "delete", "findAndModify"];
 /// How many rules a gate has, on one attribute.
 const RULES: [usize; 4] = [0, 5, 50, 500];
 
+/// An attribute, the condition of each rule that does not match, and of one that does.
+type Conditions<'a> = (&'a str, fn(usize) -> String, &'a str);
+
 /// What many rules on one attribute cost, of which none or one matches.
 fn rules(bench: &mut Criterion) {
     let find = Find::new();
     let hash = find.attribute("query_hash");
     let request = Request { path: "/tenants/here/orders/4711", host: "here.example.com" };
-    let mongo: [(&str, fn(usize) -> String, &str); 6] = [
+    let mongo: [Conditions<'_>; 6] = [
         ("operation", |n| WRITES[n % WRITES.len()].to_owned(), "find"),
         ("resource", |n| format!("shop.{n}"), "shop.orders"),
         ("peer", |n| format!("10.1.{}.{}", n / 256, n % 256), "127.0.0.1"),
@@ -119,7 +122,7 @@ fn rules(bench: &mut Criterion) {
         let operation = find.operation();
         rules_on(bench, key, &operation, other, own);
     }
-    let http: [(&str, fn(usize) -> String, &str); 4] = [
+    let http: [Conditions<'_>; 4] = [
         ("path", |n| format!("/tenants/{n}/orders"), "/tenants/here/orders/4711"),
         ("path_glob", |n| format!("/tenants/{n}/*"), "/tenants/here/*"),
         ("host", |n| format!("{n}.example.com"), "here.example.com"),
