@@ -27,6 +27,14 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
+    /// A buffer with a copy of these bytes.
+    pub(super) fn holding(bytes: &[u8]) -> Self {
+        let size = SIZES.into_iter().find(|size| *size >= bytes.len());
+        let mut memory = take(size.unwrap_or(bytes.len()));
+        memory[..bytes.len()].copy_from_slice(bytes);
+        Self { memory, start: 0, end: bytes.len() }
+    }
+
     /// The bytes.
     pub(super) fn bytes(&self) -> &[u8] {
         self.memory.get(self.start..self.end).unwrap_or_default()
@@ -159,23 +167,22 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_buffer_holds_no_memory_after_a_wait() {
-        struct Silent;
-        impl AsyncRead for Silent {
-            fn poll_read(
-                self: Pin<&mut Self>,
-                _: &mut Context<'_>,
-                _: &mut ReadBuf<'_>,
-            ) -> Poll<io::Result<()>> {
-                Poll::Pending
-            }
+    fn a_buffer_holds_a_copy_of_any_length() {
+        for length in [0, 1, SIZES[0], SIZES[1] + 1] {
+            let bytes = vec![7; length];
+            assert_eq!(Buffer::holding(&bytes).bytes(), bytes, "{length}");
         }
+    }
+
+    #[test]
+    fn an_empty_buffer_holds_no_memory_after_a_wait() {
         let mut buffer = Buffer::default();
         let mut cx = Context::from_waker(Waker::noop());
-        assert!(buffer.poll_read(&mut cx, &mut Silent, usize::MAX).is_pending());
+        let (mut silent, _other_end) = tokio::io::duplex(1);
+        assert!(buffer.poll_read(&mut cx, &mut silent, usize::MAX).is_pending());
         assert!(buffer.memory.is_empty());
         read(&mut buffer, b"GET");
-        assert!(buffer.poll_read(&mut cx, &mut Silent, usize::MAX).is_pending());
+        assert!(buffer.poll_read(&mut cx, &mut silent, usize::MAX).is_pending());
         assert_eq!(buffer.bytes(), b"GET");
     }
 }

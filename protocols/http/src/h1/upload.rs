@@ -89,7 +89,18 @@ impl Upload {
         }
     }
 
-    /// Whether the client still has to send more of it.
+    /// Keeps what was not sent of `front`, whose memory is needed for the response: it is sent before all that is
+    /// read from now on.
+    fn keep(&mut self, front: &[u8]) {
+        let unsent = front.get(self.sent..).unwrap_or_default();
+        if !unsent.is_empty() {
+            // Nothing is read while a byte of the front is left.
+            self.chunk = Buffer::holding(unsent);
+            self.sent = front.len();
+        }
+    }
+
+    /// Whether a byte of it was not sent to the service.
     pub(super) fn is_incomplete(&self) -> bool {
         self.rest > 0 || !self.chunk.is_empty()
     }
@@ -124,7 +135,6 @@ impl Upload {
                     Ok(count) if self.sent < front.len() => self.sent += count,
                     Ok(count) => {
                         self.chunk.consume(count);
-                        operation.request_bytes += count as u64;
                         operation.last_activity = Instant::now();
                     }
                     // Its response may still be read; if there is none, reading ends too.
@@ -144,6 +154,7 @@ impl Upload {
             match read {
                 Ok(count @ 1..) => {
                     self.rest -= count as u64;
+                    operation.request_bytes += count as u64;
                     (self.has_read_more, self.waiting_since) = (true, None);
                 }
                 Ok(0) | Err(_) => {
@@ -198,6 +209,7 @@ impl ClientRequest<'_> {
             self.poll_interrupt(cx, upload, awaiting).map(Err)
         });
         let head = head.await?;
+        upload.keep(awaiting.out);
         Ok((conn, reply, head))
     }
 
@@ -282,5 +294,23 @@ impl ClientRequest<'_> {
         next.add(Some(moved), route.idle_timeout, |_| RequestTimeout::Idle);
         upload.add_deadlines(self, &mut next);
         next.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_early_response_leaves_the_unsent_bytes_to_be_sent() {
+        let front = b"POST / HTTP/1.1\r\ncontent-length: 5\r\n\r\nhello";
+        let mut upload = Upload::new(0, Instant::now());
+        upload.sent = front.len() - 2;
+        upload.keep(front);
+        assert!(upload.is_incomplete());
+        assert_eq!((upload.chunk.bytes(), upload.sent), (&b"lo"[..], front.len()));
+        upload.chunk.consume(2);
+        upload.keep(front);
+        assert!(!upload.is_incomplete());
     }
 }
