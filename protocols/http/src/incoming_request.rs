@@ -17,8 +17,9 @@ use http::{HeaderValue, Request, Response, StatusCode, Version, header, request}
 use hyper::body::Incoming;
 use operation::{
     Attempt, AttributeValue, Attributes, EndReason, OpenSpan, Operation, Outcome, RejectMode,
-    RejectReason, RejectionRef, Settlement, Ticket, Verdict, Violation,
+    RejectReason, Rejection, RejectionRef, Settlement, Ticket, Verdict, Violation,
 };
+use session::Session;
 use std::{cell::RefCell, error::Error, fmt, net::IpAddr, rc::Rc, time::Instant};
 
 /// Resource of requests without a route.
@@ -115,6 +116,50 @@ pub(crate) async fn handle(
     };
     let request = Box::new(request);
     request.handle(Body::Incoming(body)).await
+}
+
+/// The operation of this name and resource, as policies see it.
+pub(crate) fn operation<'a>(
+    dialect: &dyn Dialect,
+    (name, resource): (&'a str, &'a str),
+    attributes: &'a dyn Attributes,
+) -> Operation<'a> {
+    Operation {
+        protocol: dialect.protocol(),
+        name,
+        resource,
+        head: &[],
+        attributes,
+        long_poll: false,
+        limit_exempt: false,
+        may_have_callsite: false,
+        known_names: dialect.is_known_name(name),
+        partial: false,
+        may_have_other_resources: false,
+        query_shape: None,
+    }
+}
+
+/// Asks all policies, and waits for those that decide later. `began` is when the request arrived. The error is the
+/// rejection, if there is one.
+pub(crate) async fn ask_policies(
+    session: &dyn Session,
+    operation: &Operation<'_>,
+    began: Instant,
+) -> Result<Ticket, Option<Rejection>> {
+    let mut verdict = session.admit(operation, began);
+    loop {
+        verdict = match verdict {
+            Verdict::Admit(ticket) => return Ok(ticket),
+            Verdict::Reject(rejection) => return Err(Some(rejection)),
+            // Only partial requests need more bytes, and a head is complete.
+            Verdict::NeedMore => return Err(None),
+            Verdict::Pending(question) => {
+                let answer = question.decision.await;
+                session.resume(question.ticket, answer, operation, Instant::now())
+            }
+        };
+    }
 }
 
 /// The response to a request that no policy sees: a head that could not be read, or one beyond the
@@ -256,22 +301,8 @@ impl IncomingRequest<'_> {
         let attributes =
             AdmitAttributes { request: self, routed, head, with, answer: RefCell::new(None) };
         let operation = self.operation(head, routed, &attributes);
-        let session = &self.connection.session;
-        let mut verdict = session.admit(&operation, self.started);
-        loop {
-            verdict = match verdict {
-                Verdict::Admit(ticket) => return Ok(ticket),
-                Verdict::Reject(_) => {
-                    return Err(attributes.answer.take().unwrap_or(Err(Abort::Closed)));
-                }
-                // Only partial requests need more bytes, and a head is complete.
-                Verdict::NeedMore => return Err(Err(Abort::Closed)),
-                Verdict::Pending(question) => {
-                    let answer = question.decision.await;
-                    session.resume(question.ticket, answer, &operation, Instant::now())
-                }
-            };
-        }
+        let admitted = ask_policies(&*self.connection.session, &operation, self.started).await;
+        admitted.map_err(|_| attributes.answer.take().unwrap_or(Err(Abort::Closed)))
     }
 
     /// The operation that policies see.
@@ -281,22 +312,10 @@ impl IncomingRequest<'_> {
         routed: Option<&'a RoutedRequest>,
         attributes: &'a dyn Attributes,
     ) -> Operation<'a> {
-        let dialect = &self.connection.server.dialect;
+        let dialect = &*self.connection.server.dialect;
         let name = dialect.operation_name(&head.method, &head.uri);
-        Operation {
-            protocol: dialect.protocol(),
-            name,
-            resource: routed.map_or(UNROUTED, |routed| &routed.route.name),
-            head: &[],
-            attributes,
-            long_poll: false,
-            limit_exempt: false,
-            may_have_callsite: false,
-            known_names: dialect.is_known_name(name),
-            partial: false,
-            may_have_other_resources: false,
-            query_shape: None,
-        }
+        let resource = routed.map_or(UNROUTED, |routed| &*routed.route.name);
+        operation(dialect, (name, resource), attributes)
     }
 
     /// The response to a request that a policy rejects.
@@ -304,7 +323,7 @@ impl IncomingRequest<'_> {
         &self,
         head: &request::Parts,
         routed: &RoutedRequest,
-        rejection: &operation::Rejection,
+        rejection: &Rejection,
     ) -> ResponseResult {
         local_reply::assign_identity(self.connection, self.attributes, &head.headers);
         match rejection.mode {
@@ -341,7 +360,7 @@ impl IncomingRequest<'_> {
         &self,
         head: &request::Parts,
         routed: Result<RoutedRequest, UnroutedRequest>,
-        rejection: &operation::Rejection,
+        rejection: &Rejection,
     ) -> ResponseResult {
         let (routed, reason, answer) = match routed {
             Ok(routed) => {
@@ -421,7 +440,7 @@ impl Attributes for AdmitAttributes<'_> {
         self.with.attributes.span()
     }
 
-    fn on_rejected(&self, rejection: &operation::Rejection) {
+    fn on_rejected(&self, rejection: &Rejection) {
         if let Some(routed) = self.routed {
             *self.answer.borrow_mut() = Some(self.request.rejection(self.head, routed, rejection));
         }

@@ -15,19 +15,19 @@ use crate::{
     active_operation::OperationEnd,
     client_connection::Admitted,
     header_policy::traceparent_text,
-    incoming_request::UNROUTED,
+    incoming_request::{ask_policies, operation},
     pool::Pool,
     request_attributes::{RequestFlags, UpstreamTarget},
     retry::is_safe_to_repeat,
-    routes::{Action, Route},
+    routes::Action,
     settings::UpstreamVersion,
     upstream_conn::{H1Connection, UpstreamConn},
     upstream_error::UpstreamError,
     upstream_request::AttemptError,
 };
 use http::{Method, Version};
-use operation::{Close, Operation, Outcome, RejectMode, Rejection, SpanContext, Ticket, Verdict};
-use std::{cell::RefCell, future::poll_fn, pin::pin, rc::Rc, sync::Arc, task::Poll, time::Instant};
+use operation::{Close, Outcome, RejectMode, Rejection, SpanContext, Ticket};
+use std::{cell::RefCell, future::poll_fn, pin::pin, rc::Rc, sync::Arc, task::Poll};
 
 impl ClientRequest<'_> {
     /// Serves it: finds its route, asks the policies, and answers it.
@@ -44,7 +44,9 @@ impl ClientRequest<'_> {
                 local_reply::rejection(&server, attributes, &way.route, rejection);
         };
         let attributes = HeadAttributes::new(view, &*session, &peer, &on_rejected);
-        let flow = match self.admit(&attributes, &way.route).await {
+        let names = (view.method(), &*way.route.name);
+        let operation = operation(&*server.dialect, names, &attributes);
+        let flow = match ask_policies(&*session, &operation, self.began).await {
             Ok(ticket) => self.forward(&attributes, ticket, &way, (response_fields, out)).await,
             Err(Some(rejection)) => self.reject(&rejection, reply.take(), out).await,
             Err(None) => Flow::Close(Close::ClientReset, Ending::Drop),
@@ -67,44 +69,6 @@ impl ClientRequest<'_> {
         }
         let pool = Rc::clone(self.link.server.pool(clusters.pick(fastrand::f64()))?);
         (pool.version() == UpstreamVersion::Http1).then_some(Way { route, pool })
-    }
-
-    /// Asks all policies.
-    async fn admit(
-        &mut self,
-        attributes: &HeadAttributes<'_>,
-        route: &Route,
-    ) -> Result<Ticket, Option<Rejection>> {
-        let dialect = &self.link.server.dialect;
-        let name = attributes.view.method();
-        let operation = Operation {
-            protocol: dialect.protocol(),
-            name,
-            resource: if route.name.is_empty() { UNROUTED } else { &route.name },
-            head: &[],
-            attributes,
-            long_poll: false,
-            limit_exempt: false,
-            may_have_callsite: false,
-            known_names: true,
-            partial: false,
-            may_have_other_resources: false,
-            query_shape: None,
-        };
-        let session = &self.link.session;
-        let mut verdict = session.admit(&operation, self.began);
-        loop {
-            verdict = match verdict {
-                Verdict::Admit(ticket) => return Ok(ticket),
-                Verdict::Reject(rejection) => return Err(Some(rejection)),
-                Verdict::Pending(question) => {
-                    let answer = question.decision.await;
-                    session.resume(question.ticket, answer, &operation, Instant::now())
-                }
-                // Only partial requests need more bytes, and a head is complete.
-                Verdict::NeedMore => return Err(None),
-            };
-        }
     }
 
     /// Sends a policy's rejection to the client.
