@@ -22,10 +22,21 @@ impl<T> Earliest<T> {
     ) {
         if let (Some(since), Some(timeout)) = (since, timeout) {
             let due = since + timeout;
-            if self.0.as_ref().is_none_or(|(earliest, _)| due < *earliest) {
+            if self.is_earlier(due) {
                 self.0 = Some((due, meaning(timeout)));
             }
         }
+    }
+
+    /// Adds a deadline at this time.
+    pub(crate) fn add_at(&mut self, due: Instant, meaning: T) {
+        if self.is_earlier(due) {
+            self.0 = Some((due, meaning));
+        }
+    }
+
+    fn is_earlier(&self, due: Instant) -> bool {
+        self.0.as_ref().is_none_or(|(earliest, _)| due < *earliest)
     }
 
     /// The earliest; `None` if none was added.
@@ -45,6 +56,7 @@ mod tests {
         next.add(Some(now), Some(2 * second), |_| "later");
         next.add(Some(now), Some(second), |_| "earliest");
         next.add(Some(now), Some(second), |_| "equal");
+        next.add_at(now + second, "equal too");
         next.add(None, Some(Duration::ZERO), |_| "without a start");
         next.add(Some(now), None, |_| "without a timeout");
         assert_eq!(next.take(), Some((now + second, "earliest")));

@@ -105,8 +105,7 @@ impl Link {
                 return Poll::Ready(Err(Close::Drain));
             }
             let due = self.idle_deadline();
-            let (due, close) = due.map_or((None, Close::IdleTimeout), |(due, it)| (Some(due), it));
-            self.watch.poll(cx, due).map(|interrupt| Err(interrupt.close_or(close)))
+            self.watch.poll(cx, due).map(Err)
         });
         read.await
     }
@@ -154,7 +153,7 @@ impl Link {
                 Err(Unsure) => return Input::Unsure,
                 Ok(None) => {}
             }
-            // Another look is worth it once a line has ended.
+            // The head can't be complete before another line has ended.
             loop {
                 if !buffer.make_room(self.limits.bytes) {
                     return Input::Unsure;
@@ -174,16 +173,16 @@ impl Link {
     /// Reads more of a head that began at the time `since`.
     async fn read_more(&mut self, buffer: &mut Buffer, since: Instant) -> Result<(), Close> {
         let timeouts = self.session.timeouts();
-        let (due, close) = match self.requests {
-            0 => (timeouts.handshake.map(|most| self.started + most), Close::HandshakeTimeout),
-            _ => (timeouts.message.map(|most| since + most), Close::MessageTimeout),
+        let due = match self.requests {
+            0 => timeouts.handshake.map(|most| (self.started + most, Close::HandshakeTimeout)),
+            _ => timeouts.message.map(|most| (since + most, Close::MessageTimeout)),
         };
         poll_fn(|cx| {
             if let Poll::Ready(read) = self.poll_read(cx, buffer, usize::MAX) {
                 let ended = || Err(Close::ClientReset);
                 return Poll::Ready(if matches!(read, Ok(1..)) { Ok(()) } else { ended() });
             }
-            self.watch.poll(cx, due).map(|interrupt| Err(interrupt.close_or(close)))
+            self.watch.poll(cx, due).map(Err)
         })
         .await
     }

@@ -11,7 +11,6 @@ use super::{
     request::ClientRequest,
     response_head::{ResponseHead, ResponseLength},
     upload::{AwaitedResponse, Upload},
-    watch::Interrupt,
 };
 use crate::{
     active_operation::OperationEnd,
@@ -297,12 +296,7 @@ impl<'e, 'c, 'a> Download<'e, 'c, 'a> {
             }
         }
         let due = self.next_deadline();
-        let time = due.as_ref().map(|(due, _)| *due);
-        match (std::task::ready!(self.request.link.watch.poll(cx, time)), due) {
-            (Interrupt::Close(close), _) => Poll::Ready(Cut::Close(close)),
-            (Interrupt::Due, Some((_, cut))) => Poll::Ready(cut),
-            (Interrupt::Due, None) => Poll::Pending,
-        }
+        self.request.link.watch.poll(cx, due)
     }
 
     fn next_deadline(&self) -> Option<(Instant, Cut)> {
@@ -349,6 +343,12 @@ impl<'e, 'c, 'a> Download<'e, 'c, 'a> {
                 Flow::Close(Close::UpstreamReset, Ending::Linger)
             }
         }
+    }
+}
+
+impl From<Close> for Cut {
+    fn from(close: Close) -> Self {
+        Cut::Close(close)
     }
 }
 

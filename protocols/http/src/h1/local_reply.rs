@@ -17,7 +17,7 @@ use crate::{
 };
 use http::{Response, header};
 use operation::{Close, EndReason, Rejection};
-use std::{future::poll_fn, io::Write, sync::Arc, task::Poll};
+use std::{future::poll_fn, io::Write, sync::Arc, task::Poll, time::Instant};
 
 /// A response of the proxy.
 pub(super) type LocalReply = Response<Body>;
@@ -107,16 +107,14 @@ impl ClientRequest<'_> {
     ) -> Result<(), Close> {
         self.compose_reply(reply, out, last);
         let mut sent = 0;
-        let due = self.link.session.timeouts().write.map(|most| std::time::Instant::now() + most);
+        let write = self.link.session.timeouts().write;
+        let due = write.map(|most| (Instant::now() + most, Close::WriteTimeout));
         poll_fn(|cx| {
             while sent < out.len() {
                 match self.link.poll_write(cx, &out[sent..]) {
                     Poll::Ready(Ok(count)) => sent += count,
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(Close::ClientReset)),
-                    Poll::Pending => {
-                        let interrupt = std::task::ready!(self.link.watch.poll(cx, due));
-                        return Poll::Ready(Err(interrupt.close_or(Close::WriteTimeout)));
-                    }
+                    Poll::Pending => return self.link.watch.poll(cx, due).map(Err),
                 }
             }
             Poll::Ready(Ok(()))

@@ -18,6 +18,12 @@ pub(super) enum Failure {
     Late(RequestTimeout),
 }
 
+impl From<Close> for Failure {
+    fn from(close: Close) -> Self {
+        Failure::Close(close)
+    }
+}
+
 impl From<UpstreamError> for Failure {
     fn from(error: UpstreamError) -> Self {
         Failure::Attempt(AttemptError::Upstream(error))

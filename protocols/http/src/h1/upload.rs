@@ -7,7 +7,6 @@ use super::{
     operation::ActiveRequest,
     request::{ClientRequest, Failure, Way},
     response_head::ResponseHead,
-    watch::Interrupt,
 };
 use crate::{
     admitted_request::RequestTimeout, earliest::Earliest, pool::Pool, routes::Route,
@@ -268,12 +267,7 @@ impl ClientRequest<'_> {
             return Poll::Ready(Failure::Close(read.map_or_else(gone, |_| Close::Client)));
         }
         let due = self.response_deadline(upload, awaiting);
-        let time = due.as_ref().map(|(due, _)| *due);
-        match (ready!(self.link.watch.poll(cx, time)), due) {
-            (Interrupt::Due, Some((_, late))) => Poll::Ready(Failure::Late(late)),
-            (Interrupt::Due, None) => Poll::Pending,
-            (Interrupt::Close(close), _) => Poll::Ready(Failure::Close(close)),
-        }
+        self.link.watch.poll(cx, due.map(|(due, late)| (due, Failure::Late(late))))
     }
 
     /// The first deadline before the response.

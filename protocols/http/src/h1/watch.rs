@@ -1,5 +1,6 @@
 //! What ends a connection from outside: its time limits, operators, and the end of the process.
 
+use crate::earliest::Earliest;
 use operation::Close;
 use session::{Phase, Session};
 use std::{
@@ -23,47 +24,32 @@ pub(super) struct Watch {
     timer_due: Option<Instant>,
 }
 
-/// Why a wait ends without what was waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Interrupt {
-    /// The connection must close now.
-    Close(Close),
-    /// The time of this wait is over.
-    Due,
-}
-
-impl Interrupt {
-    /// Why the connection closes; `due` if the time is over.
-    pub(super) fn close_or(self, due: Close) -> Close {
-        match self {
-            Interrupt::Close(close) => close,
-            Interrupt::Due => due,
-        }
-    }
-}
-
 impl Watch {
     pub(super) fn new(session: &Rc<dyn Session>, started: Instant) -> Self {
         let sleep = Box::pin(sleep(FAR_FUTURE));
         Self { session: Rc::clone(session), started, sleep, timer_due: None }
     }
 
-    /// Ready when the connection must close, or at the time `due`.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, due: Option<Instant>) -> Poll<Interrupt> {
+    /// Ready when the connection must close, with the reason, or at the time of `due`, with its meaning.
+    pub(super) fn poll<T: From<Close>>(
+        &mut self,
+        cx: &mut Context<'_>,
+        due: Option<(Instant, T)>,
+    ) -> Poll<T> {
         self.session.set_waker(cx.waker());
         if let Some(close) = self.session.kill_reason() {
-            return Poll::Ready(Interrupt::Close(close));
+            return Poll::Ready(close.into());
         }
         if self.session.phase() == Phase::Closing {
-            return Poll::Ready(Interrupt::Close(Close::DrainTimeout));
+            return Poll::Ready(Close::DrainTimeout.into());
         }
-        let end = self.session.timeouts().max_duration.map(|most| self.started + most);
-        let (next, interrupt) = match (due, end) {
-            (Some(due), Some(end)) if end <= due => (end, Interrupt::Close(Close::MaxDuration)),
-            (None, Some(end)) => (end, Interrupt::Close(Close::MaxDuration)),
-            (Some(due), _) => (due, Interrupt::Due),
-            (None, None) => return Poll::Pending,
-        };
+        let mut next = Earliest::default();
+        let most = self.session.timeouts().max_duration;
+        next.add(Some(self.started), most, |_| Close::MaxDuration.into());
+        if let Some((due, meaning)) = due {
+            next.add_at(due, meaning);
+        }
+        let Some((next, meaning)) = next.take() else { return Poll::Pending };
         loop {
             // A timer that fires too early is reset then: cheaper than to reset it with each request.
             if self.timer_due.is_none_or(|set| next < set) {
@@ -75,7 +61,7 @@ impl Watch {
             }
             self.timer_due = None;
             if Instant::now() >= next {
-                return Poll::Ready(interrupt);
+                return Poll::Ready(meaning);
             }
         }
     }
