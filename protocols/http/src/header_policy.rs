@@ -19,7 +19,9 @@ pub(crate) use check::is_method;
 pub use client_certificate::CertificateStyle;
 pub use forwarded::{ForwardedStyle, PeerAddress};
 pub(crate) use forwarded::{client, scheme};
-pub(crate) use trace::{is_request_id, set_sender, traceparent, traceparent_text, uuid_text};
+pub(crate) use trace::{
+    begin as begin_trace, is_request_id, set_sender, traceparent, traceparent_text, uuid_text,
+};
 pub(crate) use upgrade::{Upgrade, upgrade_of};
 
 use http::{

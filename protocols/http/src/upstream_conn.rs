@@ -126,9 +126,7 @@ impl HyperH1 {
         // the connection gets its wake-ups only while the response has not come.
         poll_fn(|cx| {
             for cx in [&mut Context::from_waker(Waker::noop()), cx] {
-                if !self.ended && self.connection.poll_without_shutdown(cx).is_ready() {
-                    self.ended = true;
-                }
+                let _ = self.poll(cx);
                 let polled = answer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
                 if polled.is_ready() {
                     return polled;

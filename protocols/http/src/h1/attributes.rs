@@ -93,7 +93,7 @@ pub(super) struct HeadAttributes<'b> {
     pub(super) trace_id: Cell<Option<u128>>,
     normal_path: OnceCell<Cow<'b, str>>,
     /// The span that was opened for it.
-    pub(super) span: Cell<Option<OpenSpan>>,
+    pub(super) span: RefCell<Option<OpenSpan>>,
     pub(super) target: RefCell<Option<UpstreamTarget>>,
     pub(super) status: Cell<Option<StatusCode>>,
     pub(super) attempts: Cell<u32>,
@@ -147,7 +147,7 @@ impl<'b> HeadAttributes<'b> {
             request_id: OnceCell::new(),
             trace_id: Cell::default(),
             normal_path: OnceCell::new(),
-            span: Cell::default(),
+            span: RefCell::default(),
             target: RefCell::default(),
             status: Cell::default(),
             attempts: Cell::default(),
@@ -275,7 +275,7 @@ impl Attributes for HeadAttributes<'_> {
     }
 
     fn on_traced(&self, span: OpenSpan) {
-        self.span.set(Some(span));
+        self.span.replace(Some(span));
     }
 
     fn on_rejected(&self, rejection: &Rejection) {

@@ -70,13 +70,12 @@ pub(super) fn request(out: &mut Vec<u8>, view: &HeadView<'_>, add: &RequestField
 
 /// Whether a response's head goes to the client as it was read.
 pub(super) fn is_passed_as_read(head: &ResponseHead, last: bool) -> bool {
-    const MADE: FieldSet = FieldSet::of(&[FieldName::TransferEncoding]);
     head.is_canonical
         && head.is_1_1
         && !last
         && head.single_length
         && !head.present.intersects(HOP_BY_HOP)
-        && !head.present.intersects(MADE)
+        && !head.present.contains(FieldName::TransferEncoding)
         && head.length != ResponseLength::UntilClose
         && head.status != StatusCode::NO_CONTENT
         && head.present.contains(FieldName::Date)

@@ -8,16 +8,14 @@ use super::{
     field::Field,
     link::{Ending, Flow},
     operation::ActiveRequest,
-    request::ClientRequest,
+    request::{ClientRequest, Way},
     response_head::{ResponseHead, ResponseLength},
     upload::{AwaitedResponse, Upload},
 };
 use crate::{
     active_operation::OperationEnd,
     earliest::Earliest,
-    pool::Pool,
     request_attributes::RequestFlags,
-    routes::Route,
     upstream_conn::{H1Connection, UpstreamConn},
 };
 use http::Response;
@@ -25,7 +23,6 @@ use operation::{Close, EndReason, Outcome, RejectReason};
 use std::{
     future::poll_fn,
     io::Write,
-    rc::Rc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -39,8 +36,7 @@ const COPIED: usize = 4 * 1024;
 /// A response that is being sent to the client.
 pub(super) struct Download<'e, 'c, 'a> {
     request: &'e mut ClientRequest<'c>,
-    route: &'e Route,
-    pool: &'e Rc<Pool>,
+    way: &'e Way,
     attributes: &'e HeadAttributes<'a>,
     operation: ActiveRequest<'a>,
     conn: Box<H1Connection>,
@@ -82,7 +78,7 @@ enum Cut {
 impl<'e, 'c, 'a> Download<'e, 'c, 'a> {
     pub(super) fn new(
         request: &'e mut ClientRequest<'c>,
-        (route, pool): (&'e Route, &'e Rc<Pool>),
+        way: &'e Way,
         attributes: &'e HeadAttributes<'a>,
         operation: ActiveRequest<'a>,
         response: AwaitedResponse,
@@ -102,8 +98,7 @@ impl<'e, 'c, 'a> Download<'e, 'c, 'a> {
             last: request.is_last() || early && head.last,
             keeps: !head.last,
             request,
-            route,
-            pool,
+            way,
             attributes,
             operation,
             conn,
@@ -118,7 +113,7 @@ impl<'e, 'c, 'a> Download<'e, 'c, 'a> {
         }
     }
 
-    /// Sends the response. `hints`: bytes that `out` begins with.
+    /// Sends the response, behind the bytes that `out` begins with.
     pub(super) async fn run(
         mut self,
         head: &ResponseHead,
@@ -304,9 +299,9 @@ impl<'e, 'c, 'a> Download<'e, 'c, 'a> {
         let write = self.request.link.session.timeouts().write;
         let mut next = Earliest::default();
         let sent_at = self.upload.sent_at;
-        next.add(sent_at, self.route.total_timeout, |_| late(RejectReason::TimedOut.into()));
+        next.add(sent_at, self.way.route.total_timeout, |_| late(RejectReason::TimedOut.into()));
         let moved = Some(self.operation.last_activity);
-        next.add(moved, self.route.idle_timeout, |_| late(EndReason::ResponseIdle));
+        next.add(moved, self.way.route.idle_timeout, |_| late(EndReason::ResponseIdle));
         next.add(self.stalled_since, write, |_| Cut::Close(Close::WriteTimeout));
         let gone = |_| Cut::Close(Close::ClientReset);
         next.add(self.half_closed_since, Some(HALF_CLOSED_TIMEOUT), gone);
@@ -323,7 +318,7 @@ impl<'e, 'c, 'a> Download<'e, 'c, 'a> {
         let surplus = !self.reply.is_empty();
         let sent = !self.upload.is_incomplete();
         if self.keeps && sent && !surplus {
-            self.pool.put(UpstreamConn::H1(self.conn));
+            self.way.pool.put(UpstreamConn::H1(self.conn));
         }
         if self.last || !sent {
             return Flow::Close(self.request.last_close(), Ending::Linger);

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     active_operation::OperationEnd,
     client_connection::Admitted,
-    header_policy::traceparent_text,
+    header_policy::{begin_trace, traceparent_text},
     incoming_request::{ask_policies, operation},
     pool::Pool,
     request_attributes::{RequestFlags, UpstreamTarget},
@@ -36,23 +36,20 @@ impl ClientRequest<'_> {
         let (bytes, head) = (self.bytes, self.head);
         let view = HeadView { bytes, head, fields };
         let Some(way) = self.find_way(&view) else { return Flow::Handover(None) };
-        let (session, peer) = (Rc::clone(&self.link.session), std::mem::take(&mut self.link.peer));
-        let reply = RefCell::new(None);
-        let server = Rc::clone(&self.link.server);
+        let (session, peer) = (Rc::clone(&self.link.session), Rc::clone(&self.link.peer));
+        let (reply, server) = (RefCell::new(None), Rc::clone(&self.link.server));
         let on_rejected = |attributes: &HeadAttributes<'_>, rejection: &Rejection| {
-            *reply.borrow_mut() =
-                local_reply::rejection(&server, attributes, &way.route, rejection);
+            let made = local_reply::rejection(&server, attributes, &way.route, rejection);
+            *reply.borrow_mut() = Some(made);
         };
         let attributes = HeadAttributes::new(view, &*session, &peer, &on_rejected);
         let names = (view.method(), &*way.route.name);
         let operation = operation(&*server.dialect, names, &attributes);
-        let flow = match ask_policies(&*session, &operation, self.began).await {
+        match ask_policies(&*session, &operation, self.began).await {
             Ok(ticket) => self.forward(&attributes, ticket, &way, (response_fields, out)).await,
             Err(Some(rejection)) => self.reject(&rejection, reply.take(), out).await,
             Err(None) => Flow::Close(Close::ClientReset, Ending::Drop),
-        };
-        self.link.peer = peer;
-        flow
+        }
     }
 
     /// Finds the route, and picks a cluster. `None`: the request needs more than to be forwarded.
@@ -102,10 +99,7 @@ impl ClientRequest<'_> {
             Some(effects) if effects.is_timeout_only() => effects.reply_timeout.clone(),
             Some(_) => return self.hand_over(attributes, ticket),
         };
-        let span = attributes.span.take();
-        let traced = span.is_some();
-        attributes.span.set(span);
-        if traced {
+        if attributes.span.borrow().is_some() {
             return self.hand_over(attributes, ticket);
         }
         let Some(_permit) = way.pool.cluster().admit_operation() else {
@@ -120,7 +114,6 @@ impl ClientRequest<'_> {
             Ok(response) => {
                 let Awaiting { response_fields, out, mut hints, .. } = awaiting;
                 let head = response.head;
-                let way = (&*way.route, &way.pool);
                 let download = Download::new(self, way, attributes, operation, response);
                 out.clear();
                 out.append(&mut hints);
@@ -134,17 +127,19 @@ impl ClientRequest<'_> {
                 operation.settle(&OperationEnd::new(Outcome::Cancelled, Close::ClientReset));
                 Flow::Close(Close::ClientReset, Ending::Drop)
             }
-            Err(failure) => {
-                let (reply, end, close) =
-                    local_reply::failure(&self.link.server, attributes, &way.route, failure);
+            Err(Failure::Attempt(error)) => {
+                let server = &self.link.server;
+                let (reply, end) = local_reply::failed(server, attributes, &way.route, error);
                 operation.settle(&end);
-                match close {
-                    None => self.reply(reply, awaiting.out).await,
-                    Some(close) => {
-                        let _ = self.write_reply(reply, awaiting.out, true).await;
-                        Flow::Close(close, Ending::Linger)
-                    }
-                }
+                self.reply(reply, awaiting.out).await
+            }
+            Err(Failure::Late(late)) => {
+                let server = &self.link.server;
+                let (reply, end, close) = local_reply::late(server, attributes, &way.route, late);
+                operation.settle(&end);
+                let Some(close) = close else { return self.reply(reply, awaiting.out).await };
+                let _ = self.write_reply(reply, awaiting.out, true).await;
+                Flow::Close(close, Ending::Linger)
             }
         }
     }
@@ -166,9 +161,7 @@ impl ClientRequest<'_> {
             let context = received.unwrap_or_else(|| {
                 replaced.insert(FieldName::Traceparent);
                 replaced.insert(FieldName::Tracestate);
-                // Sampled, since services that follow their parent's decision would otherwise record none.
-                let (trace_id, span_id) = (fastrand::u128(1..), fastrand::u64(1..));
-                let context = SpanContext { trace_id, span_id, sampled: true };
+                let context = begin_trace(&mut fastrand::Rng::new());
                 traceparent = Some(traceparent_text(context));
                 context
             });

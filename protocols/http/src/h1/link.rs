@@ -31,7 +31,7 @@ pub(super) struct Link {
     pub(super) client: Stream,
     pub(super) watch: Watch,
     /// The client's address and port.
-    pub(super) peer: Box<str>,
+    pub(super) peer: Rc<str>,
     /// The lines of `x-forwarded-for` and `-proto`, and the name of `-host`; empty if they are not written.
     pub(super) forwarded: Box<[u8]>,
     pub(super) limits: HeadLimits,

@@ -4,16 +4,17 @@ use super::{
     attributes::HeadAttributes,
     compose::{write_date, write_field},
     link::{Ending, Flow},
-    request::{ClientRequest, Failure},
+    request::ClientRequest,
 };
 use crate::{
     active_operation::OperationEnd,
-    admitted_request::{failed_attempt, late_response},
+    admitted_request::{RequestTimeout, failed_attempt, late_response},
     body::Body,
     dialect::RoutedRequest,
     incoming_request::rejection_response,
     routes::{Captures, Route},
     server::Server,
+    upstream_request::AttemptError,
 };
 use http::{Response, header};
 use operation::{Close, EndReason, Rejection};
@@ -28,33 +29,32 @@ pub(super) fn rejection(
     attributes: &HeadAttributes<'_>,
     route: &Arc<Route>,
     rejection: &Rejection,
-) -> Option<LocalReply> {
+) -> LocalReply {
     let reply = rejection_response(&*server.dialect, &routed(route), rejection.as_ref());
-    Some(finish(server, attributes, reply, None))
+    finish(server, attributes, reply, None)
 }
 
-/// The reply to a request without a response of the service, how its operation ends, and why the client's connection
-/// closes, if it does.
-pub(super) fn failure(
+/// The reply to a request whose attempt failed, and how its operation ends.
+pub(super) fn failed(
     server: &Server,
     attributes: &HeadAttributes<'_>,
     route: &Arc<Route>,
-    failure: Failure,
+    error: AttemptError,
+) -> (LocalReply, OperationEnd) {
+    let (reply, end) = failed_attempt(&*server.dialect, &routed(route), error);
+    (finish(server, attributes, reply, end.reason), end)
+}
+
+/// The reply to a request whose time is over, how its operation ends, and why the client's connection closes, if it
+/// does.
+pub(super) fn late(
+    server: &Server,
+    attributes: &HeadAttributes<'_>,
+    route: &Arc<Route>,
+    late: RequestTimeout,
 ) -> (LocalReply, OperationEnd, Option<Close>) {
-    let routed = routed(route);
-    let (reply, end, close) = match failure {
-        Failure::Attempt(error) => {
-            let (reply, end) = failed_attempt(&*server.dialect, &routed, error);
-            (reply, end, None)
-        }
-        Failure::Late(late) => late_response(&*server.dialect, &routed, late),
-        Failure::Close(close) => {
-            let end = OperationEnd::new(close.outcome(false), close);
-            (Response::default(), end, Some(close))
-        }
-    };
-    let reply = finish(server, attributes, reply, end.reason);
-    (reply, end, close)
+    let (reply, end, close) = late_response(&*server.dialect, &routed(route), late);
+    (finish(server, attributes, reply, end.reason), end, close)
 }
 
 fn routed(route: &Arc<Route>) -> RoutedRequest {

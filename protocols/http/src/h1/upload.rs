@@ -9,8 +9,8 @@ use super::{
     response_head::ResponseHead,
 };
 use crate::{
-    admitted_request::RequestTimeout, earliest::Earliest, pool::Pool, routes::Route,
-    upstream_conn::H1Connection, upstream_error::UpstreamError, upstream_request::AttemptError,
+    admitted_request::RequestTimeout, earliest::Earliest, upstream_conn::H1Connection,
+    upstream_error::UpstreamError, upstream_request::AttemptError,
 };
 use net::Stream;
 use operation::{Close, ReplyTimeout};
@@ -18,7 +18,6 @@ use std::{
     future::poll_fn,
     io,
     pin::Pin,
-    rc::Rc,
     task::{Context, Poll, ready},
     time::Instant,
 };
@@ -43,16 +42,6 @@ pub(super) struct Awaiting<'w> {
     pub(super) out: &'w mut Vec<u8>,
     /// 1xx heads that the client has not got yet.
     pub(super) hints: Vec<u8>,
-}
-
-impl Awaiting<'_> {
-    pub(super) fn route(&self) -> &Route {
-        &self.way.route
-    }
-
-    pub(super) fn pool(&self) -> &Rc<Pool> {
-        &self.way.pool
-    }
 }
 
 /// A request on its way.
@@ -219,7 +208,7 @@ impl ClientRequest<'_> {
         (service, reply): (&mut Stream, &mut Buffer),
         awaiting: &mut Awaiting<'_>,
     ) -> Poll<Result<ResponseHead, UpstreamError>> {
-        let most = awaiting.pool().max_head();
+        let most = awaiting.way.pool.max_head();
         let bodiless = self.head.method.of(self.bytes) == b"HEAD";
         loop {
             match ready!(reply.poll_read(cx, service, usize::MAX)) {
@@ -276,7 +265,7 @@ impl ClientRequest<'_> {
         upload: &Upload,
         awaiting: &Awaiting<'_>,
     ) -> Option<(Instant, RequestTimeout)> {
-        let route = awaiting.route();
+        let route = &awaiting.way.route;
         let mut next = Earliest::default();
         next.add(upload.sent_at, route.timeout, RequestTimeout::Route);
         next.add(upload.sent_at, route.total_timeout, RequestTimeout::Route);

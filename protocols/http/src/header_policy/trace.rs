@@ -44,7 +44,7 @@ pub(super) fn trace(
 
 /// A new trace. It is sampled: services that follow their parent's decision would otherwise record
 /// none.
-fn begin(rng: &mut fastrand::Rng) -> SpanContext {
+pub(crate) fn begin(rng: &mut fastrand::Rng) -> SpanContext {
     SpanContext { trace_id: rng.u128(1..), span_id: rng.u64(1..), sampled: true }
 }
 
