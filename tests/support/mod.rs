@@ -66,8 +66,8 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 
 /// An address where nothing listens, for programs that can't pick a port themselves.
 ///
-/// The kernel gives ports of this range to nobody (`ip_local_port_range`), and each call has another one: so it is
-/// nobody else's by the time it is used.
+/// The kernel assigns no port of this range by itself (`ip_local_port_range`), and each call returns another one. So
+/// no other test has the port when the program opens it.
 pub fn free_address() -> SocketAddr {
     static CALLS: AtomicU16 = AtomicU16::new(0);
     const PORTS: Range<u16> = 12_000..32_000;
@@ -79,8 +79,8 @@ pub fn free_address() -> SocketAddr {
     iter::repeat_with(address).find(|it| TcpListener::bind(it).is_ok()).expect("a free port")
 }
 
-/// Waits until nothing listens at this address. A connection that looks for it may be accepted at the last moment,
-/// and be one too many.
+/// Waits until nothing listens at this address. It binds the address; a connection could still be accepted, and the
+/// test would have one connection more than it expects.
 pub fn until_nothing_listens(address: SocketAddr) {
     eventually("the socket to be closed", || TcpListener::bind(address).ok());
 }

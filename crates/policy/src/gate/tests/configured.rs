@@ -57,7 +57,9 @@ impl Stage {
         match self.gate.admit(&found, now) {
             Verdict::Reject(no) => Some(no),
             Verdict::Admit(_) => None,
-            Verdict::Pending(_) | Verdict::NeedMore => panic!("nobody is asked"),
+            Verdict::Pending(_) | Verdict::NeedMore => {
+                panic!("no policy of this test decides later")
+            }
         }
     }
 

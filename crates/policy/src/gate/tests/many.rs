@@ -256,7 +256,7 @@ fn decided(gate: &Gate, rules: &[Arc<Rule>], operation: &Operation<'_>) -> Decid
             ticket.settle(&how);
             format!("delay {delay}")
         }
-        Verdict::Pending(_) => panic!("nobody is asked"),
+        Verdict::Pending(_) => panic!("no policy of this test decides later"),
     };
     (verdict, counted(rules))
 }
