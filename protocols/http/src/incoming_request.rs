@@ -2,6 +2,7 @@
 
 use crate::{
     active_operation::{ActiveOperation, OperationEnd},
+    admission::{ask_policies, operation},
     admitted_request::AdmittedRequest,
     body::Body,
     client_connection::{Admitted, ClientConnection},
@@ -17,9 +18,8 @@ use http::{HeaderValue, Request, Response, StatusCode, Version, header, request}
 use hyper::body::Incoming;
 use operation::{
     Attempt, AttributeValue, Attributes, EndReason, OpenSpan, Operation, Outcome, RejectMode,
-    RejectReason, Rejection, RejectionRef, Settlement, Ticket, Verdict, Violation,
+    RejectReason, Rejection, RejectionRef, Settlement, Ticket, Violation,
 };
-use session::Session;
 use std::{cell::RefCell, error::Error, fmt, net::IpAddr, rc::Rc, time::Instant};
 
 /// Resource of requests without a route.
@@ -116,50 +116,6 @@ pub(crate) async fn handle(
     };
     let request = Box::new(request);
     request.handle(Body::Incoming(body)).await
-}
-
-/// The operation of this name and resource, as policies see it.
-pub(crate) fn operation<'a>(
-    dialect: &dyn Dialect,
-    (name, resource): (&'a str, &'a str),
-    attributes: &'a dyn Attributes,
-) -> Operation<'a> {
-    Operation {
-        protocol: dialect.protocol(),
-        name,
-        resource,
-        head: &[],
-        attributes,
-        long_poll: false,
-        limit_exempt: false,
-        may_have_callsite: false,
-        known_names: dialect.is_known_name(name),
-        partial: false,
-        may_have_other_resources: false,
-        query_shape: None,
-    }
-}
-
-/// Asks all policies, and waits for those that decide later. `began` is when the request arrived. The error is the
-/// rejection, if there is one.
-pub(crate) async fn ask_policies(
-    session: &dyn Session,
-    operation: &Operation<'_>,
-    began: Instant,
-) -> Result<Ticket, Option<Rejection>> {
-    let mut verdict = session.admit(operation, began);
-    loop {
-        verdict = match verdict {
-            Verdict::Admit(ticket) => return Ok(ticket),
-            Verdict::Reject(rejection) => return Err(Some(rejection)),
-            // Only partial requests need more bytes, and a head is complete.
-            Verdict::NeedMore => return Err(None),
-            Verdict::Pending(question) => {
-                let answer = question.decision.await;
-                session.resume(question.ticket, answer, operation, Instant::now())
-            }
-        };
-    }
 }
 
 /// The response to a request that no policy sees: a head that could not be read, or one beyond the

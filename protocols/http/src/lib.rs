@@ -11,7 +11,7 @@
 //! | `connection`, `client_connection`, `client_io` | a client's connection: its life, its state, its socket |
 //! | `h1` | the HTTP/1 engine: requests that are forwarded unchanged |
 //! | `h1_validator`, `hpack_budget` | strict HTTP/1 parsing before hyper; the bound of HPACK's amplification |
-//! | `incoming_request`, `admitted_request`, `active_operation`, `attempt_span`, `request_attributes` | a request before and after the policies, its settlement, what traces, logs and policies see of it |
+//! | `incoming_request`, `admission`, `admitted_request`, `active_operation`, `attempt_span`, `request_attributes` | a request before and after the policies, its settlement, what traces, logs and policies see of it |
 //! | `header_policy`, `normalize`, `routes`, `cors` | checks and edits of heads, normal forms, routing |
 //! | `upstream_request`, `upstream_error`, `retry`, `mirror`, `pool`, `upstream_conn` | attempts, retries, copies, connections to endpoints |
 //! | `request_body`, `response_body`, `body`, `buffer_account`, `throttle` | bodies on their way, their memory and their rate |
@@ -19,6 +19,7 @@
 //! | `dialect`, `plain_http`, `settings`, `operation_names`, `http_listener`, `probe`, `dry_run` | the seam for protocols over HTTP, plain HTTP, its settings, names of operations, health checks, `tollgate check --explain` |
 
 mod active_operation;
+mod admission;
 mod admitted_request;
 mod attempt_span;
 mod body;

@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{
     active_operation::OperationEnd,
+    admission::{ask_policies, operation},
     client_connection::Admitted,
     header_policy::{begin_trace, traceparent_text},
-    incoming_request::{ask_policies, operation},
     pool::Pool,
     request_attributes::{RequestFlags, UpstreamTarget},
     retry::is_safe_to_repeat,
