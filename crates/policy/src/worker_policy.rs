@@ -1,7 +1,10 @@
 //! The traits that every policy implements, and what they decide about.
 
 use crate::series_key::SeriesKey;
-use operation::{Attributes, Decision, Direction, Operation, QueryShape, Rejection, Settlement};
+use operation::{
+    Attributes, Decision, Direction, LoggedValue, Operation, QueryShape, Rejection,
+    ResolvedAttribute, Settlement,
+};
 use std::{
     borrow::Cow,
     sync::Arc,
@@ -117,5 +120,10 @@ impl Settled<'_> {
     /// The text of an attribute for logs, which takes time to find; `None` if it is not known.
     pub fn attribute(&self, name: &str) -> Option<Cow<'_, str>> {
         self.how.attributes.get(self.front, name).text()
+    }
+
+    /// The same for a log line, by number and in the form in which the value is at hand.
+    pub(crate) fn logged(&self, attribute: ResolvedAttribute) -> Option<LoggedValue<'_>> {
+        self.how.attributes.logged(self.front, attribute)
     }
 }

@@ -16,6 +16,7 @@ mod effects;
 mod end_reason;
 mod gate;
 mod handshake;
+mod logged_value;
 mod mirror;
 mod monitor;
 mod next;
@@ -49,6 +50,7 @@ pub use gate::{
 pub use handshake::{
     Handshake, HandshakeConfig, HandshakeStep, Identity, OpenStateCounts, PoolUser, ServiceQuery,
 };
+pub use logged_value::{AttributeSet, LoggedValue, ResolvedAttribute, is_plain};
 pub use mirror::{
     AnswerDigest, MirrorExchange, MirrorOutcome, MirrorResult, MirrorStep, MirroredRead,
 };

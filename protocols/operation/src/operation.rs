@@ -1,6 +1,9 @@
 //! The operation: a client's request in terms that every policy understands.
 
-use crate::{Attempt, AttributeValue, LookupRun, OpenSpan, QueryShape, Rejection, SpanConventions};
+use crate::{
+    Attempt, AttributeValue, LoggedValue, LookupRun, OpenSpan, QueryShape, Rejection,
+    ResolvedAttribute, SpanConventions,
+};
 use std::{cell::Cell, net::IpAddr};
 
 /// The attribute with an operation's resources besides the main one: the collections of a `$lookup`,
@@ -77,6 +80,16 @@ pub trait Attributes {
     /// Reads the attribute `name`.
     fn get<'a>(&'a self, front: &'a [u8], name: &str) -> AttributeValue<'a>;
 
+    /// Reads an attribute for a log line: the same value as [`get`](Self::get), in the form in which it is
+    /// at hand. `None` if it is absent or not known.
+    fn logged<'a>(
+        &'a self,
+        front: &'a [u8],
+        attribute: ResolvedAttribute,
+    ) -> Option<LoggedValue<'a>> {
+        self.get(front, attribute.name).text().map(LoggedValue::Text)
+    }
+
     /// The client's address, which is always at hand.
     fn peer(&self) -> Option<IpAddr> {
         None
@@ -129,7 +142,7 @@ pub struct Protocol {
     /// Each connection is one operation: a byte stream.
     pub stream: bool,
     /// Every attribute of its operations. A name that ends in a dot stands for all names with this
-    /// prefix: `header.`.
+    /// prefix: `header.`. The place of an attribute is its number: see [`ResolvedAttribute`].
     pub attributes: &'static [&'static str],
     /// Attributes, including common ones, that are known only after admission: for logs, not for
     /// policies.
