@@ -232,7 +232,7 @@ impl ActiveOperation {
         }
         let Some(ticket) = self.ticket.take() else { return };
         let now = Instant::now();
-        self.attributes.finish();
+        self.attributes.progress.finish();
         if let Some(attempt) = self.attempt.borrow_mut().take() {
             attempt.finish(end.attempt_outcome(), now);
         }
@@ -263,13 +263,13 @@ impl ActiveOperation {
     /// A translator starts to read the response.
     pub(crate) fn start_translation(&self) {
         self.translating.set(true);
-        self.attributes.status.set(None);
+        self.attributes.progress.status.set(None);
     }
 
     /// The head of the client's response is complete, with this outcome.
     pub(crate) fn finish_translation(&self, status: StatusCode, told: Option<ResponseOutcome>) {
         self.translating.set(false);
-        self.attributes.status.set(Some(status));
+        self.attributes.progress.status.set(Some(status));
         let failed = told.is_some_and(|told| told.outcome != Outcome::Ok);
         match self.upstream_end.take() {
             Some(end) if end.outcome == Outcome::Ok && failed => self.untranslated(told),

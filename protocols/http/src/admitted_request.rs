@@ -123,7 +123,11 @@ impl AdmittedRequest {
         }
         let went_on = Instant::now();
         let queue = went_on.saturating_duration_since(self.operation.started);
-        self.operation.attributes.wait_times.set(WaitTimes { queue, ..WaitTimes::default() });
+        self.operation
+            .attributes
+            .progress
+            .wait_times
+            .set(WaitTimes { queue, ..WaitTimes::default() });
         went_on
     }
 
@@ -203,7 +207,7 @@ impl AdmittedRequest {
         if replay.only_end_missing() {
             Rc::clone(replay).drain_end();
         } else if !replay.is_read_to_end() {
-            self.operation.attributes.add_flag(RequestFlags::EARLY_ANSWER);
+            self.operation.attributes.progress.add_flag(RequestFlags::EARLY_ANSWER);
         }
     }
 
@@ -338,7 +342,7 @@ impl AdmittedRequest {
         operation.first_byte.set(Some(now));
         operation.last_activity.set(now);
         operation.reply_bytes.set(request_attributes::head_size(17, &head.headers));
-        operation.attributes.status.set(Some(head.status));
+        operation.attributes.progress.status.set(Some(head.status));
         let told = server.dialect.outcome_of_head(&head).map(OperationEnd::from);
         self.finish_response_head(&mut head);
         let rest = ResponseContext {

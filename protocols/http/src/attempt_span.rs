@@ -24,7 +24,7 @@ impl AttemptSpan {
             span_id,
             began: now,
             ended: now,
-            resends: attributes.attempts.get(),
+            resends: attributes.progress.attempts.get(),
             cluster: Some(Arc::clone(cluster)),
             endpoint: None,
             status: None,
@@ -82,7 +82,9 @@ impl AttemptSpan {
         let Some(mut attempt) = self.attempt.take() else { return };
         (attempt.outcome, attempt.ended) = (outcome, now);
         let is_abandoned = outcome == Outcome::Cancelled;
-        if attempt.link.is_none() && is_abandoned && self.attributes.has_flag(RequestFlags::HEDGED)
+        if attempt.link.is_none()
+            && is_abandoned
+            && self.attributes.progress.has_flag(RequestFlags::HEDGED)
         {
             attempt.link = Some(AttemptLink::Hedge);
         }

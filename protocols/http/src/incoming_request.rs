@@ -207,12 +207,12 @@ impl IncomingRequest<'_> {
         );
         match &routed {
             Ok(routed) if routed.origin_refused => {
-                self.attributes.add_flag(RequestFlags::ORIGIN_REFUSED);
+                self.attributes.progress.add_flag(RequestFlags::ORIGIN_REFUSED);
                 self.connection.session.count_violation(cors::REFUSED);
             }
             Ok(_) => {}
             Err(UnroutedRequest { answer, reason }) => {
-                self.attributes.status.set(Some(answer.status()));
+                self.attributes.progress.status.set(Some(answer.status()));
                 local_reply::assign_identity(self.connection, self.attributes, &head.headers);
                 match *reason {
                     EndReason::AmbiguousPath => {

@@ -83,6 +83,6 @@ pub(crate) fn finish(
         );
         answer.headers_mut().entry(REQUEST_ID).or_insert_with(|| id.clone());
     }
-    attributes.status.set(Some(answer.status()));
+    attributes.progress.status.set(Some(answer.status()));
     answer.map(ResponseBody::untracked)
 }

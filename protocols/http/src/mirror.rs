@@ -33,11 +33,11 @@ pub(crate) fn send(request: &AdmittedRequest, upstream_request: &UpstreamRequest
         return;
     }
     if upstream_request.body.is_incomplete() || !upstream_request.body.is_replayable() {
-        request.operation.attributes.add_flag(RequestFlags::NOT_MIRRORED);
+        request.operation.attributes.progress.add_flag(RequestFlags::NOT_MIRRORED);
         return;
     }
     let Some(pool) = request.connection.server.pool(&mirror.cluster).map(Rc::clone) else { return };
-    request.operation.attributes.add_flag(RequestFlags::MIRRORED);
+    request.operation.attributes.progress.add_flag(RequestFlags::MIRRORED);
     let body = RequestBody::new(&upstream_request.body, None);
     let (attributes, dialect) = (&request.operation.attributes, &request.connection.server.dialect);
     let name = dialect.operation_name(&request.head.method, &attributes.uri);

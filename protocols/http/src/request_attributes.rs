@@ -1,5 +1,9 @@
 //! The attributes of a request, for policies and the access log.
 
+mod attribute;
+mod request_facts;
+mod request_progress;
+
 use crate::{
     h1_validator::is_odd,
     header_policy::{self, Authority, HeaderPolicy, PeerAddress, RequestIdentity, lookalikes},
@@ -7,16 +11,18 @@ use crate::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version, header, request};
 use operation::{
-    Attempt, AttributeValue, Attributes, ConnectionInfo, OpenSpan, TRACEPARENT, TRACESTATE,
+    Attempt, AttributeValue, Attributes, ConnectionInfo, LoggedValue, OpenSpan, ResolvedAttribute,
+    TRACEPARENT, TRACESTATE, is_plain,
 };
+pub(crate) use request_facts::{RequestFacts, plain, text, version_name, without_port};
+pub(crate) use request_progress::{RequestFlags, RequestProgress, UpstreamTarget, WaitTimes};
 use session::Session;
 use std::{
     borrow::Cow,
     cell::{Cell, OnceCell, RefCell},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
-    sync::{Arc, LazyLock},
-    time::Duration,
+    sync::LazyLock,
 };
 
 /// All attributes of requests over HTTP.
@@ -102,90 +108,7 @@ pub(crate) struct RequestAttributes {
     pub(crate) ended_attempts: RefCell<Vec<Attempt>>,
     /// The id of the last attempt's span.
     pub(crate) last_attempt: Cell<u64>,
-    /// Where it was sent last, while it is in flight…
-    pub(crate) target: Cell<Option<UpstreamTarget>>,
-    /// …and once it has ended.
-    pub(crate) final_target: OnceCell<UpstreamTarget>,
-    pub(crate) status: Cell<Option<StatusCode>>,
-    pub(crate) attempts: Cell<u32>,
-    pub(crate) wait_times: Cell<WaitTimes>,
-    pub(crate) flags: Cell<RequestFlags>,
-}
-
-/// Where a request was sent.
-pub(crate) struct UpstreamTarget {
-    pub(crate) cluster: Arc<str>,
-    /// `None` if no endpoint was available.
-    pub(crate) endpoint: Option<Arc<str>>,
-    pub(crate) version: Option<Version>,
-}
-
-/// Time that a request spent before it was sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct WaitTimes {
-    /// Waiting for policies and for a connection slot of the cluster.
-    pub(crate) queue: Duration,
-    /// Connecting.
-    pub(crate) connect: Duration,
-}
-
-/// Events of a request, for the access log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct RequestFlags(u16);
-
-impl RequestFlags {
-    /// Sent again on a new connection, since the pooled one was closed before any response.
-    pub(crate) const STALE: RequestFlags = RequestFlags(1);
-    /// Retried by its route's policy.
-    pub(crate) const RETRIED: RequestFlags = RequestFlags(1 << 1);
-    /// Not retried: its body was too large to be kept.
-    pub(crate) const TOO_LARGE_TO_RETRY: RequestFlags = RequestFlags(1 << 2);
-    /// Not retried: the retry budget is spent.
-    pub(crate) const RETRY_BUDGET: RequestFlags = RequestFlags(1 << 3);
-    /// A second attempt was started before the first ended.
-    pub(crate) const HEDGED: RequestFlags = RequestFlags(1 << 4);
-    /// Copied to a mirror cluster.
-    pub(crate) const MIRRORED: RequestFlags = RequestFlags(1 << 5);
-    /// The response started and was cut short.
-    pub(crate) const ANSWER_CUT: RequestFlags = RequestFlags(1 << 6);
-    /// The connection changed its protocol.
-    pub(crate) const UPGRADED: RequestFlags = RequestFlags(1 << 7);
-    /// The response arrived before the request was sent completely.
-    pub(crate) const EARLY_ANSWER: RequestFlags = RequestFlags(1 << 8);
-    /// Not retried: the service asked for a longer pause than allowed.
-    pub(crate) const PUSHED_BACK: RequestFlags = RequestFlags(1 << 9);
-
-    /// Not mirrored: its body was too large to be kept, or had not arrived when the response did.
-    pub(crate) const NOT_MIRRORED: RequestFlags = RequestFlags(1 << 10);
-    /// The origin of the calling page is not allowed.
-    pub(crate) const ORIGIN_REFUSED: RequestFlags = RequestFlags(1 << 11);
-
-    const WORDS: [(RequestFlags, &'static str); 12] = [
-        (RequestFlags::STALE, "stale_connection"),
-        (RequestFlags::RETRIED, "retried"),
-        (RequestFlags::TOO_LARGE_TO_RETRY, "too_large_to_retry"),
-        (RequestFlags::RETRY_BUDGET, "retry_budget"),
-        (RequestFlags::HEDGED, "hedged"),
-        (RequestFlags::MIRRORED, "mirrored"),
-        (RequestFlags::ANSWER_CUT, "answer_cut"),
-        (RequestFlags::UPGRADED, "upgraded"),
-        (RequestFlags::EARLY_ANSWER, "early_answer"),
-        (RequestFlags::PUSHED_BACK, "pushed_back"),
-        (RequestFlags::NOT_MIRRORED, "not_mirrored"),
-        (RequestFlags::ORIGIN_REFUSED, "origin_refused"),
-    ];
-
-    /// These flags and another one.
-    pub(crate) fn with(self, flag: RequestFlags) -> Self {
-        RequestFlags(self.0 | flag.0)
-    }
-
-    /// Their names; `None` if there is none.
-    pub(crate) fn names(self) -> Option<String> {
-        let words = Self::WORDS.iter().filter(|(flag, _)| self.0 & flag.0 != 0);
-        let words: Vec<&str> = words.map(|(_, word)| *word).collect();
-        (!words.is_empty()).then(|| words.join(" "))
-    }
+    pub(crate) progress: RequestProgress,
 }
 
 impl RequestAttributes {
@@ -210,12 +133,7 @@ impl RequestAttributes {
             span: OnceCell::new(),
             ended_attempts: RefCell::default(),
             last_attempt: Cell::default(),
-            target: Cell::new(None),
-            final_target: OnceCell::new(),
-            status: Cell::new(None),
-            attempts: Cell::new(0),
-            wait_times: Cell::default(),
-            flags: Cell::default(),
+            progress: RequestProgress::default(),
         }
     }
 
@@ -227,89 +145,93 @@ impl RequestAttributes {
         }
     }
 
-    pub(crate) fn has_flag(&self, flag: RequestFlags) -> bool {
-        self.flags.get().0 & flag.0 != 0
-    }
-
-    pub(crate) fn add_flag(&self, flag: RequestFlags) {
-        self.flags.set(self.flags.get().with(flag));
-    }
-
-    /// Where an ended request was sent.
-    fn reached(&self) -> Option<&UpstreamTarget> {
-        self.final_target.get()
-    }
-
-    /// Fixes the target for the log; the request has ended.
-    pub(crate) fn finish(&self) {
-        if let Some(went) = self.target.take() {
-            let _ = self.final_target.set(went);
+    /// A client's address; nearly always the peer's, whose text exists.
+    fn address(&self, ip: IpAddr) -> LoggedValue<'_> {
+        match ip == self.link.peer.ip() {
+            true => plain(without_port(&self.peer_text)),
+            false => LoggedValue::Ip(ip),
         }
     }
+}
 
-    /// The client's address as text; nearly always the peer's, whose text exists.
-    fn client(&self, ip: IpAddr) -> Cow<'_, str> {
-        let port = self.peer_text.rfind(':').filter(|_| ip == self.link.peer.ip());
-        match port.and_then(|port| self.peer_text.get(..port)) {
-            Some(own) => own.trim_matches(['[', ']']).into(),
-            None => ip.to_string().into(),
-        }
+impl RequestFacts for RequestAttributes {
+    fn preface(&self) -> Option<&dyn Session> {
+        self.preface.as_deref()
     }
 
-    /// The path in normal form, if that differs from the raw path.
+    fn peer_text(&self) -> &str {
+        &self.peer_text
+    }
+
+    fn local(&self) -> SocketAddr {
+        self.link.local
+    }
+
+    fn is_encrypted(&self) -> bool {
+        self.encrypted
+    }
+
+    fn version(&self) -> Version {
+        self.version
+    }
+
+    fn host(&self) -> Option<LoggedValue<'_>> {
+        Some(&*self.host).filter(|host| !host.is_empty()).map(text)
+    }
+
+    fn path(&self) -> LoggedValue<'_> {
+        text(self.uri.path())
+    }
+
     fn normal_path(&self) -> Option<&str> {
-        let normal = self.normal_path.get_or_init(|| match normalize::path(self.uri.path()) {
-            Cow::Borrowed(_) => None,
-            Cow::Owned(normal) => Some(normal.into()),
+        let path = self.uri.path();
+        let normal = self.normal_path.get_or_init(|| match normalize::path(path) {
+            Cow::Owned(normal) if normal != path => Some(normal.into()),
+            _ => None,
         });
         normal.as_deref()
     }
 
-    fn find<'a>(&'a self, name: &str) -> Option<Cow<'a, str>> {
-        match name {
-            "peer" => Some(Cow::from(&*self.peer_text)),
-            "local" => Some(self.link.local.to_string().into()),
-            "endpoint" => self.reached()?.endpoint.as_deref().map(Cow::from),
-            "cluster" => self.reached().map(|went| Cow::from(&*went.cluster)),
-            "host" => Some(Cow::from(&*self.host)).filter(|host| !host.is_empty()),
-            "path" => Some(self.normal_path().unwrap_or_else(|| self.uri.path()).into()),
-            "raw_path" => self.normal_path().map(|_| self.uri.path().into()),
-            "query" => self.uri.query().map(|query| normalize::query(query).into()),
-            "raw_query" => {
-                self.uri.query().filter(|query| normalize::query(query) != *query).map(Cow::from)
-            }
-            "version" => Some(version_name(self.version).into()),
-            "upstream_version" => Some(version_name(self.reached()?.version?).into()),
-            "user_agent" => self.user_agent.as_ref().map(text),
-            "client" => self.identity.get().map(|traced| self.client(traced.client)),
-            "request_id" => {
-                let id = self.identity.get()?.request_id.as_ref()?;
-                id.to_str().ok().map(Cow::from)
-            }
-            "trace_id" => {
-                let trace = self.identity.get()?.trace?;
-                Some(format!("{:032x}", trace.trace_id).into())
-            }
-            "span_id" => Some(format!("{:016x}", self.span.get()?.context.span_id).into()),
-            "scheme" => Some(if self.encrypted { "https" } else { "http" }.into()),
-            "status" => self.status.get().and_then(status_name).map(Cow::from),
-            "attempts" => {
-                Some(self.attempts.get()).filter(|n| *n > 1).map(|n| n.to_string().into())
-            }
-            "queue_ms" => millis(self.wait_times.get().queue),
-            "connect_ms" => millis(self.wait_times.get().connect),
-            "flags" => self.flags.get().names().map(Cow::from),
-            _ => None,
+    fn query(&self) -> Option<&str> {
+        self.uri.query()
+    }
+
+    fn user_agent(&self) -> Option<&[u8]> {
+        self.user_agent.as_ref().map(HeaderValue::as_bytes)
+    }
+
+    fn client(&self) -> Option<LoggedValue<'_>> {
+        self.identity.get().map(|identity| self.address(identity.client))
+    }
+
+    fn request_id(&self) -> Option<LoggedValue<'_>> {
+        let id = self.identity.get()?.request_id.as_ref()?;
+        match id.as_bytes() {
+            id if is_plain(id) => Some(LoggedValue::Plain(id)),
+            _ => id.to_str().ok().map(text),
         }
+    }
+
+    fn trace_id(&self) -> Option<u128> {
+        Some(self.identity.get()?.trace?.trace_id)
+    }
+
+    fn span_id(&self) -> Option<u64> {
+        Some(self.span.get()?.context.span_id)
+    }
+
+    fn progress(&self) -> &RequestProgress {
+        &self.progress
     }
 }
 
 impl Attributes for RequestAttributes {
     fn get<'a>(&'a self, _: &'a [u8], name: &str) -> AttributeValue<'a> {
-        match (self.find(name), &self.preface) {
-            (None, Some(session)) => session.attribute(name),
-            (found, _) => found.into(),
-        }
+        self.named(name)
+    }
+
+    fn logged<'a>(&'a self, _: &'a [u8], attribute: ResolvedAttribute) -> Option<LoggedValue<'a>> {
+        self.resolved(attribute)
     }
 
     fn peer(&self) -> Option<IpAddr> {
@@ -342,11 +264,11 @@ impl AttributesWithHeaders<'_> {
             && !self.odd_names
             && !is_odd(name)
         {
-            return first.map(text).into();
+            return first.map(header_text).into();
         }
-        let mut lines: Vec<_> = all.iter().map(text).collect();
+        let mut lines: Vec<_> = all.iter().map(header_text).collect();
         if self.odd_names || is_odd(name) {
-            lines.extend(lookalikes::lookalikes(self.headers, name).map(text));
+            lines.extend(lookalikes::lookalikes(self.headers, name).map(header_text));
         }
         match lines.len() {
             0 => AttributeValue::Absent,
@@ -377,13 +299,13 @@ impl Attributes for AttributesWithHeaders<'_> {
         match name {
             "client" => {
                 let client = header_policy::client(self.headers, self.policy, self.peer);
-                AttributeValue::Known(self.attributes.client(client))
+                AttributeValue::Known(self.attributes.address(client).text())
             }
             "path" => normalize::path_fact(self.attributes.uri.path()),
             "query" => {
                 self.attributes.uri.query().map_or(AttributeValue::Absent, normalize::query_fact)
             }
-            TRACEPARENT => header_policy::traceparent(self.headers).map(text).into(),
+            TRACEPARENT => header_policy::traceparent(self.headers).map(header_text).into(),
             TRACESTATE => self.header(TRACESTATE),
             _ => match name.strip_prefix("header.") {
                 Some(name) if name.eq_ignore_ascii_case("host") => self.host(),
@@ -398,14 +320,8 @@ impl Attributes for AttributesWithHeaders<'_> {
     }
 }
 
-/// Milliseconds with three decimals; `None` for zero.
-pub(crate) fn millis<'a>(time: Duration) -> Option<Cow<'a, str>> {
-    let micros = time.as_micros();
-    (micros > 0).then(|| format!("{}.{:03}", micros / 1000, micros % 1000).into())
-}
-
 /// A header's value; invalid UTF-8 is replaced by U+FFFD.
-fn text(value: &HeaderValue) -> Cow<'_, str> {
+fn header_text(value: &HeaderValue) -> Cow<'_, str> {
     value.to_str().map_or_else(|_| String::from_utf8_lossy(value.as_bytes()), Cow::Borrowed)
 }
 
@@ -418,15 +334,6 @@ pub(crate) fn status_name(status: StatusCode) -> Option<&'static str> {
     STATUSES.get(usize::from(status.as_u16()).checked_sub(100)?).map(String::as_str)
 }
 
-/// The version as logged.
-pub(crate) fn version_name(version: Version) -> &'static str {
-    match version {
-        Version::HTTP_10 => "1.0",
-        Version::HTTP_2 => "2",
-        _ => "1.1",
-    }
-}
-
 /// Approximate size of a head in HTTP/1 encoding, in bytes.
 pub(crate) fn head_size(first_line: usize, headers: &HeaderMap) -> u64 {
     let of = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
@@ -437,3 +344,6 @@ pub(crate) fn head_size(first_line: usize, headers: &HeaderMap) -> u64 {
 pub(crate) fn user_agent(headers: &HeaderMap) -> Option<HeaderValue> {
     headers.get(header::USER_AGENT).cloned()
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

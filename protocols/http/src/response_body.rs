@@ -230,7 +230,7 @@ impl ResponseBody {
         let mut words = None;
         if let Some(tracked) = self.tracked.take() {
             words = tracked.error_trailers(end);
-            tracked.operation.attributes.add_flag(RequestFlags::ANSWER_CUT);
+            tracked.operation.attributes.progress.add_flag(RequestFlags::ANSWER_CUT);
             tracked.operation.settle(end);
         }
         self.body = Body::Empty;

@@ -113,8 +113,8 @@ impl AdmittedRequest {
 
     fn start_tunnel(&self, end: TunnelUpstream, status: StatusCode) {
         let attributes = &self.operation.attributes;
-        attributes.add_flag(RequestFlags::UPGRADED);
-        attributes.status.set(Some(status));
+        attributes.progress.add_flag(RequestFlags::UPGRADED);
+        attributes.progress.status.set(Some(status));
         self.operation.first_byte.set(Some(Instant::now()));
         let operation = Rc::clone(&self.operation);
         *self.connection.tunnel.borrow_mut() = Some(Tunnel { upstream: end, operation });

@@ -149,22 +149,22 @@ impl UpstreamRequest<'_> {
                 return result;
             };
             let Some(wait) = wait else {
-                self.operation.attributes.add_flag(RequestFlags::PUSHED_BACK);
+                self.operation.attributes.progress.add_flag(RequestFlags::PUSHED_BACK);
                 return result;
             };
             if !self.body.is_replayable() {
-                self.operation.attributes.add_flag(RequestFlags::TOO_LARGE_TO_RETRY);
+                self.operation.attributes.progress.add_flag(RequestFlags::TOO_LARGE_TO_RETRY);
                 return result;
             }
             if attempting.as_mut().is_some_and(|it| !it.may_retry(&retry.budget)) {
-                self.operation.attributes.add_flag(RequestFlags::RETRY_BUDGET);
+                self.operation.attributes.progress.add_flag(RequestFlags::RETRY_BUDGET);
                 return result;
             }
             number += 1;
             if let Some(attempt) = result.ok().and_then(|response| response.attempt) {
                 attempt.finish(Outcome::Failed, Instant::now());
             }
-            self.operation.attributes.add_flag(RequestFlags::RETRIED);
+            self.operation.attributes.progress.add_flag(RequestFlags::RETRIED);
             sleep(wait + retry.backoff.wait(number, fastrand::f64())).await;
         }
     }
@@ -200,7 +200,7 @@ impl UpstreamRequest<'_> {
         if !self.body.is_read_to_end() || !self.body.is_replayable() {
             return first.await;
         }
-        self.operation.attributes.add_flag(RequestFlags::HEDGED);
+        self.operation.attributes.progress.add_flag(RequestFlags::HEDGED);
         let beside: Vec<_> = tried.iter().cloned().chain(one.borrow().clone()).collect();
         let mut second = pin!(self.attempt_with_timeout(&beside, two));
         select! {
@@ -243,14 +243,14 @@ impl UpstreamRequest<'_> {
         let cluster = self.pool.cluster().name();
         let mut span = AttemptSpan::begin(attributes, cluster);
         let mut reached =
-            self.pool.get(self.hash, tried, &self.operation.attributes.wait_times).await;
+            self.pool.get(self.hash, tried, &self.operation.attributes.progress.wait_times).await;
         loop {
             let mut conn = match reached {
                 Ok(conn) => conn,
                 Err(unreachable) => return Err(self.unreached(unreachable, span)),
             };
             let attributes = &self.operation.attributes;
-            attributes.attempts.set(attributes.attempts.get() + 1);
+            attributes.progress.attempts.set(attributes.progress.attempts.get() + 1);
             self.record_target(Some(&conn));
             let endpoint = conn.lease().endpoint().clone();
             *at.borrow_mut() = Some(endpoint.clone());
@@ -287,15 +287,16 @@ impl UpstreamRequest<'_> {
             if !stale {
                 return Err(failed);
             }
-            attributes.add_flag(RequestFlags::STALE);
+            attributes.progress.add_flag(RequestFlags::STALE);
             span = AttemptSpan::begin(attributes, cluster);
-            reached = self.pool.connect_new(self.hash, endpoint, &attributes.wait_times).await;
+            reached =
+                self.pool.connect_new(self.hash, endpoint, &attributes.progress.wait_times).await;
         }
     }
 
     /// Records an attempt that has reached no endpoint.
     fn unreached(&self, unreachable: Unreachable, span: Option<AttemptSpan>) -> AttemptError {
-        let attempts = &self.operation.attributes.attempts;
+        let attempts = &self.operation.attributes.progress.attempts;
         attempts.set(attempts.get() + 1);
         self.record_target(None);
         if let Some(span) = span {
@@ -318,7 +319,11 @@ impl UpstreamRequest<'_> {
         let cluster = Arc::clone(self.pool.cluster().name());
         let endpoint = conn.map(|conn| Arc::clone(conn.lease().endpoint().name()));
         let version = conn.map(UpstreamConn::version);
-        self.operation.attributes.target.set(Some(UpstreamTarget { cluster, endpoint, version }));
+        self.operation.attributes.progress.target.set(Some(UpstreamTarget {
+            cluster,
+            endpoint,
+            version,
+        }));
     }
 
     /// Sends the request. Ends early when the endpoint wants the connection closed.

@@ -7,18 +7,16 @@ use super::{
 use crate::{
     header_policy::{HeaderPolicy, is_request_id, uuid_text},
     normalize,
-    request_attributes::{
-        RequestFlags, UpstreamTarget, WaitTimes, millis, status_name, version_name,
-    },
+    request_attributes::{RequestFacts, RequestProgress, plain, text, without_port},
     routes,
 };
-use http::{HeaderName, StatusCode, Version};
-use operation::{AttributeValue, Attributes, OpenSpan, Rejection};
+use http::{HeaderName, Version};
+use operation::{AttributeValue, Attributes, LoggedValue, OpenSpan, Rejection, ResolvedAttribute};
 use session::Session;
 use std::{
     borrow::Cow,
     cell::{Cell, OnceCell, RefCell},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
 };
 
 /// A head in its buffer.
@@ -87,20 +85,16 @@ impl routes::RequestHead for HeadView<'_> {
 pub(super) struct HeadAttributes<'b> {
     pub(super) view: HeadView<'b>,
     pub(super) session: &'b dyn Session,
+    /// The session, if it has attributes of TLS or of a PROXY protocol header.
+    preface: Option<&'b dyn Session>,
     /// The client's address and port as text.
     pub(super) peer: &'b str,
     pub(super) request_id: OnceCell<RequestId<'b>>,
     pub(super) trace_id: Cell<Option<u128>>,
-    normal_path: OnceCell<Cow<'b, str>>,
+    normal_path: OnceCell<Option<Cow<'b, str>>>,
     /// The span that was opened for it.
     pub(super) span: RefCell<Option<OpenSpan>>,
-    pub(super) target: RefCell<Option<UpstreamTarget>>,
-    pub(super) status: Cell<Option<StatusCode>>,
-    pub(super) attempts: Cell<u32>,
-    pub(super) wait_times: Cell<WaitTimes>,
-    pub(super) flags: Cell<RequestFlags>,
-    /// The operation has ended, and is logged.
-    pub(super) has_ended: Cell<bool>,
+    pub(super) progress: RequestProgress,
     /// Called with the rejection of a policy, before that is logged: sets the status.
     pub(super) on_rejected: &'b dyn Fn(&HeadAttributes<'_>, &Rejection),
 }
@@ -118,7 +112,7 @@ impl<'b> RequestId<'b> {
     /// The client's id, or a new one if the policy asks for one and the client's is not valid.
     pub(super) fn of(view: &HeadView<'b>, policy: &HeaderPolicy) -> Option<Self> {
         let received = view.value(FieldName::XRequestId);
-        let text = received.filter(|id| !policy.request_id || is_request_id(id));
+        let text = received.filter(|id| id.is_ascii() && (!policy.request_id || is_request_id(id)));
         match text.and_then(|id| std::str::from_utf8(id).ok()) {
             Some(id) => Some(RequestId::Received(id)),
             None => policy.request_id.then(|| RequestId::New(uuid_text(fastrand::u128(..)))),
@@ -143,23 +137,15 @@ impl<'b> HeadAttributes<'b> {
         Self {
             view,
             session,
+            preface: session.has_preface().then_some(session),
             peer,
             request_id: OnceCell::new(),
             trace_id: Cell::default(),
             normal_path: OnceCell::new(),
             span: RefCell::default(),
-            target: RefCell::default(),
-            status: Cell::default(),
-            attempts: Cell::default(),
-            wait_times: Cell::default(),
-            flags: Cell::default(),
-            has_ended: Cell::default(),
+            progress: RequestProgress::default(),
             on_rejected,
         }
-    }
-
-    pub(super) fn add_flag(&self, flag: RequestFlags) {
-        self.flags.set(self.flags.get().with(flag));
     }
 
     /// The id of a request that is not forwarded.
@@ -168,61 +154,8 @@ impl<'b> HeadAttributes<'b> {
         Some(self.request_id.get_or_init(|| id).as_str())
     }
 
-    /// The path in normal form.
-    pub(super) fn normal_path(&self) -> &str {
-        self.normal_path.get_or_init(|| match self.view.head.odd_path {
-            true => normalize::path(self.view.path()),
-            false => Cow::Borrowed(self.view.path()),
-        })
-    }
-
-    fn client(&self) -> &str {
-        let port = self.peer.rfind(':').unwrap_or(self.peer.len());
-        self.peer[..port].trim_matches(['[', ']'])
-    }
-
-    /// What the target says of an ended request.
-    fn reached<T>(&self, of: impl FnOnce(&UpstreamTarget) -> Option<T>) -> Option<T> {
-        self.target.borrow().as_ref().and_then(of)
-    }
-
-    fn find<'a>(&'a self, name: &str) -> Option<Cow<'a, str>> {
-        let view = &self.view;
-        match name {
-            "peer" => Some(self.peer.into()),
-            "client" => Some(self.client().into()),
-            "local" => Some(self.session.info().local.to_string().into()),
-            "endpoint" => self.reached(|it| it.endpoint.as_deref().map(|it| it.to_owned().into())),
-            "cluster" => self.reached(|it| Some(it.cluster.to_string().into())),
-            "upstream_version" => self.reached(|it| Some(version_name(it.version?).into())),
-            "host" => Some(view.host().into()),
-            "path" => Some(self.normal_path().into()),
-            "raw_path" => Some(view.path()).filter(|it| *it != self.normal_path()).map(Cow::from),
-            "query" => view.query().map(|query| normalize::query(query).into()),
-            "raw_query" => {
-                view.query().filter(|query| normalize::query(query) != *query).map(Cow::from)
-            }
-            "version" => Some(version_name(Version::HTTP_11).into()),
-            "user_agent" => {
-                let present = view.head.present.contains(FieldName::UserAgent);
-                present.then(|| String::from_utf8_lossy(view.head.user_agent.of(view.bytes)))
-            }
-            "request_id" => self.request_id.get().map(|id| id.as_str().into()),
-            "trace_id" => self.trace_id.get().map(|id| format!("{id:032x}").into()),
-            "scheme" => Some(if self.session.is_encrypted() { "https" } else { "http" }.into()),
-            "status" => self.status.get().and_then(status_name).map(Cow::from),
-            "attempts" => {
-                Some(self.attempts.get()).filter(|n| *n > 1).map(|n| n.to_string().into())
-            }
-            "queue_ms" => millis(self.wait_times.get().queue),
-            "connect_ms" => millis(self.wait_times.get().connect),
-            "flags" => self.flags.get().names().map(Cow::from),
-            _ => None,
-        }
-    }
-
     /// With its port too, as the client sent it.
-    fn host(&self) -> AttributeValue<'_> {
+    fn authority(&self) -> AttributeValue<'_> {
         let (host, written) = (self.view.host(), self.view.text(self.view.head.authority));
         match host == written {
             true => AttributeValue::known(host),
@@ -250,23 +183,108 @@ impl<'b> HeadAttributes<'b> {
     }
 }
 
+impl RequestFacts for HeadAttributes<'_> {
+    fn preface(&self) -> Option<&dyn Session> {
+        self.preface
+    }
+
+    fn peer_text(&self) -> &str {
+        self.peer
+    }
+
+    fn local(&self) -> SocketAddr {
+        self.session.info().local
+    }
+
+    fn is_encrypted(&self) -> bool {
+        self.session.is_encrypted()
+    }
+
+    fn version(&self) -> Version {
+        Version::HTTP_11
+    }
+
+    fn host(&self) -> Option<LoggedValue<'_>> {
+        Some(LoggedValue::Plain(self.view.head.host.of(self.view.bytes)))
+    }
+
+    fn path(&self) -> LoggedValue<'_> {
+        let HeadView { head, bytes, .. } = self.view;
+        let path = head.path.of(bytes);
+        if head.odd_path { LoggedValue::Bytes(path) } else { LoggedValue::Plain(path) }
+    }
+
+    fn normal_path(&self) -> Option<&str> {
+        if !self.view.head.odd_path {
+            return None;
+        }
+        let path = self.view.path();
+        let normal = || Some(normalize::path(path)).filter(|normal| normal != path);
+        self.normal_path.get_or_init(normal).as_deref()
+    }
+
+    fn query(&self) -> Option<&str> {
+        self.view.query()
+    }
+
+    fn user_agent(&self) -> Option<&[u8]> {
+        let HeadView { head, bytes, .. } = self.view;
+        head.present.contains(FieldName::UserAgent).then(|| head.user_agent.of(bytes))
+    }
+
+    fn client(&self) -> Option<LoggedValue<'_>> {
+        Some(plain(without_port(self.peer)))
+    }
+
+    fn request_id(&self) -> Option<LoggedValue<'_>> {
+        self.request_id.get().map(|id| match id {
+            RequestId::Received(id) => text(id),
+            RequestId::New(id) => LoggedValue::Plain(id),
+        })
+    }
+
+    fn trace_id(&self) -> Option<u128> {
+        self.trace_id.get()
+    }
+
+    /// A request with a span is not forwarded here.
+    fn span_id(&self) -> Option<u64> {
+        None
+    }
+
+    fn progress(&self) -> &RequestProgress {
+        &self.progress
+    }
+}
+
 impl Attributes for HeadAttributes<'_> {
     fn get<'a>(&'a self, _: &'a [u8], name: &str) -> AttributeValue<'a> {
         match name {
             // Policies see all readings.
-            "path" if self.view.head.odd_path && !self.has_ended.get() => {
+            "path" if self.view.head.odd_path && !self.progress.has_ended() => {
                 normalize::path_fact(self.view.path())
             }
-            "query" if !self.has_ended.get() => {
+            "query" if !self.progress.has_ended() => {
                 self.view.query().map_or(AttributeValue::Absent, normalize::query_fact)
             }
             "traceparent" | "tracestate" => self.header(name),
-            _ => match (name.strip_prefix("header."), self.find(name)) {
-                (Some(name), _) if name.eq_ignore_ascii_case("host") => self.host(),
-                (Some(name), _) => self.header(name),
-                (None, None) if self.session.has_preface() => self.session.attribute(name),
-                (None, found) => found.into(),
+            _ => match name.strip_prefix("header.") {
+                Some(name) if name.eq_ignore_ascii_case("host") => self.authority(),
+                Some(name) => self.header(name),
+                None => self.named(name),
             },
+        }
+    }
+
+    fn logged<'a>(
+        &'a self,
+        front: &'a [u8],
+        attribute: ResolvedAttribute,
+    ) -> Option<LoggedValue<'a>> {
+        match self.progress.has_ended() {
+            true => self.resolved(attribute),
+            // The line of a rejected request has all readings, as the policy has.
+            false => self.get(front, attribute.name).text().map(LoggedValue::Text),
         }
     }
 
@@ -282,3 +300,6 @@ impl Attributes for HeadAttributes<'_> {
         (self.on_rejected)(self, rejection);
     }
 }
+
+#[cfg(test)]
+mod tests;

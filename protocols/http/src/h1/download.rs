@@ -86,7 +86,7 @@ impl<'e, 'c, 'a> Download<'e, 'c, 'a> {
         let AwaitedResponse { conn, upload, reply, head } = response;
         let early = upload.is_incomplete();
         if early {
-            attributes.add_flag(RequestFlags::EARLY_ANSWER);
+            attributes.progress.add_flag(RequestFlags::EARLY_ANSWER);
         }
         let body = match head.length {
             ResponseLength::Length(0) => BodyState::Ended,
@@ -123,7 +123,7 @@ impl<'e, 'c, 'a> Download<'e, 'c, 'a> {
         let now = Instant::now();
         (self.operation.first_byte, self.operation.last_activity) = (Some(now), now);
         self.operation.reply_bytes = head.len as u64;
-        self.attributes.status.set(Some(head.status));
+        self.attributes.progress.status.set(Some(head.status));
         if compose::is_passed_as_read(head, self.last) {
             self.direct = head.len;
         } else {
@@ -327,7 +327,7 @@ impl<'e, 'c, 'a> Download<'e, 'c, 'a> {
     }
 
     fn cut(mut self, cut: Cut) -> Flow {
-        self.attributes.add_flag(RequestFlags::ANSWER_CUT);
+        self.attributes.progress.add_flag(RequestFlags::ANSWER_CUT);
         match cut {
             Cut::Close(close) => {
                 self.operation.settle(&OperationEnd::new(close.outcome(false), close));

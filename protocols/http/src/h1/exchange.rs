@@ -196,7 +196,7 @@ impl ClientRequest<'_> {
     ) -> Result<AwaitedResponse, Failure> {
         let pool = &awaiting.way.pool;
         let hash = pool.cluster().hash_client(self.link.session.info().peer.ip());
-        let mut connecting = pin!(pool.get(hash, &[], &attributes.wait_times));
+        let mut connecting = pin!(pool.get(hash, &[], &attributes.progress.wait_times));
         let mut conn = self.connect(attributes, awaiting, connecting.as_mut()).await?;
         loop {
             let (fresh, lease) = (conn.requests == 0, Rc::clone(conn.lease()));
@@ -230,8 +230,8 @@ impl ClientRequest<'_> {
             if !repeats {
                 return Err(error);
             }
-            attributes.add_flag(RequestFlags::STALE);
-            let again = pin!(pool.connect_new(hash, endpoint, &attributes.wait_times));
+            attributes.progress.add_flag(RequestFlags::STALE);
+            let again = pin!(pool.connect_new(hash, endpoint, &attributes.progress.wait_times));
             conn = self.connect(attributes, awaiting, again).await?;
         }
     }
@@ -245,7 +245,7 @@ impl ClientRequest<'_> {
             &mut impl Future<Output = Result<UpstreamConn, crate::pool::Unreachable>>,
         >,
     ) -> Result<Box<H1Connection>, Failure> {
-        attributes.attempts.set(attributes.attempts.get() + 1);
+        attributes.progress.attempts.set(attributes.progress.attempts.get() + 1);
         let upload = Upload::new(self.unread(), self.began);
         let reached = poll_fn(|cx| {
             if let Poll::Ready(reached) = connecting.as_mut().poll(cx) {
@@ -269,5 +269,5 @@ fn set_target(attributes: &HeadAttributes<'_>, pool: &Pool, conn: Option<&H1Conn
     let endpoint = conn.map(|conn| Arc::clone(conn.lease().endpoint().name()));
     let version = conn.map(|_| Version::HTTP_11);
     let cluster = Arc::clone(pool.cluster().name());
-    *attributes.target.borrow_mut() = Some(UpstreamTarget { cluster, endpoint, version });
+    attributes.progress.target.set(Some(UpstreamTarget { cluster, endpoint, version }));
 }

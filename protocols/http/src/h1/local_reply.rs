@@ -80,7 +80,7 @@ fn finish(
             reply.headers_mut().entry("x-request-id").or_insert(value);
         }
     }
-    attributes.status.set(Some(reply.status()));
+    attributes.progress.status.set(Some(reply.status()));
     reply
 }
 

@@ -59,7 +59,7 @@ impl<'a> ActiveRequest<'a> {
     pub(super) fn settle(&mut self, end: &OperationEnd) {
         let Some(ticket) = self.ticket.take() else { return };
         let now = Instant::now();
-        self.attributes.has_ended.set(true);
+        self.attributes.progress.finish();
         if let Some(attempt) = self.attempt.take() {
             attempt.finish(end.attempt_outcome(), now);
         }

@@ -46,7 +46,8 @@ pub struct RequestHead {
     pub host: ByteRange,
     /// `user-agent`; empty if there is none.
     pub user_agent: ByteRange,
-    /// The path has `%`, `.`, a backslash, or two slashes: it may have another normal form.
+    /// The path has `%`, `.`, a backslash, or two slashes: it may have another normal form. If not, it is
+    /// plain in JSON.
     pub odd_path: bool,
     /// The client sends no further request.
     pub last: bool,
@@ -487,6 +488,15 @@ mod tests {
             assert_eq!(head.odd_path, odd, "{path}");
             let normal = crate::normalize::path(path);
             assert!(odd || (normal == path && crate::path_fault(path).is_none()), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_usual_path_and_a_host_are_plain_in_json() {
+        for byte in 0..=255 {
+            let class = CLASS[usize::from(byte)];
+            let usual = class & HOST != 0 || class & PATH != 0 && class & ODD == 0;
+            assert!(!usual || operation::is_plain(&[byte]), "{byte}");
         }
     }
 }
