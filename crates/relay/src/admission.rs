@@ -116,6 +116,7 @@ impl<C: Codec> Relay<C> {
             is_answered: self.front.is_answered(),
             deadline: due,
             shape: request.shape,
+            absent: request.absent,
             request_bytes: replaced as u64,
             ..InFlightRequest::new(request.tag, ticket, began)
         });

@@ -9,8 +9,9 @@
 use bytes::BytesMut;
 use cluster::Lease;
 use operation::{
-    AttributeValue, Attributes, Close, Codec, CursorChange, Direction, EndReason, LateDetails,
-    LookupRun, MAX_IN_FLIGHT, Operation, OperationNames, Outcome, Request, Settlement, Tag, Ticket,
+    AttributeSet, AttributeValue, Attributes, Close, Codec, CursorChange, Direction, EndReason,
+    LateDetails, LoggedValue, LookupRun, MAX_IN_FLIGHT, Operation, OperationNames, Outcome,
+    Request, ResolvedAttribute, Settlement, Tag, Ticket,
 };
 use session::Session;
 use std::{
@@ -40,6 +41,8 @@ pub(super) struct InFlightRequest {
     /// When its reply has to have started.
     pub(super) deadline: Option<Instant>,
     pub(super) shape: Option<&'static str>,
+    /// Attributes that it does not have.
+    pub(super) absent: AttributeSet,
     pub(super) request_bytes: u64,
     pub(super) request_items: u64,
     pub(super) reply_bytes: u64,
@@ -97,6 +100,7 @@ impl InFlightRequest {
             started,
             deadline: None,
             shape: None,
+            absent: AttributeSet::default(),
             request_bytes: 0,
             request_items: 0,
             reply_bytes: 0,
@@ -169,6 +173,7 @@ impl InFlightRequest {
             now,
             attributes: &OperationAttributes {
                 learned: self.learned.as_deref(),
+                absent: self.absent,
                 is_answered: self.is_answered,
                 pool_wait: self.pool_wait,
                 held: self.held,
@@ -333,6 +338,8 @@ pub(super) struct OperationAttributes<'a, C> {
     lease: Option<&'a Lease>,
     /// What was read from the rest of the operation's request.
     learned: Option<&'a LateDetails>,
+    /// Attributes that the request does not have.
+    absent: AttributeSet,
     is_answered: bool,
     pool_wait: Option<Duration>,
     held: Duration,
@@ -347,6 +354,7 @@ impl<'f, C: Codec> OperationAttributes<'f, C> {
             session,
             lease,
             learned: None,
+            absent: AttributeSet::default(),
             is_answered: false,
             pool_wait: None,
             held: Duration::ZERO,
@@ -374,17 +382,38 @@ impl<'f, C: Codec> OperationAttributes<'f, C> {
     }
 }
 
-impl<C> OperationAttributes<'_, C> {
+impl<C: Codec> OperationAttributes<'_, C> {
     /// An attribute that says how the operation reached its endpoint; `None` for the name of another one.
-    fn delivery(&self, name: &str) -> Option<AttributeValue<'_>> {
-        let known = match name {
-            "answered" => self.is_answered.then(|| AttributeValue::known("proxy")),
-            "pool_wait_ms" => self.pool_wait.map(|waited| waited.as_millis().to_string().into()),
-            "held_ms" => (!self.held.is_zero()).then(|| self.held.as_millis().to_string().into()),
-            "attempts" => (self.sends > 1).then(|| self.sends.to_string().into()),
+    fn delivery(&self, name: &str) -> Option<Option<LoggedValue<'_>>> {
+        let millis = |time: Duration| LoggedValue::Number(time.as_millis() as u64);
+        Some(match name {
+            "answered" => self.is_answered.then_some(LoggedValue::Plain(b"proxy")),
+            "pool_wait_ms" => self.pool_wait.map(millis),
+            "held_ms" => (!self.held.is_zero()).then(|| millis(self.held)),
+            "attempts" => (self.sends > 1).then(|| LoggedValue::Number(self.sends.into())),
             _ => return None,
-        };
-        Some(known.unwrap_or(AttributeValue::Absent))
+        })
+    }
+
+    /// An attribute that the codec reads.
+    fn of_codec<'a>(&'a self, front: &'a [u8], name: &str) -> AttributeValue<'a> {
+        match (self.codec.attribute(front, name), self.learned) {
+            (AttributeValue::Unread, Some(learned)) => {
+                self.codec.late_attribute(front, learned, name)
+            }
+            (value, _) => value,
+        }
+    }
+
+    /// An attribute of the connection, or one that the codec reads.
+    fn of_connection<'a>(&'a self, front: &'a [u8], name: &str) -> AttributeValue<'a> {
+        match self.session.attribute(name) {
+            AttributeValue::Absent => match self.of_codec(front, name) {
+                AttributeValue::Absent if name == "endpoint" => self.endpoint(),
+                value => value,
+            },
+            own => own,
+        }
     }
 
     /// The endpoint of the operation's connection.
@@ -396,19 +425,28 @@ impl<C> OperationAttributes<'_, C> {
 impl<C: Codec> Attributes for OperationAttributes<'_, C> {
     fn get<'a>(&'a self, front: &'a [u8], name: &str) -> AttributeValue<'a> {
         // First, since neither the session nor the codec knows these names.
-        if let Some(delivery) = self.delivery(name) {
-            return delivery;
+        match self.delivery(name) {
+            Some(delivery) => delivery.into(),
+            None => self.of_connection(front, name),
         }
-        match self.session.attribute(name) {
-            AttributeValue::Absent => match (self.codec.attribute(front, name), self.learned) {
-                (AttributeValue::Unread, Some(learned)) => {
-                    self.codec.late_attribute(front, learned, name)
-                }
-                (AttributeValue::Absent, _) if name == "endpoint" => self.endpoint(),
-                (fact, _) => fact,
+    }
+
+    fn logged<'a>(
+        &'a self,
+        front: &'a [u8],
+        attribute: ResolvedAttribute,
+    ) -> Option<LoggedValue<'a>> {
+        let ResolvedAttribute { name, number } = attribute;
+        let value = match number {
+            Some(number) if self.absent.contains(number) => return None,
+            Some(_) => self.of_codec(front, name),
+            None if name == "peer" => return Some(LoggedValue::Address(self.session.info().peer)),
+            None => match self.delivery(name) {
+                Some(delivery) => return delivery,
+                None => self.of_connection(front, name),
             },
-            own => own,
-        }
+        };
+        value.text().map(LoggedValue::Text)
     }
 
     fn peer(&self) -> Option<IpAddr> {

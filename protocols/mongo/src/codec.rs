@@ -12,11 +12,10 @@ use crate::{
 };
 use bytes::{Bytes, BytesMut};
 use operation::{
-    AttributeValue, BACKS_OFF, Codec, ConnectionInfo, ExtraCounter, LateDetails, LocalAnswer,
-    MirroredRead, Next, OTHER_RESOURCES, OperationNames, Orphan, Placement, PoolUser, Protocol,
-    ReadPreference, ReadRoute, Recovery, RejectReason, Rejection, RejectionRef, Reply, Request,
-    SHAPE_TEXT, ServiceQuery, SpanConventions, SpanField, SpanKind, SpanName, Tag, TakenUpstream,
-    UpstreamUse, Violation, WRITES,
+    AttributeValue, Codec, ConnectionInfo, ExtraCounter, LateDetails, LocalAnswer, MirroredRead,
+    Next, OperationNames, Orphan, Placement, PoolUser, Protocol, ReadPreference, ReadRoute,
+    Recovery, RejectReason, Rejection, RejectionRef, Reply, Request, SHAPE_TEXT, ServiceQuery,
+    SpanConventions, SpanField, SpanKind, SpanName, Tag, TakenUpstream, UpstreamUse, Violation,
 };
 use std::{net::SocketAddr, sync::Arc};
 
@@ -111,21 +110,7 @@ impl Codec for Mongo {
             help: "Reads by how much of a sharded cluster they reach, judged by the shard key",
         }),
         item_name: "documents",
-        attributes: &[
-            "app",
-            "driver",
-            "user",
-            "callsite",
-            "comment",
-            "trace_id",
-            "max_time_ms",
-            "database",
-            "collection",
-            OTHER_RESOURCES,
-            "query_hash",
-            WRITES,
-            BACKS_OFF,
-        ],
+        attributes: attribute::ATTRIBUTES,
         log_only: &["answered", "pool_wait_ms", "held_ms", "attempts"],
         unknown_operation: "other",
         value_formats: &[(

@@ -88,6 +88,11 @@ pub(crate) struct Command {
 }
 
 impl Command {
+    /// Whether the table has it.
+    pub(crate) fn is_known(&self) -> bool {
+        self.name != OTHER.name
+    }
+
     /// Whether the request carries documents that are counted.
     pub(crate) fn carries_documents(&self) -> bool {
         matches!(self.reply_kind, ReplyKind::Write | ReplyKind::Bulk)

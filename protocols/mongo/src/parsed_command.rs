@@ -44,6 +44,8 @@ pub(crate) struct ParsedCommand {
     pub(crate) in_transaction: bool,
     /// It has a comment, or may have one.
     pub(crate) has_comment: bool,
+    /// It has a `maxTimeMS`, as far as it was read.
+    pub(crate) has_time_limit: bool,
     /// Nothing of it may be shown.
     pub(crate) sensitive: bool,
     /// A successful reply shows that the namespace exists.
@@ -74,6 +76,7 @@ impl ParsedCommand {
             has_read_preference: false,
             in_transaction: false,
             has_comment: false,
+            has_time_limit: false,
             sensitive: command.sensitive,
             confirms_names: true,
             partial: false,
@@ -158,14 +161,14 @@ impl ParsedCommand {
         };
         let command = commands::find(first.name);
         let mut asked = Self::new(command, message.header);
-        let (mut database, mut collection) = (database, Namespace::of(command, &first));
+        let inner = ExplainedCommand::read(command, &first);
+        let mut database = inner.database.or(database);
+        let mut collection = Namespace::of(command, &first);
         let mut known = DuplicateFields::default();
         let [mut tailable, mut await_data, mut version, mut limit] = [false; 4];
-        let inner = ExplainedCommand::read(command, &first);
         let mut twice = message.has_duplicate_section
             | known.is_duplicate(message, &first)
             | inner.has_duplicate_field;
-        database = inner.database.or(database);
         asked.has_comment |= inner.has_comment;
         for field in fields.by_ref() {
             twice |= known.is_duplicate(message, &field);
@@ -187,14 +190,11 @@ impl ParsedCommand {
                 b"maxAwaitTimeMS" => limit = true,
                 b"speculativeAuthenticate" => asked.sensitive = true,
                 b"comment" | b"$comment" => asked.has_comment = true,
+                b"maxTimeMS" => asked.has_time_limit = true,
                 _ => {}
             }
         }
-        asked.violation = match () {
-            () if known.count > MAX_FIELDS => Some(TOO_MANY_FIELDS),
-            () if twice => Some(DUPLICATE_FIELD),
-            () => message.has_unknown_section.then_some(UNKNOWN_SECTION),
-        };
+        asked.violation = known.violation(message, twice);
         asked.partial = message.truncated && !(message.sections_located && fields.is_complete());
         match command.reply_kind {
             ReplyKind::Cursor => asked.tailable |= tailable && await_data,
@@ -329,6 +329,15 @@ impl DuplicateFields {
         let same = |earlier: Element<'_>| earlier.name == field.name;
         shared && elements(message.body).take(before).any(same)
             || message.has_sequence_named(field.name)
+    }
+
+    /// The violation of a command with these fields; `twice`: one of them occurs twice.
+    fn violation(&self, message: &MessageView<'_>, twice: bool) -> Option<Violation> {
+        match () {
+            () if self.count > MAX_FIELDS => Some(TOO_MANY_FIELDS),
+            () if twice => Some(DUPLICATE_FIELD),
+            () => message.has_unknown_section.then_some(UNKNOWN_SECTION),
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! Codecs: bytes in, operations out, and rejections in the protocol's own messages.
 
 use crate::{
-    AttributeValue, CursorChange, LocalAnswer, MirroredRead, Next, Orphan, Outcome, PinChange,
-    Placement, PoolUser, Protocol, QueryShape, ReadPreference, ReadRoute, Recovery, RejectReason,
-    Rejection, RejectionRef, ServiceQuery, TakenUpstream, UpstreamUse, Violation,
+    AttributeSet, AttributeValue, CursorChange, LocalAnswer, MirroredRead, Next, Orphan, Outcome,
+    PinChange, Placement, PoolUser, Protocol, QueryShape, ReadPreference, ReadRoute, Recovery,
+    RejectReason, Rejection, RejectionRef, ServiceQuery, TakenUpstream, UpstreamUse, Violation,
 };
 use bytes::{Bytes, BytesMut};
 use std::{net::SocketAddr, sync::Arc};
@@ -45,6 +45,8 @@ pub struct Request {
     pub shape: Option<&'static str>,
     /// See [`crate::Operation::query_shape`].
     pub query_shape: Option<QueryShape>,
+    /// Attributes that the request is known not to have. Log lines do not ask for them.
+    pub absent: AttributeSet,
     /// The message violates the protocol but its length is known: it is counted and forwarded, and
     /// reading resumes after it.
     pub violation: Option<Violation>,

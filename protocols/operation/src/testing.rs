@@ -49,6 +49,8 @@ pub enum ConformanceRule {
     MarkPosition,
     /// A request without `may_have_callsite` has no call site.
     Callsite,
+    /// A request has none of the attributes that it is marked as [absent](crate::Request::absent).
+    Absent,
     /// A request that is read again with more bytes keeps its tag, and ends with the name and resource
     /// that it has when all bytes arrive at once.
     Reread,

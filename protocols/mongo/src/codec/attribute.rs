@@ -14,10 +14,32 @@ use crate::{
     shape, write_effect,
 };
 use operation::{
-    AttributeValue, BACKS_OFF, CLOSED_CURSORS, LateDetails, OTHER_RESOURCES, OUTDATED_DRIVER,
-    SHAPE_TEXT, TRACEPARENT, TRACESTATE, WRITES,
+    AttributeSet, AttributeValue, BACKS_OFF, CLOSED_CURSORS, LateDetails, OTHER_RESOURCES,
+    OUTDATED_DRIVER, SHAPE_TEXT, TRACEPARENT, TRACESTATE, WRITES,
 };
 use std::borrow::Cow;
+
+/// Every attribute of operations, in the order of their numbers.
+pub(super) const ATTRIBUTES: &[&str] = &[
+    "app",
+    "driver",
+    "user",
+    "callsite",
+    "comment",
+    "trace_id",
+    "max_time_ms",
+    "database",
+    "collection",
+    OTHER_RESOURCES,
+    "query_hash",
+    WRITES,
+    BACKS_OFF,
+];
+
+const CALLSITE: AttributeSet = AttributeSet::of(3);
+const COMMENT: AttributeSet = AttributeSet::of(4);
+const TRACE_ID: AttributeSet = AttributeSet::of(5);
+const MAX_TIME_MS: AttributeSet = AttributeSet::of(6);
 
 /// The attributes that are read from a request.
 pub(super) const IN_REQUEST: [&str; 15] = [
@@ -168,6 +190,28 @@ impl Mongo {
         };
         self.listener.call_sites.get(number).map(Cow::Borrowed)
     }
+}
+
+/// The attributes that a request is known not to have: most have no comment and no time limit.
+pub(super) fn absent(message: &MessageView<'_>, asked: &ParsedCommand) -> AttributeSet {
+    let mut absent = AttributeSet::default();
+    // Of legacy requests, and of those that break a rule, more than one field may count. What is not read
+    // yet may be anything, and the name of an unknown command may be that of a field.
+    let unusual = message.header.opcode != opcode::MSG || !asked.command.is_known();
+    if unusual || asked.violation.is_some() || asked.partial {
+        return absent;
+    }
+    if !asked.has_time_limit {
+        absent = absent.with(MAX_TIME_MS);
+    }
+    if !asked.has_comment && message.telemetry.is_empty() {
+        absent = absent.with(COMMENT).with(TRACE_ID);
+        // A `getMore` may have the call site of the request that opened its cursor.
+        if asked.reply_kind != ReplyKind::GetMore {
+            absent = absent.with(CALLSITE);
+        }
+    }
+    absent
 }
 
 /// The value is not in the bytes that are here: unread if more bytes follow, unknown if not.

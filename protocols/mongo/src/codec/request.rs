@@ -1,6 +1,6 @@
 //! Requests: held until they can be named, and read while they pass.
 
-use super::{KEPT_FRONT, MAX_FRONT, Mongo, streamed_request::StreamedRequest};
+use super::{KEPT_FRONT, MAX_FRONT, Mongo, attribute, streamed_request::StreamedRequest};
 use crate::{
     client_state::ClientState,
     commands::ReplyKind,
@@ -257,6 +257,7 @@ impl Mongo {
         let (claim, callsite) = self.login_and_call_site(message, asked);
         let mut request = self.track(message.header, asked, claim, callsite);
         request.may_have_callsite |= !message.telemetry.is_empty();
+        request.absent = attribute::absent(message, asked);
         if let Some(client) = self.pooled.as_deref_mut()
             && let RequestKind::GetMore { awaits } = &mut client.kind
         {
@@ -340,9 +341,8 @@ impl Mongo {
             may_have_callsite: callsite,
             partial: asked.partial,
             may_have_other_resources: asked.partial || asked.command.names_other_namespaces(),
-            shape: None,
-            query_shape: None,
             violation,
+            ..Request::default()
         }
     }
 

@@ -6,7 +6,8 @@ use super::{
     stream::{ends, mark},
 };
 use crate::{
-    Codec, ConnectionInfo, Next, RejectReason, RejectionRef, Reply, Request, Tag, Violation,
+    Codec, ConnectionInfo, Next, RejectReason, RejectionRef, Reply, Request, ResolvedAttribute,
+    Tag, Violation,
 };
 use bytes::BytesMut;
 use std::{net::SocketAddr, sync::Arc};
@@ -332,6 +333,14 @@ impl<C: Codec> CodecRun<C> {
                 ConformanceRule::Callsite,
                 "a request without may_have_callsite has a call site",
             ));
+        }
+        let is_absent = |name: &'static str| {
+            let number = ResolvedAttribute::new(&C::PROTOCOL, name).number;
+            number.is_some_and(|number| request.absent.contains(number))
+        };
+        if let Some((name, value)) = attributes.iter().find(|(name, _)| is_absent(name)) {
+            let detail = format!("a request without `{name}` has {value:?}");
+            return Err(RuleBreach::new(ConformanceRule::Absent, detail));
         }
         let place = self.requests.len();
         let reason = (self.refuse)(place);

@@ -100,6 +100,7 @@ fn every_flaw_is_caught_for_its_own_reason() {
         (Flaw::MarksInTheMidst, ConformanceRule::MarkPosition, "within a message"),
         (Flaw::AsksUnsolicited, ConformanceRule::MarkPosition, "for replies only"),
         (Flaw::DeniesItsCallsite, ConformanceRule::Callsite, "without may_have_callsite"),
+        (Flaw::DeniesItsLast, ConformanceRule::Absent, "without `last` has"),
         (Flaw::RereadsUnderAnotherTag, ConformanceRule::Reread, "that had the tag"),
         (Flaw::RereadsNoMore, ConformanceRule::Reread, "wants 68 bytes"),
         (Flaw::NamesWhatWasReread, ConformanceRule::Reread, "name: \"half\""),

@@ -8,8 +8,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use operation::{
-    AttributeValue, Codec, ConnectionInfo, Next, OperationNames, Outcome, Protocol, RejectionRef,
-    Reply, Request, Tag, Violation,
+    AttributeSet, AttributeValue, Codec, ConnectionInfo, Next, OperationNames, Outcome, Protocol,
+    RejectionRef, Reply, Request, Tag, Violation,
 };
 use std::{collections::VecDeque, sync::Arc};
 
@@ -37,6 +37,7 @@ pub(crate) enum Flaw {
     MarksInTheMidst,
     AsksUnsolicited,
     DeniesItsCallsite,
+    DeniesItsLast,
     TrustsTheText,
     StillExpectsARefusedReply,
     RefusesTheOldest,
@@ -241,7 +242,9 @@ impl Codec for Toy {
         self.read = if self.rereads { bytes.len() } else { HEADER + FRONT }.min(len);
         self.rereads = false;
         let partial = self.read < len && !early;
-        let mark = (!missed).then_some(Request { tag, partial, ..Request::default() });
+        let denied = AttributeSet::of(if self.has(Flaw::DeniesItsLast) { 0 } else { 1 });
+        let mark = Request { tag, partial, absent: denied, ..Request::default() };
+        let mark = (!missed).then_some(mark);
         self.request = Walk { left: len, items: 0 };
         let here = self.request.on(bytes);
         if self.has(Flaw::CountsWhatIsHereAlready) {

@@ -250,3 +250,35 @@ fn a_collection_is_not_known_where_the_first_of_several_is_not() {
     let bytes = command(1, doc! {"explain": bulk, "$db": "admin"});
     assert_eq!(codec().attribute(&bytes, "collection"), AttributeValue::Unknown);
 }
+
+#[test]
+fn a_request_is_marked_with_the_attributes_that_it_lacks() {
+    let absent = |bytes: &[u8]| -> Vec<&str> {
+        let (_, _, request, _) = one_request(&mut codec(), bytes);
+        let names = (0..).zip(Mongo::PROTOCOL.attributes);
+        names.filter(|(number, _)| request.absent.contains(*number)).map(|it| *it.1).collect()
+    };
+    let bare = doc! {"find": "orders", "filter": {"comment": 1, "maxTimeMS": 1}, "$db": "shop"};
+    let of_comments = ["callsite", "comment", "trace_id"];
+    assert_eq!(absent(&command(1, bare.clone())), [&of_comments[..], &["max_time_ms"]].concat());
+    assert_eq!(absent(&command(1, find())), [""; 0]);
+    let commented = doc! {"find": "orders", "comment": "a", "$db": "shop"};
+    assert_eq!(absent(&command(1, commented)), ["max_time_ms"]);
+    let limited = doc! {"find": "orders", "maxTimeMS": 5, "$db": "shop"};
+    assert_eq!(absent(&command(1, limited)), of_comments);
+    // A cursor may have a call site.
+    let more = doc! {"getMore": 5_i64, "collection": "orders", "$db": "shop"};
+    assert_eq!(absent(&command(1, more)), ["comment", "trace_id", "max_time_ms"]);
+    let explain = doc! {"explain": {"find": "orders", "comment": "a"}, "$db": "shop"};
+    assert_eq!(absent(&command(1, explain)), ["max_time_ms"]);
+    for name in ["comment", "maxTimeMS"] {
+        let unknown = command(1, doc! {name: 5, "$db": "shop"});
+        assert_eq!(absent(&unknown), [""; 0], "{name} is the command and a field");
+    }
+    let traced = [body(0, &bare), body(3, &doc! {"otel": {"traceparent": "x"}})];
+    assert_eq!(absent(&msg(1, 0, 0, &traced)), ["max_time_ms"]);
+    let twice = doc! {"find": "orders", "filter": {}, "$db": "shop"};
+    let twice = [body(0, &twice), body(0, &twice)];
+    assert_eq!(absent(&msg(1, 0, 0, &twice)), [""; 0], "it breaks a rule");
+    assert_eq!(absent(&query(1, "shop.orders", &doc! {"a": 1})), [""; 0], "it is a legacy request");
+}
