@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
+use tokio::time::{Instant, sleep_until};
 
 /// How long a line may be buffered before it is written.
 const FLUSH_DELAY: Duration = Duration::from_millis(20);
@@ -23,6 +24,8 @@ pub struct LineBuffer {
     log: Arc<LiveAccessLog>,
     buffer: RefCell<Vec<u8>>,
     count: Cell<u64>,
+    /// When the oldest of the lines has to be written; `None` if there are none.
+    due: Cell<Option<Instant>>,
     flush_scheduled: Cell<bool>,
     clock: RefCell<LinePrefix>,
 }
@@ -34,6 +37,7 @@ impl LineBuffer {
             log,
             buffer: RefCell::default(),
             count: Cell::default(),
+            due: Cell::default(),
             flush_scheduled: Cell::default(),
             clock: RefCell::default(),
         })
@@ -47,8 +51,9 @@ impl LineBuffer {
     /// Adds a line, which `line` continues after its time.
     pub(super) fn write(self: &Rc<Self>, line: impl FnOnce(&mut Vec<u8>)) {
         let mut buffer = self.buffer.borrow_mut();
-        if buffer.capacity() == 0 {
+        if buffer.is_empty() {
             buffer.reserve_exact(FLUSH_BYTES + LAST_LINE);
+            self.due.set(Some(Instant::now() + FLUSH_DELAY));
         }
         buffer.extend_from_slice(self.clock.borrow_mut().at(SystemTime::now()));
         line(&mut buffer);
@@ -58,17 +63,23 @@ impl LineBuffer {
         if full {
             self.flush();
         } else if !self.flush_scheduled.replace(true) {
-            let lines = Rc::clone(self);
-            tokio::task::spawn_local(async move {
-                tokio::time::sleep(FLUSH_DELAY).await;
-                lines.flush_scheduled.set(false);
-                lines.flush();
-            });
+            tokio::task::spawn_local(Rc::clone(self).flush_when_due());
         }
     }
 
-    /// Sends the buffered lines to the file's thread.
+    /// Sends the lines when the oldest of them is due. Those that filled a buffer meanwhile are gone, so that
+    /// a busy worker sends full buffers only.
+    async fn flush_when_due(self: Rc<Self>) {
+        while let Some(due) = self.due.get().filter(|due| *due > Instant::now()) {
+            sleep_until(due).await;
+        }
+        self.flush_scheduled.set(false);
+        self.flush();
+    }
+
+    /// Sends the buffered lines to the file's thread. Until the next line there is no buffer.
     pub fn flush(&self) {
+        self.due.set(None);
         let buffer = std::mem::take(&mut *self.buffer.borrow_mut());
         let lines = self.count.replace(0);
         self.log.send(buffer, lines);
@@ -102,6 +113,53 @@ impl LinePrefix {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::{
+        task::{LocalSet, yield_now},
+        time::sleep,
+    };
+
+    /// How many bytes wait once `time` has passed.
+    async fn waiting_after(lines: &LineBuffer, time: Duration) -> usize {
+        sleep(time).await;
+        yield_now().await;
+        lines.buffer.borrow().len()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_is_sent_when_it_is_due() {
+        let ms = Duration::from_millis;
+        let lines = LineBuffer::new(Arc::default());
+        let test = async {
+            for _ in 0..2 {
+                lines.write(|out| out.extend_from_slice(b"}\n"));
+                let len = lines.buffer.borrow().len();
+                assert_eq!(waiting_after(&lines, ms(10)).await, len);
+                lines.write(|out| out.extend_from_slice(b"}\n"));
+                assert_eq!(waiting_after(&lines, ms(9)).await, 2 * len);
+                assert_eq!(waiting_after(&lines, ms(1)).await, 0);
+                assert_eq!(lines.buffer.borrow().capacity(), 0, "it owns no buffer at rest");
+            }
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_after_a_full_buffer_waits_as_long_as_others() {
+        let ms = Duration::from_millis;
+        let lines = LineBuffer::new(Arc::default());
+        let test = async {
+            lines.write(|out| out.push(b'\n'));
+            sleep(ms(5)).await;
+            lines.write(|out| out.resize(FLUSH_BYTES - 1, b'x'));
+            assert_eq!(lines.buffer.borrow().len(), FLUSH_BYTES - 1);
+            lines.write(|out| out.push(b'\n'));
+            assert_eq!(lines.buffer.borrow().len(), 0, "it was full");
+            lines.write(|out| out.push(b'\n'));
+            assert_ne!(waiting_after(&lines, ms(19)).await, 0);
+            assert_eq!(waiting_after(&lines, ms(1)).await, 0);
+        };
+        LocalSet::new().run_until(test).await;
+    }
 
     #[test]
     fn a_line_begins_with_its_time_to_the_millisecond() {
