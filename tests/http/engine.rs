@@ -8,11 +8,21 @@ use crate::support::{
     },
     tollgate::Tollgate,
 };
+use std::net::SocketAddr;
 
 /// A proxy before this service, with policies.
 fn guarded(service: &Service, policies: &str) -> Tollgate {
     let config = proxy_config(&service.endpoints(), "", "");
     Tollgate::start(&format!("{config}policies:\n{policies}"))
+}
+
+/// A proxy with these routes, before a cluster `shop` of this endpoint.
+fn routed_to(routes: &[&str], endpoint: SocketAddr) -> Tollgate {
+    let routes = routes.join(", ");
+    Tollgate::start(&format!(
+        "workers: 1\nlisteners:\n  web: {{ address: \"127.0.0.1:0\", protocol: {{ http: {{ routes: \
+         [{routes}] }} }} }}\nclusters:\n  shop: {{ endpoints: [\"{endpoint}\"] }}\n"
+    ))
 }
 
 #[test]
@@ -60,7 +70,7 @@ fn a_rejected_request_leaves_the_connection_usable() {
     let denied = client.answer().unwrap();
     assert_eq!((denied.status, denied.json()["policy"].as_str()), (403, Some("no")));
     assert_eq!(denied.json()["request_id"], denied.header("x-request-id"));
-    assert_eq!(service.received().len(), 0);
+    assert_eq!(service.wait_for_requests(1).len(), 1);
     drop(client);
     let lines = tollgate.logged(2, |line| line["outcome"] == "rejected");
     assert!(lines.iter().all(|line| line["status"] == "403"), "{lines:?}");
@@ -123,4 +133,107 @@ fn long_bodies_pass_both_ways_unchanged() {
         assert!(answer.text() == text && !answer.broken);
     }
     assert_eq!(service.connections(), 1);
+}
+
+#[test]
+fn a_route_edits_heads_and_leaves_the_rest_as_written() {
+    let upstream = Upstream::start();
+    let route = "{ name: api, match: { path_prefix: /api }, cluster: shop, rewrite: { prefix: /v2, host: \
+                 \"inner:8080\" }, cors: { origins: [\"https://a.example\"] }, request_headers: { \
+                 remove: [x-gone], set: { x-set: \"%{method} %{header.x-request-id}\" }, add: { \
+                 x-added: \"%{path}\" } }, response_headers: { remove: [server], set: { x-id: \
+                 \"%{request_id} %{cluster}\" } } }";
+    let tollgate = routed_to(&[route], upstream.address());
+    let mut client = End::connect(at(&tollgate));
+    client.send(
+        b"GET /api/x?q=/api HTTP/1.1\r\nHost: a.example\r\nX-Gone: 1\r\nAccept: */*\r\nX-Set: 0\r\n\
+          X-Gone: 2\r\nOrigin: https://a.example\r\nX-Request-Id: mine\r\n\r\n",
+    );
+    let mut service = upstream.accept();
+    let head = service.head();
+    let begin = "GET /v2/x?q=/api HTTP/1.1\r\nHost: inner:8080\r\nAccept: */*\r\nOrigin: https://a.example\r\n\
+                 X-Request-Id: mine\r\n";
+    assert!(head.starts_with(begin), "{head}");
+    assert!(head.contains("\r\nx-forwarded-host: a.example\r\n"), "{head}");
+    assert!(head.ends_with("\r\nx-set: GET mine\r\nx-added: /api/x\r\n\r\n"), "{head}");
+    service.send(
+        b"HTTP/1.1 200 OK\r\nDate: x\r\nServer: y\r\nX-A: b\r\nAccess-Control-Allow-Origin: *\r\n\
+          Content-Length: 2\r\n\r\nok",
+    );
+    client.expect(
+        b"HTTP/1.1 200 OK\r\nDate: x\r\nX-A: b\r\nContent-Length: 2\r\nx-id: mine shop\r\n",
+    );
+    let rest = client.head();
+    assert!(rest.contains("access-control-allow-origin: https://a.example\r\n"), "{rest}");
+    client.expect(b"ok");
+}
+
+#[test]
+fn a_retry_sends_the_body_again_as_far_as_it_is_kept() {
+    let upstream = Upstream::start();
+    let retry = "retry: { on: [503], attempts: 2, max_body: 100kB, backoff: { base: 1ms } }";
+    let route = format!("{{ name: all, cluster: shop, {retry} }}");
+    let tollgate = routed_to(&[&route], upstream.address());
+    for (length, attempts) in [(50_000, 3), (150_000, 1)] {
+        let body: String = (0..length).map(|n| (b'a' + (n % 26) as u8) as char).collect();
+        let mut client = End::connect(at(&tollgate));
+        client.send(
+            format!("POST / HTTP/1.1\r\nhost: a\r\nX-Case: 1\r\ncontent-length: {length}\r\n\r\n")
+                .as_bytes(),
+        );
+        for attempt in 0..attempts {
+            let mut service = upstream.accept();
+            let head = service.head();
+            assert!(head.contains("\r\nX-Case: 1\r\n"), "{head}");
+            if attempt == 0 {
+                client.send(body.as_bytes());
+            }
+            service.expect(body.as_bytes());
+            service.send(b"HTTP/1.1 503 Away\r\ncontent-length: 4\r\n\r\naway");
+        }
+        assert!(client.head().starts_with("HTTP/1.1 503 Away\r\n"));
+        client.expect(b"away");
+    }
+    let lines = tollgate.logged(2, |_| true);
+    let flags: Vec<_> = lines.iter().map(|line| line["flags"].as_str().unwrap()).collect();
+    assert_eq!(flags, ["retried", "too_large_to_retry"]);
+}
+
+#[test]
+fn a_redirect_and_a_reply_are_made_without_a_service() {
+    let upstream = Upstream::start();
+    let tollgate = routed_to(
+        &[
+            "{ name: moved, match: { path_prefix: /old }, redirect: { prefix: /new, status: 308 } }",
+            "{ name: fixed, reply: { status: 204 }, response_headers: { set: { x-a: \"%{path}\" } } }",
+        ],
+        upstream.address(),
+    );
+    let mut client = RawHttpClient::connect(at(&tollgate));
+    let moved = client.get("/old/x?q");
+    assert_eq!((moved.status, &*moved.header("location")), (308, "http://a.example/new/x?q"));
+    let fixed = client.get("/y");
+    assert_eq!((fixed.status, &*fixed.header("x-a")), (204, "/y"));
+    assert_eq!((fixed.header("content-length"), fixed.text()), Default::default());
+    drop(client);
+    let lines = tollgate.logged(2, |line| line["outcome"] == "ok");
+    let statuses: Vec<_> = lines.iter().map(|line| line["status"].as_str().unwrap()).collect();
+    assert_eq!(statuses, ["308", "204"]);
+}
+
+#[test]
+fn a_response_may_begin_before_its_request_has_ended() {
+    let upstream = Upstream::start();
+    let tollgate = proxy_to(&endpoints(&[upstream.address()]), "", "");
+    let mut client = End::connect(at(&tollgate));
+    client.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\na");
+    let mut service = upstream.accept();
+    service.head();
+    service.expect(b"a");
+    service.send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n");
+    client.head();
+    client.send(b"bc");
+    service.expect(b"bc");
+    service.send(b"ok");
+    client.expect(b"ok");
 }

@@ -5,7 +5,7 @@ mod error_response;
 mod timeout;
 
 pub(crate) use error_response::{failed_attempt, late_response};
-pub(crate) use timeout::RequestTimeout;
+pub(crate) use timeout::{RequestTimeout, time_left};
 
 use crate::{
     active_operation::{ActiveOperation, OperationEnd},

@@ -7,6 +7,7 @@ use crate::{
     earliest::Earliest,
     h1::{self, Handover, Served},
     incoming_request::{Abort, handle},
+    local_reply::reason_phrase,
     response_body::ResponseBody,
     server::Server,
     upstream_conn::{LocalExecutor, list_size},
@@ -243,12 +244,9 @@ enum ConnectionEnd {
 
 /// Sets a reason phrase for statuses without one: hyper would write `<none>`.
 fn set_reason_phrase(answer: &mut Response<ResponseBody>) {
-    let words: &[u8] = match answer.status().as_u16() {
-        499 => b"Client Closed Request",
-        _ => b"",
-    };
     if answer.extensions().get::<hyper::ext::ReasonPhrase>().is_none()
-        && let Ok(words) = hyper::ext::ReasonPhrase::try_from(words)
+        && let Ok(words) =
+            hyper::ext::ReasonPhrase::try_from(reason_phrase(answer.status()).as_bytes())
     {
         answer.extensions_mut().insert(words);
     }

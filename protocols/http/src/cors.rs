@@ -1,6 +1,6 @@
 //! Cross-origin resource sharing (Fetch standard, "CORS protocol").
 
-use crate::{body::Body, settings::CorsSettings};
+use crate::{body::Body, header_lines::HeaderLines, settings::CorsSettings};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, request};
 use std::time::Duration;
 use values::Diagnostic;
@@ -49,18 +49,18 @@ const ALLOWS: [HeaderName; 3] = [
 
 impl CorsHeaders {
     /// Adds them to a response's headers.
-    pub fn add_to(&self, headers: &mut HeaderMap) {
+    pub fn add_to(&self, headers: &mut dyn HeaderLines) {
         for (name, value) in &self.0 {
             match *name == header::VARY {
-                true if headers.get_all(name).iter().any(|it| it == value) => {}
-                true => _ = headers.append(name, value.clone()),
-                false => _ = headers.insert(name, value.clone()),
+                true if headers.has(name, value) => {}
+                true => headers.add(name, value),
+                false => headers.set(name, value),
             }
         }
     }
 
     /// Replaces the CORS headers of a service's response.
-    pub(crate) fn replace(&self, headers: &mut HeaderMap) {
+    pub(crate) fn replace(&self, headers: &mut dyn HeaderLines) {
         for name in &ALLOWS {
             headers.remove(name);
         }

@@ -101,7 +101,7 @@ pub trait Dialect: Send + Sync + 'static {
         Pushback::of_http(headers, SystemTime::now())
     }
 
-    /// The routes, if requests need nothing of the dialect until their responses.
+    /// The routes, if requests other than preflights need nothing of the dialect until their responses.
     fn direct_routes(&self) -> Option<&Routes> {
         None
     }

@@ -3,16 +3,19 @@
 //! What is certainly right is served here; whatever else a client sends is left to the validator, which
 //! names the fault, and to hyper.
 
+mod attempts;
 mod attributes;
 mod buffer;
 mod chunks;
 mod compose;
+mod composed_head;
 mod connection;
 mod download;
 mod exchange;
 mod field;
 mod link;
 mod local_reply;
+mod matched_route;
 mod operation;
 mod request;
 mod request_head;

@@ -12,7 +12,7 @@
 //! | `h1` | the HTTP/1 engine: requests that are forwarded unchanged |
 //! | `h1_validator`, `hpack_budget` | strict HTTP/1 parsing before hyper; the bound of HPACK's amplification |
 //! | `incoming_request`, `admission`, `admitted_request`, `active_operation`, `attempt_span`, `request_attributes` | a request before and after the policies, its settlement, what traces, logs and policies see of it |
-//! | `header_policy`, `normalize`, `routes`, `cors` | checks and edits of heads, normal forms, routing |
+//! | `header_policy`, `header_lines`, `normalize`, `routes`, `cors` | checks and edits of heads, normal forms, routing |
 //! | `upstream_request`, `upstream_error`, `retry`, `mirror`, `pool`, `upstream_conn` | attempts, retries, copies, connections to endpoints |
 //! | `request_body`, `response_body`, `body`, `buffer_account`, `throttle` | bodies on their way, their memory and their rate |
 //! | `local_reply`, `tunnel` | responses of the proxy itself; upgrades and CONNECT |
@@ -33,6 +33,7 @@ pub mod dry_run;
 mod earliest;
 pub mod h1;
 pub mod h1_validator;
+mod header_lines;
 pub mod header_policy;
 mod hpack_budget;
 mod http_listener;
@@ -63,6 +64,7 @@ pub use cors::{Cors, CorsHeaders, CorsRules};
 pub use dialect::{
     Dialect, HttpRejection, Meter, ResponseOutcome, RoutedRequest, Translator, UnroutedRequest,
 };
+pub use header_lines::HeaderLines;
 pub use header_policy::{CertificateStyle, HeaderPolicy};
 pub use http_listener::HttpListener;
 pub use incoming_request::UNROUTED;

@@ -11,7 +11,7 @@ use crate::{
     response_body::ResponseBody,
     routes::{RenderedValues, Route, Variables},
 };
-use http::{HeaderMap, HeaderName, Response, request};
+use http::{HeaderMap, HeaderName, Response, StatusCode, request};
 use operation::EndReason;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -58,6 +58,14 @@ pub(crate) fn response_values(
         cluster: "",
     };
     routed.route.render_response(head, &routed.captures, &variables)
+}
+
+/// The words after a status; empty if it has none.
+pub(crate) fn reason_phrase(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        499 => "Client Closed Request",
+        _ => status.canonical_reason().unwrap_or_default(),
+    }
 }
 
 /// Completes a local reply. `reason` is its reason in the log.

@@ -219,7 +219,7 @@ impl Dialect for PlainHttp {
     }
 
     fn direct_routes(&self) -> Option<&Routes> {
-        (!self.has_cors).then_some(&self.routes)
+        Some(&self.routes)
     }
 
     fn outcome_of_trailers(&self, _: Option<&HeaderMap>) -> ResponseOutcome {

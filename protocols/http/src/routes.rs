@@ -15,13 +15,13 @@ mod template;
 mod value;
 
 use crate::settings::{RouteSettings, Settings, UpgradeSettings};
-use crate::{cors::Cors, normalize};
+use crate::{cors::Cors, header_lines::HeaderLines, normalize};
 pub use compile::unreachable_routes;
 pub use direct_response::{DirectResponse, Redirect};
 use edit::HeaderEdits;
 pub(crate) use edit::RenderedValues;
 pub use edit::Variables;
-use http::{HeaderMap, HeaderName, HeaderValue, request};
+use http::{HeaderName, HeaderValue, request};
 use index::RouteIndex;
 use matching::RouteMatch;
 pub use request_head::RequestHead;
@@ -305,16 +305,19 @@ pub(crate) fn upgraded_clusters(routes: &[RouteSettings]) -> Vec<(Vec<String>, &
 }
 
 impl Route {
-    /// Whether it only forwards requests, unchanged and each to one endpoint.
-    pub(crate) fn only_forwards(&self) -> bool {
-        matches!(self.action, Action::Forward(_))
-            && self.retry.is_none()
-            && self.mirror.is_none()
-            && self.hedge.is_none()
-            && self.cors.is_none()
-            && self.rewrite.is_none()
-            && self.request_edits.is_empty()
-            && self.response_edits.is_empty()
+    /// Whether a request goes to one endpoint at a time.
+    pub(crate) fn sends_once(&self) -> bool {
+        self.mirror.is_none() && self.hedge.is_none()
+    }
+
+    /// Whether requests are changed on their way to the service.
+    pub(crate) fn edits_request(&self) -> bool {
+        !self.rewrite.is_none() || !self.request_edits.is_empty()
+    }
+
+    /// Whether responses are changed on their way to the client.
+    pub(crate) fn edits_response(&self) -> bool {
+        !self.response_edits.is_empty()
     }
 
     /// The host sent to the service, if it differs from the client's.
@@ -334,17 +337,44 @@ impl Route {
         variables: &Variables<'_>,
     ) -> Result<(), &'static str> {
         if !self.request_edits.is_empty() {
-            let response_values = self.request_edits.render(head, captures, variables);
-            self.request_edits.apply(&mut head.headers, &response_values);
+            let values = self.render_request(head, captures, variables);
+            self.edit_request(&mut head.headers, &values);
         }
         self.rewrite.apply(head, captures)
+    }
+
+    /// Renders the variables of request header edits.
+    pub(crate) fn render_request(
+        &self,
+        head: &dyn RequestHead,
+        captures: &Captures,
+        variables: &Variables<'_>,
+    ) -> RenderedValues {
+        self.request_edits.render(head, captures, variables)
+    }
+
+    /// Applies the edits of request headers.
+    pub(crate) fn edit_request(&self, headers: &mut dyn HeaderLines, values: &RenderedValues) {
+        self.request_edits.apply(headers, values);
+    }
+
+    /// The path for the service; `None` if it is the client's.
+    ///
+    /// # Errors
+    /// Why the rewritten path is invalid.
+    pub(crate) fn rewritten_path(
+        &self,
+        path: &str,
+        captures: &Captures,
+    ) -> Result<Option<String>, &'static str> {
+        self.rewrite.path.rewrite(path, captures)
     }
 
     /// Renders the variables of response header edits. Must be called before `rewrite`, since it
     /// needs the client's head. Costs nothing without variables.
     pub(crate) fn render_response(
         &self,
-        head: &request::Parts,
+        head: &dyn RequestHead,
         captures: &Captures,
         variables: &Variables<'_>,
     ) -> RenderedValues {
@@ -352,8 +382,8 @@ impl Route {
     }
 
     /// Applies the edits of response headers.
-    pub(crate) fn edit_response(&self, headers: &mut HeaderMap, response_values: &RenderedValues) {
-        self.response_edits.apply(headers, response_values);
+    pub(crate) fn edit_response(&self, headers: &mut dyn HeaderLines, values: &RenderedValues) {
+        self.response_edits.apply(headers, values);
     }
 }
 

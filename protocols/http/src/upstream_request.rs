@@ -1,9 +1,11 @@
 //! Sends a request to an endpoint, and to another endpoint if the attempt fails and the route has a
 //! retry policy.
 
+mod retry_state;
 mod target;
 mod upstream_response;
 
+pub(crate) use retry_state::{NoRetry, RetryState};
 pub(crate) use target::set_target;
 pub(crate) use upstream_response::UpstreamResponse;
 
@@ -17,14 +19,12 @@ use crate::{
     request_attributes::{RequestFlags, UpstreamTarget},
     request_body::{BodyState, ContinueSignal, ReplayBody, RequestBody},
     retry::{self, AttemptFailure, RequestInFlight},
-    routes::{RetryPolicy, Route},
+    routes::Route,
     upstream_conn::UpstreamConn,
     upstream_error::UpstreamError,
 };
 use cluster::Endpoint;
-use http::{
-    HeaderValue, Method, Request, Response, StatusCode, Version, header, request, response,
-};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header, request, response};
 use hyper::body::Incoming;
 use operation::{Close, Outcome, RejectReason};
 use std::{
@@ -40,10 +40,6 @@ use tokio::{
     select,
     time::{sleep, timeout},
 };
-
-/// gRPC statuses of an attempt without response, and of one that timed out.
-const UNAVAILABLE: u32 = 14;
-const DEADLINE_EXCEEDED: u32 = 4;
 
 /// A request to be sent upstream. It can be sent by any number of attempts.
 pub(crate) struct UpstreamRequest<'e> {
@@ -84,7 +80,7 @@ pub(crate) enum AttemptError {
 
 impl AttemptError {
     /// The failure that routes may retry on; `None` if it must not be retried.
-    fn failure(&self) -> Option<AttemptFailure> {
+    pub(crate) fn failure(&self) -> Option<AttemptFailure> {
         match self {
             AttemptError::Unreachable(it) if it.reason == RejectReason::Overloaded => None,
             AttemptError::Unreachable(_) => Some(AttemptFailure::Connect),
@@ -128,44 +124,37 @@ impl UpstreamRequest<'_> {
     /// (`None`: too long).
     pub(crate) async fn send_with_retries(
         &self,
-        mut attempting: Option<RequestInFlight>,
+        in_flight: Option<RequestInFlight>,
         failure: impl AsyncFn(&mut UpstreamResponse) -> Option<(AttemptFailure, Option<Duration>)>,
     ) -> Result<Box<UpstreamResponse>, AttemptError> {
         if self.buffer_request {
             self.body.read_first_piece().await;
             self.check_request_body()?;
         }
+        let policy = self.route.retry.as_ref();
+        let mut retries = policy.map(|policy| RetryState::new(policy, in_flight));
         let mut tried: Vec<Arc<Endpoint>> = Vec::new();
-        let mut number = 0;
         loop {
             let mut result = self.send_hedged(&mut tried).await;
-            let Some(retry) = &self.route.retry else { return result };
+            let Some(retries) = &mut retries else { return result };
             let failure = match &mut result {
                 Ok(response) => failure(response).await,
                 Err(failed) => failed.failure().map(|kind| (kind, Some(Duration::ZERO))),
             };
-            let covered = failure.filter(|(kind, _)| is_retriable(retry, *kind, &self.head.method));
-            let Some((_, wait)) = covered.filter(|_| number < retry.attempts) else {
-                return result;
+            let Some(failure) = failure else { return result };
+            let next = retries.next_wait(failure, &self.head.method, self.body.is_replayable());
+            let wait = match next {
+                Ok(wait) => wait,
+                Err(NoRetry(flag)) => {
+                    flag.iter().for_each(|flag| self.operation.attributes.progress.add_flag(*flag));
+                    return result;
+                }
             };
-            let Some(wait) = wait else {
-                self.operation.attributes.progress.add_flag(RequestFlags::PUSHED_BACK);
-                return result;
-            };
-            if !self.body.is_replayable() {
-                self.operation.attributes.progress.add_flag(RequestFlags::TOO_LARGE_TO_RETRY);
-                return result;
-            }
-            if attempting.as_mut().is_some_and(|it| !it.may_retry(&retry.budget)) {
-                self.operation.attributes.progress.add_flag(RequestFlags::RETRY_BUDGET);
-                return result;
-            }
-            number += 1;
             if let Some(attempt) = result.ok().and_then(|response| response.attempt) {
                 attempt.finish(Outcome::Failed, Instant::now());
             }
             self.operation.attributes.progress.add_flag(RequestFlags::RETRIED);
-            sleep(wait + retry.backoff.wait(number, fastrand::f64())).await;
+            sleep(wait).await;
         }
     }
 
@@ -404,26 +393,6 @@ impl AttemptError {
     fn is_no_answer(&self) -> bool {
         use UpstreamError::{ConnectionReset, InvalidResponse};
         matches!(self, AttemptError::Upstream(ConnectionReset | InvalidResponse))
-    }
-}
-
-/// Whether the route's retry policy covers this failure.
-fn is_retriable(retry: &RetryPolicy, failure: AttemptFailure, method: &Method) -> bool {
-    let on = &retry.on;
-    match failure {
-        // Nothing was processed, so nothing is repeated. A gRPC client would get UNAVAILABLE here,
-        // and DEADLINE_EXCEEDED for an attempt that timed out.
-        AttemptFailure::Connect => on.connect_failure || on.grpc(UNAVAILABLE),
-        AttemptFailure::Refused => on.refused_stream || on.reset || on.grpc(UNAVAILABLE),
-        AttemptFailure::Reset => (on.reset || on.grpc(UNAVAILABLE)) && retry.retries_method(method),
-        AttemptFailure::PerTryTimeout => {
-            (on.statuses.contains(504) || on.grpc(DEADLINE_EXCEEDED))
-                && retry.retries_method(method)
-        }
-        AttemptFailure::Status(status) => {
-            on.statuses.contains(status) && retry.retries_method(method)
-        }
-        AttemptFailure::Code(code) => on.grpc(code.into()) && retry.retries_method(method),
     }
 }
 

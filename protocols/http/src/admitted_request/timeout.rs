@@ -1,7 +1,7 @@
 //! Timeouts of a request before its response.
 
 use super::AdmittedRequest;
-use crate::{earliest::Earliest, request_body::ReplayBody};
+use crate::{earliest::Earliest, request_body::ReplayBody, routes::Route};
 use http::Version;
 use operation::{Outcome, ReplyTimeout};
 use std::{
@@ -33,6 +33,13 @@ impl RequestTimeout {
     }
 }
 
+/// How long a retry may wait on this route, before this deadline.
+pub(crate) fn time_left(route: &Route, due: Option<Instant>) -> Duration {
+    let limited = route.timeout.or(route.total_timeout).is_some();
+    let most = if limited { Duration::MAX } else { LONGEST_PUSHBACK };
+    due.map_or(most, |due| most.min(due.saturating_duration_since(Instant::now())))
+}
+
 impl AdmittedRequest {
     /// Ready when a timeout expires.
     pub(crate) async fn timeout(
@@ -58,15 +65,8 @@ impl AdmittedRequest {
 
     /// How long a retry may wait.
     pub(super) fn time_left(&self, went_on: Instant) -> Duration {
-        let now = Instant::now();
-        let route = &self.routed.route;
-        let most = if route.timeout.or(route.total_timeout).is_some() {
-            Duration::MAX
-        } else {
-            LONGEST_PUSHBACK
-        };
-        let due = self.next_deadline(went_on, now, None);
-        due.map_or(most, |(due, _)| most.min(due.saturating_duration_since(now)))
+        let due = self.next_deadline(went_on, Instant::now(), None);
+        time_left(&self.routed.route, due.map(|(due, _)| due))
     }
 
     /// The first deadline, and its timeout.

@@ -72,8 +72,16 @@ impl routes::RequestHead for HeadView<'_> {
         HeadView::path(self)
     }
 
-    fn query(&self) -> &str {
-        HeadView::query(self).unwrap_or_default()
+    fn query(&self) -> Option<&str> {
+        HeadView::query(self)
+    }
+
+    fn authority(&self) -> Option<&str> {
+        Some(self.text(self.head.authority))
+    }
+
+    fn header(&self, name: &HeaderName) -> Option<&[u8]> {
+        self.values(name.as_str()).next()
     }
 
     fn has_header(&self, name: &HeaderName, test: &dyn Fn(&[u8]) -> bool) -> bool {

@@ -5,16 +5,19 @@ use super::{
     buffer::Buffer,
     chunks::{ChunkPart, ChunkReader},
     compose,
+    composed_head::ComposedHead,
     field::Field,
     link::{Ending, Flow},
+    matched_route::MatchedRoute,
     operation::ActiveRequest,
-    request::{ClientRequest, Way},
+    request::ClientRequest,
     response_head::{ResponseHead, ResponseLength},
     upload::{AwaitedResponse, Upload},
 };
 use crate::{
     active_operation::OperationEnd,
     earliest::Earliest,
+    pool::Pool,
     request_attributes::RequestFlags,
     upstream_conn::{H1Connection, UpstreamConn},
 };
@@ -23,6 +26,7 @@ use operation::{Close, EndReason, Outcome, RejectReason};
 use std::{
     future::poll_fn,
     io::Write,
+    rc::Rc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -36,7 +40,8 @@ const COPIED: usize = 4 * 1024;
 /// A response that is being sent to the client.
 pub(super) struct Download<'e, 'c, 'a> {
     request: &'e mut ClientRequest<'c>,
-    way: &'e Way,
+    matched: &'e MatchedRoute,
+    pool: &'e Rc<Pool>,
     attributes: &'e HeadAttributes<'a>,
     operation: ActiveRequest<'a>,
     conn: Box<H1Connection>,
@@ -78,12 +83,13 @@ enum Cut {
 impl<'e, 'c, 'a> Download<'e, 'c, 'a> {
     pub(super) fn new(
         request: &'e mut ClientRequest<'c>,
-        way: &'e Way,
+        (matched, pool): (&'e MatchedRoute, &'e Rc<Pool>),
         attributes: &'e HeadAttributes<'a>,
         operation: ActiveRequest<'a>,
         response: AwaitedResponse,
+        upload: Upload,
     ) -> Self {
-        let AwaitedResponse { conn, upload, reply, head } = response;
+        let AwaitedResponse { conn, reply, head } = response;
         let early = upload.is_incomplete();
         if early {
             attributes.progress.add_flag(RequestFlags::EARLY_ANSWER);
@@ -98,7 +104,8 @@ impl<'e, 'c, 'a> Download<'e, 'c, 'a> {
             last: request.is_last() || early && head.last,
             keeps: !head.last,
             request,
-            way,
+            matched,
+            pool,
             attributes,
             operation,
             conn,
@@ -124,10 +131,16 @@ impl<'e, 'c, 'a> Download<'e, 'c, 'a> {
         (self.operation.first_byte, self.operation.last_activity) = (Some(now), now);
         self.operation.reply_bytes = head.len as u64;
         self.attributes.progress.status.set(Some(head.status));
-        if compose::is_passed_as_read(head, self.last) {
+        let edits = self.matched.edits_response();
+        if !edits && compose::is_passed_as_read(head, self.last) {
             self.direct = head.len;
         } else {
+            let start = out.len();
             compose::response(out, self.reply.bytes(), head, fields, self.last);
+            if edits {
+                let mut composed = ComposedHead::new(out, start);
+                self.matched.edit_response(&mut composed, self.attributes);
+            }
             self.reply.consume(head.len);
         }
         if let Err(cut) = self.take_body(out) {
@@ -150,7 +163,11 @@ impl<'e, 'c, 'a> Download<'e, 'c, 'a> {
                 && let Some(service) = self.conn.socket()
             {
                 // A client that aborts its request is noticed when its response is written.
-                let _ = self.upload.poll(cx, (self.request, &mut self.operation), (service, &[]));
+                let _ = self.upload.poll(
+                    cx,
+                    (self.request, &mut self.operation),
+                    (service, &mut Vec::new()),
+                );
             }
             match self.poll_write(cx, out) {
                 Poll::Ready(Ok(())) => {}
@@ -299,9 +316,11 @@ impl<'e, 'c, 'a> Download<'e, 'c, 'a> {
         let write = self.request.link.session.timeouts().write;
         let mut next = Earliest::default();
         let sent_at = self.upload.sent_at;
-        next.add(sent_at, self.way.route.total_timeout, |_| late(RejectReason::TimedOut.into()));
+        next.add(sent_at, self.matched.route.total_timeout, |_| {
+            late(RejectReason::TimedOut.into())
+        });
         let moved = Some(self.operation.last_activity);
-        next.add(moved, self.way.route.idle_timeout, |_| late(EndReason::ResponseIdle));
+        next.add(moved, self.matched.route.idle_timeout, |_| late(EndReason::ResponseIdle));
         next.add(self.stalled_since, write, |_| Cut::Close(Close::WriteTimeout));
         let gone = |_| Cut::Close(Close::ClientReset);
         next.add(self.half_closed_since, Some(HALF_CLOSED_TIMEOUT), gone);
@@ -318,7 +337,7 @@ impl<'e, 'c, 'a> Download<'e, 'c, 'a> {
         let surplus = !self.reply.is_empty();
         let sent = !self.upload.is_incomplete();
         if self.keeps && sent && !surplus {
-            self.way.pool.put(UpstreamConn::H1(self.conn));
+            self.pool.put(UpstreamConn::H1(self.conn));
         }
         if self.last || !sent {
             return Flow::Close(self.request.last_close(), Ending::Linger);

@@ -4,30 +4,24 @@ use super::{
     attributes::{HeadAttributes, HeadView, RequestId},
     compose::{self, RequestFields},
     download::Download,
-    field::FieldName,
+    field::{Field, FieldName},
     link::{Ending, Flow, Scratch},
     local_reply::{self, LocalReply},
+    matched_route::MatchedRoute,
     operation::ActiveRequest,
-    request::{ClientRequest, Failure, Way},
-    upload::{AwaitedResponse, Awaiting, Upload},
+    request::{ClientRequest, Failure},
+    upload::{Awaiting, Upload},
 };
 use crate::{
     active_operation::OperationEnd,
     admission::{ask_policies, operation},
     client_connection::Admitted,
     header_policy::{begin_trace, traceparent_text},
-    pool::Pool,
-    request_attributes::{RequestFlags, UpstreamTarget},
-    retry::is_safe_to_repeat,
-    routes::Action,
-    settings::UpstreamVersion,
-    upstream_conn::{H1Connection, UpstreamConn},
-    upstream_error::UpstreamError,
+    routes::Route,
     upstream_request::AttemptError,
 };
-use http::{Method, Version};
 use operation::{Close, Outcome, RejectMode, Rejection, SpanContext, Ticket};
-use std::{cell::RefCell, future::poll_fn, pin::pin, rc::Rc, sync::Arc, task::Poll};
+use std::{cell::RefCell, rc::Rc};
 
 impl ClientRequest<'_> {
     /// Serves it: finds its route, asks the policies, and answers it.
@@ -35,37 +29,28 @@ impl ClientRequest<'_> {
         let Scratch { fields, response_fields, out } = scratch;
         let (bytes, head) = (self.bytes, self.head);
         let view = HeadView { bytes, head, fields };
-        let Some(way) = self.find_way(&view) else { return Flow::Handover(None) };
+        let matched = MatchedRoute::find(&self.link.server, &view, self.body);
+        let Some(matched) = matched else { return Flow::Handover(None) };
         let (session, peer) = (Rc::clone(&self.link.session), Rc::clone(&self.link.peer));
         let (reply, server) = (RefCell::new(None), Rc::clone(&self.link.server));
         let on_rejected = |attributes: &HeadAttributes<'_>, rejection: &Rejection| {
-            let made = local_reply::rejection(&server, attributes, &way.route, rejection);
+            let made = local_reply::rejection(&server, attributes, &matched, rejection);
             *reply.borrow_mut() = Some(made);
         };
         let attributes = HeadAttributes::new(view, &*session, &peer, &on_rejected);
-        let names = (view.method(), &*way.route.name);
+        matched.flag_origin(&attributes);
+        let names = (view.method(), &*matched.route.name);
         let operation = operation(&*server.dialect, names, &attributes);
         match ask_policies(&*session, &operation, self.began).await {
-            Ok(ticket) => self.forward(&attributes, ticket, &way, (response_fields, out)).await,
-            Err(Some(rejection)) => self.reject(&rejection, reply.take(), out).await,
+            Ok(ticket) => {
+                self.serve_admitted(&attributes, ticket, &matched, (response_fields, out)).await
+            }
+            Err(Some(rejection)) => {
+                matched.count_origin(&attributes);
+                self.reject(&rejection, reply.take(), out).await
+            }
             Err(None) => Flow::Close(Close::ClientReset, Ending::Drop),
         }
-    }
-
-    /// Finds the route, and picks a cluster. `None`: the request needs more than to be forwarded.
-    fn find_way(&self, view: &HeadView<'_>) -> Option<Way> {
-        let path = view.path();
-        if self.head.odd_path && (path.contains(['%', '\\']) || crate::path_fault(path).is_some()) {
-            return None;
-        }
-        let (route, _) = self.link.server.dialect.direct_routes()?.find(view, view.host())?;
-        let too_large = route.max_request_body.is_some_and(|most| self.body > most);
-        let Action::Forward(clusters) = &route.action else { return None };
-        if too_large || !route.only_forwards() {
-            return None;
-        }
-        let pool = Rc::clone(self.link.server.pool(clusters.pick(fastrand::f64()))?);
-        (pool.version() == UpstreamVersion::Http1).then_some(Way { route, pool })
     }
 
     /// Sends a policy's rejection to the client.
@@ -78,7 +63,7 @@ impl ClientRequest<'_> {
         self.link.requests += 1;
         match rejection.mode {
             RejectMode::Reply => match reply {
-                Some(reply) => self.reply(reply, out).await,
+                Some(reply) => self.reply(reply, out, self.unread()).await,
                 None => Flow::Close(rejection.reason.close(), Ending::Drop),
             },
             RejectMode::Close => Flow::Close(rejection.reason.close(), Ending::Linger),
@@ -86,13 +71,13 @@ impl ClientRequest<'_> {
         }
     }
 
-    /// Forwards an admitted request.
-    async fn forward<'a>(
+    /// Serves an admitted request.
+    async fn serve_admitted<'a>(
         &mut self,
         attributes: &'a HeadAttributes<'a>,
         ticket: Ticket,
-        way: &Way,
-        (response_fields, out): (&mut Vec<super::Field>, &mut Vec<u8>),
+        matched: &MatchedRoute,
+        (response_fields, out): (&mut Vec<Field>, &mut Vec<u8>),
     ) -> Flow {
         let limit = match ticket.effects() {
             None => None,
@@ -102,19 +87,76 @@ impl ClientRequest<'_> {
         if attributes.span.borrow().is_some() {
             return self.hand_over(attributes, ticket);
         }
-        let Some(_permit) = way.pool.cluster().admit_operation() else {
+        let Some(pool) = &matched.pool else {
+            return self.reply_directly(attributes, ticket, matched, out).await;
+        };
+        let Some(_permit) = pool.cluster().admit_operation() else {
             return self.hand_over(attributes, ticket);
         };
+        if self.compose(attributes, matched, out).is_err() {
+            return self.hand_over(attributes, ticket);
+        }
+        let operation = self.begin(attributes, ticket, matched);
+        let max_front = self.max_front(&matched.route, out.len());
+        let awaiting = Awaiting {
+            matched,
+            pool,
+            limit,
+            attempt_due: None,
+            upload: Upload::new(self.unread(), self.began, max_front),
+            response_fields,
+            out,
+            hints: Vec::new(),
+        };
+        self.forward(attributes, operation, awaiting).await
+    }
+
+    /// The request is not handed over any more.
+    fn begin<'a>(
+        &mut self,
+        attributes: &'a HeadAttributes<'a>,
+        ticket: Ticket,
+        matched: &MatchedRoute,
+    ) -> ActiveRequest<'a> {
         self.link.requests += 1;
-        self.compose(attributes, out);
-        let mut operation =
-            ActiveRequest::new(ticket, attributes, self.bytes.len() as u64, self.began);
-        let mut awaiting = Awaiting { way, limit, response_fields, out, hints: Vec::new() };
+        matched.count_origin(attributes);
+        ActiveRequest::new(ticket, attributes, self.bytes.len() as u64, self.began)
+    }
+
+    /// Answers with the route's redirect or fixed response.
+    async fn reply_directly<'a>(
+        &mut self,
+        attributes: &'a HeadAttributes<'a>,
+        ticket: Ticket,
+        matched: &MatchedRoute,
+        out: &mut Vec<u8>,
+    ) -> Flow {
+        let server = Rc::clone(&self.link.server);
+        let reply = match matched.direct_response(attributes) {
+            Some(reply) => reply,
+            None => return self.hand_over(attributes, ticket),
+        };
+        let mut operation = self.begin(attributes, ticket, matched);
+        let (reply, end) = local_reply::direct(&server, attributes, matched, reply);
+        operation.settle(&end);
+        self.reply(reply, out, self.unread()).await
+    }
+
+    /// Forwards a request.
+    async fn forward<'a>(
+        &mut self,
+        attributes: &'a HeadAttributes<'a>,
+        mut operation: ActiveRequest<'a>,
+        mut awaiting: Awaiting<'_>,
+    ) -> Flow {
+        let (matched, pool) = (awaiting.matched, awaiting.pool);
         match self.send(attributes, &mut operation, &mut awaiting).await {
             Ok(response) => {
-                let Awaiting { response_fields, out, mut hints, .. } = awaiting;
+                let Awaiting { mut upload, response_fields, out, mut hints, .. } = awaiting;
+                upload.release_front(out);
                 let head = response.head;
-                let download = Download::new(self, way, attributes, operation, response);
+                let download =
+                    Download::new(self, (matched, pool), attributes, operation, response, upload);
                 out.clear();
                 out.append(&mut hints);
                 download.run(&head, response_fields, out).await
@@ -129,19 +171,28 @@ impl ClientRequest<'_> {
             }
             Err(Failure::Attempt(error)) => {
                 let server = &self.link.server;
-                let (reply, end) = local_reply::failed(server, attributes, &way.route, error);
+                let (reply, end) = local_reply::failed(server, attributes, matched, error);
                 operation.settle(&end);
-                self.reply(reply, awaiting.out).await
+                self.reply(reply, awaiting.out, awaiting.upload.unread()).await
             }
             Err(Failure::Late(late)) => {
                 let server = &self.link.server;
-                let (reply, end, close) = local_reply::late(server, attributes, &way.route, late);
+                let (reply, end, close) = local_reply::late(server, attributes, matched, late);
                 operation.settle(&end);
-                let Some(close) = close else { return self.reply(reply, awaiting.out).await };
+                let Some(close) = close else {
+                    return self.reply(reply, awaiting.out, awaiting.upload.unread()).await;
+                };
                 let _ = self.write_reply(reply, awaiting.out, true).await;
                 Flow::Close(close, Ending::Linger)
             }
         }
+    }
+
+    /// How long the request may become that is kept for further attempts; its first part has `front` bytes.
+    fn max_front(&self, route: &Route, front: usize) -> usize {
+        let body = self.bytes.len() - self.head.len;
+        let kept = route.retry.as_ref().map_or(0, |retry| retry.max_body);
+        (front - body).saturating_add(usize::try_from(kept).unwrap_or(usize::MAX))
     }
 
     /// Others serve this request.
@@ -151,7 +202,15 @@ impl ClientRequest<'_> {
     }
 
     /// Writes the request's head for the service, and the part of its body that is here, to `out`.
-    fn compose(&self, attributes: &HeadAttributes<'_>, out: &mut Vec<u8>) {
+    ///
+    /// # Errors
+    /// Why the route's path for the service is invalid.
+    fn compose(
+        &self,
+        attributes: &HeadAttributes<'_>,
+        matched: &MatchedRoute,
+        out: &mut Vec<u8>,
+    ) -> Result<(), &'static str> {
         let (policy, view) = (&self.link.server.plan.header_policy, &attributes.view);
         let id = RequestId::of(view, policy);
         let mut replaced = self.link.replaced();
@@ -183,91 +242,8 @@ impl ClientRequest<'_> {
                 traceparent: traceparent.as_ref().map(|it| &it[..]),
             },
         );
+        matched.edit_request(out, attributes)?;
         out.extend_from_slice(&self.bytes[self.head.len..]);
+        Ok(())
     }
-
-    /// Sends the request, and waits for the head of its response. Once more, if a kept connection was closed by the
-    /// service meanwhile.
-    async fn send(
-        &mut self,
-        attributes: &HeadAttributes<'_>,
-        operation: &mut ActiveRequest<'_>,
-        awaiting: &mut Awaiting<'_>,
-    ) -> Result<AwaitedResponse, Failure> {
-        let pool = &awaiting.way.pool;
-        let hash = pool.cluster().hash_client(self.link.session.info().peer.ip());
-        let mut connecting = pin!(pool.get(hash, &[], &attributes.progress.wait_times));
-        let mut conn = self.connect(attributes, awaiting, connecting.as_mut()).await?;
-        loop {
-            let (fresh, lease) = (conn.requests == 0, Rc::clone(conn.lease()));
-            let endpoint = Arc::clone(lease.endpoint());
-            conn.requests += 1;
-            set_target(attributes, pool, Some(&conn));
-            operation.start_attempt(&lease);
-            let mut upload = Upload::new(self.unread(), self.began);
-            let error = match self.await_response(conn, &mut upload, operation, awaiting).await {
-                Ok((conn, reply, head)) => {
-                    return Ok(AwaitedResponse { conn, upload, reply, head });
-                }
-                Err(error) => error,
-            };
-            let Failure::Attempt(AttemptError::Upstream(lost)) = &error else {
-                operation.end_attempt(&error);
-                return Err(error);
-            };
-            let lost = *lost;
-            operation.end_attempt(&error);
-            if fresh
-                && matches!(lost, UpstreamError::ConnectionReset | UpstreamError::InvalidResponse)
-            {
-                lease.record_no_answer();
-            }
-            let method = Method::from_bytes(self.head.method.of(self.bytes)).unwrap_or_default();
-            let repeats = !fresh
-                && lost == UpstreamError::ConnectionReset
-                && !upload.has_read_more()
-                && is_safe_to_repeat(&method, upload.has_sent());
-            if !repeats {
-                return Err(error);
-            }
-            attributes.progress.add_flag(RequestFlags::STALE);
-            let again = pin!(pool.connect_new(hash, endpoint, &attributes.progress.wait_times));
-            conn = self.connect(attributes, awaiting, again).await?;
-        }
-    }
-
-    /// Waits for a connection to an endpoint.
-    async fn connect(
-        &mut self,
-        attributes: &HeadAttributes<'_>,
-        awaiting: &Awaiting<'_>,
-        mut connecting: std::pin::Pin<
-            &mut impl Future<Output = Result<UpstreamConn, crate::pool::Unreachable>>,
-        >,
-    ) -> Result<Box<H1Connection>, Failure> {
-        attributes.progress.attempts.set(attributes.progress.attempts.get() + 1);
-        let upload = Upload::new(self.unread(), self.began);
-        let reached = poll_fn(|cx| {
-            if let Poll::Ready(reached) = connecting.as_mut().poll(cx) {
-                return Poll::Ready(Ok(reached));
-            }
-            self.poll_interrupt(cx, &upload, awaiting).map(Err)
-        });
-        match reached.await? {
-            Ok(UpstreamConn::H1(conn)) => Ok(conn),
-            Ok(UpstreamConn::H2Stream(_)) => Err(UpstreamError::Refused.into()),
-            Err(unreachable) => {
-                set_target(attributes, &awaiting.way.pool, None);
-                Err(Failure::Attempt(AttemptError::Unreachable(unreachable)))
-            }
-        }
-    }
-}
-
-/// Notes where an attempt was sent.
-fn set_target(attributes: &HeadAttributes<'_>, pool: &Pool, conn: Option<&H1Connection>) {
-    let endpoint = conn.map(|conn| Arc::clone(conn.lease().endpoint().name()));
-    let version = conn.map(|_| Version::HTTP_11);
-    let cluster = Arc::clone(pool.cluster().name());
-    attributes.progress.target.set(Some(UpstreamTarget { cluster, endpoint, version }));
 }

@@ -4,6 +4,7 @@ use super::{
     attributes::HeadAttributes,
     compose::{write_date, write_field},
     link::{Ending, Flow},
+    matched_route::MatchedRoute,
     request::ClientRequest,
 };
 use crate::{
@@ -12,12 +13,13 @@ use crate::{
     body::Body,
     dialect::RoutedRequest,
     incoming_request::rejection_response,
-    routes::{Captures, Route},
+    local_reply::reason_phrase,
+    routes::Captures,
     server::Server,
     upstream_request::AttemptError,
 };
-use http::{Response, header};
-use operation::{Close, EndReason, Rejection};
+use http::{Response, StatusCode, header};
+use operation::{Close, EndReason, Outcome, Rejection};
 use std::{future::poll_fn, io::Write, sync::Arc, task::Poll, time::Instant};
 
 /// A response of the proxy.
@@ -27,22 +29,22 @@ pub(super) type LocalReply = Response<Body>;
 pub(super) fn rejection(
     server: &Server,
     attributes: &HeadAttributes<'_>,
-    route: &Arc<Route>,
+    matched: &MatchedRoute,
     rejection: &Rejection,
 ) -> LocalReply {
-    let reply = rejection_response(&*server.dialect, &routed(route), rejection.as_ref());
-    finish(server, attributes, reply, None)
+    let reply = rejection_response(&*server.dialect, &routed(matched), rejection.as_ref());
+    finish(server, attributes, matched, reply, None)
 }
 
 /// The reply to a request whose attempt failed, and how its operation ends.
 pub(super) fn failed(
     server: &Server,
     attributes: &HeadAttributes<'_>,
-    route: &Arc<Route>,
+    matched: &MatchedRoute,
     error: AttemptError,
 ) -> (LocalReply, OperationEnd) {
-    let (reply, end) = failed_attempt(&*server.dialect, &routed(route), error);
-    (finish(server, attributes, reply, end.reason), end)
+    let (reply, end) = failed_attempt(&*server.dialect, &routed(matched), error);
+    (finish(server, attributes, matched, reply, end.reason), end)
 }
 
 /// The reply to a request whose time is over, how its operation ends, and why the client's connection closes, if it
@@ -50,16 +52,16 @@ pub(super) fn failed(
 pub(super) fn late(
     server: &Server,
     attributes: &HeadAttributes<'_>,
-    route: &Arc<Route>,
+    matched: &MatchedRoute,
     late: RequestTimeout,
 ) -> (LocalReply, OperationEnd, Option<Close>) {
-    let (reply, end, close) = late_response(&*server.dialect, &routed(route), late);
-    (finish(server, attributes, reply, end.reason), end, close)
+    let (reply, end, close) = late_response(&*server.dialect, &routed(matched), late);
+    (finish(server, attributes, matched, reply, end.reason), end, close)
 }
 
-fn routed(route: &Arc<Route>) -> RoutedRequest {
+fn routed(matched: &MatchedRoute) -> RoutedRequest {
     RoutedRequest {
-        route: Arc::clone(route),
+        route: Arc::clone(&matched.route),
         captures: Captures::default(),
         client_timeout: None,
         translator: None,
@@ -67,14 +69,35 @@ fn routed(route: &Arc<Route>) -> RoutedRequest {
     }
 }
 
-/// Adds the request's id. `reason` is the reply's reason in the log.
+/// Completes the reply of a route without cluster; also returns how its operation ends.
+pub(super) fn direct(
+    server: &Server,
+    attributes: &HeadAttributes<'_>,
+    matched: &MatchedRoute,
+    reply: LocalReply,
+) -> (LocalReply, OperationEnd) {
+    let (head, body) = reply.into_parts();
+    let end = match server.dialect.outcome_of_head(&head) {
+        Some(outcome) => OperationEnd { confirmed: false, ..outcome.into() },
+        None => OperationEnd::new(Outcome::Ok, EndReason::LocalReply),
+    };
+    let reply = Response::from_parts(head, body);
+    (finish(server, attributes, matched, reply, Some(EndReason::LocalReply)), end)
+}
+
+/// Adds the route's headers and the request's id. `reason` is the reply's reason in the log.
 fn finish(
     server: &Server,
     attributes: &HeadAttributes<'_>,
+    matched: &MatchedRoute,
     mut reply: LocalReply,
     reason: Option<EndReason>,
 ) -> LocalReply {
-    if let Some(id) = attributes.assign_request_id(&server.plan.header_policy) {
+    let id = attributes.assign_request_id(&server.plan.header_policy);
+    if matched.edits_response() {
+        matched.edit_response(reply.headers_mut(), attributes);
+    }
+    if let Some(id) = id {
         server.dialect.add_request_id(&mut reply, id, reason);
         if let Ok(value) = http::HeaderValue::from_str(id) {
             reply.headers_mut().entry("x-request-id").or_insert(value);
@@ -85,9 +108,14 @@ fn finish(
 }
 
 impl ClientRequest<'_> {
-    /// Sends a reply. The connection closes if the request's body has not been read.
-    pub(super) async fn reply(&mut self, reply: LocalReply, out: &mut Vec<u8>) -> Flow {
-        let last = self.unread() > 0 || self.is_last();
+    /// Sends a reply. `unread` bytes of the request's body have not come yet: the connection closes if there are any.
+    pub(super) async fn reply(
+        &mut self,
+        reply: LocalReply,
+        out: &mut Vec<u8>,
+        unread: u64,
+    ) -> Flow {
+        let last = unread > 0 || self.is_last();
         match self.write_reply(reply, out, last).await {
             Err(close) => Flow::Close(close, Ending::Drop),
             Ok(()) if last => Flow::Close(self.last_close(), Ending::Linger),
@@ -129,7 +157,7 @@ impl ClientRequest<'_> {
             _ => &[],
         };
         out.clear();
-        let reason = head.status.canonical_reason().unwrap_or_default();
+        let reason = reason_phrase(head.status);
         // Writing to memory can't fail.
         let _ = write!(out, "HTTP/1.1 {} {reason}\r\n", head.status.as_str());
         for (name, value) in &head.headers {
@@ -137,13 +165,18 @@ impl ClientRequest<'_> {
                 write_field(out, name.as_str().as_bytes(), value.as_bytes());
             }
         }
-        write_field(out, b"content-length", body.len().to_string().as_bytes());
-        write_date(out);
+        let bare = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        if !bare {
+            write_field(out, b"content-length", body.len().to_string().as_bytes());
+        }
+        if !head.headers.contains_key(header::DATE) {
+            write_date(out);
+        }
         if last {
             write_field(out, b"connection", b"close");
         }
         out.extend_from_slice(b"\r\n");
-        if self.head.method.of(self.bytes) != b"HEAD" {
+        if !bare && self.head.method.of(self.bytes) != b"HEAD" {
             out.extend_from_slice(body);
         }
     }

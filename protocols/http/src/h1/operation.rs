@@ -55,6 +55,13 @@ impl<'a> ActiveRequest<'a> {
         }
     }
 
+    /// The attempt has a response that makes another attempt necessary.
+    pub(super) fn reject_response(&mut self) {
+        if let Some(attempt) = self.attempt.take() {
+            attempt.finish(Outcome::Failed, Instant::now());
+        }
+    }
+
     /// Settles the operation, once.
     pub(super) fn settle(&mut self, end: &OperationEnd) {
         let Some(ticket) = self.ticket.take() else { return };

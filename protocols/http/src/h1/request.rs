@@ -2,12 +2,11 @@
 
 use super::{link::Link, request_head::RequestHead};
 use crate::{
-    admitted_request::RequestTimeout, pool::Pool, routes::Route, upstream_error::UpstreamError,
-    upstream_request::AttemptError,
+    admitted_request::RequestTimeout, upstream_error::UpstreamError, upstream_request::AttemptError,
 };
 use operation::Close;
 use session::Phase;
-use std::{rc::Rc, sync::Arc, time::Instant};
+use std::time::Instant;
 
 /// Why a request has no response of the service.
 pub(super) enum Failure {
@@ -39,12 +38,6 @@ pub(super) struct ClientRequest<'c> {
     /// The body's length in bytes.
     pub(super) body: u64,
     pub(super) began: Instant,
-}
-
-/// Where a request goes.
-pub(super) struct Way {
-    pub(super) route: Arc<Route>,
-    pub(super) pool: Rc<Pool>,
 }
 
 impl<'c> ClientRequest<'c> {

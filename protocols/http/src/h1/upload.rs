@@ -4,12 +4,13 @@ use super::{
     buffer::Buffer,
     compose,
     field::Field,
+    matched_route::MatchedRoute,
     operation::ActiveRequest,
-    request::{ClientRequest, Failure, Way},
+    request::{ClientRequest, Failure},
     response_head::ResponseHead,
 };
 use crate::{
-    admitted_request::RequestTimeout, earliest::Earliest, upstream_conn::H1Connection,
+    admitted_request::RequestTimeout, earliest::Earliest, pool::Pool, upstream_conn::H1Connection,
     upstream_error::UpstreamError, upstream_request::AttemptError,
 };
 use net::Stream;
@@ -18,6 +19,7 @@ use std::{
     future::poll_fn,
     io,
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, ready},
     time::Instant,
 };
@@ -26,7 +28,6 @@ use tokio::io::AsyncWrite;
 /// A response whose head was received, and the connection that brings its body.
 pub(super) struct AwaitedResponse {
     pub(super) conn: Box<H1Connection>,
-    pub(super) upload: Upload,
     /// The head, and what came with it.
     pub(super) reply: Buffer,
     pub(super) head: ResponseHead,
@@ -34,9 +35,13 @@ pub(super) struct AwaitedResponse {
 
 /// What a request needs until its response.
 pub(super) struct Awaiting<'w> {
-    pub(super) way: &'w Way,
+    pub(super) matched: &'w MatchedRoute,
+    pub(super) pool: &'w Rc<Pool>,
     /// The policies' limit for the response.
     pub(super) limit: Option<ReplyTimeout>,
+    /// When the attempt has taken too long.
+    pub(super) attempt_due: Option<Instant>,
+    pub(super) upload: Upload,
     pub(super) response_fields: &'w mut Vec<Field>,
     /// The request as it is sent.
     pub(super) out: &'w mut Vec<u8>,
@@ -45,14 +50,20 @@ pub(super) struct Awaiting<'w> {
 }
 
 /// A request on its way.
+///
+/// Its front is in memory that the caller lends: the head, the part of the body that came with it, and what was read
+/// since, as long as that is kept for another attempt.
 pub(super) struct Upload {
-    /// How much of the head, and of the body that came with it, was sent.
+    /// How much of the front was sent.
     sent: usize,
-    /// The rest of the body: bytes that were read, and how many have not come yet.
+    /// How long the front may become, in bytes.
+    max_front: usize,
+    /// Bytes of the body that were read and not kept.
     chunk: Buffer,
+    /// How many bytes have not come yet.
     rest: u64,
-    /// More of the body than came with the head was read.
-    has_read_more: bool,
+    /// More was read than the front has.
+    has_forgotten: bool,
     /// The service reads nothing more.
     is_refused: bool,
     /// When all of it was sent.
@@ -64,12 +75,14 @@ pub(super) struct Upload {
 
 impl Upload {
     /// `rest`: the bytes of the body that have not come yet. A request without such is sent at the time `began`.
-    pub(super) fn new(rest: u64, began: Instant) -> Self {
+    /// `max_front`: how long its front may become.
+    pub(super) fn new(rest: u64, began: Instant, max_front: usize) -> Self {
         Self {
             sent: 0,
+            max_front,
             chunk: Buffer::default(),
             rest,
-            has_read_more: false,
+            has_forgotten: false,
             is_refused: false,
             sent_at: (rest == 0).then_some(began),
             waiting_since: None,
@@ -77,9 +90,16 @@ impl Upload {
         }
     }
 
-    /// Keeps what was not sent of `front`, whose memory is needed for the response: it is sent before all that is
-    /// read from now on.
-    fn keep(&mut self, front: &[u8]) {
+    /// Starts again from the front, for another attempt.
+    pub(super) fn restart(&mut self) {
+        (self.sent, self.is_refused) = (0, false);
+        self.chunk.release();
+    }
+
+    /// There is no further attempt, and the memory of `front` is needed for the response: what was not sent of it is
+    /// sent before all that is read from now on.
+    pub(super) fn release_front(&mut self, front: &[u8]) {
+        self.has_forgotten = true;
         let unsent = front.get(self.sent..).unwrap_or_default();
         if !unsent.is_empty() {
             // Nothing is read while a byte of the front is left.
@@ -88,13 +108,24 @@ impl Upload {
         }
     }
 
+    /// How many bytes have not come yet.
+    pub(super) fn unread(&self) -> u64 {
+        self.rest
+    }
+
     /// Whether a byte of it was not sent to the service.
     pub(super) fn is_incomplete(&self) -> bool {
         self.rest > 0 || !self.chunk.is_empty()
     }
 
-    pub(super) fn has_read_more(&self) -> bool {
-        self.has_read_more
+    /// Whether all that was read of it can be sent again.
+    pub(super) fn is_repeatable(&self) -> bool {
+        !self.has_forgotten
+    }
+
+    /// Whether the route's limit allows to send it again.
+    pub(super) fn is_replayable(&self, front: &[u8]) -> bool {
+        !self.has_forgotten && front.len() <= self.max_front
     }
 
     /// Whether any byte was sent.
@@ -108,7 +139,7 @@ impl Upload {
         &mut self,
         cx: &mut Context<'_>,
         (request, operation): (&mut ClientRequest<'_>, &mut ActiveRequest<'_>),
-        (service, front): (&mut Stream, &[u8]),
+        (service, front): (&mut Stream, &mut Vec<u8>),
     ) -> Poll<Result<(), Failure>> {
         loop {
             if self.is_refused {
@@ -120,11 +151,7 @@ impl Upload {
             };
             if !unsent.is_empty() {
                 match ready!(Pin::new(&mut *service).poll_write(cx, unsent)) {
-                    Ok(count) if self.sent < front.len() => self.sent += count,
-                    Ok(count) => {
-                        self.chunk.consume(count);
-                        operation.last_activity = Instant::now();
-                    }
+                    Ok(count) => self.note_sent(count, front.len(), operation),
                     // Its response may still be read; if there is none, reading ends too.
                     Err(_) => self.is_refused = true,
                 }
@@ -143,7 +170,8 @@ impl Upload {
                 Ok(count @ 1..) => {
                     self.rest -= count as u64;
                     operation.request_bytes += count as u64;
-                    (self.has_read_more, self.waiting_since) = (true, None);
+                    self.waiting_since = None;
+                    self.keep_for_repeats(front);
                 }
                 Ok(0) | Err(_) => {
                     return Poll::Ready(Err(Failure::Attempt(AttemptError::ClientAborted)));
@@ -152,14 +180,36 @@ impl Upload {
         }
     }
 
+    fn note_sent(&mut self, count: usize, front: usize, operation: &mut ActiveRequest<'_>) {
+        if self.sent < front {
+            self.sent += count;
+        } else {
+            self.chunk.consume(count);
+        }
+        operation.last_activity = Instant::now();
+    }
+
+    /// Adds what was read to the front, if there is room for another attempt.
+    fn keep_for_repeats(&mut self, front: &mut Vec<u8>) {
+        let read = self.chunk.bytes();
+        if self.has_forgotten || front.len() + read.len() > self.max_front {
+            self.has_forgotten = true;
+            return;
+        }
+        front.extend_from_slice(read);
+        self.chunk.release();
+    }
+
     /// Adds the deadlines for the next byte of the request, and for its end.
-    fn add_deadlines(&self, request: &ClientRequest<'_>, next: &mut Earliest<RequestTimeout>) {
+    fn add_deadlines(&self, request: &ClientRequest<'_>, next: &mut Earliest<Failure>) {
         if self.rest == 0 {
             return;
         }
-        let link = &request.link;
-        next.add(self.waiting_since, link.session.timeouts().message, RequestTimeout::Pause);
-        next.add(Some(self.began), link.server.plan.request_timeout, RequestTimeout::Request);
+        let (link, late) = (&request.link, Failure::Late);
+        let message = link.session.timeouts().message;
+        next.add(self.waiting_since, message, |time| late(RequestTimeout::Pause(time)));
+        let most = link.server.plan.request_timeout;
+        next.add(Some(self.began), most, |time| late(RequestTimeout::Request(time)));
     }
 }
 
@@ -168,19 +218,17 @@ impl ClientRequest<'_> {
     pub(super) async fn await_response(
         &mut self,
         mut conn: Box<H1Connection>,
-        upload: &mut Upload,
         operation: &mut ActiveRequest<'_>,
         awaiting: &mut Awaiting<'_>,
-    ) -> Result<(Box<H1Connection>, Buffer, ResponseHead), Failure> {
+    ) -> Result<AwaitedResponse, Failure> {
         let mut reply = Buffer::default();
         let head = poll_fn(|cx| {
             let close = conn.lease().close_request().close_now();
             let Some(service) = conn.socket() else {
                 return Poll::Ready(Err(UpstreamError::ConnectionReset.into()));
             };
-            if let Poll::Ready(Err(failure)) =
-                upload.poll(cx, (self, operation), (service, awaiting.out))
-            {
+            let Awaiting { upload, out, .. } = awaiting;
+            if let Poll::Ready(Err(failure)) = upload.poll(cx, (self, operation), (service, out)) {
                 return Poll::Ready(Err(failure));
             }
             if let Poll::Ready(head) = self.poll_head(cx, (service, &mut reply), awaiting) {
@@ -194,11 +242,9 @@ impl ClientRequest<'_> {
             if let Some(close) = close {
                 return Poll::Ready(Err(Failure::Attempt(AttemptError::EndpointClosed(close))));
             }
-            self.poll_interrupt(cx, upload, awaiting).map(Err)
+            self.poll_interrupt(cx, awaiting).map(Err)
         });
-        let head = head.await?;
-        upload.keep(awaiting.out);
-        Ok((conn, reply, head))
+        Ok(AwaitedResponse { head: head.await?, conn, reply })
     }
 
     /// Reads the head of the response.
@@ -208,7 +254,7 @@ impl ClientRequest<'_> {
         (service, reply): (&mut Stream, &mut Buffer),
         awaiting: &mut Awaiting<'_>,
     ) -> Poll<Result<ResponseHead, UpstreamError>> {
-        let most = awaiting.way.pool.max_head();
+        let most = awaiting.pool.max_head();
         let bodiless = self.head.method.of(self.bytes) == b"HEAD";
         loop {
             match ready!(reply.poll_read(cx, service, usize::MAX)) {
@@ -244,10 +290,9 @@ impl ClientRequest<'_> {
     pub(super) fn poll_interrupt(
         &mut self,
         cx: &mut Context<'_>,
-        upload: &Upload,
         awaiting: &Awaiting<'_>,
     ) -> Poll<Failure> {
-        if !upload.is_incomplete()
+        if !awaiting.upload.is_incomplete()
             && let Poll::Ready(read) = self.link.client.poll_peek(cx)
             && !matches!(read, Ok(1..))
         {
@@ -255,26 +300,26 @@ impl ClientRequest<'_> {
             let gone = |_: io::Error| Close::ClientReset;
             return Poll::Ready(Failure::Close(read.map_or_else(gone, |_| Close::Client)));
         }
-        let due = self.response_deadline(upload, awaiting);
-        self.link.watch.poll(cx, due.map(|(due, late)| (due, Failure::Late(late))))
+        let due = self.response_deadline(awaiting);
+        self.link.watch.poll(cx, due)
     }
 
     /// The first deadline before the response.
-    fn response_deadline(
-        &self,
-        upload: &Upload,
-        awaiting: &Awaiting<'_>,
-    ) -> Option<(Instant, RequestTimeout)> {
-        let route = &awaiting.way.route;
+    pub(super) fn response_deadline(&self, awaiting: &Awaiting<'_>) -> Option<(Instant, Failure)> {
+        let (route, upload) = (&awaiting.matched.route, &awaiting.upload);
+        let late = |time| Failure::Late(RequestTimeout::Route(time));
         let mut next = Earliest::default();
-        next.add(upload.sent_at, route.timeout, RequestTimeout::Route);
-        next.add(upload.sent_at, route.total_timeout, RequestTimeout::Route);
+        next.add(upload.sent_at, route.timeout, late);
+        next.add(upload.sent_at, route.total_timeout, late);
         if let Some(limit) = &awaiting.limit {
-            let expired = |_| RequestTimeout::Policy(limit.clone());
+            let expired = |_| Failure::Late(RequestTimeout::Policy(limit.clone()));
             next.add(Some(self.began), Some(limit.after), expired);
         }
         let moved = self.link.last_activity.max(self.began);
-        next.add(Some(moved), route.idle_timeout, |_| RequestTimeout::Idle);
+        next.add(Some(moved), route.idle_timeout, |_| Failure::Late(RequestTimeout::Idle));
+        if let Some(due) = awaiting.attempt_due {
+            next.add_at(due, Failure::Attempt(AttemptError::TimedOut));
+        }
         upload.add_deadlines(self, &mut next);
         next.take()
     }
@@ -287,13 +332,28 @@ mod tests {
     #[test]
     fn an_early_response_leaves_the_unsent_bytes_to_be_sent() {
         let front = b"POST / HTTP/1.1\r\ncontent-length: 5\r\n\r\nhello";
-        let mut upload = Upload::new(0, Instant::now());
+        let mut upload = Upload::new(0, Instant::now(), front.len());
         upload.sent = front.len() - 2;
-        upload.keep(front);
+        upload.release_front(front);
         assert!(upload.is_incomplete());
         assert_eq!((upload.chunk.bytes(), upload.sent), (&b"lo"[..], front.len()));
         upload.chunk.consume(2);
-        upload.keep(front);
+        upload.release_front(front);
         assert!(!upload.is_incomplete());
+    }
+
+    #[test]
+    fn what_is_read_is_kept_for_repeats_up_to_a_limit() {
+        let read = |upload: &mut Upload, front: &mut Vec<u8>| {
+            upload.chunk = Buffer::holding(b"read");
+            upload.keep_for_repeats(front);
+            (upload.is_repeatable(), front.len(), upload.chunk.len())
+        };
+        let (mut upload, mut front) = (Upload::new(9, Instant::now(), 9), b"head".to_vec());
+        assert_eq!(read(&mut upload, &mut front), (true, 8, 0));
+        assert_eq!(read(&mut upload, &mut front), (false, 8, 4));
+        let mut upload = Upload::new(9, Instant::now(), 99);
+        upload.release_front(&front);
+        assert_eq!(read(&mut upload, &mut Vec::new()), (false, 0, 4));
     }
 }

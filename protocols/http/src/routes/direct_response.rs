@@ -1,16 +1,13 @@
 //! Responses of routes without cluster: redirects and fixed replies.
 
 use super::{
+    RequestHead,
     rewrite::{PathRewrite, with_query},
     template::Captures,
 };
 use crate::body::Body;
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderValue, Response, StatusCode,
-    header::{HOST, LOCATION},
-    request,
-};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header::LOCATION};
 
 /// Redirects clients.
 #[derive(Clone, Debug)]
@@ -36,7 +33,7 @@ impl Redirect {
     /// path is invalid.
     pub fn answer(
         &self,
-        head: &request::Parts,
+        head: &dyn RequestHead,
         captures: &Captures,
         scheme: &'static str,
     ) -> Response<Body> {
@@ -53,16 +50,14 @@ impl Redirect {
 
     fn location(
         &self,
-        head: &request::Parts,
+        head: &dyn RequestHead,
         captures: &Captures,
         scheme: &'static str,
     ) -> Option<HeaderValue> {
-        let path = self.path.rewrite(head.uri.path(), captures).ok()?;
-        let query = head.uri.query().filter(|_| self.query);
-        let path = with_query(path.as_deref().unwrap_or(head.uri.path()), query);
-        let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
-        let host = head.uri.authority().map(|it| it.as_str()).or(host);
-        let location = match self.authority(host) {
+        let path = self.path.rewrite(head.path(), captures).ok()?;
+        let query = head.query().filter(|_| self.query);
+        let path = with_query(path.as_deref().unwrap_or(head.path()), query);
+        let location = match self.authority(head.authority()) {
             Some(authority) => format!("{}://{authority}{path}", self.scheme.unwrap_or(scheme)),
             // A leading `//` would be read as a host.
             None => format!("/{}", path.trim_start_matches('/')),

@@ -1,7 +1,11 @@
 //! Header edits with variables.
 
-use super::template::{Captures, unknown_capture};
-use http::{HeaderMap, HeaderName, HeaderValue, request};
+use super::{
+    RequestHead,
+    template::{Captures, unknown_capture},
+};
+use crate::header_lines::HeaderLines;
+use http::{HeaderName, HeaderValue};
 use std::{fmt::Write, net::SocketAddr, sync::Arc};
 use values::Diagnostic;
 
@@ -86,6 +90,17 @@ impl EditValue {
         Ok(EditValue::Made(ValueTemplate { pieces: pieces.into(), route: route.into() }))
     }
 
+    /// The value; that of a template is the next rendered one.
+    fn of<'v>(
+        &'v self,
+        rendered: &mut impl Iterator<Item = &'v Option<HeaderValue>>,
+    ) -> Option<&'v HeaderValue> {
+        match self {
+            EditValue::Fixed(value) => Some(value),
+            EditValue::Made(_) => rendered.next()?.as_ref(),
+        }
+    }
+
     /// Whether it uses captures of the match.
     pub(super) fn captures(&self) -> bool {
         let EditValue::Made(made) = self else { return false };
@@ -147,7 +162,7 @@ impl ValueTemplate {
     /// The rendered value; `None` if it is empty or invalid.
     fn fill(
         &self,
-        head: &request::Parts,
+        head: &dyn RequestHead,
         captures: &Captures,
         variables: &Variables<'_>,
     ) -> Option<HeaderValue> {
@@ -156,14 +171,14 @@ impl ValueTemplate {
             let text = match piece {
                 ValuePiece::Text(text) => text,
                 ValuePiece::Host => variables.host,
-                ValuePiece::Path => head.uri.path(),
-                ValuePiece::Method => head.method.as_str(),
+                ValuePiece::Path => head.path(),
+                ValuePiece::Method => head.method(),
                 ValuePiece::RequestId => variables.request_id,
                 ValuePiece::Route => &self.route,
                 ValuePiece::Cluster => variables.cluster,
                 ValuePiece::Capture(name) => captures.get(name).unwrap_or_default(),
                 ValuePiece::Header(name) => {
-                    value.extend(head.headers.get(name).map_or(&[][..], HeaderValue::as_bytes));
+                    value.extend(head.header(name).unwrap_or_default());
                     continue;
                 }
                 ValuePiece::Peer | ValuePiece::PeerIp => {
@@ -192,7 +207,7 @@ impl HeaderEdits {
     /// Renders the variables, in the order of `set` and `add`.
     pub(super) fn render(
         &self,
-        head: &request::Parts,
+        head: &dyn RequestHead,
         captures: &Captures,
         variables: &Variables<'_>,
     ) -> RenderedValues {
@@ -221,24 +236,20 @@ impl HeaderEdits {
 
     /// Edits headers, with the values of `render`. An empty value removes a header that is set, and
     /// is not added.
-    pub(super) fn apply(&self, headers: &mut HeaderMap, response_values: &RenderedValues) {
+    pub(super) fn apply(&self, headers: &mut dyn HeaderLines, rendered: &RenderedValues) {
         for name in &self.remove {
             headers.remove(name);
         }
-        let mut made = response_values.0.iter();
-        let mut value_of = |value: &EditValue| match value {
-            EditValue::Fixed(value) => Some(value.clone()),
-            EditValue::Made(_) => made.next().cloned().flatten(),
-        };
+        let mut made = rendered.0.iter();
         for (name, value) in &self.set {
-            match value_of(value) {
-                Some(value) => drop(headers.insert(name, value)),
-                None => drop(headers.remove(name)),
+            match value.of(&mut made) {
+                Some(value) => headers.set(name, value),
+                None => headers.remove(name),
             }
         }
         for (name, value) in &self.add {
-            if let Some(value) = value_of(value) {
-                headers.append(name, value);
+            if let Some(value) = value.of(&mut made) {
+                headers.add(name, value);
             }
         }
     }

@@ -68,7 +68,7 @@ impl RouteMatch {
             && (self.hosts.is_empty() || self.hosts.iter().any(|it| it.matches(host)))
             && (self.headers.iter())
                 .all(|(name, test)| test.holds(&|fits| head.has_header(name, fits)))
-            && (self.query.is_empty() || self.matches_query(head.query()))
+            && (self.query.is_empty() || self.matches_query(head.query().unwrap_or_default()))
     }
 
     fn matches_query(&self, query: &str) -> bool {

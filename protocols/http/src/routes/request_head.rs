@@ -1,6 +1,6 @@
 //! What routes read of a request, so that they work on any representation of its head.
 
-use http::{HeaderName, request};
+use http::{HeaderName, HeaderValue, header, request};
 
 /// The head of a request, as routes match it.
 pub trait RequestHead {
@@ -10,8 +10,14 @@ pub trait RequestHead {
     /// The path as received, without query.
     fn path(&self) -> &str;
 
-    /// The query without its question mark; empty if there is none.
-    fn query(&self) -> &str;
+    /// The query without its question mark, if there is one.
+    fn query(&self) -> Option<&str>;
+
+    /// The host, and the port if there is one, that the client named.
+    fn authority(&self) -> Option<&str>;
+
+    /// The value of the first line of this header.
+    fn header(&self, name: &HeaderName) -> Option<&[u8]>;
 
     /// Whether the header has a value that fulfils `test`; each of its lines is one value.
     fn has_header(&self, name: &HeaderName, test: &dyn Fn(&[u8]) -> bool) -> bool;
@@ -26,8 +32,17 @@ impl RequestHead for request::Parts {
         self.uri.path()
     }
 
-    fn query(&self) -> &str {
-        self.uri.query().unwrap_or_default()
+    fn query(&self) -> Option<&str> {
+        self.uri.query()
+    }
+
+    fn authority(&self) -> Option<&str> {
+        let host = || self.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        self.uri.authority().map(|it| it.as_str()).or_else(host)
+    }
+
+    fn header(&self, name: &HeaderName) -> Option<&[u8]> {
+        self.headers.get(name).map(HeaderValue::as_bytes)
     }
 
     fn has_header(&self, name: &HeaderName, test: &dyn Fn(&[u8]) -> bool) -> bool {
@@ -50,8 +65,16 @@ impl RequestHead for WithMethod<'_> {
         self.head.path()
     }
 
-    fn query(&self) -> &str {
+    fn query(&self) -> Option<&str> {
         self.head.query()
+    }
+
+    fn authority(&self) -> Option<&str> {
+        self.head.authority()
+    }
+
+    fn header(&self, name: &HeaderName) -> Option<&[u8]> {
+        self.head.header(name)
     }
 
     fn has_header(&self, name: &HeaderName, test: &dyn Fn(&[u8]) -> bool) -> bool {

@@ -28,8 +28,16 @@ impl RequestHead for PlainHead {
         &self.path
     }
 
-    fn query(&self) -> &str {
-        self.query
+    fn query(&self) -> Option<&str> {
+        Some(self.query)
+    }
+
+    fn authority(&self) -> Option<&str> {
+        None
+    }
+
+    fn header(&self, _: &HeaderName) -> Option<&[u8]> {
+        None
     }
 
     fn has_header(&self, name: &HeaderName, test: &dyn Fn(&[u8]) -> bool) -> bool {

@@ -1,0 +1,158 @@
+//! The route that a request takes, and what it means for this request.
+
+use super::{
+    attributes::{HeadAttributes, HeadView},
+    composed_head::{ComposedHead, ComposedRequest},
+    field::FieldName,
+    local_reply::LocalReply,
+};
+use crate::{
+    cors::{self, CorsHeaders},
+    header_lines::HeaderLines,
+    pool::Pool,
+    request_attributes::RequestFlags,
+    routes::{Action, Captures, RenderedValues, RequestHead, Route, Variables},
+    server::Server,
+    settings::UpstreamVersion,
+};
+use http::{HeaderMap, HeaderValue, header};
+use std::{cell::OnceCell, rc::Rc, sync::Arc};
+
+/// A route that a request has matched.
+pub(super) struct MatchedRoute {
+    pub(super) route: Arc<Route>,
+    captures: Captures,
+    /// The cluster that was picked; `None` if the proxy answers the request itself.
+    pub(super) pool: Option<Rc<Pool>>,
+    /// CORS headers of the response.
+    cors: Option<CorsHeaders>,
+    /// The calling page's origin is not allowed.
+    origin_refused: bool,
+    /// Values of the route's response headers.
+    response_values: OnceCell<RenderedValues>,
+}
+
+impl MatchedRoute {
+    /// Finds the route, and picks a cluster. `None`: the request needs more than the engine can do. `body`: the
+    /// length of the request's body, in bytes.
+    pub(super) fn find(server: &Server, view: &HeadView<'_>, body: u64) -> Option<Self> {
+        let path = view.path();
+        if view.head.odd_path && (path.contains(['%', '\\']) || crate::path_fault(path).is_some()) {
+            return None;
+        }
+        let origin = view.value(FieldName::Origin);
+        let may_be_preflight = origin.is_some() && view.method() == "OPTIONS";
+        let (route, captures) = server.dialect.direct_routes()?.find(view, view.host())?;
+        let too_large = route.max_request_body.is_some_and(|most| body > most);
+        if too_large || may_be_preflight || !route.sends_once() {
+            return None;
+        }
+        let pool = match &route.action {
+            Action::Forward(clusters) => Some(server.pool(clusters.pick(fastrand::f64()))?),
+            Action::Redirect(_) | Action::Reply(_) => None,
+        };
+        if pool.is_some_and(|pool| pool.version() != UpstreamVersion::Http1) {
+            return None;
+        }
+        let origin = origin.and_then(|origin| HeaderValue::from_bytes(origin).ok());
+        let origin: HeaderMap = origin.map(|origin| (header::ORIGIN, origin)).into_iter().collect();
+        let rules = route.cors.as_ref();
+        Some(Self {
+            cors: rules.map(|rules| rules.headers_for(&origin)),
+            origin_refused: rules.is_some_and(|rules| rules.is_refused(&origin, view.host())),
+            pool: pool.map(Rc::clone),
+            route,
+            captures,
+            response_values: OnceCell::new(),
+        })
+    }
+
+    /// The route's redirect or fixed response; `None` if it forwards.
+    pub(super) fn direct_response(&self, attributes: &HeadAttributes<'_>) -> Option<LocalReply> {
+        match &self.route.action {
+            Action::Forward(_) => None,
+            Action::Redirect(redirect) => {
+                let scheme = if attributes.session.is_encrypted() { "https" } else { "http" };
+                Some(redirect.answer(&attributes.view, &self.captures, scheme))
+            }
+            Action::Reply(fixed) => Some(fixed.answer()),
+        }
+    }
+
+    /// Notes for the log that the calling page's origin is not allowed.
+    pub(super) fn flag_origin(&self, attributes: &HeadAttributes<'_>) {
+        if self.origin_refused {
+            attributes.progress.add_flag(RequestFlags::ORIGIN_REFUSED);
+        }
+    }
+
+    /// Counts a request of a page whose origin is not allowed.
+    pub(super) fn count_origin(&self, attributes: &HeadAttributes<'_>) {
+        if self.origin_refused {
+            attributes.session.count_violation(cors::REFUSED);
+        }
+    }
+
+    /// Edits the composed request at the end of `out`: first headers, whose variables see what the service gets, then
+    /// path and host.
+    ///
+    /// # Errors
+    /// Why the rewritten path is invalid.
+    pub(super) fn edit_request(
+        &self,
+        out: &mut Vec<u8>,
+        attributes: &HeadAttributes<'_>,
+    ) -> Result<(), &'static str> {
+        let (route, view) = (&self.route, &attributes.view);
+        if !route.edits_request() && !route.edits_response() {
+            return Ok(());
+        }
+        let mut head = ComposedHead::new(out, 0);
+        let composed = ComposedRequest { view, head: &head };
+        self.response_values.get_or_init(|| self.render_response(&composed, attributes));
+        let values = route.render_request(&composed, &self.captures, &self.variables(attributes));
+        route.edit_request(&mut head, &values);
+        if let Some(path) = route.rewritten_path(view.path(), &self.captures)? {
+            head.set_path(&path);
+        }
+        if let Some(host) = route.host() {
+            head.set_host(&host);
+        }
+        Ok(())
+    }
+
+    fn render_response(
+        &self,
+        head: &dyn RequestHead,
+        attributes: &HeadAttributes<'_>,
+    ) -> RenderedValues {
+        self.route.render_response(head, &self.captures, &self.variables(attributes))
+    }
+
+    fn variables<'a>(&'a self, attributes: &'a HeadAttributes<'_>) -> Variables<'a> {
+        Variables {
+            peer: attributes.session.info().peer,
+            host: attributes.view.host(),
+            request_id: attributes.request_id.get().map(|id| id.as_str()).unwrap_or_default(),
+            cluster: self.pool.as_ref().map_or("", |pool| pool.cluster().name()),
+        }
+    }
+
+    /// Whether a response's head is not passed on as it is.
+    pub(super) fn edits_response(&self) -> bool {
+        self.cors.is_some() || self.route.edits_response()
+    }
+
+    /// Edits a response's head.
+    pub(super) fn edit_response(
+        &self,
+        head: &mut dyn HeaderLines,
+        attributes: &HeadAttributes<'_>,
+    ) {
+        let render = || self.render_response(&attributes.view, attributes);
+        self.route.edit_response(head, self.response_values.get_or_init(render));
+        if let Some(cors) = &self.cors {
+            cors.replace(head);
+        }
+    }
+}
