@@ -237,3 +237,65 @@ fn a_response_may_begin_before_its_request_has_ended() {
     service.send(b"ok");
     client.expect(b"ok");
 }
+
+#[test]
+fn a_chunked_request_is_written_anew_and_the_next_one_follows() {
+    let upstream = Upstream::start();
+    let tollgate = proxy_to(&endpoints(&[upstream.address()]), "", "");
+    let mut client = End::connect(at(&tollgate));
+    client.send(
+        b"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nX-Case: 1\r\n\r\n3;x=y\r\non",
+    );
+    let mut service = upstream.accept();
+    let head = service.head();
+    assert!(head.contains("\r\nTransfer-Encoding: chunked\r\nX-Case: 1\r\n"), "{head}");
+    service.expect(b"2\r\non\r\n");
+    client.send(b"e\r\n0\r\nx-trailer: z\r\n\r\nGET /b HTTP/1.1\r\nHost: a\r\nX-Case: 2\r\n\r\n");
+    service.expect(b"1\r\ne\r\n0\r\n\r\n");
+    service.send(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    client.head();
+    let head = service.head();
+    assert!(head.starts_with("GET /b HTTP/1.1\r\n") && head.contains("X-Case: 2"), "{head}");
+    service.send(b"HTTP/1.1 204 No Content\r\n\r\n");
+    assert!(client.head().starts_with("HTTP/1.1 204 "));
+}
+
+#[test]
+fn a_chunked_request_may_be_cut_anywhere() {
+    let service = Service::start(Version::One, |_| Reply::echo());
+    let tollgate = proxy(&service, "");
+    let request = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n\
+                   5;a=b\r\nhello\r\nA\r\n0123456789\r\n0\r\nx: y\r\n\r\n";
+    let mut client = RawHttpClient::connect(at(&tollgate));
+    for cut in 0..request.len() {
+        let (front, back) = request.split_at(cut);
+        client.send(front.as_bytes());
+        // The next request begins in the same segment as this one ends.
+        client.send(format!("{back}{request}").as_bytes());
+        for _ in 0..2 {
+            assert_eq!(client.answer().unwrap().text(), "hello0123456789", "{front:?}");
+        }
+    }
+    assert_eq!(service.connections(), 1);
+}
+
+#[test]
+fn a_body_that_turns_out_invalid_or_too_long_is_answered() {
+    let upstream = Upstream::start();
+    let route = "{ name: all, cluster: shop, max_request_body: 10 }";
+    for (rest, status) in [("x\r\n", "400"), ("B\r\n01234567890\r\n", "413")] {
+        let tollgate = routed_to(&[route], upstream.address());
+        let mut client = End::connect(at(&tollgate));
+        client.send(b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n");
+        let mut service = upstream.accept();
+        service.head();
+        service.expect(b"1\r\na\r\n");
+        client.send(rest.as_bytes());
+        let head = client.head();
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+        assert!(head.contains("\r\nconnection: close\r\n"), "{head}");
+        drop(client);
+        let lines = tollgate.logged(1, |line| line["outcome"] == "rejected");
+        assert_eq!(lines[0]["status"], status);
+    }
+}

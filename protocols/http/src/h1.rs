@@ -13,6 +13,7 @@ mod connection;
 mod download;
 mod exchange;
 mod field;
+mod incoming_body;
 mod link;
 mod local_reply;
 mod matched_route;

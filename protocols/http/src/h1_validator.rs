@@ -15,7 +15,7 @@ mod target;
 mod tests;
 
 pub(crate) use chunk::is_forbidden as is_forbidden_trailer;
-use chunk::{ChunkStep, ChunkedBody};
+pub(crate) use chunk::{ChunkStep, ChunkedBody};
 pub use error::H1Error;
 use head::{BodyLength, HeadParser};
 pub(crate) use line::is_odd;
@@ -154,7 +154,7 @@ impl H1Validator {
             }
             ValidatorState::Chunks(chunks) => Ok(match chunks.step(bytes, &self.limits)? {
                 ChunkStep::Hold => 0,
-                ChunkStep::Pass(passes) => passes,
+                ChunkStep::Framing(passes) | ChunkStep::Data(passes) => passes,
                 ChunkStep::End(passes) => {
                     self.state = self.next_state();
                     passes

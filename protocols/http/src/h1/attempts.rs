@@ -62,7 +62,8 @@ impl ClientRequest<'_> {
             };
             if let Ok(response) = result {
                 operation.reject_response();
-                response.discard(awaiting);
+                let sent = !awaiting.upload.is_incomplete(&self.incoming);
+                response.discard(awaiting.pool, sent);
             }
             attributes.progress.add_flag(RequestFlags::RETRIED);
             awaiting.upload.restart();
@@ -182,13 +183,14 @@ impl ClientRequest<'_> {
 }
 
 impl AwaitedResponse {
-    /// Drops a response that does not go to the client. Its connection is kept if all of the response is here.
-    fn discard(self, awaiting: &Awaiting<'_>) {
+    /// Drops a response that does not go to the client. Its connection is kept if the request was sent and all of the
+    /// response is here.
+    fn discard(self, pool: &Pool, sent: bool) {
         let Self { conn, reply, head } = self;
         let here = (reply.len() - head.len) as u64;
         let complete = head.length == ResponseLength::Length(here) && !head.last;
-        if complete && !awaiting.upload.is_incomplete() {
-            awaiting.pool.put(UpstreamConn::H1(conn));
+        if complete && sent {
+            pool.put(UpstreamConn::H1(conn));
         }
     }
 }

@@ -29,10 +29,23 @@ pub(super) struct Buffer {
 impl Buffer {
     /// A buffer with a copy of these bytes.
     pub(super) fn holding(bytes: &[u8]) -> Self {
-        let size = SIZES.into_iter().find(|size| *size >= bytes.len());
-        let mut memory = take(size.unwrap_or(bytes.len()));
-        memory[..bytes.len()].copy_from_slice(bytes);
-        Self { memory, start: 0, end: bytes.len() }
+        let mut buffer = Self::default();
+        buffer.extend(bytes);
+        buffer
+    }
+
+    /// Adds these bytes.
+    pub(super) fn extend(&mut self, bytes: &[u8]) {
+        if self.memory.len() - self.end < bytes.len() {
+            let needed = self.len() + bytes.len();
+            let size = SIZES.into_iter().find(|size| *size >= needed);
+            let mut larger = Self { memory: take(size.unwrap_or(needed)), start: 0, end: 0 };
+            larger.extend(self.bytes());
+            *self = larger;
+        }
+        let end = self.end + bytes.len();
+        self.memory[self.end..end].copy_from_slice(bytes);
+        self.end = end;
     }
 
     /// The bytes.
@@ -170,7 +183,11 @@ mod tests {
     fn a_buffer_holds_a_copy_of_any_length() {
         for length in [0, 1, SIZES[0], SIZES[1] + 1] {
             let bytes = vec![7; length];
-            assert_eq!(Buffer::holding(&bytes).bytes(), bytes, "{length}");
+            let mut buffer = Buffer::holding(&bytes);
+            assert_eq!(buffer.bytes(), bytes, "{length}");
+            buffer.consume(length / 2);
+            buffer.extend(&bytes);
+            assert_eq!(buffer.len(), length - length / 2 + length);
         }
     }
 

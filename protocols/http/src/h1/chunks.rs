@@ -4,8 +4,13 @@
 //! of its own, so a lenient reading does not reach the client. Trailers are dropped: the client has not requested
 //! any.
 
+use std::io::Write;
+
 /// Longest line of a size, and all trailers, in bytes.
 const MAX_LINE: usize = 16 * 1024;
+
+/// Longest line of a size that is written: 64 bits in hexadecimal, and CRLF.
+const MAX_SIZE_LINE: usize = 18;
 
 /// Reads a chunked body piece by piece.
 #[derive(Debug, Default)]
@@ -110,6 +115,21 @@ impl ChunkReader {
     }
 }
 
+/// Writes a chunk of this data, if there is any.
+pub(super) fn write_chunk(data: &[u8], mut out: impl FnMut(&[u8])) {
+    if data.is_empty() {
+        return;
+    }
+    let mut line = [0; MAX_SIZE_LINE];
+    let mut rest = &mut line[..];
+    // The number of bytes in memory fits.
+    let _ = write!(rest, "{:x}\r\n", data.len());
+    let length = MAX_SIZE_LINE - rest.len();
+    out(&line[..length]);
+    out(data);
+    out(b"\r\n");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,6 +171,15 @@ mod tests {
             }
         }
         assert_eq!(read(b"5\r\nhel", 3).unwrap(), (b"hel".to_vec(), usize::MAX));
+    }
+
+    #[test]
+    fn data_is_written_as_one_chunk() {
+        let mut written = Vec::new();
+        for data in [&b"0123456789abcdef"[..], b"", b"x"] {
+            write_chunk(data, |bytes| written.extend_from_slice(bytes));
+        }
+        assert_eq!(written, b"10\r\n0123456789abcdef\r\n1\r\nx\r\n");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::{
     buffer::Buffer,
     link::{Ending, Flow, Link, Scratch},
     request::ClientRequest,
-    request_head::{BodyLength, RequestHead, Unsure},
+    request_head::{RequestHead, Unsure},
 };
 use crate::{client_connection::Admitted, earliest::Earliest, server::Server};
 use bytes::BytesMut;
@@ -194,16 +194,17 @@ impl Link {
         scratch: &mut Scratch,
         (head, began): (RequestHead, Instant),
     ) -> Flow {
-        let BodyLength::Length(body) = head.body else { return Flow::Handover(None) };
         if self.session.is_limited_now() {
             return Flow::Handover(None);
         }
-        let present = (buffer.len() - head.len).min(usize::try_from(body).unwrap_or(usize::MAX));
-        let request =
-            ClientRequest::new(self, &head, &buffer.bytes()[..head.len + present], body, began);
+        let mut request = ClientRequest::new(self, &head, buffer.bytes(), began);
         let flow = request.serve(scratch).await;
+        let (body, surplus) = request.incoming.into_surplus();
         if !matches!(flow, Flow::Handover(_)) {
-            buffer.consume(head.len + present);
+            buffer.consume(head.len + body);
+            if !surplus.is_empty() {
+                *buffer = surplus;
+            }
         }
         flow
     }

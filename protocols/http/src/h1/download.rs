@@ -3,7 +3,7 @@
 use super::{
     attributes::HeadAttributes,
     buffer::Buffer,
-    chunks::{ChunkPart, ChunkReader},
+    chunks::{ChunkPart, ChunkReader, write_chunk},
     compose,
     composed_head::ComposedHead,
     field::Field,
@@ -25,7 +25,6 @@ use http::Response;
 use operation::{Close, EndReason, Outcome, RejectReason};
 use std::{
     future::poll_fn,
-    io::Write,
     rc::Rc,
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -90,7 +89,7 @@ impl<'e, 'c, 'a> Download<'e, 'c, 'a> {
         upload: Upload,
     ) -> Self {
         let AwaitedResponse { conn, reply, head } = response;
-        let early = upload.is_incomplete();
+        let early = upload.is_incomplete(&request.incoming);
         if early {
             attributes.progress.add_flag(RequestFlags::EARLY_ANSWER);
         }
@@ -159,7 +158,7 @@ impl<'e, 'c, 'a> Download<'e, 'c, 'a> {
     /// Passes bytes on until the response has ended.
     fn poll(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<(), Cut>> {
         loop {
-            if self.upload.is_incomplete()
+            if self.upload.is_incomplete(&self.request.incoming)
                 && let Some(service) = self.conn.socket()
             {
                 // A client that aborts its request is noticed when its response is written.
@@ -258,7 +257,7 @@ impl<'e, 'c, 'a> Download<'e, 'c, 'a> {
                 }
             }
             BodyState::UntilClose => {
-                write_chunk(out, self.reply.bytes());
+                write_chunk(self.reply.bytes(), |bytes| out.extend_from_slice(bytes));
                 self.operation.reply_bytes += here as u64;
                 self.reply.consume(here);
             }
@@ -277,7 +276,7 @@ impl<'e, 'c, 'a> Download<'e, 'c, 'a> {
                     return Ok(());
                 }
                 Ok(ChunkPart::Data(skip, count)) => {
-                    write_chunk(out, &bytes[skip..skip + count]);
+                    write_chunk(&bytes[skip..skip + count], |bytes| out.extend_from_slice(bytes));
                     self.operation.reply_bytes += count as u64;
                     self.reply.consume(skip + count);
                 }
@@ -297,7 +296,7 @@ impl<'e, 'c, 'a> Download<'e, 'c, 'a> {
         if let Some(close) = self.conn.lease().close_request().close_now() {
             return Poll::Ready(Cut::Ended(OperationEnd::new(close.outcome(false), close)));
         }
-        if !self.upload.is_incomplete()
+        if !self.upload.is_incomplete(&self.request.incoming)
             && self.half_closed_since.is_none()
             && let Poll::Ready(read) = self.request.link.client.poll_peek(cx)
         {
@@ -335,7 +334,7 @@ impl<'e, 'c, 'a> Download<'e, 'c, 'a> {
             self.operation.settle(&outcome.into());
         }
         let surplus = !self.reply.is_empty();
-        let sent = !self.upload.is_incomplete();
+        let sent = !self.upload.is_incomplete(&self.request.incoming);
         if self.keeps && sent && !surplus {
             self.pool.put(UpstreamConn::H1(self.conn));
         }
@@ -370,15 +369,4 @@ impl Cut {
     fn lost(close: Close) -> Self {
         Cut::Ended(OperationEnd::new(Outcome::Lost, close))
     }
-}
-
-/// Writes a chunk of this data, if there is any.
-fn write_chunk(out: &mut Vec<u8>, data: &[u8]) {
-    if data.is_empty() {
-        return;
-    }
-    // Writing to memory can't fail.
-    let _ = write!(out, "{:x}\r\n", data.len());
-    out.extend_from_slice(data);
-    out.extend_from_slice(b"\r\n");
 }

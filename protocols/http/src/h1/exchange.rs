@@ -17,7 +17,6 @@ use crate::{
     admission::{ask_policies, operation},
     client_connection::Admitted,
     header_policy::{begin_trace, traceparent_text},
-    routes::Route,
     upstream_request::AttemptError,
 };
 use operation::{Close, Outcome, RejectMode, Rejection, SpanContext, Ticket};
@@ -25,11 +24,11 @@ use std::{cell::RefCell, rc::Rc};
 
 impl ClientRequest<'_> {
     /// Serves it: finds its route, asks the policies, and answers it.
-    pub(super) async fn serve(mut self, scratch: &mut Scratch) -> Flow {
+    pub(super) async fn serve(&mut self, scratch: &mut Scratch) -> Flow {
         let Scratch { fields, response_fields, out } = scratch;
         let (bytes, head) = (self.bytes, self.head);
         let view = HeadView { bytes, head, fields };
-        let matched = MatchedRoute::find(&self.link.server, &view, self.body);
+        let matched = MatchedRoute::find(&self.link.server, &view, self.incoming.declared());
         let Some(matched) = matched else { return Flow::Handover(None) };
         let (session, peer) = (Rc::clone(&self.link.session), Rc::clone(&self.link.peer));
         let (reply, server) = (RefCell::new(None), Rc::clone(&self.link.server));
@@ -38,6 +37,7 @@ impl ClientRequest<'_> {
             *reply.borrow_mut() = Some(made);
         };
         let attributes = HeadAttributes::new(view, &*session, &peer, &on_rejected);
+        self.incoming.limit(matched.route.max_request_body);
         matched.flag_origin(&attributes);
         let names = (view.method(), &*matched.route.name);
         let operation = operation(&*server.dialect, names, &attributes);
@@ -63,7 +63,7 @@ impl ClientRequest<'_> {
         self.link.requests += 1;
         match rejection.mode {
             RejectMode::Reply => match reply {
-                Some(reply) => self.reply(reply, out, self.unread()).await,
+                Some(reply) => self.reply(reply, out).await,
                 None => Flow::Close(rejection.reason.close(), Ending::Drop),
             },
             RejectMode::Close => Flow::Close(rejection.reason.close(), Ending::Linger),
@@ -96,14 +96,18 @@ impl ClientRequest<'_> {
         if self.compose(attributes, matched, out).is_err() {
             return self.hand_over(attributes, ticket);
         }
-        let operation = self.begin(attributes, ticket, matched);
-        let max_front = self.max_front(&matched.route, out.len());
+        let kept = matched.route.retry.as_ref().map_or(0, |retry| retry.max_body);
+        let max_front = out.len().saturating_add(usize::try_from(kept).unwrap_or(usize::MAX));
+        let present = self.incoming.take_present(|bytes| out.extend_from_slice(bytes));
+        let Ok(present) = present else { return self.hand_over(attributes, ticket) };
+        let mut operation = self.begin(attributes, ticket, matched);
+        operation.request_bytes += present;
         let awaiting = Awaiting {
             matched,
             pool,
             limit,
             attempt_due: None,
-            upload: Upload::new(self.unread(), self.began, max_front),
+            upload: Upload::new(self.incoming.is_ended(), self.began, max_front),
             response_fields,
             out,
             hints: Vec::new(),
@@ -120,7 +124,7 @@ impl ClientRequest<'_> {
     ) -> ActiveRequest<'a> {
         self.link.requests += 1;
         matched.count_origin(attributes);
-        ActiveRequest::new(ticket, attributes, self.bytes.len() as u64, self.began)
+        ActiveRequest::new(ticket, attributes, self.head.len as u64, self.began)
     }
 
     /// Answers with the route's redirect or fixed response.
@@ -139,7 +143,7 @@ impl ClientRequest<'_> {
         let mut operation = self.begin(attributes, ticket, matched);
         let (reply, end) = local_reply::direct(&server, attributes, matched, reply);
         operation.settle(&end);
-        self.reply(reply, out, self.unread()).await
+        self.reply(reply, out).await
     }
 
     /// Forwards a request.
@@ -173,26 +177,25 @@ impl ClientRequest<'_> {
                 let server = &self.link.server;
                 let (reply, end) = local_reply::failed(server, attributes, matched, error);
                 operation.settle(&end);
-                self.reply(reply, awaiting.out, awaiting.upload.unread()).await
+                self.reply(reply, awaiting.out).await
+            }
+            Err(Failure::Invalid(error)) => {
+                let server = &self.link.server;
+                let (reply, end) = local_reply::invalid(server, attributes, matched, error);
+                operation.settle(&end);
+                self.reply(reply, awaiting.out).await
             }
             Err(Failure::Late(late)) => {
                 let server = &self.link.server;
                 let (reply, end, close) = local_reply::late(server, attributes, matched, late);
                 operation.settle(&end);
                 let Some(close) = close else {
-                    return self.reply(reply, awaiting.out, awaiting.upload.unread()).await;
+                    return self.reply(reply, awaiting.out).await;
                 };
                 let _ = self.write_reply(reply, awaiting.out, true).await;
                 Flow::Close(close, Ending::Linger)
             }
         }
-    }
-
-    /// How long the request may become that is kept for further attempts; its first part has `front` bytes.
-    fn max_front(&self, route: &Route, front: usize) -> usize {
-        let body = self.bytes.len() - self.head.len;
-        let kept = route.retry.as_ref().map_or(0, |retry| retry.max_body);
-        (front - body).saturating_add(usize::try_from(kept).unwrap_or(usize::MAX))
     }
 
     /// Others serve this request.
@@ -201,7 +204,7 @@ impl ClientRequest<'_> {
         Flow::Handover(Some(Admitted { ticket, span }))
     }
 
-    /// Writes the request's head for the service, and the part of its body that is here, to `out`.
+    /// Writes the request's head for the service to `out`.
     ///
     /// # Errors
     /// Why the route's path for the service is invalid.
@@ -242,8 +245,6 @@ impl ClientRequest<'_> {
                 traceparent: traceparent.as_ref().map(|it| &it[..]),
             },
         );
-        matched.edit_request(out, attributes)?;
-        out.extend_from_slice(&self.bytes[self.head.len..]);
-        Ok(())
+        matched.edit_request(out, attributes)
     }
 }

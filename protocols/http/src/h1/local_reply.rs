@@ -12,7 +12,8 @@ use crate::{
     admitted_request::{RequestTimeout, failed_attempt, late_response},
     body::Body,
     dialect::RoutedRequest,
-    incoming_request::rejection_response,
+    h1_validator::H1Error,
+    incoming_request::{invalid_request_response, rejection_response},
     local_reply::reason_phrase,
     routes::Captures,
     server::Server,
@@ -69,6 +70,18 @@ fn routed(matched: &MatchedRoute) -> RoutedRequest {
     }
 }
 
+/// The reply to a request whose body is invalid, and how its operation ends.
+pub(super) fn invalid(
+    server: &Server,
+    attributes: &HeadAttributes<'_>,
+    matched: &MatchedRoute,
+    H1Error { violation, status, message, .. }: H1Error,
+) -> (LocalReply, OperationEnd) {
+    let reply = invalid_request_response(status, violation, message);
+    let end = OperationEnd::new(Outcome::Rejected, violation);
+    (finish(server, attributes, matched, reply, end.reason), end)
+}
+
 /// Completes the reply of a route without cluster; also returns how its operation ends.
 pub(super) fn direct(
     server: &Server,
@@ -108,14 +121,10 @@ fn finish(
 }
 
 impl ClientRequest<'_> {
-    /// Sends a reply. `unread` bytes of the request's body have not come yet: the connection closes if there are any.
-    pub(super) async fn reply(
-        &mut self,
-        reply: LocalReply,
-        out: &mut Vec<u8>,
-        unread: u64,
-    ) -> Flow {
-        let last = unread > 0 || self.is_last();
+    /// Sends a reply. The connection closes if the request's body has not come yet.
+    pub(super) async fn reply(&mut self, reply: LocalReply, out: &mut Vec<u8>) -> Flow {
+        let unread = self.incoming.take_present(|_| {}).is_err() || !self.incoming.is_ended();
+        let last = unread || self.is_last();
         match self.write_reply(reply, out, last).await {
             Err(close) => Flow::Close(close, Ending::Drop),
             Ok(()) if last => Flow::Close(self.last_close(), Ending::Linger),

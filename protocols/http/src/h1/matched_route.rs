@@ -34,8 +34,8 @@ pub(super) struct MatchedRoute {
 
 impl MatchedRoute {
     /// Finds the route, and picks a cluster. `None`: the request needs more than the engine can do. `body`: the
-    /// length of the request's body, in bytes.
-    pub(super) fn find(server: &Server, view: &HeadView<'_>, body: u64) -> Option<Self> {
+    /// length of the request's body in bytes, if it is declared.
+    pub(super) fn find(server: &Server, view: &HeadView<'_>, body: Option<u64>) -> Option<Self> {
         let path = view.path();
         if view.head.odd_path && (path.contains(['%', '\\']) || crate::path_fault(path).is_some()) {
             return None;
@@ -43,7 +43,8 @@ impl MatchedRoute {
         let origin = view.value(FieldName::Origin);
         let may_be_preflight = origin.is_some() && view.method() == "OPTIONS";
         let (route, captures) = server.dialect.direct_routes()?.find(view, view.host())?;
-        let too_large = route.max_request_body.is_some_and(|most| body > most);
+        let most = route.max_request_body.unwrap_or(u64::MAX);
+        let too_large = body.is_some_and(|body| body > most);
         if too_large || may_be_preflight || !route.sends_once() {
             return None;
         }

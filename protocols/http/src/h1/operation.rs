@@ -45,7 +45,7 @@ impl<'a> ActiveRequest<'a> {
     /// The attempt has no response.
     pub(super) fn end_attempt(&mut self, failure: &Failure) {
         let outcome = match failure {
-            Failure::Close(_) => Outcome::Cancelled,
+            Failure::Close(_) | Failure::Invalid(_) => Outcome::Cancelled,
             Failure::Attempt(error) => error.outcome(),
             Failure::Late(late) if late.is_clients() => Outcome::Cancelled,
             Failure::Late(_) => Outcome::Lost,

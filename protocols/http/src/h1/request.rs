@@ -1,8 +1,13 @@
 //! A request of a client, while it is served.
 
-use super::{link::Link, request_head::RequestHead};
+use super::{
+    incoming_body::{BodyFault, IncomingBody},
+    link::Link,
+    request_head::RequestHead,
+};
 use crate::{
-    admitted_request::RequestTimeout, upstream_error::UpstreamError, upstream_request::AttemptError,
+    admitted_request::RequestTimeout, h1_validator::H1Error, upstream_error::UpstreamError,
+    upstream_request::AttemptError,
 };
 use operation::Close;
 use session::Phase;
@@ -15,6 +20,18 @@ pub(super) enum Failure {
     Attempt(AttemptError),
     /// A time limit has expired.
     Late(RequestTimeout),
+    /// The client has sent what is no body.
+    Invalid(H1Error),
+}
+
+impl From<BodyFault> for Failure {
+    fn from(fault: BodyFault) -> Self {
+        match fault {
+            BodyFault::Aborted => Failure::Attempt(AttemptError::ClientAborted),
+            BodyFault::TooLarge => Failure::Attempt(AttemptError::TooLarge),
+            BodyFault::Invalid(error) => Failure::Invalid(error),
+        }
+    }
 }
 
 impl From<Close> for Failure {
@@ -33,27 +50,23 @@ impl From<UpstreamError> for Failure {
 pub(super) struct ClientRequest<'c> {
     pub(super) link: &'c mut Link,
     pub(super) head: &'c RequestHead,
-    /// The head, and the part of the body that came with it.
+    /// The head, and what came with it.
     pub(super) bytes: &'c [u8],
-    /// The body's length in bytes.
-    pub(super) body: u64,
+    pub(super) incoming: IncomingBody<'c>,
     pub(super) began: Instant,
 }
 
 impl<'c> ClientRequest<'c> {
+    /// The request that `bytes` begin with.
     pub(super) fn new(
         link: &'c mut Link,
         head: &'c RequestHead,
         bytes: &'c [u8],
-        body: u64,
         began: Instant,
     ) -> Self {
-        Self { link, head, bytes, body, began }
-    }
-
-    /// The bytes of the body that have not been read yet.
-    pub(super) fn unread(&self) -> u64 {
-        self.body - (self.bytes.len() - self.head.len) as u64
+        let limits = link.server.plan.limits();
+        let incoming = IncomingBody::new(head.body, &bytes[head.len..], limits);
+        Self { link, head, bytes, incoming, began }
     }
 
     /// Whether the connection closes after this request.
@@ -71,6 +84,7 @@ impl<'c> ClientRequest<'c> {
             Phase::Running if most.is_some_and(|most| self.link.requests >= most) => {
                 Close::MaxRequests
             }
+            Phase::Running if self.incoming.is_invalid() => Close::ClientViolation,
             Phase::Running => Close::Client,
             _ => Close::Drain,
         }

@@ -4,6 +4,7 @@ use super::{
     buffer::Buffer,
     compose,
     field::Field,
+    incoming_body::IncomingBody,
     matched_route::MatchedRoute,
     operation::ActiveRequest,
     request::{ClientRequest, Failure},
@@ -60,8 +61,6 @@ pub(super) struct Upload {
     max_front: usize,
     /// Bytes of the body that were read and not kept.
     chunk: Buffer,
-    /// How many bytes have not come yet.
-    rest: u64,
     /// More was read than the front has.
     has_forgotten: bool,
     /// The service reads nothing more.
@@ -74,17 +73,16 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    /// `rest`: the bytes of the body that have not come yet. A request without such is sent at the time `began`.
-    /// `max_front`: how long its front may become.
-    pub(super) fn new(rest: u64, began: Instant, max_front: usize) -> Self {
+    /// `is_read`: all of the body is in its front, and counts as sent at the time `began`. `max_front`: how long that
+    /// may become.
+    pub(super) fn new(is_read: bool, began: Instant, max_front: usize) -> Self {
         Self {
             sent: 0,
             max_front,
             chunk: Buffer::default(),
-            rest,
             has_forgotten: false,
             is_refused: false,
-            sent_at: (rest == 0).then_some(began),
+            sent_at: is_read.then_some(began),
             waiting_since: None,
             began,
         }
@@ -108,14 +106,9 @@ impl Upload {
         }
     }
 
-    /// How many bytes have not come yet.
-    pub(super) fn unread(&self) -> u64 {
-        self.rest
-    }
-
     /// Whether a byte of it was not sent to the service.
-    pub(super) fn is_incomplete(&self) -> bool {
-        self.rest > 0 || !self.chunk.is_empty()
+    pub(super) fn is_incomplete(&self, incoming: &IncomingBody<'_>) -> bool {
+        !incoming.is_ended() || !self.chunk.is_empty()
     }
 
     /// Whether all that was read of it can be sent again.
@@ -157,26 +150,23 @@ impl Upload {
                 }
                 continue;
             }
-            if self.rest == 0 {
+            if request.incoming.is_ended() {
                 self.sent_at.get_or_insert_with(Instant::now);
                 return Poll::Ready(Ok(()));
             }
-            let most = usize::try_from(self.rest).unwrap_or(usize::MAX);
-            let Poll::Ready(read) = request.link.poll_read(cx, &mut self.chunk, most) else {
+            let ClientRequest { incoming, link, .. } = &mut *request;
+            let Poll::Ready(read) = incoming.poll_read(cx, link, &mut self.chunk) else {
                 self.waiting_since.get_or_insert_with(Instant::now);
                 return Poll::Pending;
             };
-            match read {
-                Ok(count @ 1..) => {
-                    self.rest -= count as u64;
-                    operation.request_bytes += count as u64;
-                    self.waiting_since = None;
-                    self.keep_for_repeats(front);
-                }
-                Ok(0) | Err(_) => {
-                    return Poll::Ready(Err(Failure::Attempt(AttemptError::ClientAborted)));
-                }
+            if let Err(fault) = &read {
+                // Nothing more is read.
+                self.is_refused = true;
+                fault.count(&*link.session);
             }
+            operation.request_bytes += read?;
+            self.waiting_since = None;
+            self.keep_for_repeats(front);
         }
     }
 
@@ -202,7 +192,7 @@ impl Upload {
 
     /// Adds the deadlines for the next byte of the request, and for its end.
     fn add_deadlines(&self, request: &ClientRequest<'_>, next: &mut Earliest<Failure>) {
-        if self.rest == 0 {
+        if request.incoming.is_ended() {
             return;
         }
         let (link, late) = (&request.link, Failure::Late);
@@ -292,7 +282,7 @@ impl ClientRequest<'_> {
         cx: &mut Context<'_>,
         awaiting: &Awaiting<'_>,
     ) -> Poll<Failure> {
-        if !awaiting.upload.is_incomplete()
+        if !awaiting.upload.is_incomplete(&self.incoming)
             && let Poll::Ready(read) = self.link.client.poll_peek(cx)
             && !matches!(read, Ok(1..))
         {
@@ -327,19 +317,21 @@ impl ClientRequest<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::request_head::BodyLength, *};
+    use crate::h1_validator::RequestLimits;
 
     #[test]
     fn an_early_response_leaves_the_unsent_bytes_to_be_sent() {
+        let ended = IncomingBody::new(BodyLength::Length(0), b"", RequestLimits::default());
         let front = b"POST / HTTP/1.1\r\ncontent-length: 5\r\n\r\nhello";
-        let mut upload = Upload::new(0, Instant::now(), front.len());
+        let mut upload = Upload::new(true, Instant::now(), front.len());
         upload.sent = front.len() - 2;
         upload.release_front(front);
-        assert!(upload.is_incomplete());
+        assert!(upload.is_incomplete(&ended));
         assert_eq!((upload.chunk.bytes(), upload.sent), (&b"lo"[..], front.len()));
         upload.chunk.consume(2);
         upload.release_front(front);
-        assert!(!upload.is_incomplete());
+        assert!(!upload.is_incomplete(&ended));
     }
 
     #[test]
@@ -349,10 +341,10 @@ mod tests {
             upload.keep_for_repeats(front);
             (upload.is_repeatable(), front.len(), upload.chunk.len())
         };
-        let (mut upload, mut front) = (Upload::new(9, Instant::now(), 9), b"head".to_vec());
+        let (mut upload, mut front) = (Upload::new(false, Instant::now(), 9), b"head".to_vec());
         assert_eq!(read(&mut upload, &mut front), (true, 8, 0));
         assert_eq!(read(&mut upload, &mut front), (false, 8, 4));
-        let mut upload = Upload::new(9, Instant::now(), 99);
+        let mut upload = Upload::new(false, Instant::now(), 99);
         upload.release_front(&front);
         assert_eq!(read(&mut upload, &mut Vec::new()), (false, 0, 4));
     }

@@ -55,7 +55,7 @@ pub(crate) fn is_forbidden(name: &[u8]) -> bool {
 
 /// State of a chunked body.
 #[derive(Debug, Default)]
-pub(super) struct ChunkedBody {
+pub(crate) struct ChunkedBody {
     at: ChunkState,
     cursor: LineCursor,
     /// Bytes of extensions so far.
@@ -76,17 +76,23 @@ enum ChunkState {
 }
 
 /// Result of a step.
-pub(super) enum ChunkStep {
+pub(crate) enum ChunkStep {
     /// More bytes are needed.
     Hold,
-    /// This many bytes are valid.
-    Pass(usize),
-    /// This many bytes are valid, and the body ends after them.
+    /// This many bytes are framing.
+    Framing(usize),
+    /// This many bytes are data.
+    Data(usize),
+    /// This many bytes are framing, and the body ends after them.
     End(usize),
 }
 
 impl ChunkedBody {
-    pub(super) fn step(
+    /// Reads the next part of the body; held bytes must be shown again with more.
+    ///
+    /// # Errors
+    /// What is wrong with the bytes.
+    pub(crate) fn step(
         &mut self,
         bytes: &[u8],
         limits: &RequestLimits,
@@ -97,13 +103,13 @@ impl ChunkedBody {
                 let here = left.min(bytes.len() as u64);
                 self.at =
                     if here == left { ChunkState::DataEnd } else { ChunkState::Data(left - here) };
-                Ok(if here == 0 { ChunkStep::Hold } else { ChunkStep::Pass(here as usize) })
+                Ok(if here == 0 { ChunkStep::Hold } else { ChunkStep::Data(here as usize) })
             }
             ChunkState::DataEnd => match bytes {
                 [] | [b'\r'] => Ok(ChunkStep::Hold),
                 [b'\r', b'\n', ..] => {
                     self.at = ChunkState::Size;
-                    Ok(ChunkStep::Pass(2))
+                    Ok(ChunkStep::Framing(2))
                 }
                 _ => Err(error::CHUNK_OVERRUN),
             },
@@ -122,7 +128,7 @@ impl ChunkedBody {
         self.at = if size == 0 { ChunkState::Trailers } else { ChunkState::Data(size) };
         let passes = self.cursor.start;
         self.cursor = LineCursor::default();
-        Ok(ChunkStep::Pass(passes))
+        Ok(ChunkStep::Framing(passes))
     }
 
     fn trailers(&mut self, bytes: &[u8], limits: &RequestLimits) -> Result<ChunkStep, H1Error> {
