@@ -142,7 +142,8 @@ async fn serve(
         client_io.state().allow_half_close.set(server.plan.half_close);
         let connection = ClientConnection::new(server, session, &client_io, rejection);
         let monitor = ConnectionMonitor::new(&connection);
-        return serve_by_hyper(connection, client_io, monitor).await;
+        // Boxed, so that a connection of the engine has no room for it.
+        return Box::pin(serve_by_hyper(connection, client_io, monitor)).await;
     }
     match h1::serve(&server, &session, client).await {
         Served::Closed(close) => close,

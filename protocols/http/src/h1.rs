@@ -7,6 +7,7 @@ mod attempts;
 mod attributes;
 mod buffer;
 mod chunks;
+mod client_fields;
 mod compose;
 mod composed_head;
 mod connection;

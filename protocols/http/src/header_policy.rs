@@ -96,12 +96,16 @@ impl ViaHeader {
     }
 
     fn add(&self, headers: &mut HeaderMap, version: Version) {
-        let value = match version {
+        headers.append(VIA, self.value(version).clone());
+    }
+
+    /// The entry for a message that was received by this version.
+    pub(crate) fn value(&self, version: Version) -> &HeaderValue {
+        match version {
             Version::HTTP_09 | Version::HTTP_10 => &self.v1_0,
             Version::HTTP_11 => &self.v1_1,
             _ => &self.v2,
-        };
-        headers.append(VIA, value.clone());
+        }
     }
 }
 
@@ -151,8 +155,7 @@ pub fn request(
         headers.insert(UPGRADE, upgrade);
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     }
-    let client = forwarded::forward(headers, context);
-    client_certificate::add(headers, context);
+    let client = identify(headers, context);
     if let Some(via) = &policy.via {
         via.add(headers, head.version);
     }
@@ -162,6 +165,13 @@ pub fn request(
     };
     let trace = policy.trace.then(|| trace::trace(headers, context.span, rng));
     RequestIdentity { trace, request_id, client }
+}
+
+/// Writes the fields by which services learn who the client is. Returns its address as far as proxies are trusted.
+pub(crate) fn identify(headers: &mut HeaderMap, context: &HeaderContext<'_>) -> IpAddr {
+    let client = forwarded::forward(headers, context);
+    client_certificate::add(headers, context);
+    client
 }
 
 /// The identity of a request that is not forwarded.

@@ -97,6 +97,8 @@ pub(super) struct HeadAttributes<'b> {
     preface: Option<&'b dyn Session>,
     /// The client's address and port as text.
     pub(super) peer: &'b str,
+    /// Its address as far as proxies are trusted, if that is another one.
+    client: Option<IpAddr>,
     pub(super) request_id: OnceCell<RequestId<'b>>,
     pub(super) trace_id: Cell<Option<u128>>,
     normal_path: OnceCell<Option<Cow<'b, str>>>,
@@ -139,7 +141,7 @@ impl<'b> HeadAttributes<'b> {
     pub(super) fn new(
         view: HeadView<'b>,
         session: &'b dyn Session,
-        peer: &'b str,
+        (peer, client): (&'b str, Option<IpAddr>),
         on_rejected: &'b dyn Fn(&HeadAttributes<'_>, &Rejection),
     ) -> Self {
         Self {
@@ -147,6 +149,7 @@ impl<'b> HeadAttributes<'b> {
             session,
             preface: session.has_preface().then_some(session),
             peer,
+            client,
             request_id: OnceCell::new(),
             trace_id: Cell::default(),
             normal_path: OnceCell::new(),
@@ -241,7 +244,8 @@ impl RequestFacts for HeadAttributes<'_> {
     }
 
     fn client(&self) -> Option<LoggedValue<'_>> {
-        Some(plain(without_port(self.peer)))
+        let peer = || plain(without_port(self.peer));
+        Some(self.client.map_or_else(peer, LoggedValue::Ip))
     }
 
     fn request_id(&self) -> Option<LoggedValue<'_>> {

@@ -2,12 +2,13 @@
 
 use super::{
     attributes::HeadView,
+    client_fields::{CLIENT_FIELDS, ClientFields},
     field::{Field, FieldName, FieldSet},
     request_head::BodyLength,
     response_head::{ResponseHead, ResponseLength},
 };
-use crate::header_policy::is_end_to_end;
-use http::StatusCode;
+use crate::header_policy::{HeaderPolicy, ViaHeader, is_end_to_end};
+use http::{StatusCode, Version};
 use std::time::SystemTime;
 
 /// Fields about a connection, which are not passed on (RFC 9110, 7.6.1).
@@ -20,12 +21,11 @@ const HOP_BY_HOP: FieldSet = FieldSet::of(&[
 ]);
 
 /// What a request gets on its way.
-#[derive(Debug)]
 pub(super) struct RequestFields<'a> {
     /// The fields that the client may not set.
     pub(super) replaced: FieldSet,
-    /// Lines about the client, up to the value of `x-forwarded-host`; empty if there are none.
-    pub(super) forwarded: &'a [u8],
+    pub(super) client: &'a ClientFields,
+    pub(super) policy: &'a HeaderPolicy,
     /// A new `x-request-id`.
     pub(super) request_id: Option<&'a [u8]>,
     /// A new `traceparent`.
@@ -44,14 +44,14 @@ pub(super) fn request(out: &mut Vec<u8>, view: &HeadView<'_>, add: &RequestField
     }
     let drops = |field: &Field| {
         HOP_BY_HOP.contains(field.known)
+            || CLIENT_FIELDS.contains(field.known)
             || add.replaced.contains(field.known)
             || field.known == FieldName::Host && !host_first
     };
     write_runs(out, bytes, fields, (head.fields_start, head.len - 2), drops);
-    if !add.forwarded.is_empty() {
-        out.extend_from_slice(add.forwarded);
-        out.extend_from_slice(authority);
-        out.extend_from_slice(b"\r\n");
+    add.client.write(out, view, add.policy);
+    if let Some(via) = &add.policy.via {
+        write_field(out, b"via", via.value(Version::HTTP_11).as_bytes());
     }
     if let Some(id) = add.request_id {
         write_field(out, b"x-request-id", id);
@@ -87,6 +87,7 @@ pub(super) fn response(
     bytes: &[u8],
     head: &ResponseHead,
     fields: &[Field],
+    via: Option<&ViaHeader>,
     last: bool,
 ) {
     out.extend_from_slice(b"HTTP/1.1");
@@ -114,6 +115,10 @@ pub(super) fn response(
     }
     if let ResponseLength::Chunked | ResponseLength::UntilClose = head.length {
         write_field(out, b"transfer-encoding", b"chunked");
+    }
+    if let Some(via) = via {
+        let version = if head.is_1_1 { Version::HTTP_11 } else { Version::HTTP_10 };
+        write_field(out, b"via", via.value(version).as_bytes());
     }
     if !head.present.contains(FieldName::Date) && !head.status.is_informational() {
         write_date(out);
@@ -179,59 +184,58 @@ fn is_named(named: &[&[u8]], name: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::h1::request_head::{HeadLimits, RequestHead};
+    use crate::{
+        h1::{
+            client_fields::PerRequest,
+            request_head::{HeadLimits, RequestHead},
+        },
+        header_policy::ForwardedStyle,
+    };
 
     const LIMITS: HeadLimits = HeadLimits { bytes: 4096, target: 512, fields: 32 };
 
-    fn sent(text: &str, add: &RequestFields<'_>) -> String {
+    /// The request as it is sent: with nothing about the client, and with these ids.
+    fn sent(text: &str, replaced: FieldSet, ids: [Option<&[u8]>; 2]) -> String {
+        let client = ClientFields::PerRequest(Box::new(PerRequest::plain("1.2.3.4")));
+        let policy = HeaderPolicy { forwarded: ForwardedStyle::Off, ..HeaderPolicy::default() };
+        let [request_id, traceparent] = ids;
+        let add =
+            RequestFields { replaced, client: &client, policy: &policy, request_id, traceparent };
         let (mut fields, mut out) = (Vec::new(), Vec::new());
         let head = RequestHead::read(text.as_bytes(), &LIMITS, &mut fields).unwrap().unwrap();
         let view = HeadView { bytes: text.as_bytes(), head: &head, fields: &fields };
-        request(&mut out, &view, add);
+        request(&mut out, &view, &add);
         String::from_utf8(out).unwrap()
     }
 
     fn answered(text: &str, last: bool) -> String {
         let (mut fields, mut out) = (Vec::new(), Vec::new());
         let head = ResponseHead::read(text.as_bytes(), 4096, false, &mut fields).unwrap().unwrap();
-        response(&mut out, text.as_bytes(), &head, &fields, last);
+        response(&mut out, text.as_bytes(), &head, &fields, None, last);
         let text = String::from_utf8(out).unwrap();
         text.lines().filter(|line| !line.starts_with("date: ")).collect::<Vec<_>>().join("|")
     }
-
-    const NOTHING: RequestFields<'_> = RequestFields {
-        replaced: FieldSet::of(&[]),
-        forwarded: b"",
-        request_id: None,
-        traceparent: None,
-    };
 
     #[test]
     fn a_request_keeps_its_lines_but_for_those_about_connections() {
         let text = "GET /a HTTP/1.1\r\nAccept: x\r\nConnection: keep-alive\r\nHost: a:80\r\n\
                     X-B: 1\r\nx-b: 2\r\n\r\n";
         let expected = "GET /a HTTP/1.1\r\nhost: a:80\r\nAccept: x\r\nX-B: 1\r\nx-b: 2\r\n\r\n";
-        assert_eq!(sent(text, &NOTHING), expected);
+        assert_eq!(sent(text, FieldSet::default(), [None; 2]), expected);
     }
 
     #[test]
-    fn what_the_client_says_of_itself_is_replaced() {
-        let text =
-            "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 9.9.9.9\r\nx-request-id: \r\n\r\n";
-        let add = RequestFields {
-            replaced: FieldSet::of(&[FieldName::XForwardedFor, FieldName::XRequestId]),
-            forwarded: b"x-forwarded-for: 1.2.3.4\r\nx-forwarded-host: ",
-            request_id: Some(b"id"),
-            traceparent: Some(b"00"),
-        };
-        let expected = "GET / HTTP/1.1\r\nHost: a\r\nx-forwarded-for: 1.2.3.4\r\n\
-                        x-forwarded-host: a\r\nx-request-id: id\r\ntraceparent: 00\r\n\r\n";
-        assert_eq!(sent(text, &add), expected);
+    fn new_ids_replace_those_of_the_client() {
+        let text = "GET / HTTP/1.1\r\nHost: a\r\nTraceparent: 1\r\nx-request-id: \r\n\r\n";
+        let replaced = FieldSet::of(&[FieldName::Traceparent, FieldName::XRequestId]);
+        let expected = "GET / HTTP/1.1\r\nHost: a\r\nx-request-id: id\r\ntraceparent: 00\r\n\r\n";
+        assert_eq!(sent(text, replaced, [Some(b"id"), Some(b"00")]), expected);
     }
 
     #[test]
     fn a_post_without_body_has_a_length() {
-        let sent = sent("POST / HTTP/1.1\r\nhost: a\r\n\r\n", &NOTHING);
+        let text = "POST / HTTP/1.1\r\nhost: a\r\n\r\n";
+        let sent = sent(text, FieldSet::default(), [None; 2]);
         assert_eq!(sent, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n");
     }
 

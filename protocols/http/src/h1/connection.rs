@@ -53,7 +53,8 @@ pub(crate) async fn serve(
     let mut buffer = Buffer::default();
     let (close, ending) = loop {
         let flow = match link.wait_for_bytes(&mut buffer).await {
-            Ok(true) => link.serve_next(&mut buffer).await,
+            // Boxed, so that an idle connection has no room for a request.
+            Ok(true) => Box::pin(link.serve_next(&mut buffer)).await,
             Ok(false) => Flow::Handover(None),
             Err(close) => Flow::Close(close, Ending::Drop),
         };

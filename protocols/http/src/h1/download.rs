@@ -131,11 +131,12 @@ impl<'e, 'c, 'a> Download<'e, 'c, 'a> {
         self.operation.reply_bytes = head.len as u64;
         self.attributes.progress.status.set(Some(head.status));
         let edits = self.matched.edits_response();
-        if !edits && compose::is_passed_as_read(head, self.last) {
+        let via = self.request.link.server.plan.header_policy.via.as_ref();
+        if !edits && via.is_none() && compose::is_passed_as_read(head, self.last) {
             self.direct = head.len;
         } else {
             let start = out.len();
-            compose::response(out, self.reply.bytes(), head, fields, self.last);
+            compose::response(out, self.reply.bytes(), head, fields, via, self.last);
             if edits {
                 let mut composed = ComposedHead::new(out, start);
                 self.matched.edit_response(&mut composed, self.attributes);

@@ -4,7 +4,7 @@ use super::{
     attributes::{HeadAttributes, HeadView, RequestId},
     compose::{self, RequestFields},
     download::Download,
-    field::{Field, FieldName},
+    field::{Field, FieldName, FieldSet},
     link::{Ending, Flow, Scratch},
     local_reply::{self, LocalReply},
     matched_route::MatchedRoute,
@@ -36,7 +36,8 @@ impl ClientRequest<'_> {
             let made = local_reply::rejection(&server, attributes, &matched, rejection);
             *reply.borrow_mut() = Some(made);
         };
-        let attributes = HeadAttributes::new(view, &*session, &peer, &on_rejected);
+        let client = self.link.client_fields.client(&view, &server.plan.header_policy);
+        let attributes = HeadAttributes::new(view, &*session, (&peer, client), &on_rejected);
         self.incoming.limit(matched.route.max_request_body);
         matched.flag_origin(&attributes);
         let names = (view.method(), &*matched.route.name);
@@ -136,7 +137,7 @@ impl ClientRequest<'_> {
         out: &mut Vec<u8>,
     ) -> Flow {
         let server = Rc::clone(&self.link.server);
-        let reply = match matched.direct_response(attributes) {
+        let reply = match matched.direct_response(attributes, &server.plan.header_policy) {
             Some(reply) => reply,
             None => return self.hand_over(attributes, ticket),
         };
@@ -216,7 +217,7 @@ impl ClientRequest<'_> {
     ) -> Result<(), &'static str> {
         let (policy, view) = (&self.link.server.plan.header_policy, &attributes.view);
         let id = RequestId::of(view, policy);
-        let mut replaced = self.link.replaced();
+        let mut replaced = FieldSet::default();
         let mut traceparent = None;
         if policy.trace {
             let received = view.value(FieldName::Traceparent).and_then(SpanContext::read);
@@ -240,7 +241,8 @@ impl ClientRequest<'_> {
             view,
             &RequestFields {
                 replaced,
-                forwarded: &self.link.forwarded,
+                client: &self.link.client_fields,
+                policy,
                 request_id: new_id.map(|id| id.as_str().as_bytes()),
                 traceparent: traceparent.as_ref().map(|it| &it[..]),
             },

@@ -1,16 +1,10 @@
 //! What the requests of a client's connection share.
 
 use super::{
-    buffer::Buffer,
-    field::{Field, FieldName, FieldSet},
-    request_head::HeadLimits,
+    buffer::Buffer, client_fields::ClientFields, field::Field, request_head::HeadLimits,
     watch::Watch,
 };
-use crate::{
-    client_connection::Admitted,
-    header_policy::{CertificateStyle, ForwardedStyle},
-    server::Server,
-};
+use crate::{client_connection::Admitted, server::Server};
 use net::Stream;
 use operation::{Close, Direction};
 use session::Session;
@@ -32,8 +26,7 @@ pub(super) struct Link {
     pub(super) watch: Watch,
     /// The client's address and port.
     pub(super) peer: Rc<str>,
-    /// The lines of `x-forwarded-for` and `-proto`, and the name of `-host`; empty if they are not written.
-    pub(super) forwarded: Box<[u8]>,
+    pub(super) client_fields: ClientFields,
     pub(super) limits: HeadLimits,
     pub(super) started: Instant,
     /// When a byte of the client was last read or written.
@@ -42,15 +35,9 @@ pub(super) struct Link {
     pub(super) requests: u64,
 }
 
-/// Whether this server's requests can be served here. Otherwise their heads need more than the engine can do.
+/// Whether this server's requests can be served here. Otherwise they need more than the engine can do.
 pub(crate) fn can_serve(server: &Server) -> bool {
-    let policy = &server.plan.header_policy;
-    server.dialect.direct_routes().is_some()
-        && policy.trusted_hops == 0
-        && matches!(policy.forwarded, ForwardedStyle::XForwarded | ForwardedStyle::Off)
-        && policy.certificate == CertificateStyle::default()
-        && policy.via.is_none()
-        && !server.plan.half_close
+    server.dialect.direct_routes().is_some() && !server.plan.half_close
 }
 
 impl Link {
@@ -58,21 +45,14 @@ impl Link {
         let now = Instant::now();
         let limits = server.plan.limits();
         let peer = session.info().peer;
-        let scheme = if session.is_encrypted() { "https" } else { "http" };
-        let forwarded = match server.plan.header_policy.forwarded {
-            ForwardedStyle::Off => String::new(),
-            _ => format!(
-                "x-forwarded-for: {}\r\nx-forwarded-proto: {scheme}\r\nx-forwarded-host: ",
-                peer.ip().to_canonical()
-            ),
-        };
+        let client_fields = ClientFields::new(server, &**session, &client);
         Self {
             server: Rc::clone(server),
             watch: Watch::new(session, now),
             session: Rc::clone(session),
             client,
             peer: peer.to_string().into(),
-            forwarded: forwarded.into_bytes().into(),
+            client_fields,
             limits: HeadLimits {
                 bytes: limits.head_bytes,
                 target: limits.target_bytes,
@@ -81,19 +61,6 @@ impl Link {
             started: now,
             last_activity: now,
             requests: 0,
-        }
-    }
-
-    /// The fields of requests that the proxy writes itself.
-    pub(super) fn replaced(&self) -> FieldSet {
-        match self.forwarded.is_empty() {
-            true => FieldSet::default(),
-            false => FieldSet::of(&[
-                FieldName::XForwardedFor,
-                FieldName::XForwardedProto,
-                FieldName::XForwardedHost,
-                FieldName::Forwarded,
-            ]),
         }
     }
 

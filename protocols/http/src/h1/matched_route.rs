@@ -2,6 +2,7 @@
 
 use super::{
     attributes::{HeadAttributes, HeadView},
+    client_fields,
     composed_head::{ComposedHead, ComposedRequest},
     field::FieldName,
     local_reply::LocalReply,
@@ -9,6 +10,7 @@ use super::{
 use crate::{
     cors::{self, CorsHeaders},
     header_lines::HeaderLines,
+    header_policy::HeaderPolicy,
     pool::Pool,
     request_attributes::RequestFlags,
     routes::{Action, Captures, RenderedValues, RequestHead, Route, Variables},
@@ -69,12 +71,17 @@ impl MatchedRoute {
     }
 
     /// The route's redirect or fixed response; `None` if it forwards.
-    pub(super) fn direct_response(&self, attributes: &HeadAttributes<'_>) -> Option<LocalReply> {
+    pub(super) fn direct_response(
+        &self,
+        attributes: &HeadAttributes<'_>,
+        policy: &HeaderPolicy,
+    ) -> Option<LocalReply> {
         match &self.route.action {
             Action::Forward(_) => None,
             Action::Redirect(redirect) => {
-                let scheme = if attributes.session.is_encrypted() { "https" } else { "http" };
-                Some(redirect.answer(&attributes.view, &self.captures, scheme))
+                let (view, encrypted) = (&attributes.view, attributes.session.is_encrypted());
+                let scheme = client_fields::scheme(view, policy, encrypted);
+                Some(redirect.answer(view, &self.captures, scheme))
             }
             Action::Reply(fixed) => Some(fixed.answer()),
         }

@@ -97,7 +97,6 @@ const RARE: FieldSet = FieldSet::of(&[
     FieldName::Te,
     FieldName::Trailer,
     FieldName::Expect,
-    FieldName::ClientIdentity,
 ]);
 
 impl RequestHead {
@@ -450,7 +449,6 @@ mod tests {
             "connection: x-a\r\n",
             "upgrade: websocket\r\n",
             "expect: 100-continue\r\n",
-            "x-real-ip: 1.2.3.4\r\n",
             "authorization: a\r\nauthorization: b\r\n",
         ] {
             assert_eq!(read(&head(get, fields)).unwrap_err(), Unsure, "{fields}");

@@ -263,7 +263,8 @@ impl ClientRequest<'_> {
                         // The request had no `expect: 100-continue`.
                         if head.status != http::StatusCode::CONTINUE {
                             let (bytes, hints) = (reply.bytes(), &mut awaiting.hints);
-                            compose::response(hints, bytes, &head, awaiting.response_fields, false);
+                            let fields = &*awaiting.response_fields;
+                            compose::response(hints, bytes, &head, fields, None, false);
                         }
                         reply.consume(head.len);
                     }

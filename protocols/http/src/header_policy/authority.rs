@@ -38,7 +38,7 @@ impl AuthorityText {
 
 impl Authority {
     /// No authority, as HTTP/1.0 allows.
-    pub(super) fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self { text: AuthorityText::None, host: 0..0, lower: None, port: None }
     }
 
@@ -46,7 +46,8 @@ impl Authority {
         Self::read(AuthorityText::Uri(authority.clone()))
     }
 
-    pub(super) fn of_header(value: &HeaderValue) -> Option<Self> {
+    /// The authority in the value of `host`; `None` if it is invalid.
+    pub(crate) fn of_header(value: &HeaderValue) -> Option<Self> {
         Self::read(AuthorityText::Header(value.clone()))
     }
 

@@ -31,7 +31,7 @@ fn with_attributes(bytes: &[u8], policy: &HeaderPolicy, test: impl FnOnce(&HeadA
     let Ok(head) = RequestHead::read(bytes, &limits, &mut fields) else { return };
     let view = HeadView { bytes, head: &head.unwrap(), fields: &fields };
     let session = session();
-    let made = HeadAttributes::new(view, &*session, PEER, &|_, _| {});
+    let made = HeadAttributes::new(view, &*session, (PEER, None), &|_, _| {});
     made.assign_request_id(policy);
     made.trace_id.set(Some(0xabc));
     forward(&made.progress);
