@@ -239,7 +239,7 @@ fn a_response_may_begin_before_its_request_has_ended() {
 }
 
 #[test]
-fn a_chunked_request_is_written_anew_and_the_next_one_follows() {
+fn a_service_gets_chunks_of_the_proxys_own() {
     let upstream = Upstream::start();
     let tollgate = proxy_to(&endpoints(&[upstream.address()]), "", "");
     let mut client = End::connect(at(&tollgate));

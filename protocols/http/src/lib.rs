@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `server` | a listener's server on one worker |
 //! | `connection`, `client_connection`, `client_io` | a client's connection: its life, its state, its socket |
-//! | `h1` | the HTTP/1 engine: requests that are forwarded unchanged |
+//! | `h1` | the HTTP/1 engine: requests, from their bytes to those of their responses |
 //! | `h1_validator`, `hpack_budget` | strict HTTP/1 parsing before hyper; the bound of HPACK's amplification |
 //! | `incoming_request`, `admission`, `admitted_request`, `active_operation`, `attempt_span`, `request_attributes` | a request before and after the policies, its settlement, what traces, logs and policies see of it |
 //! | `header_policy`, `header_lines`, `normalize`, `routes`, `cors` | checks and edits of heads, normal forms, routing |

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn trusted_proxies_tell_who_the_client_is() {
+    fn a_trusted_proxy_names_the_client() {
         let lines = "X-Forwarded-For: 9.9.9.9, 1.1.1.1\r\nX-Real-Ip: 7.7.7.7\r\n\
                      x-forwarded-proto: https\r\n";
         let (told, client) = told(lines, XForwarded, 1);
