@@ -299,3 +299,27 @@ fn a_body_that_turns_out_invalid_or_too_long_is_answered() {
         assert_eq!(lines[0]["status"], status);
     }
 }
+
+#[test]
+fn a_connection_ends_though_its_request_waits_for_a_policy() {
+    let upstream = Upstream::start();
+    let http = "protocol: { http: {} }, cluster: shop";
+    let tollgate = Tollgate::start(&format!(
+        "workers: 1\nlisteners:\n  web: {{ address: \"127.0.0.1:0\", {http} }}\n  \
+         short: {{ address: \"127.0.0.1:0\", {http}, max_connection_duration: 300ms }}\n\
+         clusters:\n  shop: {{ {} }}\npolicies:\n  \
+         - {{ name: one, concurrency_limit: {{ max: 1, queue: 5, queue_timeout: 1m }} }}\n",
+        endpoints(&[upstream.address()])
+    ));
+    let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    let mut first = End::connect(at(&tollgate));
+    first.send(request);
+    let mut service = upstream.accept();
+    service.head();
+    let mut waiting = End::connect(tollgate.listener("short"));
+    waiting.send(request);
+    assert!(waiting.rest().is_empty());
+    // The one that was first is served yet.
+    service.send(b"HTTP/1.1 204 No Content\r\n\r\n");
+    assert!(first.head().starts_with("HTTP/1.1 204 "));
+}

@@ -20,7 +20,7 @@ use crate::{
     upstream_request::AttemptError,
 };
 use operation::{Close, Outcome, RejectMode, Rejection, SpanContext, Ticket};
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, future::poll_fn, pin::pin, rc::Rc, task::Poll};
 
 impl ClientRequest<'_> {
     /// Serves it: finds its route, asks the policies, and answers it.
@@ -42,7 +42,16 @@ impl ClientRequest<'_> {
         matched.flag_origin(&attributes);
         let names = (view.method(), &*matched.route.name);
         let operation = operation(&*server.dialect, names, &attributes);
-        match ask_policies(&*session, &operation, self.began).await {
+        let mut asking = pin!(ask_policies(&*session, &operation, self.began));
+        let asked = poll_fn(|cx| match asking.as_mut().poll(cx) {
+            Poll::Ready(asked) => Poll::Ready(Ok(asked)),
+            Poll::Pending => self.link.watch.poll(cx, None).map(Err),
+        });
+        let asked = match asked.await {
+            Ok(asked) => asked,
+            Err(close) => return Flow::Close(close, Ending::Drop),
+        };
+        match asked {
             Ok(ticket) => {
                 self.serve_admitted(&attributes, ticket, &matched, (response_fields, out)).await
             }
