@@ -9,7 +9,7 @@ use std::{
 use tokio::io::{AsyncRead, ReadBuf};
 
 /// Sizes in bytes. Small messages need the first only.
-const SIZES: [usize; 2] = [16 * 1024, 64 * 1024];
+const SIZES: [usize; 2] = [32 * 1024, 64 * 1024];
 
 /// How many spare buffers of each size are kept.
 const MAX_SPARE: [usize; 2] = [64, 16];
