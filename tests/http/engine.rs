@@ -2,6 +2,7 @@
 
 use crate::support::{
     ends::{End, Upstream},
+    free_address,
     http::{
         Client, Content, RawHttpClient, Reply, Service, Version, at, endpoints, post, proxy,
         proxy_config, proxy_to,
@@ -322,4 +323,17 @@ fn a_connection_ends_though_its_request_waits_for_a_policy() {
     // The one that was first is served yet.
     service.send(b"HTTP/1.1 204 No Content\r\n\r\n");
     assert!(first.head().starts_with("HTTP/1.1 204 "));
+}
+
+#[test]
+fn a_local_reply_to_chunks_leaves_the_next_request_alone() {
+    let tollgate = routed_to(&["{ name: all, cluster: shop }"], free_address());
+    let mut client = RawHttpClient::connect(at(&tollgate));
+    client.send(
+        b"POST /a HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n\
+          GET /b HTTP/1.1\r\nhost: a\r\n\r\n",
+    );
+    for _ in 0..2 {
+        assert_eq!(client.answer().unwrap().status, 503);
+    }
 }

@@ -52,7 +52,7 @@ impl ClientRequest<'_> {
             let result = self.attempt(attributes, operation, awaiting, &mut tried).await;
             awaiting.attempt_due = None;
             let Some(failure) = self.failure(&result, policy, awaiting) else { return result };
-            let replayable = awaiting.upload.is_replayable(awaiting.out);
+            let replayable = awaiting.upload.is_replayable();
             let wait = match retries.next_wait(failure, &self.method(), replayable) {
                 Ok(wait) => wait,
                 Err(NoRetry(flag)) => {
@@ -62,7 +62,7 @@ impl ClientRequest<'_> {
             };
             if let Ok(response) = result {
                 operation.reject_response();
-                let sent = !awaiting.upload.is_incomplete(&self.incoming);
+                let sent = !awaiting.upload.is_incomplete(awaiting.out, &self.incoming);
                 response.discard(awaiting.pool, sent);
             }
             attributes.progress.add_flag(RequestFlags::RETRIED);
@@ -105,7 +105,7 @@ impl ClientRequest<'_> {
         let mut waiting = pin!(sleep(wait));
         poll_fn(|cx| match waiting.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Ok(())),
-            Poll::Pending => self.poll_interrupt(cx, awaiting).map(Err),
+            Poll::Pending => self.poll_interrupt_unread(cx, awaiting).map(Err),
         })
         .await
     }
@@ -166,12 +166,13 @@ impl ClientRequest<'_> {
         awaiting: &Awaiting<'_>,
         mut connecting: Pin<&mut impl Future<Output = Result<UpstreamConn, Unreachable>>>,
     ) -> Result<Box<H1Connection>, Failure> {
-        attributes.progress.attempts.set(attributes.progress.attempts.get() + 1);
         let reached = poll_fn(|cx| match connecting.as_mut().poll(cx) {
             Poll::Ready(reached) => Poll::Ready(Ok(reached)),
-            Poll::Pending => self.poll_interrupt(cx, awaiting).map(Err),
+            Poll::Pending => self.poll_interrupt_unread(cx, awaiting).map(Err),
         });
-        match reached.await? {
+        let reached = reached.await?;
+        attributes.progress.attempts.set(attributes.progress.attempts.get() + 1);
+        match reached {
             Ok(UpstreamConn::H1(conn)) => Ok(conn),
             Ok(UpstreamConn::H2Stream(_)) => Err(UpstreamError::Refused.into()),
             Err(unreachable) => {

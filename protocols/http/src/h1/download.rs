@@ -25,10 +25,12 @@ use http::Response;
 use operation::{Close, EndReason, Outcome, RejectReason};
 use std::{
     future::poll_fn,
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
+use tokio::io::AsyncWrite;
 
 /// How long a half-closed client may read nothing before it is considered gone.
 const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(5);
@@ -89,7 +91,7 @@ impl<'e, 'c, 'a> Download<'e, 'c, 'a> {
         upload: Upload,
     ) -> Self {
         let AwaitedResponse { conn, reply, head } = response;
-        let early = upload.is_incomplete(&request.incoming);
+        let early = upload.is_incomplete(&[], &request.incoming);
         if early {
             attributes.progress.add_flag(RequestFlags::EARLY_ANSWER);
         }
@@ -159,7 +161,7 @@ impl<'e, 'c, 'a> Download<'e, 'c, 'a> {
     /// Passes bytes on until the response has ended.
     fn poll(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<(), Cut>> {
         loop {
-            if self.upload.is_incomplete(&self.request.incoming)
+            if self.upload.is_incomplete(&[], &self.request.incoming)
                 && let Some(service) = self.conn.socket()
             {
                 // A client that aborts its request is noticed when its response is written.
@@ -196,7 +198,7 @@ impl<'e, 'c, 'a> Download<'e, 'c, 'a> {
             if bytes.is_empty() {
                 out.clear();
                 self.sent = 0;
-                return Poll::Ready(Ok(()));
+                return self.poll_flush(cx);
             }
             let from_out = !composed.is_empty();
             match self.request.link.poll_write(cx, bytes) {
@@ -214,6 +216,17 @@ impl<'e, 'c, 'a> Download<'e, 'c, 'a> {
                     self.stalled_since.get_or_insert_with(Instant::now);
                     return Poll::Pending;
                 }
+            }
+        }
+    }
+
+    /// Writes what the socket has buffered, as TLS does.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
+        match Pin::new(&mut self.request.link.client).poll_flush(cx) {
+            Poll::Ready(flushed) => Poll::Ready(flushed.map_err(|_| Close::ClientReset)),
+            Poll::Pending => {
+                self.stalled_since.get_or_insert_with(Instant::now);
+                Poll::Pending
             }
         }
     }
@@ -297,7 +310,7 @@ impl<'e, 'c, 'a> Download<'e, 'c, 'a> {
         if let Some(close) = self.conn.lease().close_request().close_now() {
             return Poll::Ready(Cut::Ended(OperationEnd::new(close.outcome(false), close)));
         }
-        if !self.upload.is_incomplete(&self.request.incoming)
+        if !self.upload.is_incomplete(&[], &self.request.incoming)
             && self.half_closed_since.is_none()
             && let Poll::Ready(read) = self.request.link.client.poll_peek(cx)
         {
@@ -335,7 +348,7 @@ impl<'e, 'c, 'a> Download<'e, 'c, 'a> {
             self.operation.settle(&outcome.into());
         }
         let surplus = !self.reply.is_empty();
-        let sent = !self.upload.is_incomplete(&self.request.incoming);
+        let sent = !self.upload.is_incomplete(&[], &self.request.incoming);
         if self.keeps && sent && !surplus {
             self.pool.put(UpstreamConn::H1(self.conn));
         }

@@ -73,7 +73,7 @@ impl ClientRequest<'_> {
         self.link.requests += 1;
         match rejection.mode {
             RejectMode::Reply => match reply {
-                Some(reply) => self.reply(reply, out).await,
+                Some(reply) => self.reply(reply, out, &[]).await,
                 None => Flow::Close(rejection.reason.close(), Ending::Drop),
             },
             RejectMode::Close => Flow::Close(rejection.reason.close(), Ending::Linger),
@@ -107,7 +107,6 @@ impl ClientRequest<'_> {
             return self.hand_over(attributes, ticket);
         }
         let kept = matched.route.retry.as_ref().map_or(0, |retry| retry.max_body);
-        let max_front = out.len().saturating_add(usize::try_from(kept).unwrap_or(usize::MAX));
         let present = self.incoming.take_present(|bytes| out.extend_from_slice(bytes));
         let Ok(present) = present else { return self.hand_over(attributes, ticket) };
         let mut operation = self.begin(attributes, ticket, matched);
@@ -117,7 +116,7 @@ impl ClientRequest<'_> {
             pool,
             limit,
             attempt_due: None,
-            upload: Upload::new(self.incoming.is_ended(), self.began, max_front),
+            upload: Upload::new(self.incoming.is_ended(), self.began, (present, kept)),
             response_fields,
             out,
             hints: Vec::new(),
@@ -153,7 +152,7 @@ impl ClientRequest<'_> {
         let mut operation = self.begin(attributes, ticket, matched);
         let (reply, end) = local_reply::direct(&server, attributes, matched, reply);
         operation.settle(&end);
-        self.reply(reply, out).await
+        self.reply(reply, out, &[]).await
     }
 
     /// Forwards a request.
@@ -187,22 +186,22 @@ impl ClientRequest<'_> {
                 let server = &self.link.server;
                 let (reply, end) = local_reply::failed(server, attributes, matched, error);
                 operation.settle(&end);
-                self.reply(reply, awaiting.out).await
+                self.reply(reply, awaiting.out, &awaiting.hints).await
             }
             Err(Failure::Invalid(error)) => {
                 let server = &self.link.server;
                 let (reply, end) = local_reply::invalid(server, attributes, matched, error);
                 operation.settle(&end);
-                self.reply(reply, awaiting.out).await
+                self.reply(reply, awaiting.out, &awaiting.hints).await
             }
             Err(Failure::Late(late)) => {
                 let server = &self.link.server;
                 let (reply, end, close) = local_reply::late(server, attributes, matched, late);
                 operation.settle(&end);
                 let Some(close) = close else {
-                    return self.reply(reply, awaiting.out).await;
+                    return self.reply(reply, awaiting.out, &awaiting.hints).await;
                 };
-                let _ = self.write_reply(reply, awaiting.out, true).await;
+                let _ = self.write_reply(reply, awaiting.out, &awaiting.hints, true).await;
                 Flow::Close(close, Ending::Linger)
             }
         }

@@ -105,12 +105,15 @@ impl<'c> IncomingBody<'c> {
         matches!(&self.rest, Rest::Chunks(chunks) if chunks.invalid)
     }
 
-    /// Passes what came with the head to `out`, as the service gets it. Returns how many bytes of data that were.
+    /// Passes what came with the head to `out`, once, as the service gets it. Returns how many bytes of data that were.
     ///
     /// # Errors
     /// It is invalid, or longer than allowed.
     pub(super) fn take_present(&mut self, mut out: impl FnMut(&[u8])) -> Result<u64, BodyFault> {
         let present = std::mem::take(&mut self.present);
+        if present.is_empty() {
+            return Ok(0);
+        }
         let data = match &mut self.rest {
             Rest::Length(_) => {
                 out(present);
@@ -134,7 +137,7 @@ impl<'c> IncomingBody<'c> {
         Ok(data)
     }
 
-    /// Reads more of it to `out`, as the service gets it. Returns how many bytes of data that were.
+    /// Reads more of it to `out`, as the service gets it. Returns how many bytes of data that were; framing has none.
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -201,19 +204,44 @@ impl Chunks {
         link: &mut Link,
         out: &mut Buffer,
     ) -> Poll<Result<u64, BodyFault>> {
-        loop {
-            self.raw.make_room(usize::MAX);
-            let Ok(1..) = ready!(link.poll_read(cx, &mut self.raw, usize::MAX)) else {
-                return Poll::Ready(Err(BodyFault::Aborted));
-            };
-            let raw = std::mem::take(&mut self.raw);
-            let result = self.read(raw.bytes(), &mut |bytes| out.extend(bytes));
-            self.raw = raw;
-            let (data, read) = result?;
-            self.raw.consume(read);
-            if read > 0 {
-                return Poll::Ready(Ok(data));
-            }
-        }
+        self.raw.make_room(usize::MAX);
+        let Ok(1..) = ready!(link.poll_read(cx, &mut self.raw, usize::MAX)) else {
+            return Poll::Ready(Err(BodyFault::Aborted));
+        };
+        let raw = std::mem::take(&mut self.raw);
+        let result = self.read(raw.bytes(), &mut |bytes| out.extend(bytes));
+        self.raw = raw;
+        let (data, read) = result?;
+        self.raw.consume(read);
+        Poll::Ready(Ok(data))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_with_the_head_is_read_once() {
+        let bytes = b"5\r\nhello\r\n0\r\n\r\nGET /";
+        let limits = RequestLimits::default();
+        let mut body = IncomingBody::new(BodyLength::Chunked, bytes, limits);
+        let mut out = Vec::new();
+        assert_eq!(body.take_present(|bytes| out.extend_from_slice(bytes)), Ok(5));
+        assert_eq!(body.take_present(|_| panic!("it was read")), Ok(0));
+        assert_eq!(out, b"5\r\nhello\r\n0\r\n\r\n");
+        let (taken, surplus) = body.into_surplus();
+        assert_eq!((taken, surplus.len()), (bytes.len() - 5, 0));
+    }
+
+    #[test]
+    fn a_body_is_limited_and_its_fault_remembered() {
+        let mut body =
+            IncomingBody::new(BodyLength::Chunked, b"5\r\nhello\r\n", RequestLimits::default());
+        body.limit(Some(4));
+        assert_eq!(body.take_present(|_| {}), Err(BodyFault::TooLarge));
+        let mut body = IncomingBody::new(BodyLength::Chunked, b"x\r\n", RequestLimits::default());
+        assert!(matches!(body.take_present(|_| {}), Err(BodyFault::Invalid(_))));
+        assert!(body.is_invalid() && !body.is_ended());
     }
 }

@@ -21,7 +21,8 @@ use crate::{
 };
 use http::{Response, StatusCode, header};
 use operation::{Close, EndReason, Outcome, Rejection};
-use std::{future::poll_fn, io::Write, sync::Arc, task::Poll, time::Instant};
+use std::{future::poll_fn, io::Write, pin::Pin, sync::Arc, task::Poll, time::Instant};
+use tokio::io::AsyncWrite;
 
 /// A response of the proxy.
 pub(super) type LocalReply = Response<Body>;
@@ -121,11 +122,19 @@ fn finish(
 }
 
 impl ClientRequest<'_> {
-    /// Sends a reply. The connection closes if the request's body has not come yet.
-    pub(super) async fn reply(&mut self, reply: LocalReply, out: &mut Vec<u8>) -> Flow {
-        let unread = self.incoming.take_present(|_| {}).is_err() || !self.incoming.is_ended();
-        let last = unread || self.is_last();
-        match self.write_reply(reply, out, last).await {
+    /// Sends a reply, behind the 1xx heads that the client has not got yet. The connection closes if the request's
+    /// body has not come yet.
+    pub(super) async fn reply(
+        &mut self,
+        reply: LocalReply,
+        out: &mut Vec<u8>,
+        hints: &[u8],
+    ) -> Flow {
+        if let Err(fault) = self.incoming.take_present(|_| {}) {
+            fault.count(&*self.link.session);
+        }
+        let last = !self.incoming.is_ended() || self.is_last();
+        match self.write_reply(reply, out, hints, last).await {
             Err(close) => Flow::Close(close, Ending::Drop),
             Ok(()) if last => Flow::Close(self.last_close(), Ending::Linger),
             Ok(()) => Flow::Next,
@@ -140,8 +149,11 @@ impl ClientRequest<'_> {
         &mut self,
         reply: LocalReply,
         out: &mut Vec<u8>,
+        hints: &[u8],
         last: bool,
     ) -> Result<(), Close> {
+        out.clear();
+        out.extend_from_slice(hints);
         self.compose_reply(reply, out, last);
         let mut sent = 0;
         let write = self.link.session.timeouts().write;
@@ -154,7 +166,10 @@ impl ClientRequest<'_> {
                     Poll::Pending => return self.link.watch.poll(cx, due).map(Err),
                 }
             }
-            Poll::Ready(Ok(()))
+            match Pin::new(&mut self.link.client).poll_flush(cx) {
+                Poll::Ready(flushed) => Poll::Ready(flushed.map_err(|_| Close::ClientReset)),
+                Poll::Pending => self.link.watch.poll(cx, due).map(Err),
+            }
         })
         .await
     }
@@ -165,7 +180,6 @@ impl ClientRequest<'_> {
             Body::Full(bytes) => &bytes[..],
             _ => &[],
         };
-        out.clear();
         let reason = reason_phrase(head.status);
         // Writing to memory can't fail.
         let _ = write!(out, "HTTP/1.1 {} {reason}\r\n", head.status.as_str());

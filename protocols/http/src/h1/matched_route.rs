@@ -117,8 +117,10 @@ impl MatchedRoute {
         }
         let mut head = ComposedHead::new(out, 0);
         let composed = ComposedRequest { view, head: &head };
-        self.response_values.get_or_init(|| self.render_response(&composed, attributes));
-        let values = route.render_request(&composed, &self.captures, &self.variables(attributes));
+        let render = || self.render_response(&composed, attributes, self.cluster());
+        self.response_values.get_or_init(render);
+        let variables = self.variables(attributes, self.cluster());
+        let values = route.render_request(&composed, &self.captures, &variables);
         route.edit_request(&mut head, &values);
         if let Some(path) = route.rewritten_path(view.path(), &self.captures)? {
             head.set_path(&path);
@@ -133,16 +135,21 @@ impl MatchedRoute {
         &self,
         head: &dyn RequestHead,
         attributes: &HeadAttributes<'_>,
+        cluster: &str,
     ) -> RenderedValues {
-        self.route.render_response(head, &self.captures, &self.variables(attributes))
+        self.route.render_response(head, &self.captures, &self.variables(attributes, cluster))
     }
 
-    fn variables<'a>(&'a self, attributes: &'a HeadAttributes<'_>) -> Variables<'a> {
+    fn cluster(&self) -> &str {
+        self.pool.as_ref().map_or("", |pool| pool.cluster().name())
+    }
+
+    fn variables<'a>(&self, attributes: &'a HeadAttributes<'_>, cluster: &'a str) -> Variables<'a> {
         Variables {
             peer: attributes.session.info().peer,
             host: attributes.view.host(),
             request_id: attributes.request_id.get().map(|id| id.as_str()).unwrap_or_default(),
-            cluster: self.pool.as_ref().map_or("", |pool| pool.cluster().name()),
+            cluster,
         }
     }
 
@@ -157,7 +164,8 @@ impl MatchedRoute {
         head: &mut dyn HeaderLines,
         attributes: &HeadAttributes<'_>,
     ) {
-        let render = || self.render_response(&attributes.view, attributes);
+        // A request that was not prepared for a service has no cluster.
+        let render = || self.render_response(&attributes.view, attributes, "");
         self.route.edit_response(head, self.response_values.get_or_init(render));
         if let Some(cors) = &self.cors {
             cors.replace(head);

@@ -211,12 +211,16 @@ impl RequestHead {
             FieldName::Connection if value.eq_ignore_ascii_case(b"keep-alive") => {}
             FieldName::Connection if value.eq_ignore_ascii_case(b"close") => self.last = true,
             FieldName::Connection => return Err(Unsure),
+            // These lines are passed on: as all write them, so that no service reads another length.
+            FieldName::ContentLength | FieldName::TransferEncoding
+                if !is_plainly_written(field, bytes) =>
+            {
+                return Err(Unsure);
+            }
             FieldName::ContentLength => {
                 self.body = BodyLength::Length(content_length(value).ok_or(Unsure)?)
             }
-            FieldName::TransferEncoding if value.eq_ignore_ascii_case(b"chunked") => {
-                self.body = BodyLength::Chunked
-            }
+            FieldName::TransferEncoding if value == b"chunked" => self.body = BodyLength::Chunked,
             FieldName::TransferEncoding => return Err(Unsure),
             _ => {}
         }
@@ -238,6 +242,12 @@ impl RequestHead {
         let start = self.path.end() + 1;
         (start <= self.target.end()).then(|| ByteRange::new(start, self.target.end()).text(bytes))
     }
+}
+
+/// Whether a field line has one space before its value, and none behind.
+fn is_plainly_written(field: Field, bytes: &[u8]) -> bool {
+    let (colon, start, end) = (field.name.end(), field.value.start(), field.value.end());
+    bytes.get(colon..start) == Some(b": ") && bytes.get(end) == Some(&b'\r')
 }
 
 /// Methods of usual requests. Others have rules of their own.
@@ -446,6 +456,10 @@ mod tests {
             "content-length: 1\r\ncontent-length: 1\r\n",
             "content-length: 1\r\ntransfer-encoding: chunked\r\n",
             "transfer-encoding: gzip, chunked\r\n",
+            "transfer-encoding: Chunked\r\n",
+            "transfer-encoding:\tchunked\r\n",
+            "content-length: 1 \r\n",
+            "content-length:1\r\n",
             "connection: x-a\r\n",
             "upgrade: websocket\r\n",
             "expect: 100-continue\r\n",

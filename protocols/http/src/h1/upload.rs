@@ -18,13 +18,15 @@ use net::Stream;
 use operation::{Close, ReplyTimeout};
 use std::{
     future::poll_fn,
-    io,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
     time::Instant,
 };
 use tokio::io::AsyncWrite;
+
+/// Most bytes of 1xx heads that wait for the client.
+const MAX_HINTS: usize = 16 * 1024;
 
 /// A response whose head was received, and the connection that brings its body.
 pub(super) struct AwaitedResponse {
@@ -57,14 +59,19 @@ pub(super) struct Awaiting<'w> {
 pub(super) struct Upload {
     /// How much of the front was sent.
     sent: usize,
-    /// How long the front may become, in bytes.
-    max_front: usize,
+    /// Bytes of data of the body that the front has, and how many it may have.
+    kept: u64,
+    max_kept: u64,
     /// Bytes of the body that were read and not kept.
     chunk: Buffer,
     /// More was read than the front has.
     has_forgotten: bool,
+    /// Nothing is left in the socket's own buffers, as TLS has them.
+    is_flushed: bool,
     /// The service reads nothing more.
     is_refused: bool,
+    /// When a byte was last sent.
+    last_sent: Instant,
     /// When all of it was sent.
     pub(super) sent_at: Option<Instant>,
     /// Since when the client owes the next bytes.
@@ -73,15 +80,18 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    /// `is_read`: all of the body is in its front, and counts as sent at the time `began`. `max_front`: how long that
-    /// may become.
-    pub(super) fn new(is_read: bool, began: Instant, max_front: usize) -> Self {
+    /// `is_read`: all of the body is in its front, and counts as sent at the time `began`. `kept`: the bytes of data
+    /// that the front has, `max_kept`: those that it may have.
+    pub(super) fn new(is_read: bool, began: Instant, (kept, max_kept): (u64, u64)) -> Self {
         Self {
             sent: 0,
-            max_front,
+            kept,
+            max_kept,
             chunk: Buffer::default(),
             has_forgotten: false,
+            is_flushed: true,
             is_refused: false,
+            last_sent: began,
             sent_at: is_read.then_some(began),
             waiting_since: None,
             began,
@@ -90,7 +100,9 @@ impl Upload {
 
     /// Starts again from the front, for another attempt.
     pub(super) fn restart(&mut self) {
-        (self.sent, self.is_refused) = (0, false);
+        (self.sent, self.is_flushed, self.is_refused) = (0, true, false);
+        // Nobody reads the client before the next attempt begins.
+        self.waiting_since = None;
         self.chunk.release();
     }
 
@@ -106,19 +118,20 @@ impl Upload {
         }
     }
 
-    /// Whether a byte of it was not sent to the service.
-    pub(super) fn is_incomplete(&self, incoming: &IncomingBody<'_>) -> bool {
-        !incoming.is_ended() || !self.chunk.is_empty()
+    /// Whether a byte of it was not sent to the service. `front` is empty once it was released.
+    pub(super) fn is_incomplete(&self, front: &[u8], incoming: &IncomingBody<'_>) -> bool {
+        let unsent = self.sent < front.len() || !self.chunk.is_empty();
+        unsent || !self.is_flushed || !incoming.is_ended()
     }
 
-    /// Whether all that was read of it can be sent again.
+    /// Whether all that was read of it can be sent again, as after a stale connection.
     pub(super) fn is_repeatable(&self) -> bool {
         !self.has_forgotten
     }
 
-    /// Whether the route's limit allows to send it again.
-    pub(super) fn is_replayable(&self, front: &[u8]) -> bool {
-        !self.has_forgotten && front.len() <= self.max_front
+    /// Whether a retry may send it again: all of it is kept, and is no longer than the route allows.
+    pub(super) fn is_replayable(&self) -> bool {
+        !self.has_forgotten && self.kept <= self.max_kept
     }
 
     /// Whether any byte was sent.
@@ -150,6 +163,11 @@ impl Upload {
                 }
                 continue;
             }
+            match Pin::new(&mut *service).poll_flush(cx) {
+                Poll::Ready(Ok(())) => self.is_flushed = true,
+                Poll::Ready(Err(_)) => self.is_refused = true,
+                Poll::Pending => return Poll::Pending,
+            }
             if request.incoming.is_ended() {
                 self.sent_at.get_or_insert_with(Instant::now);
                 return Poll::Ready(Ok(()));
@@ -164,9 +182,14 @@ impl Upload {
                 self.is_refused = true;
                 fault.count(&*link.session);
             }
-            operation.request_bytes += read?;
+            let data = read?;
+            operation.request_bytes += data;
             self.waiting_since = None;
-            self.keep_for_repeats(front);
+            if incoming.is_ended() {
+                // The service's time begins, whether it reads on or not.
+                self.sent_at.get_or_insert_with(Instant::now);
+            }
+            self.keep_for_repeats(front, data);
         }
     }
 
@@ -176,17 +199,19 @@ impl Upload {
         } else {
             self.chunk.consume(count);
         }
-        operation.last_activity = Instant::now();
+        self.is_flushed = false;
+        self.last_sent = Instant::now();
+        operation.last_activity = self.last_sent;
     }
 
     /// Adds what was read to the front, if there is room for another attempt.
-    fn keep_for_repeats(&mut self, front: &mut Vec<u8>) {
-        let read = self.chunk.bytes();
-        if self.has_forgotten || front.len() + read.len() > self.max_front {
+    fn keep_for_repeats(&mut self, front: &mut Vec<u8>, data: u64) {
+        if self.has_forgotten || self.kept + data > self.max_kept {
             self.has_forgotten = true;
             return;
         }
-        front.extend_from_slice(read);
+        self.kept += data;
+        front.extend_from_slice(self.chunk.bytes());
         self.chunk.release();
     }
 
@@ -224,17 +249,26 @@ impl ClientRequest<'_> {
             if let Poll::Ready(head) = self.poll_head(cx, (service, &mut reply), awaiting) {
                 return Poll::Ready(head.map_err(Failure::from));
             }
-            while !awaiting.hints.is_empty()
-                && let Poll::Ready(Ok(count)) = self.link.poll_write(cx, &awaiting.hints)
-            {
-                awaiting.hints.drain(..count);
-            }
+            self.pass_hints(cx, &mut awaiting.hints);
             if let Some(close) = close {
                 return Poll::Ready(Err(Failure::Attempt(AttemptError::EndpointClosed(close))));
             }
             self.poll_interrupt(cx, awaiting).map(Err)
         });
         Ok(AwaitedResponse { head: head.await?, conn, reply })
+    }
+
+    /// Passes 1xx heads on, as far as the client accepts them.
+    fn pass_hints(&mut self, cx: &mut Context<'_>, hints: &mut Vec<u8>) {
+        if hints.is_empty() {
+            return;
+        }
+        while !hints.is_empty()
+            && let Poll::Ready(Ok(count)) = self.link.poll_write(cx, hints)
+        {
+            hints.drain(..count);
+        }
+        let _ = Pin::new(&mut self.link.client).poll_flush(cx);
     }
 
     /// Reads the head of the response.
@@ -260,8 +294,9 @@ impl ClientRequest<'_> {
                         return Poll::Ready(Err(UpstreamError::InvalidResponse));
                     }
                     Some(head) if head.status.is_informational() => {
-                        // The request had no `expect: 100-continue`.
-                        if head.status != http::StatusCode::CONTINUE {
+                        // The request had no `expect: 100-continue`. A client that does not read gets few others.
+                        let full = awaiting.hints.len() >= MAX_HINTS;
+                        if head.status != http::StatusCode::CONTINUE && !full {
                             let (bytes, hints) = (reply.bytes(), &mut awaiting.hints);
                             let fields = &*awaiting.response_fields;
                             compose::response(hints, bytes, &head, fields, None, false);
@@ -277,19 +312,38 @@ impl ClientRequest<'_> {
         }
     }
 
+    /// Ready when nothing more is waited for while nobody reads the client: it is gone, or the time is over.
+    pub(super) fn poll_interrupt_unread(
+        &mut self,
+        cx: &mut Context<'_>,
+        awaiting: &Awaiting<'_>,
+    ) -> Poll<Failure> {
+        match self.poll_gone(cx) {
+            Poll::Ready(close) => Poll::Ready(Failure::Close(close)),
+            Poll::Pending => self.poll_interrupt(cx, awaiting),
+        }
+    }
+
+    /// Ready when the client is gone.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Close> {
+        match ready!(self.link.client.poll_peek(cx)) {
+            Ok(1..) => Poll::Pending,
+            // A half-closed client is nearly always gone.
+            Ok(_) => Poll::Ready(Close::Client),
+            Err(_) => Poll::Ready(Close::ClientReset),
+        }
+    }
+
     /// Ready when nothing more is waited for: the client is gone, or the time is over.
     pub(super) fn poll_interrupt(
         &mut self,
         cx: &mut Context<'_>,
         awaiting: &Awaiting<'_>,
     ) -> Poll<Failure> {
-        if !awaiting.upload.is_incomplete(&self.incoming)
-            && let Poll::Ready(read) = self.link.client.poll_peek(cx)
-            && !matches!(read, Ok(1..))
+        if self.incoming.is_ended()
+            && let Poll::Ready(close) = self.poll_gone(cx)
         {
-            // A half-closed client is nearly always gone.
-            let gone = |_: io::Error| Close::ClientReset;
-            return Poll::Ready(Failure::Close(read.map_or_else(gone, |_| Close::Client)));
+            return Poll::Ready(Failure::Close(close));
         }
         let due = self.response_deadline(awaiting);
         self.link.watch.poll(cx, due)
@@ -306,7 +360,7 @@ impl ClientRequest<'_> {
             let expired = |_| Failure::Late(RequestTimeout::Policy(limit.clone()));
             next.add(Some(self.began), Some(limit.after), expired);
         }
-        let moved = self.link.last_activity.max(self.began);
+        let moved = self.link.last_activity.max(self.began).max(upload.last_sent);
         next.add(Some(moved), route.idle_timeout, |_| Failure::Late(RequestTimeout::Idle));
         if let Some(due) = awaiting.attempt_due {
             next.add_at(due, Failure::Attempt(AttemptError::TimedOut));
@@ -325,27 +379,29 @@ mod tests {
     fn an_early_response_leaves_the_unsent_bytes_to_be_sent() {
         let ended = IncomingBody::new(BodyLength::Length(0), b"", RequestLimits::default());
         let front = b"POST / HTTP/1.1\r\ncontent-length: 5\r\n\r\nhello";
-        let mut upload = Upload::new(true, Instant::now(), front.len());
+        let mut upload = Upload::new(true, Instant::now(), (5, 0));
         upload.sent = front.len() - 2;
+        assert!(upload.is_incomplete(front, &ended));
         upload.release_front(front);
-        assert!(upload.is_incomplete(&ended));
+        assert!(upload.is_incomplete(&[], &ended));
         assert_eq!((upload.chunk.bytes(), upload.sent), (&b"lo"[..], front.len()));
         upload.chunk.consume(2);
         upload.release_front(front);
-        assert!(!upload.is_incomplete(&ended));
+        assert!(!upload.is_incomplete(&[], &ended));
     }
 
     #[test]
     fn what_is_read_is_kept_for_repeats_up_to_a_limit() {
         let read = |upload: &mut Upload, front: &mut Vec<u8>| {
             upload.chunk = Buffer::holding(b"read");
-            upload.keep_for_repeats(front);
+            upload.keep_for_repeats(front, 4);
             (upload.is_repeatable(), front.len(), upload.chunk.len())
         };
-        let (mut upload, mut front) = (Upload::new(false, Instant::now(), 9), b"head".to_vec());
+        let (mut upload, mut front) =
+            (Upload::new(false, Instant::now(), (0, 5)), b"head".to_vec());
         assert_eq!(read(&mut upload, &mut front), (true, 8, 0));
         assert_eq!(read(&mut upload, &mut front), (false, 8, 4));
-        let mut upload = Upload::new(false, Instant::now(), 99);
+        let mut upload = Upload::new(false, Instant::now(), (0, 99));
         upload.release_front(&front);
         assert_eq!(read(&mut upload, &mut Vec::new()), (false, 0, 4));
     }
