@@ -1,4 +1,4 @@
-//! The fields by which a service learns who the client is: its address, its certificate, and what it has asked for.
+//! The fields that identify the client to a service: its address, its certificate, and the host that it named.
 
 use super::{
     attributes::HeadView,
@@ -25,7 +25,7 @@ pub(super) const CLIENT_FIELDS: FieldSet = FieldSet::of(&[
     FieldName::ClientIdentity,
 ]);
 
-/// How the requests of a connection tell a service who the client is.
+/// How the requests of a connection identify the client to a service.
 pub(super) enum ClientFields {
     /// By the same lines, but for the value of the last one, `x-forwarded-host`. What a client sends is dropped.
     Fixed(Box<[u8]>),

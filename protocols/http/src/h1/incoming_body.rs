@@ -1,6 +1,6 @@
 //! A request's body as it comes from the client: by length, or in chunks.
 //!
-//! Chunks are read by the validator's strict machine and written anew, without extensions and trailers.
+//! Chunks are read by the validator's strict machine and written again, without extensions and trailers.
 
 use super::{buffer::Buffer, chunks::write_chunk, link::Link, request_head::BodyLength};
 use crate::h1_validator::{ChunkStep, ChunkedBody, H1Error, RequestLimits};

@@ -101,7 +101,7 @@ impl Upload {
     /// Starts again from the front, for another attempt.
     pub(super) fn restart(&mut self) {
         (self.sent, self.is_flushed, self.is_refused) = (0, true, false);
-        // Nobody reads the client before the next attempt begins.
+        // The client is not read before the next attempt begins.
         self.waiting_since = None;
         self.chunk.release();
     }
@@ -312,7 +312,7 @@ impl ClientRequest<'_> {
         }
     }
 
-    /// Ready when nothing more is waited for while nobody reads the client: it is gone, or the time is over.
+    /// As `poll_interrupt`, while the client is not read: it may be gone though its body is incomplete.
     pub(super) fn poll_interrupt_unread(
         &mut self,
         cx: &mut Context<'_>,
