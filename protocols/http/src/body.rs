@@ -1,6 +1,8 @@
 //! Streaming bodies of requests and responses.
 
+use crate::h2::StreamBody;
 use bytes::Bytes;
+use http::{HeaderMap, header::CONTENT_LENGTH};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use std::{
@@ -23,11 +25,21 @@ pub enum Body {
     Full(Bytes),
     /// Received by hyper from a client or a service.
     Incoming(Incoming),
+    /// Received over HTTP/2.
+    Stream(StreamBody),
     /// Any other body, such as a translated one.
     Made(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BodyError>>>),
 }
 
 impl Body {
+    /// The body of a message with these headers that arrives on an HTTP/2 stream.
+    pub(crate) fn received(stream: ::h2::RecvStream, headers: &HeaderMap) -> Self {
+        if stream.is_end_stream() && !headers.contains_key(CONTENT_LENGTH) {
+            return Body::Empty;
+        }
+        Body::Stream(StreamBody::new(stream, headers))
+    }
+
     /// Boxes a body.
     pub fn made(body: impl http_body::Body<Data = Bytes, Error = BodyError> + 'static) -> Self {
         Body::Made(Box::pin(body))
@@ -46,6 +58,7 @@ impl fmt::Debug for Body {
             Body::Empty => "Empty",
             Body::Full(_) => "Full",
             Body::Incoming(_) => "Incoming",
+            Body::Stream(_) => "Stream",
             Body::Made(_) => "Made",
         })
     }
@@ -70,6 +83,7 @@ impl http_body::Body for Body {
                 let frame = ready!(Pin::new(body).poll_frame(cx));
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
+            Body::Stream(body) => Pin::new(body).poll_frame(cx),
             Body::Made(body) => body.as_mut().poll_frame(cx),
         }
     }
@@ -79,6 +93,7 @@ impl http_body::Body for Body {
             Body::Empty => true,
             Body::Full(bytes) => bytes.is_empty(),
             Body::Incoming(body) => body.is_end_stream(),
+            Body::Stream(body) => body.is_end_stream(),
             Body::Made(body) => body.is_end_stream(),
         }
     }
@@ -88,6 +103,7 @@ impl http_body::Body for Body {
             Body::Empty => SizeHint::with_exact(0),
             Body::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Body::Incoming(body) => body.size_hint(),
+            Body::Stream(body) => body.size_hint(),
             Body::Made(body) => body.size_hint(),
         }
     }

@@ -1,5 +1,5 @@
-//! A client's connection below hyper: validates received bytes, throttles both directions, and
-//! detects clients that stop reading.
+//! A client's socket until its HTTP version is known, and below hyper for HTTP/1: validates received
+//! bytes, throttles both directions, and detects clients that stop reading.
 
 mod connection_state;
 mod informational;
@@ -35,10 +35,6 @@ const READ_SIZE: usize = 64 * 1024;
 
 /// How long a half-closed client may read nothing before it is considered gone.
 const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// GOAWAY with ENHANCE_YOUR_CALM (RFC 9113, 6.8 and 7). It admits that any stream may have been
-/// processed.
-const GOAWAY_CALM: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0xb];
 
 /// The HTTP/2 client preface (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -81,8 +77,6 @@ pub(crate) struct ClientIo {
     rejected: Option<RejectedPart>,
     /// 1xx heads that are being written.
     informational: Bytes,
-    /// GOAWAY is being written to a client that exceeds a limit.
-    sending_goaway: bool,
     /// By direction: the pause that a bandwidth limit asks for.
     pauses: [Pause; 2],
     write_timeout: Option<Duration>,
@@ -105,7 +99,6 @@ impl ClientIo {
             validated: BytesMut::new(),
             rejected: None,
             informational: Bytes::new(),
-            sending_goaway: false,
             pauses: Default::default(),
             half_closed_timer: None,
             stall_timer: None,
@@ -323,11 +316,6 @@ impl ClientIo {
     fn poll_informational(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.informational.is_empty() && self.state.flushed.get() {
             self.informational = self.state.informational.take().into();
-            if self.state.header_flood.get() && !self.sending_goaway {
-                // All frames of hyper are flushed, so another frame may follow.
-                self.sending_goaway = true;
-                self.informational = Bytes::from_static(&GOAWAY_CALM);
-            }
         }
         while !self.informational.is_empty() {
             let written = Pin::new(&mut self.stream).poll_write(cx, &self.informational);
@@ -454,9 +442,6 @@ impl Write for ClientIo {
         }
         self.state.flushed.set(true);
         ready!(self.poll_informational(cx))?;
-        if self.sending_goaway {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

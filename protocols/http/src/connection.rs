@@ -6,26 +6,22 @@ use crate::{
     client_io::ClientIo,
     earliest::Earliest,
     h1::{self, Handover, Served},
+    h2::{ClientSocket, ServerConnection},
     incoming_request::{Abort, handle},
     local_reply::reason_phrase,
     response_body::ResponseBody,
     server::Server,
-    upstream_conn::{LocalExecutor, list_size},
 };
 use bytes::BytesMut;
 use http::{HeaderValue, Method, Request, Response, Version, header};
 use http_body::Body as _;
-use hyper::{
-    body::Incoming,
-    server::conn::{http1, http2},
-    service::Service,
-};
+use hyper::{body::Incoming, server::conn::http1, service::Service};
 use hyper_util::rt::TokioTimer;
 use net::Stream;
 use operation::{Close, Rejection, Violation};
 use session::{Phase, REST, Session, Timeouts, linger};
 use std::{
-    error::Error,
+    fmt,
     future::poll_fn,
     pin::Pin,
     rc::Rc,
@@ -33,14 +29,6 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::time::{Sleep, sleep, timeout};
-
-/// HTTP/2 receive windows: of a stream and of a connection.
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
-
-/// Most streams that a client may reset before they are served, and that it may have the proxy
-/// reset for protocol errors, before its connection is closed (CVE-2023-44487, CVE-2025-8671).
-const MAX_RESETS: usize = 100;
 
 /// Largest unwanted request body that is read to its end, in bytes.
 const MAX_DISCARDED_BODY: u64 = 4 * 1024;
@@ -52,13 +40,13 @@ const FAR_FUTURE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// also how long a response to an overdue request may take.
 const NOTICE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// hyper's connection.
-enum HyperConnection {
+/// A connection in its version.
+enum VersionedConnection {
     Http1(Box<http1::Connection<ClientIo, RequestService>>),
-    Http2(Box<http2::Connection<ClientIo, RequestService, LocalExecutor>>),
+    Http2(ServerConnection),
 }
 
-/// Serves the requests of a connection.
+/// Serves the requests of an HTTP/1 connection.
 #[derive(Clone)]
 struct RequestService(Rc<ClientConnection>);
 
@@ -69,9 +57,7 @@ impl Service<Request<Incoming>> for RequestService {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let connection = Rc::clone(&self.0);
-        let http1 = request.version() < Version::HTTP_2;
         let head = request.method() == Method::HEAD;
-        let bare = !http1 && head;
         let old = request.version() == Version::HTTP_10;
         // hyper itself discards what it has read together with the head.
         let small =
@@ -80,13 +66,10 @@ impl Service<Request<Incoming>> for RequestService {
         Box::pin(async move {
             connection.state.response_due.set(true);
             connection.state.body_abandoned.set(comes);
-            let answer = handle(Rc::clone(&connection), request).await;
+            let answer = handle(Rc::clone(&connection), request.map(Body::Incoming)).await;
             connection.state.response_due.set(false);
             let mut answer = answer?;
             connection.state.discard_informational();
-            if bare && !answer.body().is_end_stream() {
-                answer = strip_body(answer);
-            }
             if connection.tunnel.borrow().is_none() {
                 connection.state.responses.set(connection.state.responses.get() + 1);
             }
@@ -94,10 +77,10 @@ impl Service<Request<Incoming>> for RequestService {
             let cut = state.body_abandoned.get() && (state.body_incomplete.get() || !small);
             // For HTTP/1.0 clients, such a response ends with the connection.
             let endless = old && !head && answer.body().size_hint().exact().is_none();
-            if http1 && answer.status().canonical_reason().is_none() {
+            if answer.status().canonical_reason().is_none() {
                 set_reason_phrase(&mut answer);
             }
-            if http1 && (connection.is_last_response() || cut || endless) {
+            if connection.is_last_response() || cut || endless {
                 set_connection_close(&mut answer, old);
             }
             Ok(answer)
@@ -186,16 +169,16 @@ async fn serve_by_hyper(
         Err(close) => return close,
     };
     (monitor.silent, monitor.http2) = (false, http2);
-    let mut hyper = HyperConnection::begin(client_io, &connection, http2);
+    let mut versioned = VersionedConnection::begin(client_io, &connection, http2);
     let end = poll_fn(|cx| {
-        if let Poll::Ready(result) = hyper.poll(cx) {
-            return Poll::Ready(ConnectionEnd::Hyper(result));
+        if let Poll::Ready(result) = versioned.poll(cx) {
+            return Poll::Ready(ConnectionEnd::Http(result));
         }
         match monitor.poll(cx) {
             Poll::Ready(close) => Poll::Ready(ConnectionEnd::Monitor(close)),
             Poll::Pending => {
                 if monitor.starts_drain() {
-                    hyper.drain();
+                    versioned.drain();
                     cx.waker().wake_by_ref();
                 }
                 Poll::Pending
@@ -208,13 +191,13 @@ async fn serve_by_hyper(
             connection.close_reason.set(close);
             return close;
         }
-        ConnectionEnd::Hyper(result) => {
+        ConnectionEnd::Http(result) => {
             complete = result.is_ok();
             close_reason(&connection, &monitor, result)
         }
     };
     let tunnel = connection.tunnel.borrow_mut().take();
-    let HyperConnection::Http1(mut http1) = hyper else { return close };
+    let VersionedConnection::Http1(mut http1) = versioned else { return close };
     if complete && tunnel.is_none() && !connection.state.reset_on_close.get() {
         // Flushes the last response before the socket is closed. A failed response must not look
         // complete.
@@ -223,7 +206,8 @@ async fn serve_by_hyper(
     let parts = http1.into_parts();
     let (mut client, unread) = parts.io.into_parts(BytesMut::from(&parts.read_buf[..]));
     if let Some(tunnel) = tunnel {
-        return tunnel.run(&connection, (client, unread), monitor.started).await;
+        // Boxed, so that other connections keep no room for it.
+        return Box::pin(tunnel.run(&connection, (client, unread), monitor.started)).await;
     }
     close_client(&mut client, connection.state.reset_on_close.get()).await;
     close
@@ -239,7 +223,7 @@ async fn close_client(client: &mut Stream, reset: bool) {
 }
 
 enum ConnectionEnd {
-    Hyper(hyper::Result<()>),
+    Http(Result<(), ConnectionError>),
     Monitor(Close),
 }
 
@@ -264,20 +248,11 @@ fn set_connection_close(answer: &mut Response<ResponseBody>, old: bool) {
     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
 }
 
-/// The response to HEAD over HTTP/2. Over HTTP/1 hyper omits the body itself.
-fn strip_body(answer: Response<ResponseBody>) -> Response<ResponseBody> {
-    let (mut head, body) = answer.into_parts();
-    if let Some(len) = body.size_hint().exact() {
-        head.headers.entry(header::CONTENT_LENGTH).or_insert(len.into());
-    }
-    Response::from_parts(head, ResponseBody::untracked(Body::Empty))
-}
-
-/// The reason why hyper ended the connection.
+/// The reason why the connection ended by itself.
 fn close_reason(
     connection: &ClientConnection,
     monitor: &ConnectionMonitor,
-    result: hyper::Result<()>,
+    result: Result<(), ConnectionError>,
 ) -> Close {
     let state = &connection.state;
     match result {
@@ -290,43 +265,62 @@ fn close_reason(
         // The client closes too after the last response.
         Ok(()) if connection.is_last_response() => Close::MaxRequests,
         Ok(()) => Close::Client,
-        Err(error) if error.is_incomplete_message() || state.read_eof.get() => Close::ClientReset,
+        Err(error) if error.is_incomplete() || state.read_eof.get() => Close::ClientReset,
         Err(error) => {
             tracing::debug!(peer = %connection.session.info().peer, %error, "an HTTP connection ended");
-            connection.session.count_violation(violation(&error));
+            connection.session.count_violation(error.violation());
             Close::ClientViolation
         }
     }
 }
 
-/// The violation for which hyper ended the connection.
-fn violation(error: &hyper::Error) -> Violation {
-    let broken = error.source().and_then(|it| it.downcast_ref::<h2::Error>());
-    Violation(match broken.and_then(h2::Error::reason) {
-        Some(h2::Reason::ENHANCE_YOUR_CALM) => "http2_flood",
-        Some(h2::Reason::FLOW_CONTROL_ERROR) => "http2_window",
-        Some(h2::Reason::FRAME_SIZE_ERROR) => "http2_frame_size",
-        Some(h2::Reason::COMPRESSION_ERROR) => "http2_compression",
-        Some(_) => "http2_protocol",
-        None => "unreadable",
-    })
+/// Why a connection could not go on.
+enum ConnectionError {
+    Http1(hyper::Error),
+    Http2(::h2::Error),
 }
 
-impl HyperConnection {
-    fn begin(client_io: ClientIo, connection: &Rc<ClientConnection>, http2: bool) -> Self {
-        let (plan, each) = (&connection.server.plan, RequestService(Rc::clone(connection)));
-        if http2 {
-            let mut builder = http2::Builder::new(LocalExecutor);
-            builder
-                .timer(TokioTimer::new())
-                .initial_stream_window_size(STREAM_WINDOW)
-                .initial_connection_window_size(CONNECTION_WINDOW)
-                .max_concurrent_streams(plan.max_streams)
-                .max_header_list_size(list_size(plan.max_head))
-                .max_pending_accept_reset_streams(MAX_RESETS)
-                .max_local_error_reset_streams(MAX_RESETS);
-            return HyperConnection::Http2(Box::new(builder.serve_connection(client_io, each)));
+impl ConnectionError {
+    /// Whether it ended in the middle of a request.
+    fn is_incomplete(&self) -> bool {
+        matches!(self, ConnectionError::Http1(error) if error.is_incomplete_message())
+    }
+
+    /// How the client broke the protocol.
+    fn violation(&self) -> Violation {
+        let reason = match self {
+            ConnectionError::Http1(_) => None,
+            ConnectionError::Http2(error) => error.reason(),
+        };
+        Violation(match reason {
+            Some(::h2::Reason::ENHANCE_YOUR_CALM) => "http2_flood",
+            Some(::h2::Reason::FLOW_CONTROL_ERROR) => "http2_window",
+            Some(::h2::Reason::FRAME_SIZE_ERROR) => "http2_frame_size",
+            Some(::h2::Reason::COMPRESSION_ERROR) => "http2_compression",
+            Some(_) => "http2_protocol",
+            None => "unreadable",
+        })
+    }
+}
+
+impl fmt::Display for ConnectionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConnectionError::Http1(error) => error.fmt(f),
+            ConnectionError::Http2(error) => error.fmt(f),
         }
+    }
+}
+
+impl VersionedConnection {
+    fn begin(client_io: ClientIo, connection: &Rc<ClientConnection>, http2: bool) -> Self {
+        if http2 {
+            let (stream, front) = client_io.into_parts(BytesMut::new());
+            let (session, state) = (Rc::clone(&connection.session), Rc::clone(&connection.state));
+            let socket = ClientSocket::new(stream, session, state, front);
+            return VersionedConnection::Http2(ServerConnection::begin(socket, connection));
+        }
+        let (plan, each) = (&connection.server.plan, RequestService(Rc::clone(connection)));
         let mut builder = http1::Builder::new();
         // `ClientIo` decides whether a half-closed client is gone.
         builder
@@ -334,20 +328,26 @@ impl HyperConnection {
             .header_read_timeout(None)
             .half_close(true)
             .timer(TokioTimer::new());
-        HyperConnection::Http1(Box::new(builder.serve_connection(client_io, each)))
+        VersionedConnection::Http1(Box::new(builder.serve_connection(client_io, each)))
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
         match self {
-            HyperConnection::Http1(connection) => connection.poll_without_shutdown(cx),
-            HyperConnection::Http2(connection) => Pin::new(&mut **connection).poll(cx),
+            VersionedConnection::Http1(connection) => {
+                connection.poll_without_shutdown(cx).map_err(ConnectionError::Http1)
+            }
+            VersionedConnection::Http2(connection) => {
+                connection.poll(cx).map_err(ConnectionError::Http2)
+            }
         }
     }
 
     fn drain(&mut self) {
         match self {
-            HyperConnection::Http1(connection) => Pin::new(&mut **connection).graceful_shutdown(),
-            HyperConnection::Http2(connection) => Pin::new(&mut **connection).graceful_shutdown(),
+            VersionedConnection::Http1(connection) => {
+                Pin::new(&mut **connection).graceful_shutdown()
+            }
+            VersionedConnection::Http2(connection) => connection.drain(),
         }
     }
 }
@@ -382,7 +382,7 @@ impl ConnectionMonitor {
         }
     }
 
-    /// Whether hyper must now announce that it stops accepting requests.
+    /// Whether the connection must now announce that it accepts no further requests.
     fn starts_drain(&mut self) -> bool {
         let drains = self.draining
             || self.connection.is_last_response()

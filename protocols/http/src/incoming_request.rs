@@ -15,7 +15,6 @@ use crate::{
     response_body::ResponseBody,
 };
 use http::{HeaderValue, Request, Response, StatusCode, Version, header, request};
-use hyper::body::Incoming;
 use operation::{
     Attempt, AttributeValue, Attributes, EndReason, OpenSpan, Operation, Outcome, RejectMode,
     RejectReason, Rejection, RejectionRef, Settlement, Ticket, Violation,
@@ -57,7 +56,7 @@ pub(crate) type ResponseResult = Result<Response<ResponseBody>, Abort>;
 /// Handles one request.
 pub(crate) async fn handle(
     connection: Rc<ClientConnection>,
-    request: Request<Incoming>,
+    request: Request<Body>,
 ) -> ResponseResult {
     let began = Instant::now();
     connection.requests.set(connection.requests.get() + 1);
@@ -115,7 +114,7 @@ pub(crate) async fn handle(
         cors,
     };
     let request = Box::new(request);
-    request.handle(Body::Incoming(body)).await
+    request.handle(body).await
 }
 
 /// The response to a request that no policy sees: a head that could not be read, or one beyond the

@@ -10,6 +10,7 @@
 //! | `server` | a listener's server on one worker |
 //! | `connection`, `client_connection`, `client_io` | a client's connection: its life, its state, its socket |
 //! | `h1` | the HTTP/1 engine: requests, from their bytes to those of their responses |
+//! | `h2` | HTTP/2 on the h2 crate |
 //! | `h1_validator`, `hpack_budget` | strict HTTP/1 parsing before hyper; the bound of HPACK's amplification |
 //! | `incoming_request`, `admission`, `admitted_request`, `active_operation`, `attempt_span`, `request_attributes` | a request before and after the policies, its settlement, what traces, logs and policies see of it |
 //! | `header_policy`, `header_lines`, `normalize`, `routes`, `cors` | checks and edits of heads, normal forms, routing |
@@ -28,11 +29,13 @@ mod client_connection;
 mod client_io;
 mod connection;
 pub mod cors;
+mod date;
 mod dialect;
 pub mod dry_run;
 mod earliest;
 pub mod h1;
 pub mod h1_validator;
+mod h2;
 mod header_lines;
 pub mod header_policy;
 mod hpack_budget;
@@ -64,6 +67,7 @@ pub use cors::{Cors, CorsHeaders, CorsRules};
 pub use dialect::{
     Dialect, HttpRejection, Meter, ResponseOutcome, RoutedRequest, Translator, UnroutedRequest,
 };
+pub use h2::StreamBody;
 pub use header_lines::HeaderLines;
 pub use header_policy::{CertificateStyle, HeaderPolicy};
 pub use http_listener::HttpListener;

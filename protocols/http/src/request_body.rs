@@ -171,7 +171,7 @@ impl ReplayBody {
         !self.is_read_to_end() && !self.only_end_missing()
     }
 
-    /// Reads the end of the body when it arrives. Without a reader, hyper would reset the stream of
+    /// Reads the end of the body when it arrives. Without a reader, h2 would reset the stream of
     /// an HTTP/2 client that is about to end it.
     pub(crate) fn drain_end(self: Rc<Self>) {
         spawn_local(timeout(END_TIMEOUT, async move {

@@ -283,7 +283,7 @@ impl H2Connection {
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(list_size(max_head))
+            .max_header_list_size(crate::h2::list_size(max_head))
             .keep_alive_interval(PING)
             .keep_alive_timeout(PONG);
         let peer_settings = Rc::default();
@@ -455,12 +455,6 @@ impl UpstreamConn {
             UpstreamConn::H2Stream(stream) => stream.0.requests.get() <= 1,
         }
     }
-}
-
-/// The head limit for h2. h2 drops larger heads without details, so it gets twice the limit, and
-/// the exact limit is checked elsewhere.
-pub(crate) fn list_size(max_head: usize) -> u32 {
-    u32::try_from(max_head.saturating_mul(2)).unwrap_or(u32::MAX)
 }
 
 /// Size of a request's head as HTTP/2 counts it (RFC 9113, 6.5.2).

@@ -7,9 +7,11 @@ use super::{
     request_head::BodyLength,
     response_head::{ResponseHead, ResponseLength},
 };
-use crate::header_policy::{HeaderPolicy, ViaHeader, is_end_to_end};
+use crate::{
+    date,
+    header_policy::{HeaderPolicy, ViaHeader, is_end_to_end},
+};
 use http::{StatusCode, Version};
-use std::time::SystemTime;
 
 /// Fields about a connection, which are not passed on (RFC 9110, 7.6.1).
 const HOP_BY_HOP: FieldSet = FieldSet::of(&[
@@ -133,7 +135,7 @@ pub(super) fn response(
 
 /// Writes the current time as `date`.
 pub(super) fn write_date(out: &mut Vec<u8>) {
-    write_field(out, b"date", httpdate::fmt_http_date(SystemTime::now()).as_bytes());
+    write_field(out, b"date", date::now().as_bytes());
 }
 
 /// Writes a field line.
