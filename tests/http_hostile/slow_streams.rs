@@ -1,9 +1,9 @@
 //! Clients that are slow or silent, over HTTP/2.
 
 use crate::{
-    closes, proxy, service,
+    LARGE, closes, proxy, service,
     support::http::{
-        Client, Content, RawHttpClient, Version, at,
+        Client, Content, RawHttpClient, Reply, Service, Version, at,
         frames::{
             ACK, CONTINUATION, END_STREAM, Frames, HEADERS, INITIAL_WINDOW_SIZE, RST_STREAM,
             SETTINGS, head,
@@ -103,4 +103,19 @@ fn a_client_without_flow_control_window_is_closed() {
     closes(&tollgate, "write_timeout", 1.0);
     let grown = tollgate.resident_memory().saturating_sub(before);
     assert!(grown < 32 << 20, "{grown} bytes more");
+}
+
+#[test]
+fn responses_that_are_not_read_hold_up_no_others() {
+    let large = bytes::Bytes::from(vec![b'x'; LARGE]);
+    let service = Service::start(Version::Two, move |asked| match asked.target.as_str() {
+        "/large" => Reply::ok(large.clone()),
+        _ => Reply::ok("hello"),
+    });
+    let tollgate = proxy(&service, "", "");
+    let mut reads_nothing = Frames::connect(at(&tollgate), &[(INITIAL_WINDOW_SIZE, 0)]);
+    (0..64).for_each(|n| reads_nothing.get(2 * n + 1, "/large"));
+    (0..64).for_each(|_| drop(reads_nothing.until(|it| it.kind == HEADERS)));
+    assert_eq!(Client::connect(at(&tollgate), Version::Two).round_trip(get("/a")).text(), "hello");
+    assert_eq!(service.connections(), 1);
 }

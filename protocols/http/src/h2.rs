@@ -1,13 +1,18 @@
 //! HTTP/2 on the h2 crate.
 
+mod client;
 mod client_socket;
 mod connection_headers;
+mod keep_alive;
+mod peer_settings;
 mod request;
 mod send_body;
 mod server;
 mod stream_body;
 mod turn;
+mod upload;
 
+pub(crate) use client::{H2Connection, H2Stream};
 pub(crate) use client_socket::ClientSocket;
 pub(crate) use server::ServerConnection;
 pub use stream_body::StreamBody;

@@ -60,7 +60,7 @@ pub(crate) fn send(request: &AdmittedRequest, upstream_request: &UpstreamRequest
             attempt.set_response(answer.status(), conn.version());
             let outcome =
                 if answer.status().is_server_error() { Outcome::Failed } else { Outcome::Ok };
-            let mut body = Body::Incoming(answer.into_body());
+            let mut body = answer.into_body();
             while let Some(Ok(_)) = conn.drive(body.frame()).await {}
             attempt.finish(outcome, Instant::now());
             pool.put(conn);

@@ -3,9 +3,10 @@
 mod connector;
 
 use crate::{
+    h2::{H2Connection, H2Stream},
     request_attributes::WaitTimes,
     settings::UpstreamVersion,
-    upstream_conn::{H1Connection, H2Connection, H2Stream, UpstreamConn},
+    upstream_conn::{H1Connection, UpstreamConn},
 };
 use cluster::{Cluster, ConnectOptions, Endpoint, PickOptions, UpstreamConnection};
 pub(crate) use connector::{Connector, Unreachable};
@@ -13,6 +14,7 @@ use foldhash::HashMap;
 use operation::{Close, RejectReason};
 use std::{
     cell::{Cell, RefCell},
+    fmt,
     rc::{Rc, Weak},
     sync::Arc,
     time::{Duration, Instant},
@@ -141,7 +143,7 @@ impl Pool {
         let entry = entry.get_mut(&key(endpoint))?;
         if self.plan.version != UpstreamVersion::Http1 {
             let (streams, requests) = (self.plan.max_streams, self.plan.max_requests);
-            entry.shared.retain(|it| it.is_alive() || it.streams() > 0);
+            entry.shared.retain(|it| it.streams() > 0 || it.is_alive());
             let free = entry.shared.iter().filter(|it| it.has_capacity(streams, requests));
             if let Some(least) = free.min_by_key(|it| it.streams()) {
                 return Some(UpstreamConn::H2Stream(H2Stream::new(least)));
@@ -256,7 +258,7 @@ impl Pool {
             message: format!("`{}` {fault}", self.cluster().name()),
             close: Close::UpstreamViolation,
         };
-        let failed = |error: hyper::Error| {
+        let failed = |error: &dyn fmt::Display| {
             tracing::debug!(endpoint = &**endpoint.name(), %error, "handshake failed");
             unusable("speaks no HTTP")
         };
@@ -275,7 +277,9 @@ impl Pool {
         }
         let key = key(lease.endpoint());
         let shared =
-            H2Connection::handshake(stream, lease, self.plan.max_head).await.map_err(failed)?;
+            H2Connection::handshake(stream, lease, (self.plan.max_head, self.plan.max_streams))
+                .await
+                .map_err(|error| failed(&error))?;
         self.connections.borrow_mut().entry(key).or_default().shared.push(Rc::clone(&shared));
         shared.queue_time.set(queued);
         Ok(UpstreamConn::H2Stream(H2Stream::new(&shared)))

@@ -1,15 +1,14 @@
-//! Connections to endpoints, on top of hyper.
+//! Connections to endpoints.
 //!
-//! An HTTP/1 connection is polled by the request that uses it: request, response and both
-//! connections are one task, without messages between tasks. An HTTP/2 connection is shared, so it
-//! has its own task.
+//! An HTTP/1 connection, on top of hyper, is polled by the request that uses it: request, response
+//! and both connections are one task, without messages between tasks. An HTTP/2 connection is shared,
+//! so it has its own task.
 
-mod peer_settings;
 mod upstream_socket;
 
 use crate::{
     body::{Body, BodyError},
-    header_policy::length,
+    h2::H2Stream,
     request_body::RequestBody,
     upstream_error::UpstreamError,
 };
@@ -19,13 +18,10 @@ use http::{Request, Response, Version, uri::Scheme};
 use http_body::{Body as _, Frame};
 use hyper::{
     body::Incoming,
-    client::conn::{TrySendError, http1, http2},
+    client::conn::{TrySendError, http1},
 };
-use hyper_util::rt::TokioTimer;
 use net::Stream;
-use peer_settings::{PeerSettings, SettingsReader};
 use std::{
-    cell::{Cell, RefCell},
     fmt,
     future::poll_fn,
     pin::{Pin, pin},
@@ -33,33 +29,11 @@ use std::{
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
-use tokio::task::{spawn_local, unconstrained};
+use tokio::task::unconstrained;
 use upstream_socket::UpstreamSocket;
 
 /// Most headers of a response.
 const MAX_HEADERS: usize = 256;
-
-/// HTTP/2 receive windows: of a stream and of a connection.
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
-
-/// A head size that every service accepts, in bytes: sent before the service has announced its
-/// limit.
-const SMALL_HEAD: usize = 8 * 1024;
-
-/// Interval of HTTP/2 pings while there are streams, and the timeout of a ping.
-const PING: Duration = Duration::from_secs(20);
-const PONG: Duration = Duration::from_secs(10);
-
-/// Runs hyper's tasks on this worker's thread.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LocalExecutor;
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
-    fn execute(&self, future: F) {
-        spawn_local(future);
-    }
-}
 
 /// What a request is sent on.
 pub(crate) enum UpstreamConn {
@@ -228,11 +202,13 @@ impl H1Connection {
     async fn send(
         &mut self,
         request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, UpstreamError> {
+    ) -> Result<Response<Body>, UpstreamError> {
         self.requests += 1;
         let Some(hyper) = self.hyper().await else { return Err(UpstreamError::Refused) };
-        let answer = hyper.send(request).await;
-        answer.map_err(|error| UpstreamError::of(&error))
+        match hyper.send(request).await {
+            Ok(answer) => Ok(answer.map(Body::Incoming)),
+            Err(error) => Err(UpstreamError::of_hyper(&error)),
+        }
     }
 
     /// Counts the connection.
@@ -254,130 +230,15 @@ impl H1Connection {
     }
 }
 
-/// An HTTP/2 connection.
-pub(crate) struct H2Connection {
-    sender: http2::SendRequest<RequestBody>,
-    pub(crate) lease: Rc<Lease>,
-    encrypted: bool,
-    /// The service's limit of concurrent streams.
-    peer_max_streams: Box<dyn Fn() -> usize>,
-    peer_settings: Rc<PeerSettings>,
-    streams: Cell<usize>,
-    requests: Cell<u64>,
-    /// How long it waited for a connection slot of the cluster.
-    pub(crate) queue_time: Cell<Duration>,
-    /// Since when it has no stream.
-    pub(crate) idle_since: Cell<Instant>,
-    /// New streams are not accepted.
-    pub(crate) closing: Cell<bool>,
-}
-
-impl H2Connection {
-    pub(crate) async fn handshake(
-        stream: Stream,
-        lease: Rc<Lease>,
-        max_head: usize,
-    ) -> hyper::Result<Rc<Self>> {
-        let mut builder = http2::Builder::new(LocalExecutor);
-        builder
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(crate::h2::list_size(max_head))
-            .keep_alive_interval(PING)
-            .keep_alive_timeout(PONG);
-        let peer_settings = Rc::default();
-        let encrypted = stream.plain().is_none();
-        let (sender, connection) =
-            builder.handshake(SettingsReader::new(stream, &peer_settings)).await?;
-        let connection = Rc::new(RefCell::new(Some(connection)));
-        let (held, moved) = (Rc::clone(&lease), Rc::clone(&connection));
-        spawn_local(async move {
-            // Streams learn of the connection's end themselves.
-            let _ = poll_fn(|cx| match &mut *moved.borrow_mut() {
-                Some(connection) => Pin::new(connection).poll(cx),
-                None => Poll::Ready(Ok(())),
-            })
-            .await;
-            // Senders notice the end only once the connection is dropped.
-            moved.take();
-            drop(held);
-        });
-        // Only the connection knows the service's current limit.
-        let limit = Box::new(move || {
-            let Ok(connection) = connection.try_borrow() else { return 0 };
-            connection.as_ref().map_or(0, |connection| connection.current_max_send_streams())
-        });
-        Ok(Rc::new(Self {
-            sender,
-            lease,
-            encrypted,
-            peer_max_streams: limit,
-            peer_settings,
-            streams: Cell::new(0),
-            requests: Cell::new(0),
-            queue_time: Cell::default(),
-            idle_since: Cell::new(Instant::now()),
-            closing: Cell::new(false),
-        }))
-    }
-
-    /// Number of streams in use.
-    pub(crate) fn streams(&self) -> usize {
-        self.streams.get()
-    }
-
-    /// Whether it can carry another stream: fewer than `most` are in use, and fewer than `requests`
-    /// requests were sent.
-    pub(crate) fn has_capacity(&self, most: usize, max_requests: u64) -> bool {
-        let most = most.min((self.peer_max_streams)());
-        !self.closing.get()
-            && self.streams.get() < most
-            && self.requests.get() < max_requests
-            && self.is_alive()
-    }
-
-    /// Whether it is usable at all.
-    pub(crate) fn is_alive(&self) -> bool {
-        !self.sender.is_closed() && self.lease.close_request() == CloseRequest::None
-    }
-}
-
-/// A stream of an HTTP/2 connection, counted until dropped.
-pub(crate) struct H2Stream(Rc<H2Connection>);
-
-impl H2Stream {
-    pub(crate) fn new(shared: &Rc<H2Connection>) -> Self {
-        shared.streams.set(shared.streams.get() + 1);
-        shared.requests.set(shared.requests.get() + 1);
-        Self(Rc::clone(shared))
-    }
-
-    async fn send(
-        &self,
-        request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, UpstreamError> {
-        let mut sender = self.0.sender.clone();
-        if let Err(error) = sender.ready().await {
-            tracing::debug!(%error, "an HTTP/2 connection takes no more streams");
-        }
-        sender.try_send_request(request).await.map_err(|error| UpstreamError::of(&error))
-    }
-}
-
-impl Drop for H2Stream {
-    fn drop(&mut self) {
-        self.0.streams.set(self.0.streams.get() - 1);
-        self.0.idle_since.set(Instant::now());
-    }
-}
-
 impl UpstreamConn {
     /// Sends a request, and waits for the response's head.
+    ///
+    /// # Errors
+    /// Why there is no response.
     pub(crate) async fn send(
         &mut self,
         request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, UpstreamError> {
+    ) -> Result<Response<Body>, UpstreamError> {
         match self {
             UpstreamConn::H1(h1) => h1.send(request).await,
             UpstreamConn::H2Stream(stream) => stream.send(request).await,
@@ -404,22 +265,16 @@ impl UpstreamConn {
     /// The service's limit for heads, in bytes, if this request exceeds it. Some services would
     /// close the whole connection, which other requests share.
     pub(crate) async fn exceeded_head_limit(&self, request: &Request<RequestBody>) -> Option<u32> {
-        let UpstreamConn::H2Stream(H2Stream(shared)) = self else { return None };
-        let peer_settings = &shared.peer_settings;
-        if peer_settings.max_head().is_none() && !peer_settings.is_pending() {
-            return None;
+        match self {
+            UpstreamConn::H1(_) => None,
+            UpstreamConn::H2Stream(stream) => stream.exceeded_head_limit(request).await,
         }
-        let size = size_in_http2(request);
-        if peer_settings.is_pending() && size > SMALL_HEAD {
-            peer_settings.wait().await;
-        }
-        peer_settings.max_head().filter(|takes| size > *takes as usize)
     }
 
     pub(crate) fn lease(&self) -> &Rc<Lease> {
         match self {
             UpstreamConn::H1(h1) => h1.lease(),
-            UpstreamConn::H2Stream(stream) => &stream.0.lease,
+            UpstreamConn::H2Stream(stream) => stream.lease(),
         }
     }
 
@@ -427,7 +282,7 @@ impl UpstreamConn {
     pub(crate) fn http2_scheme(&self) -> Option<Scheme> {
         match self {
             UpstreamConn::H1(_) => None,
-            UpstreamConn::H2Stream(stream) if stream.0.encrypted => Some(Scheme::HTTPS),
+            UpstreamConn::H2Stream(stream) if stream.is_encrypted() => Some(Scheme::HTTPS),
             UpstreamConn::H2Stream(_) => Some(Scheme::HTTP),
         }
     }
@@ -444,7 +299,7 @@ impl UpstreamConn {
     pub(crate) fn queue_time(&self) -> Duration {
         match self {
             UpstreamConn::H1(h1) => h1.queue_time,
-            UpstreamConn::H2Stream(stream) => stream.0.queue_time.get(),
+            UpstreamConn::H2Stream(stream) => stream.queue_time(),
         }
     }
 
@@ -452,20 +307,9 @@ impl UpstreamConn {
     pub(crate) fn is_new(&self) -> bool {
         match self {
             UpstreamConn::H1(h1) => h1.requests == 0,
-            UpstreamConn::H2Stream(stream) => stream.0.requests.get() <= 1,
+            UpstreamConn::H2Stream(stream) => stream.is_first(),
         }
     }
-}
-
-/// Size of a request's head as HTTP/2 counts it (RFC 9113, 6.5.2).
-fn size_in_http2(request: &Request<RequestBody>) -> usize {
-    let of = |name: &str, value: usize| name.len() + value + 32;
-    let uri = request.uri();
-    let own = of(":method", request.method().as_str().len())
-        + of(":scheme", uri.scheme_str().map_or(0, str::len))
-        + of(":authority", uri.authority().map_or(0, |it| it.as_str().len()))
-        + of(":path", uri.path_and_query().map_or(0, |it| it.as_str().len()));
-    own + length::h2_size(request.headers())
 }
 
 impl fmt::Debug for UpstreamConn {

@@ -1,9 +1,9 @@
 //! Why an endpoint's connection or stream gave no usable response.
 
+use http::Request;
 use hyper::client::conn::TrySendError;
-use std::error::Error;
 
-/// Why an endpoint's connection or stream gave no usable response.
+/// Why there is no usable response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UpstreamError {
     /// The service reports that it did not process the request: the stream was refused, or the
@@ -22,27 +22,27 @@ pub(crate) enum UpstreamError {
 }
 
 impl UpstreamError {
-    /// What hyper's error says of the connection or stream.
-    pub(crate) fn of<T>(error: &TrySendError<T>) -> Self {
+    /// Why an HTTP/1 connection gave none.
+    pub(crate) fn of_hyper<B>(error: &TrySendError<Request<B>>) -> Self {
         if error.message().is_some() {
             return UpstreamError::Refused;
         }
-        let error = error.error();
-        let reason = error.source().and_then(|it| it.downcast_ref::<h2::Error>());
-        let unprocessed = reason.is_some_and(|it| {
-            it.reason() == Some(h2::Reason::REFUSED_STREAM)
-                || (it.is_go_away() && it.is_remote() && it.reason() == Some(h2::Reason::NO_ERROR))
-        });
+        match error.error() {
+            error if error.is_parse_too_large() => UpstreamError::HeadTooLarge,
+            error if error.is_parse() => UpstreamError::InvalidResponse,
+            _ => UpstreamError::ConnectionReset,
+        }
+    }
+
+    /// Why a stream of an HTTP/2 connection gave none.
+    pub(crate) fn of_h2(error: &::h2::Error) -> Self {
+        let reason = error.reason();
+        let goes_away = error.is_go_away() && error.is_remote();
         match () {
-            () if unprocessed => UpstreamError::Refused,
-            () if reason.is_some_and(|it| it.is_reset() && it.is_remote()) => {
-                UpstreamError::StreamReset
-            }
-            () if error.is_parse_too_large() => UpstreamError::HeadTooLarge,
-            () if error.is_parse() => UpstreamError::InvalidResponse,
-            () if reason.is_some_and(|it| it.is_reset() && it.is_library()) => {
-                UpstreamError::InvalidResponse
-            }
+            () if reason == Some(::h2::Reason::REFUSED_STREAM) => UpstreamError::Refused,
+            () if goes_away && reason == Some(::h2::Reason::NO_ERROR) => UpstreamError::Refused,
+            () if error.is_reset() && error.is_remote() => UpstreamError::StreamReset,
+            () if error.is_reset() && error.is_library() => UpstreamError::InvalidResponse,
             () => UpstreamError::ConnectionReset,
         }
     }

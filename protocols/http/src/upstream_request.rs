@@ -25,7 +25,6 @@ use crate::{
 };
 use cluster::Endpoint;
 use http::{HeaderValue, Request, Response, StatusCode, Version, header, request, response};
-use hyper::body::Incoming;
 use operation::{Close, Outcome, RejectReason};
 use std::{
     cell::RefCell,
@@ -257,7 +256,6 @@ impl UpstreamRequest<'_> {
                     if let Some(attempt) = &mut attempt {
                         attempt.set_response(head.status, conn.version());
                     }
-                    let body = Body::Incoming(body);
                     return Ok(Box::new(UpstreamResponse { head, body, conn, attempt }));
                 }
                 Err(failed) => failed,
@@ -320,7 +318,7 @@ impl UpstreamRequest<'_> {
         &self,
         conn: &mut UpstreamConn,
         attempt: &PendingAttempt<'_>,
-    ) -> Result<Response<Incoming>, AttemptError> {
+    ) -> Result<Response<Body>, AttemptError> {
         let (lease, operation) = (Rc::clone(conn.lease()), self.operation);
         let (mut watcher, version) = (CloseWatcher::default(), operation.attributes.version);
         select! {
@@ -336,7 +334,7 @@ impl UpstreamRequest<'_> {
         &self,
         conn: &mut UpstreamConn,
         attempt: &PendingAttempt<'_>,
-    ) -> Result<Response<Incoming>, AttemptError> {
+    ) -> Result<Response<Body>, AttemptError> {
         let mut body = RequestBody::new(&self.body, Some(self.operation));
         body.set_throttle(self.throttle.map(crate::throttle::Throttle::new));
         let mut request = Request::from_parts(self.head.clone(), body);
@@ -372,7 +370,7 @@ impl UpstreamRequest<'_> {
             request.headers_mut().insert(header::EXPECT, expect);
             wanted
         });
-        // hyper cannot send 1xx to an HTTP/2 client, and HTTP/1.0 does not have them.
+        // HTTP/2 clients get no 1xx, and HTTP/1.0 does not have them.
         let client = self.operation.attributes.version == Version::HTTP_11;
         let early = client.then(|| Arc::clone(&self.operation.connection.state.informational));
         hyper::ext::on_informational(request, move |told| match (told.status(), &wanted, &early) {

@@ -28,6 +28,11 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> SendBody<B> {
         Self { body, stream, waiting: None }
     }
 
+    /// Ends the stream before its body does.
+    pub(super) fn reset(&mut self, reason: Reason) {
+        self.stream.send_reset(reason);
+    }
+
     /// Ready when the body has been sent, or cannot be.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {

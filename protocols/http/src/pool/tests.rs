@@ -1,6 +1,7 @@
 //! The pool against a service on the test's own thread.
 
 mod shop;
+mod uploads;
 
 use super::*;
 use crate::{
@@ -374,7 +375,7 @@ fn reading_a_response_does_not_wake_its_reader() {
         drop(sending);
         let Ok(answer) = answer else { panic!("no answer") };
         let UpstreamConn::H1(conn) = &mut conn else { panic!("a connection of HTTP/1") };
-        let mut body = Body::Incoming(answer.into_body());
+        let mut body = answer.into_body();
         let before = wakes.0.load(SeqCst);
         let Poll::Ready(Some(Ok(frame))) = conn.poll_frame(&mut cx, &mut body) else {
             panic!("the body came with the head")

@@ -1,14 +1,11 @@
 //! A cluster of one endpoint and its service, on the test's own thread.
 
-use crate::{
-    pool::connector::{Connecting, Connector},
-    upstream_conn::LocalExecutor,
-};
+use crate::pool::connector::{Connecting, Connector};
 use cluster::{
     Cluster, ClusterPlan, ConnectError, ConnectOptions, Endpoint, EndpointPlan, PreconnectPool,
 };
 use http::{Request, Response};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -32,6 +29,16 @@ use tokio::{
 use tollgate_metrics::Metrics;
 use values::Target;
 
+/// Runs hyper's tasks on this thread.
+#[derive(Clone, Copy, Debug)]
+struct LocalExecutor;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        spawn_local(future);
+    }
+}
+
 /// A cluster of one endpoint, with connects that tests delay, fail and count.
 pub(super) struct Shop {
     cluster: Rc<PreconnectPool>,
@@ -49,6 +56,8 @@ pub(super) struct Service {
     /// The service ends its connections gracefully, and answers `/held`.
     pub(super) ends: Notify,
     pub(super) answers: Notify,
+    /// Number of requests to `/early` that were cut short.
+    pub(super) cut_uploads: Cell<usize>,
 }
 
 impl Connector for Shop {
@@ -79,7 +88,11 @@ impl Shop {
     /// Starts one with this limit of streams per HTTP/2 connection.
     pub(super) async fn open(http2: bool, streams: u32) -> Rc<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let service = Rc::new(Service { ends: Notify::new(), answers: Notify::new() });
+        let service = Rc::new(Service {
+            ends: Notify::new(),
+            answers: Notify::new(),
+            cut_uploads: Cell::new(0),
+        });
         let (address, kept) = (listener.local_addr().unwrap(), Rc::clone(&service));
         spawn_local(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -114,8 +127,13 @@ async fn serve(io: TokioIo<TcpStream>, http2: bool, streams: u32, shop: Rc<Servi
     let service = service_fn(move |request: Request<Incoming>| {
         let shop = Rc::clone(&kept);
         async move {
-            if request.uri().path() == "/held" {
-                shop.answers.notified().await;
+            match request.uri().path() {
+                "/held" => shop.answers.notified().await,
+                "/early" => drop(spawn_local(async move {
+                    let cut = request.into_body().collect().await.is_err();
+                    shop.cut_uploads.set(shop.cut_uploads.get() + usize::from(cut));
+                })),
+                _ => {}
             }
             Ok::<_, Infallible>(Response::new(Full::new(bytes::Bytes::from_static(b"ok"))))
         }

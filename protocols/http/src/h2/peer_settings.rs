@@ -1,11 +1,10 @@
 //! Reads an HTTP/2 service's limit for heads from its first frame (RFC 9113, 3.4 and 6.5.2).
 //!
 //! Many clients share a connection to a service, and some services close it for one head that is
-//! too large. Such a head is therefore not sent. Neither hyper nor h2 exposes the limit, so it is
-//! read from the service's first frame as that passes.
+//! too large. Such a head is therefore not sent. h2 does not expose the limit, so it is read from the
+//! service's first frame as that passes.
 
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::rt::TokioIo;
+use super::keep_alive;
 use net::Stream;
 use std::{
     cell::Cell,
@@ -13,9 +12,13 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
-use tokio::{io::AsyncRead, sync::Notify, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::Notify,
+    time::timeout,
+};
 
 /// The type of `SETTINGS` frames.
 const KIND: u8 = 4;
@@ -29,7 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A service's socket whose first frame is parsed.
 pub(super) struct SettingsReader {
-    io: TokioIo<Stream>,
+    stream: Stream,
+    /// When something was last received.
+    received: Rc<Cell<Instant>>,
     /// The first frame as far as it was received; `None` once it was parsed.
     first_frame: Option<Vec<u8>>,
     settings: Rc<PeerSettings>,
@@ -78,12 +83,26 @@ impl Drop for SettingsReader {
 }
 
 impl SettingsReader {
-    /// Stores the announced limit in `settings`.
-    pub(super) fn new(stream: Stream, peer_settings: &Rc<PeerSettings>) -> Self {
-        Self {
-            io: TokioIo::new(stream),
-            first_frame: Some(Vec::new()),
-            settings: Rc::clone(peer_settings),
+    /// Stores the announced limit in `settings`, and in `received` when something was last received.
+    pub(super) fn new(
+        stream: Stream,
+        settings: &Rc<PeerSettings>,
+        received: &Rc<Cell<Instant>>,
+    ) -> Self {
+        let (settings, received) = (Rc::clone(settings), Rc::clone(received));
+        Self { stream, received, first_frame: Some(Vec::new()), settings }
+    }
+
+    /// Looks at bytes that were received, until the first frame is complete.
+    fn inspect(&mut self, bytes: &[u8]) {
+        let Some(front) = &mut self.first_frame else { return };
+        // A longer frame has no limit for heads.
+        front.extend_from_slice(&bytes[..bytes.len().min(LONGEST)]);
+        let limit = max_header_list_size(front);
+        if limit.is_ok() || bytes.is_empty() {
+            self.settings.max_head.set(limit.ok().flatten());
+            self.first_frame = None;
+            self.settings.finish();
         }
     }
 }
@@ -103,46 +122,31 @@ fn max_header_list_size(front: &[u8]) -> Result<Option<u32>, ()> {
     Ok(told.next_back())
 }
 
-impl Read for SettingsReader {
+impl AsyncRead for SettingsReader {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        mut to: ReadBufCursor<'_>,
+        to: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        let Some(front) = &mut this.first_frame else {
-            return Pin::new(&mut this.io).poll_read(cx, to);
-        };
-        let mut bytes = [0; LONGEST];
-        let most = to.remaining().min(LONGEST);
-        let mut bytes = tokio::io::ReadBuf::new(&mut bytes[..most]);
-        ready!(Pin::new(this.io.inner_mut()).poll_read(cx, &mut bytes))?;
-        let bytes = bytes.filled();
-        to.put_slice(bytes);
-        front.extend_from_slice(bytes);
-        if let Ok(limit) = max_header_list_size(front) {
-            this.settings.max_head.set(limit);
-            this.first_frame = None;
-            this.settings.finish();
-        } else if bytes.is_empty() {
-            this.first_frame = None;
-            this.settings.finish();
-        }
+        let before = to.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, to))?;
+        self.received.set(keep_alive::now());
+        self.inspect(&to.filled()[before..]);
         Poll::Ready(Ok(()))
     }
 }
 
-impl Write for SettingsReader {
+impl AsyncWrite for SettingsReader {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 
     fn poll_write_vectored(
@@ -150,15 +154,15 @@ impl Write for SettingsReader {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, parts)
+        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
