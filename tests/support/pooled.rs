@@ -135,7 +135,10 @@ impl Pooled {
         }
         let finds = set.operations("find");
         if self.present_as == "router" {
-            assert!(finds.iter().all(|count| *count > 0), "{finds:?}");
+            // Few reads go to secondaries, and which of them gets one is chance.
+            let [primary, secondaries @ ..] = &finds[..] else { panic!("no member") };
+            let reads: usize = secondaries.iter().sum();
+            assert!(*primary > 0 && reads > 0, "{finds:?}");
         }
     }
 }
