@@ -1,18 +1,17 @@
 //! A client's socket until its HTTP version is known, and below hyper for HTTP/1: validates received
 //! bytes, throttles both directions, and detects clients that stop reading.
 
+mod client_traffic;
 mod connection_state;
 mod informational;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use client_traffic::ClientTraffic;
 pub(crate) use connection_state::ConnectionState;
 use net::Stream;
 
-use crate::{
-    h1_validator::{H1Error, H1Validator, RequestLimits},
-    throttle::Pause,
-};
+use crate::h1_validator::{H1Error, H1Validator, RequestLimits};
 use bytes::{Buf, Bytes, BytesMut};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use operation::Direction;
@@ -27,7 +26,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Sleep, sleep, sleep_until},
+    time::{Sleep, sleep},
 };
 
 /// Bytes read at once.
@@ -62,8 +61,7 @@ enum RejectedPart {
 /// A client's connection.
 pub(crate) struct ClientIo {
     stream: Stream,
-    session: Rc<dyn Session>,
-    state: Rc<ConnectionState>,
+    traffic: ClientTraffic,
     /// `None` for HTTP/2, which has its own framing.
     validator: Option<H1Validator>,
     /// A head has started and is incomplete.
@@ -77,38 +75,29 @@ pub(crate) struct ClientIo {
     rejected: Option<RejectedPart>,
     /// 1xx heads that are being written.
     informational: Bytes,
-    /// By direction: the pause that a bandwidth limit asks for.
-    pauses: [Pause; 2],
-    write_timeout: Option<Duration>,
     /// Fires when a half-closed client is considered gone.
     half_closed_timer: Option<Pin<Box<Sleep>>>,
-    /// Fires when the client has read nothing for `write_timeout`.
-    stall_timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl ClientIo {
     pub(crate) fn new(stream: Stream, session: Rc<dyn Session>, limits: RequestLimits) -> Self {
         Self {
-            write_timeout: session.timeouts().write,
             stream,
-            session,
-            state: Rc::default(),
+            traffic: ClientTraffic::new(session, Rc::default()),
             validator: Some(H1Validator::new(limits)),
             in_head: false,
             unvalidated: BytesMut::new(),
             validated: BytesMut::new(),
             rejected: None,
             informational: Bytes::new(),
-            pauses: Default::default(),
             half_closed_timer: None,
-            stall_timer: None,
         }
     }
 
     /// Puts bytes in front that were read already, the last of them at this time.
     pub(crate) fn put_back(&mut self, bytes: BytesMut, last_activity: Instant) {
-        self.state.bytes_received.set(bytes.len() as u64);
-        self.state.last_activity.set(Some(last_activity));
+        self.traffic.state.bytes_received.set(bytes.len() as u64);
+        self.traffic.state.last_activity.set(Some(last_activity));
         self.unvalidated = bytes;
     }
 
@@ -117,7 +106,7 @@ impl ClientIo {
     }
 
     pub(crate) fn state(&self) -> &Rc<ConnectionState> {
-        &self.state
+        &self.traffic.state
     }
 
     /// Reads until it is known whether the client uses HTTP/2.
@@ -132,9 +121,9 @@ impl ClientIo {
             }
             if front == PREFACE.len() {
                 self.validator = None;
-                self.state.http2.set(true);
+                self.traffic.state.http2.set(true);
                 // HTTP/2 names are checked with each request.
-                self.state.has_odd_names.set(true);
+                self.traffic.state.has_odd_names.set(true);
                 self.validated = std::mem::take(&mut self.unvalidated);
                 return Poll::Ready(Ok(true));
             }
@@ -167,40 +156,23 @@ impl ClientIo {
         most: usize,
         show: impl FnOnce(&mut Self, &[u8]) -> T,
     ) -> Poll<io::Result<T>> {
-        let mut most = most.min(READ_SIZE);
-        if self.session.is_limited_now() {
-            ready!(self.pauses[Direction::Up as usize].poll(cx));
-            most = most.min(self.session.max_chunk(Direction::Up)).max(1);
-        }
+        let pace = ready!(self.traffic.poll_pace(cx, Direction::Up));
+        let most = most.min(READ_SIZE).min(pace.unwrap_or(READ_SIZE));
         READ_BUFFER.with_borrow_mut(|scratch| {
             let mut bytes = ReadBuf::new(&mut scratch[..most]);
             let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, &mut bytes) else {
                 self.mark_waiting();
                 return Poll::Pending;
             };
-            if let Err(error) = read {
-                self.state.socket_failed.set(true);
-                return Poll::Ready(Err(error));
-            }
-            let now = Instant::now();
-            self.state.last_activity.set(Some(now));
-            self.session.record_read(Direction::Up, bytes.filled().len(), now);
-            self.state
-                .bytes_received
-                .set(self.state.bytes_received.get() + bytes.filled().len() as u64);
-            if bytes.filled().is_empty() {
-                self.state.read_eof.set(true);
-            }
-            if self.session.is_limited_now() {
-                self.throttle(Direction::Up, bytes.filled().len(), now);
-            }
+            read.map_err(|error| self.traffic.on_error(error))?;
+            self.traffic.on_read(bytes.filled().len());
             Poll::Ready(Ok(show(self, bytes.filled())))
         })
     }
 
     /// Notes that the client is awaited in the middle of a body.
     fn mark_waiting(&self) {
-        let owes = &self.state.incomplete_since;
+        let owes = &self.traffic.state.incomplete_since;
         if self.validator.as_ref().is_some_and(H1Validator::in_body) && owes.get().is_none() {
             owes.set(Some(Instant::now()));
         }
@@ -215,14 +187,14 @@ impl ClientIo {
             self.unvalidated.extend_from_slice(fresh);
         }
         let look = validator.validate(if direct { fresh } else { &self.unvalidated });
-        self.state.has_odd_names.set(validator.has_odd_names());
+        self.traffic.state.has_odd_names.set(validator.has_odd_names());
         // A head has one timeout in total; in a body the timeout applies to each pause.
         let in_head = validator.in_head();
         if !in_head || !self.in_head {
-            self.state.incomplete_since.set(in_head.then(Instant::now));
+            self.traffic.state.incomplete_since.set(in_head.then(Instant::now));
         }
         self.in_head = in_head;
-        self.state.body_incomplete.set(validator.in_body());
+        self.traffic.state.body_incomplete.set(validator.in_body());
         if direct && look.bytes == fresh.len() && look.error.is_none() {
             return true;
         }
@@ -241,14 +213,14 @@ impl ClientIo {
     fn reject(&mut self, fault: H1Error) {
         self.unvalidated.clear();
         self.validator = None;
-        self.state.incomplete_since.set(None);
-        self.session.count_violation(fault.violation);
+        self.traffic.state.incomplete_since.set(None);
+        self.traffic.session.count_violation(fault.violation);
         if fault.is_other_protocol() {
-            self.session.log_violation(fault.violation, "closed");
+            self.traffic.session.log_violation(fault.violation, "closed");
         }
         let in_body = fault.in_body;
-        self.state.h1_error.set(Some(fault));
-        self.state.had_h1_error.set(true);
+        self.traffic.state.h1_error.set(Some(fault));
+        self.traffic.state.had_h1_error.set(true);
         self.rejected = Some(if in_body { RejectedPart::Body } else { RejectedPart::Head });
         if in_body {
             return;
@@ -265,7 +237,8 @@ impl ClientIo {
     /// After a declined upgrade the following bytes are HTTP again.
     fn resume_after_upgrade(&mut self) {
         let Some(validator) = &mut self.validator else { return };
-        if validator.awaits_upgrade() && self.state.responses.get() >= validator.requests() {
+        if validator.awaits_upgrade() && self.traffic.state.responses.get() >= validator.requests()
+        {
             validator.refuse_upgrade();
         }
     }
@@ -282,8 +255,11 @@ impl ClientIo {
         }
         let error = match ready!(self.stream.poll_peek(cx)) {
             Ok(1..) => return Poll::Pending,
-            Ok(0) if self.state.response_due.get() && !self.state.allow_half_close.get() => {
-                self.state.client_left.set(true);
+            Ok(0)
+                if self.traffic.state.response_due.get()
+                    && !self.traffic.state.allow_half_close.get() =>
+            {
+                self.traffic.state.client_left.set(true);
                 return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
             }
             Ok(0) => {
@@ -293,13 +269,8 @@ impl ClientIo {
             }
             Err(error) => error,
         };
-        self.state.socket_failed.set(true);
+        self.traffic.state.socket_failed.set(true);
         Poll::Ready(error)
-    }
-
-    fn throttle(&mut self, way: Direction, bytes: usize, now: Instant) {
-        let until = self.session.record_passed(way, bytes, now, None);
-        self.pauses[way as usize] = Pause::until(until);
     }
 
     /// Copies validated bytes to hyper.
@@ -314,8 +285,8 @@ impl ClientIo {
 
     /// Writes 1xx heads while hyper is between two responses.
     fn poll_informational(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.informational.is_empty() && self.state.flushed.get() {
-            self.informational = self.state.informational.take().into();
+        if self.informational.is_empty() && self.traffic.state.flushed.get() {
+            self.informational = self.traffic.state.informational.take().into();
         }
         while !self.informational.is_empty() {
             let written = Pin::new(&mut self.stream).poll_write(cx, &self.informational);
@@ -330,31 +301,11 @@ impl ClientIo {
         cx: &mut Context<'_>,
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        match written {
-            Poll::Ready(Ok(n)) => {
-                let now = Instant::now();
-                self.state.last_activity.set(Some(now));
-                self.session.record_read(Direction::Down, n, now);
-                (self.stall_timer, self.half_closed_timer) = (None, None);
-                if self.session.is_limited_now() {
-                    self.throttle(Direction::Down, n, now);
-                }
-                Poll::Ready(Ok(n))
-            }
-            Poll::Ready(Err(error)) => {
-                self.state.socket_failed.set(true);
-                Poll::Ready(Err(error))
-            }
-            Poll::Pending => {
-                let Some(timeout) = self.write_timeout else { return Poll::Pending };
-                let stall = self.stall_timer.get_or_insert_with(|| {
-                    Box::pin(sleep_until((Instant::now() + timeout).into()))
-                });
-                ready!(stall.as_mut().poll(cx));
-                self.state.write_stalled.set(true);
-                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-            }
+        let written = self.traffic.on_write(cx, written);
+        if let Poll::Ready(Ok(_)) = written {
+            self.half_closed_timer = None;
         }
+        written
     }
 }
 
@@ -405,13 +356,9 @@ impl Write for ClientIo {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_informational(cx))?;
-        self.state.flushed.set(false);
-        let mut most = bytes.len();
-        if self.session.is_limited_now() {
-            ready!(self.pauses[Direction::Down as usize].poll(cx));
-            most = most.min(self.session.max_chunk(Direction::Down)).max(1);
-        }
-        let written = Pin::new(&mut self.stream).poll_write(cx, &bytes[..most]);
+        self.traffic.state.flushed.set(false);
+        let most = ready!(self.traffic.poll_pace(cx, Direction::Down)).unwrap_or(usize::MAX);
+        let written = Pin::new(&mut self.stream).poll_write(cx, &bytes[..most.min(bytes.len())]);
         self.on_write(cx, written)
     }
 
@@ -427,11 +374,11 @@ impl Write for ClientIo {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_informational(cx))?;
-        if self.session.is_limited_now() {
+        if self.traffic.is_limited() {
             let first = parts.iter().find(|part| !part.is_empty());
             return self.poll_write(cx, first.map_or(&[], |part| &**part));
         }
-        self.state.flushed.set(false);
+        self.traffic.state.flushed.set(false);
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
         self.on_write(cx, written)
     }
@@ -440,7 +387,7 @@ impl Write for ClientIo {
         if let Poll::Ready(gone) = self.poll_client_gone(cx) {
             return Poll::Ready(Err(gone));
         }
-        self.state.flushed.set(true);
+        self.traffic.state.flushed.set(true);
         ready!(self.poll_informational(cx))?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }

@@ -3,7 +3,7 @@
 use crate::{
     body::Body,
     client_connection::ClientConnection,
-    client_io::ClientIo,
+    client_io::{ClientIo, ClientTraffic},
     earliest::Earliest,
     h1::{self, Handover, Served},
     h2::{ClientSocket, ServerConnection},
@@ -317,7 +317,7 @@ impl VersionedConnection {
         if http2 {
             let (stream, front) = client_io.into_parts(BytesMut::new());
             let (session, state) = (Rc::clone(&connection.session), Rc::clone(&connection.state));
-            let socket = ClientSocket::new(stream, session, state, front);
+            let socket = ClientSocket::new(stream, ClientTraffic::new(session, state), front);
             return VersionedConnection::Http2(ServerConnection::begin(socket, connection));
         }
         let (plan, each) = (&connection.server.plan, RequestService(Rc::clone(connection)));

@@ -27,6 +27,7 @@ mod body;
 mod buffer_account;
 mod client_connection;
 mod client_io;
+mod clock;
 mod connection;
 pub mod cors;
 mod date;

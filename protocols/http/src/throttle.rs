@@ -1,5 +1,6 @@
 //! Limits the rate of bytes.
 
+use crate::clock::now;
 use operation::ByteBucket;
 use std::{
     num::NonZeroU64,
@@ -50,9 +51,4 @@ impl Throttle {
     pub(crate) fn record(&mut self, bytes: usize) {
         self.pause = Pause::until(self.bucket.record(bytes, now()));
     }
-}
-
-/// The runtime's clock, which tests may pause.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }

@@ -2,12 +2,13 @@
 
 use super::{
     connection_headers::remove_connection_headers,
-    keep_alive::{self, KeepAlive},
+    keep_alive::KeepAlive,
     peer_settings::{PeerSettings, SettingsReader},
     upload::{Upload, UploadGuard},
 };
 use crate::{
     body::{Body, BodyError},
+    clock,
     header_policy::length,
     upstream_error::UpstreamError,
 };
@@ -89,7 +90,7 @@ impl H2Connection {
         (max_head, max_streams): (usize, usize),
     ) -> Result<Rc<Self>, ::h2::Error> {
         let peer_settings = Rc::default();
-        let received = Rc::new(Cell::new(keep_alive::now()));
+        let received = Rc::new(Cell::new(clock::now()));
         let encrypted = stream.plain().is_none();
         let socket = SettingsReader::new(stream, &peer_settings, &received);
         let (sender, connection) = builder(max_head, max_streams).handshake(socket).await?;
@@ -347,7 +348,7 @@ mod tests {
             dropped: Cell::new(true),
             ended: Cell::new(false),
         };
-        let received = Cell::new(keep_alive::now());
+        let received = Cell::new(clock::now());
         let ended = drive(connection, &driver, &received);
         tokio::time::timeout(Duration::from_secs(60), ended).await.expect("it ends");
     }

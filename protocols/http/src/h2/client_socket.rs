@@ -1,73 +1,28 @@
-//! A client's socket below HTTP/2: counts and throttles both directions, and detects clients that
-//! stop reading.
+//! A client's socket below HTTP/2.
 
-use crate::{client_io::ConnectionState, throttle::Pause};
+use crate::client_io::ClientTraffic;
 use bytes::{Buf, Bytes};
 use net::Stream;
 use operation::Direction;
-use session::Session;
 use std::{
     io,
     pin::Pin,
-    rc::Rc,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Sleep, sleep_until},
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A client's socket.
 pub(crate) struct ClientSocket {
     stream: Stream,
-    session: Rc<dyn Session>,
-    state: Rc<ConnectionState>,
+    traffic: ClientTraffic,
     /// Bytes that were read to detect the version.
     front: Bytes,
-    /// By direction: the pause that a bandwidth limit asks for.
-    pauses: [Pause; 2],
-    write_timeout: Option<Duration>,
-    /// Fires when the client has read nothing for `write_timeout`.
-    stall_timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl ClientSocket {
     /// A socket from which `front` was read already.
-    pub(crate) fn new(
-        stream: Stream,
-        session: Rc<dyn Session>,
-        state: Rc<ConnectionState>,
-        front: Bytes,
-    ) -> Self {
-        let write_timeout = session.timeouts().write;
-        let pauses = Default::default();
-        Self { stream, session, state, front, pauses, write_timeout, stall_timer: None }
-    }
-
-    /// Ready with the most bytes that may pass in this direction now; `None`: any number.
-    fn poll_pace(&mut self, cx: &mut Context<'_>, way: Direction) -> Poll<Option<usize>> {
-        if !self.session.is_limited_now() {
-            return Poll::Ready(None);
-        }
-        ready!(self.pauses[way as usize].poll(cx));
-        Poll::Ready(Some(self.session.max_chunk(way).max(1)))
-    }
-
-    /// Records bytes that have passed.
-    fn record(&mut self, way: Direction, bytes: usize) {
-        let now = Instant::now();
-        self.state.last_activity.set(Some(now));
-        self.session.record_read(way, bytes, now);
-        if self.session.is_limited_now() {
-            let until = self.session.record_passed(way, bytes, now, None);
-            self.pauses[way as usize] = Pause::until(until);
-        }
-    }
-
-    fn on_error(&self, error: io::Error) -> io::Error {
-        self.state.socket_failed.set(true);
-        error
+    pub(crate) fn new(stream: Stream, traffic: ClientTraffic, front: Bytes) -> Self {
+        Self { stream, traffic, front }
     }
 
     /// Reads at most as many bytes as a bandwidth limit lets pass.
@@ -82,30 +37,6 @@ impl ClientSocket {
         let read = part.filled().len();
         to.advance(read);
         Poll::Ready(Ok(()))
-    }
-
-    fn on_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        written: Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
-        match written {
-            Poll::Ready(Ok(bytes)) => {
-                self.stall_timer = None;
-                self.record(Direction::Down, bytes);
-                Poll::Ready(Ok(bytes))
-            }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(self.on_error(error))),
-            Poll::Pending => {
-                let Some(timeout) = self.write_timeout else { return Poll::Pending };
-                let stall = self.stall_timer.get_or_insert_with(|| {
-                    Box::pin(sleep_until((Instant::now() + timeout).into()))
-                });
-                ready!(stall.as_mut().poll(cx));
-                self.state.write_stalled.set(true);
-                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-            }
-        }
     }
 }
 
@@ -123,17 +54,12 @@ impl AsyncRead for ClientSocket {
             return Poll::Ready(Ok(()));
         }
         let before = to.filled().len();
-        let read = match ready!(this.poll_pace(cx, Direction::Up)) {
+        let read = match ready!(this.traffic.poll_pace(cx, Direction::Up)) {
             None => Pin::new(&mut this.stream).poll_read(cx, to),
             Some(most) => this.poll_read_limited(cx, to, most),
         };
-        ready!(read).map_err(|error| this.on_error(error))?;
-        let bytes = to.filled().len() - before;
-        this.state.bytes_received.set(this.state.bytes_received.get() + bytes as u64);
-        if bytes == 0 {
-            this.state.read_eof.set(true);
-        }
-        this.record(Direction::Up, bytes);
+        ready!(read).map_err(|error| this.traffic.on_error(error))?;
+        this.traffic.on_read(to.filled().len() - before);
         Poll::Ready(Ok(()))
     }
 }
@@ -144,9 +70,9 @@ impl AsyncWrite for ClientSocket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let most = ready!(self.poll_pace(cx, Direction::Down)).unwrap_or(usize::MAX);
+        let most = ready!(self.traffic.poll_pace(cx, Direction::Down)).unwrap_or(usize::MAX);
         let written = Pin::new(&mut self.stream).poll_write(cx, &bytes[..most.min(bytes.len())]);
-        self.on_write(cx, written)
+        self.traffic.on_write(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -159,12 +85,12 @@ impl AsyncWrite for ClientSocket {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.session.is_limited_now() {
+        if self.traffic.is_limited() {
             let first = parts.iter().find(|part| !part.is_empty());
             return self.poll_write(cx, first.map_or(&[], |part| &**part));
         }
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
-        self.on_write(cx, written)
+        self.traffic.on_write(cx, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

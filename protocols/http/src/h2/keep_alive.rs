@@ -1,5 +1,6 @@
 //! Pings on a connection to a service while it has streams, so that one that went silent is found.
 
+use crate::clock::now;
 use ::h2::{Ping, PingPong};
 use std::{
     pin::Pin,
@@ -66,11 +67,6 @@ impl KeepAlive {
             }
         }
     }
-}
-
-/// The runtime's clock, which tests may pause.
-pub(super) fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 fn set(timer: &mut Option<Pin<Box<Sleep>>>, due: Instant) {

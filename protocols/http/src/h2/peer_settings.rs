@@ -4,7 +4,7 @@
 //! too large. Such a head is therefore not sent. h2 does not expose the limit, so it is read from the
 //! service's first frame as that passes.
 
-use super::keep_alive;
+use crate::clock;
 use net::Stream;
 use std::{
     cell::Cell,
@@ -130,7 +130,7 @@ impl AsyncRead for SettingsReader {
     ) -> Poll<io::Result<()>> {
         let before = to.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, to))?;
-        self.received.set(keep_alive::now());
+        self.received.set(clock::now());
         self.inspect(&to.filled()[before..]);
         Poll::Ready(Ok(()))
     }
