@@ -15,6 +15,9 @@ use std::{
 /// Why a body ended early.
 pub type BodyError = Box<dyn Error + Send + Sync>;
 
+/// Any body, boxed.
+pub(crate) type BoxBody = Pin<Box<dyn http_body::Body<Data = Bytes, Error = BodyError>>>;
+
 /// A streaming body.
 #[derive(Default)]
 pub enum Body {
@@ -28,7 +31,7 @@ pub enum Body {
     /// Received over HTTP/2.
     Stream(StreamBody),
     /// Any other body, such as a translated one.
-    Made(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BodyError>>>),
+    Made(BoxBody),
 }
 
 impl Body {

@@ -1,7 +1,7 @@
 //! Writes a body to an HTTP/2 stream, at the pace of its windows.
 
 use super::connection_headers::remove_connection_headers;
-use crate::body::BodyError;
+use crate::body::{BodyError, BoxBody};
 use ::h2::{Reason, SendStream};
 use bytes::Bytes;
 use http::HeaderMap;
@@ -26,6 +26,15 @@ struct Ended;
 impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> SendBody<B> {
     pub(super) fn new(body: B, stream: SendStream<Bytes>) -> Self {
         Self { body, stream, waiting: None }
+    }
+
+    /// The same with a boxed body.
+    pub(super) fn boxed(self) -> SendBody<BoxBody>
+    where
+        B: 'static,
+    {
+        let Self { body, stream, waiting } = self;
+        SendBody { body: Box::pin(body), stream, waiting }
     }
 
     /// Ends the stream before its body does.

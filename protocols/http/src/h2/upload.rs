@@ -1,7 +1,7 @@
 //! A request's body that a service's connection sends, while the request waits for its response or passes it on.
 
 use super::send_body::SendBody;
-use crate::body::BodyError;
+use crate::body::{BodyError, BoxBody};
 use ::h2::{Reason, SendStream};
 use bytes::Bytes;
 use http_body::Body;
@@ -21,24 +21,8 @@ pub(super) struct UploadGuard(Rc<Rest>);
 
 struct Rest {
     /// `None` once it was sent or cancelled.
-    sending: RefCell<Option<Box<dyn Sending>>>,
+    sending: RefCell<Option<SendBody<BoxBody>>>,
     waker: RefCell<Waker>,
-}
-
-/// Any body on its way.
-trait Sending {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()>;
-    fn reset(&mut self, reason: Reason);
-}
-
-impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Sending for SendBody<B> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        SendBody::poll(self, cx)
-    }
-
-    fn reset(&mut self, reason: Reason) {
-        SendBody::reset(self, reason);
-    }
 }
 
 impl Upload {
@@ -52,8 +36,7 @@ impl Upload {
         if ended {
             return None;
         }
-        let sending: Box<dyn Sending> = Box::new(sending);
-        let sending = RefCell::new(Some(sending));
+        let sending = RefCell::new(Some(sending.boxed()));
         let rest = Rc::new(Rest { sending, waker: RefCell::new(Waker::noop().clone()) });
         Some((Self(Rc::clone(&rest)), UploadGuard(rest)))
     }
