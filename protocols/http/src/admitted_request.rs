@@ -4,7 +4,7 @@
 mod error_response;
 mod timeout;
 
-pub(crate) use error_response::{failed_attempt, late_response};
+pub(crate) use error_response::{failed_attempt, invalid_body, late_response};
 pub(crate) use timeout::{RequestTimeout, time_left};
 
 use crate::{
@@ -288,13 +288,9 @@ impl AdmittedRequest {
     /// Answers with the route's redirect or reply.
     fn reply_locally(&self, answer: Response<Body>) -> Response<ResponseBody> {
         let (head, body) = answer.into_parts();
-        let judged = self.connection.server.dialect.outcome_of_head(&head);
-        let told = judged.map_or_else(
-            || OperationEnd::new(Outcome::Ok, EndReason::LocalReply),
-            OperationEnd::from,
-        );
+        let end = local_reply::end_of_direct_response(&*self.connection.server.dialect, &head);
         let answer = self.decorate(Response::from_parts(head, body), Some(EndReason::LocalReply));
-        self.operation.settle(&OperationEnd { confirmed: false, ..told });
+        self.operation.settle(&end);
         answer
     }
 

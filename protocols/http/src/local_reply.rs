@@ -2,17 +2,18 @@
 //! headers.
 
 use crate::{
+    active_operation::OperationEnd,
     body::Body,
     client_connection::ClientConnection,
     cors::CorsHeaders,
-    dialect::RoutedRequest,
+    dialect::{Dialect, RoutedRequest},
     header_policy::{self, HeaderPolicy},
-    request_attributes::RequestAttributes,
+    request_attributes::{RequestAttributes, RequestProgress},
     response_body::ResponseBody,
     routes::{RenderedValues, Route, Variables},
 };
-use http::{HeaderMap, HeaderName, Response, StatusCode, request};
-use operation::EndReason;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, request, response};
+use operation::{EndReason, Outcome};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -83,14 +84,31 @@ pub(crate) fn finish(
         }
     }
     let id = attributes.identity.get().and_then(|traced| traced.request_id.as_ref());
+    complete(&*connection.server.dialect, &attributes.progress, &mut answer, (id, reason));
+    answer.map(ResponseBody::untracked)
+}
+
+/// Adds the request's id to a local reply, and notes its status. `reason` is its reason in the log.
+pub(crate) fn complete(
+    dialect: &dyn Dialect,
+    progress: &RequestProgress,
+    answer: &mut Response<Body>,
+    (id, reason): (Option<&HeaderValue>, Option<EndReason>),
+) {
     if let Some(id) = id {
-        connection.server.dialect.add_request_id(
-            &mut answer,
-            id.to_str().unwrap_or_default(),
-            reason,
-        );
+        dialect.add_request_id(answer, id.to_str().unwrap_or_default(), reason);
         answer.headers_mut().entry(REQUEST_ID).or_insert_with(|| id.clone());
     }
-    attributes.progress.status.set(Some(answer.status()));
-    answer.map(ResponseBody::untracked)
+    progress.status.set(Some(answer.status()));
+}
+
+/// How an operation ends that a route answers with this redirect or fixed response.
+pub(crate) fn end_of_direct_response(
+    dialect: &dyn Dialect,
+    head: &response::Parts,
+) -> OperationEnd {
+    match dialect.outcome_of_head(head) {
+        Some(outcome) => OperationEnd { confirmed: false, ..outcome.into() },
+        None => OperationEnd::new(Outcome::Ok, EndReason::LocalReply),
+    }
 }

@@ -15,7 +15,7 @@ use operation::{
     TRACEPARENT, TRACESTATE, is_plain,
 };
 pub(crate) use request_facts::{RequestFacts, plain, text, version_name, without_port};
-pub(crate) use request_progress::{RequestFlags, RequestProgress, UpstreamTarget, WaitTimes};
+pub(crate) use request_progress::{RequestFlags, RequestProgress, WaitTimes};
 use session::Session;
 use std::{
     borrow::Cow,

@@ -16,7 +16,7 @@ use crate::{
     client_connection::CloseWatcher,
     header_policy,
     pool::{Pool, Unreachable},
-    request_attributes::{RequestFlags, UpstreamTarget},
+    request_attributes::RequestFlags,
     request_body::{BodyState, ContinueSignal, ReplayBody, RequestBody},
     retry::{self, AttemptFailure, RequestInFlight},
     routes::Route,
@@ -303,14 +303,8 @@ impl UpstreamRequest<'_> {
     }
 
     fn record_target(&self, conn: Option<&UpstreamConn>) {
-        let cluster = Arc::clone(self.pool.cluster().name());
-        let endpoint = conn.map(|conn| Arc::clone(conn.lease().endpoint().name()));
-        let version = conn.map(UpstreamConn::version);
-        self.operation.attributes.progress.target.set(Some(UpstreamTarget {
-            cluster,
-            endpoint,
-            version,
-        }));
+        let endpoint = conn.map(|conn| (conn.lease().endpoint().name(), conn.version()));
+        self.operation.attributes.progress.set_target(self.pool.cluster().name(), endpoint);
     }
 
     /// Sends the request. Ends early when the endpoint wants the connection closed.

@@ -113,6 +113,12 @@ pub(crate) fn failed_attempt(
     (rejection_response(dialect, routed, RejectionRef::new(reason, &words)), end)
 }
 
+/// The response to a request whose body is invalid, and how its operation ends.
+pub(crate) fn invalid_body(fault: H1Error) -> (Response<Body>, OperationEnd) {
+    let response = invalid_request_response(fault.status, fault.violation, fault.message);
+    (response, OperationEnd::new(Outcome::Rejected, fault.violation))
+}
+
 fn lost_response(lost: UpstreamError) -> Failure {
     let (close, words) = match lost {
         UpstreamError::InvalidResponse => (Close::UpstreamViolation, UNREADABLE),
@@ -194,8 +200,8 @@ impl AdmittedRequest {
     /// The client sent an invalid body.
     fn client_error_response(&self, fault: H1Error) -> Response<ResponseBody> {
         self.connection.close_after_response.set(true);
-        let answer = invalid_request_response(fault.status, fault.violation, fault.message);
-        self.local_reply(answer, &OperationEnd::new(Outcome::Rejected, fault.violation))
+        let (answer, end) = invalid_body(fault);
+        self.local_reply(answer, &end)
     }
 
     pub(crate) fn reject(

@@ -2,6 +2,7 @@
 
 use super::{
     attributes::HeadAttributes,
+    field::header_map,
     operation::ActiveRequest,
     request::{ClientRequest, Failure},
     response_head::ResponseLength,
@@ -10,7 +11,7 @@ use super::{
 use crate::{
     admitted_request::time_left,
     pool::{Pool, Unreachable},
-    request_attributes::{RequestFlags, UpstreamTarget},
+    request_attributes::RequestFlags,
     retry::{AttemptFailure, is_safe_to_repeat},
     routes::RetryPolicy,
     upstream_conn::{H1Connection, UpstreamConn},
@@ -19,6 +20,7 @@ use crate::{
 };
 use cluster::Endpoint;
 use http::{Method, Version};
+use operation::Outcome;
 use std::{
     future::poll_fn,
     pin::{Pin, pin},
@@ -40,7 +42,7 @@ impl ClientRequest<'_> {
         operation: &mut ActiveRequest<'_>,
         awaiting: &mut Awaiting<'_>,
     ) -> Result<AwaitedResponse, Failure> {
-        let route = &awaiting.matched.route;
+        let route = &awaiting.matched.routed.route;
         let Some(policy) = &route.retry else {
             return self.attempt(attributes, operation, awaiting, &mut Vec::new()).await;
         };
@@ -61,7 +63,7 @@ impl ClientRequest<'_> {
                 }
             };
             if let Ok(response) = result {
-                operation.reject_response();
+                operation.end_attempt(Outcome::Failed);
                 let sent = !awaiting.upload.is_incomplete(awaiting.out, &self.incoming);
                 response.discard(awaiting.pool, sent);
             }
@@ -89,10 +91,10 @@ impl ClientRequest<'_> {
                 if !policy.on.statuses.contains(status) {
                     return None;
                 }
-                let headers = head.headers(reply.bytes(), awaiting.response_fields);
+                let headers = header_map(reply.bytes(), awaiting.response_fields.iter());
                 let pushback = self.link.server.dialect.pushback(&headers);
                 let due = || self.response_deadline(awaiting).map(|(due, _)| due);
-                let pause = pushback.within(|| time_left(&awaiting.matched.route, due()));
+                let pause = pushback.within(|| time_left(&awaiting.matched.routed.route, due()));
                 Some((AttemptFailure::Status(status), pause))
             }
             Err(Failure::Attempt(error)) => Some((error.failure()?, Some(Duration::ZERO))),
@@ -125,20 +127,21 @@ impl ClientRequest<'_> {
             let connecting = pin!(pool.get(hash, tried, &attributes.progress.wait_times));
             self.connect(attributes, awaiting, connecting).await?
         };
-        if awaiting.matched.route.retry.is_some() {
+        if awaiting.matched.routed.route.retry.is_some() {
             tried.push(Arc::clone(conn.lease().endpoint()));
         }
         loop {
             let (fresh, lease) = (conn.requests == 0, Rc::clone(conn.lease()));
             let endpoint = Arc::clone(lease.endpoint());
             conn.requests += 1;
-            set_target(attributes, pool, Some(&conn));
+            let reached = (lease.endpoint().name(), Version::HTTP_11);
+            attributes.progress.set_target(pool.cluster().name(), Some(reached));
             operation.start_attempt(&lease);
             let error = match self.await_response(conn, operation, awaiting).await {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };
-            operation.end_attempt(&error);
+            operation.end_attempt(error.outcome());
             let Failure::Attempt(AttemptError::Upstream(lost)) = error else { return Err(error) };
             if fresh
                 && matches!(lost, UpstreamError::ConnectionReset | UpstreamError::InvalidResponse)
@@ -176,7 +179,7 @@ impl ClientRequest<'_> {
             Ok(UpstreamConn::H1(conn)) => Ok(conn),
             Ok(UpstreamConn::H2Stream(_)) => Err(UpstreamError::Refused.into()),
             Err(unreachable) => {
-                set_target(attributes, awaiting.pool, None);
+                attributes.progress.set_target(awaiting.pool.cluster().name(), None);
                 Err(Failure::Attempt(AttemptError::Unreachable(unreachable)))
             }
         }
@@ -194,12 +197,4 @@ impl AwaitedResponse {
             pool.put(UpstreamConn::H1(conn));
         }
     }
-}
-
-/// Notes where an attempt was sent.
-fn set_target(attributes: &HeadAttributes<'_>, pool: &Pool, conn: Option<&H1Connection>) {
-    let endpoint = conn.map(|conn| Arc::clone(conn.lease().endpoint().name()));
-    let version = conn.map(|_| Version::HTTP_11);
-    let cluster = Arc::clone(pool.cluster().name());
-    attributes.progress.target.set(Some(UpstreamTarget { cluster, endpoint, version }));
 }

@@ -3,7 +3,7 @@
 use super::{
     attributes::HeadView,
     compose::write_field,
-    field::{Field, FieldName, FieldSet},
+    field::{Field, FieldName, FieldSet, header_map},
 };
 use crate::{
     header_policy::{
@@ -110,12 +110,8 @@ pub(super) fn scheme(view: &HeadView<'_>, policy: &HeaderPolicy, encrypted: bool
 
 /// What the client, or a proxy before it, has sent.
 fn received(view: &HeadView<'_>) -> HeaderMap {
-    let fields = view.fields.iter().filter(|field| CLIENT_FIELDS.contains(field.known));
-    let field = |field: &Field| {
-        let name = HeaderName::from_bytes(field.name.of(view.bytes)).ok()?;
-        Some((name, HeaderValue::from_bytes(field.value.of(view.bytes)).ok()?))
-    };
-    fields.filter_map(field).collect()
+    let is_about_client = |field: &&Field| CLIENT_FIELDS.contains(field.known);
+    header_map(view.bytes, view.fields.iter().filter(is_about_client))
 }
 
 #[cfg(test)]

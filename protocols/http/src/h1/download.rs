@@ -25,12 +25,10 @@ use http::Response;
 use operation::{Close, EndReason, Outcome, RejectReason};
 use std::{
     future::poll_fn,
-    pin::Pin,
     rc::Rc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
-use tokio::io::AsyncWrite;
 
 /// How long a half-closed client may read nothing before it is considered gone.
 const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(5);
@@ -165,11 +163,8 @@ impl<'e, 'c, 'a> Download<'e, 'c, 'a> {
                 && let Some(service) = self.conn.socket()
             {
                 // A client that aborts its request is noticed when its response is written.
-                let _ = self.upload.poll(
-                    cx,
-                    (self.request, &mut self.operation),
-                    (service, &mut Vec::new()),
-                );
+                let (request, operation) = (&mut *self.request, &mut self.operation);
+                let _ = self.upload.poll_rest(cx, (request, operation), service);
             }
             match self.poll_write(cx, out) {
                 Poll::Ready(Ok(())) => {}
@@ -220,15 +215,12 @@ impl<'e, 'c, 'a> Download<'e, 'c, 'a> {
         }
     }
 
-    /// Writes what the socket has buffered, as TLS does.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
-        match Pin::new(&mut self.request.link.client).poll_flush(cx) {
-            Poll::Ready(flushed) => Poll::Ready(flushed.map_err(|_| Close::ClientReset)),
-            Poll::Pending => {
-                self.stalled_since.get_or_insert_with(Instant::now);
-                Poll::Pending
-            }
+        let flushed = self.request.link.poll_flush(cx);
+        if flushed.is_pending() {
+            self.stalled_since.get_or_insert_with(Instant::now);
         }
+        flushed.map_err(|_| Close::ClientReset)
     }
 
     /// Reads more of the body.
@@ -329,11 +321,11 @@ impl<'e, 'c, 'a> Download<'e, 'c, 'a> {
         let write = self.request.link.session.timeouts().write;
         let mut next = Earliest::default();
         let sent_at = self.upload.sent_at;
-        next.add(sent_at, self.matched.route.total_timeout, |_| {
+        next.add(sent_at, self.matched.routed.route.total_timeout, |_| {
             late(RejectReason::TimedOut.into())
         });
         let moved = Some(self.operation.last_activity);
-        next.add(moved, self.matched.route.idle_timeout, |_| late(EndReason::ResponseIdle));
+        next.add(moved, self.matched.routed.route.idle_timeout, |_| late(EndReason::ResponseIdle));
         next.add(self.stalled_since, write, |_| Cut::Close(Close::WriteTimeout));
         let gone = |_| Cut::Close(Close::ClientReset);
         next.add(self.half_closed_since, Some(HALF_CLOSED_TIMEOUT), gone);

@@ -38,9 +38,9 @@ impl ClientRequest<'_> {
         };
         let client = self.link.client_fields.client(&view, &server.plan.header_policy);
         let attributes = HeadAttributes::new(view, &*session, (&peer, client), &on_rejected);
-        self.incoming.limit(matched.route.max_request_body);
+        self.incoming.limit(matched.routed.route.max_request_body);
         matched.flag_origin(&attributes);
-        let names = (view.method(), &*matched.route.name);
+        let names = (view.method(), &*matched.routed.route.name);
         let operation = operation(&*server.dialect, names, &attributes);
         let mut asking = pin!(ask_policies(&*session, &operation, self.began));
         let asked = poll_fn(|cx| match asking.as_mut().poll(cx) {
@@ -106,7 +106,7 @@ impl ClientRequest<'_> {
         if self.compose(attributes, matched, out).is_err() {
             return self.hand_over(attributes, ticket);
         }
-        let kept = matched.route.retry.as_ref().map_or(0, |retry| retry.max_body);
+        let kept = matched.routed.route.retry.as_ref().map_or(0, |retry| retry.max_body);
         let present = self.incoming.take_present(|bytes| out.extend_from_slice(bytes));
         let Ok(present) = present else { return self.hand_over(attributes, ticket) };
         let mut operation = self.begin(attributes, ticket, matched);

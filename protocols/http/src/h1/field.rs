@@ -1,5 +1,7 @@
 //! Places of header fields in a head, and the names that mean something to a proxy.
 
+use http::{HeaderMap, HeaderName, HeaderValue};
+
 /// A range of bytes, counted from the front of the head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ByteRange {
@@ -152,6 +154,15 @@ impl FieldSet {
     pub(super) fn insert(&mut self, name: FieldName) {
         self.0 |= 1 << name as u8;
     }
+}
+
+/// These fields of a head as a map; those that no map can hold are left out.
+pub(super) fn header_map<'f>(head: &[u8], fields: impl Iterator<Item = &'f Field>) -> HeaderMap {
+    let line = |field: &Field| {
+        let name = HeaderName::from_bytes(field.name.of(head)).ok()?;
+        Some((name, HeaderValue::from_bytes(field.value.of(head)).ok()?))
+    };
+    fields.filter_map(line).collect()
 }
 
 /// Names by their length, since nearly all others differ in that.

@@ -88,6 +88,11 @@ impl Link {
         self.session.record_read(Direction::Down, count, self.last_activity);
         Poll::Ready(Ok(count))
     }
+
+    /// Writes what the client's socket has buffered, as TLS does.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.client).poll_flush(cx)
+    }
 }
 
 /// How the client's socket is closed.

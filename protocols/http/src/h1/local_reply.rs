@@ -9,20 +9,17 @@ use super::{
 };
 use crate::{
     active_operation::OperationEnd,
-    admitted_request::{RequestTimeout, failed_attempt, late_response},
+    admitted_request::{RequestTimeout, failed_attempt, invalid_body, late_response},
     body::Body,
-    dialect::RoutedRequest,
     h1_validator::H1Error,
-    incoming_request::{invalid_request_response, rejection_response},
-    local_reply::reason_phrase,
-    routes::Captures,
+    incoming_request::rejection_response,
+    local_reply::{complete, end_of_direct_response, reason_phrase},
     server::Server,
     upstream_request::AttemptError,
 };
-use http::{Response, StatusCode, header};
-use operation::{Close, EndReason, Outcome, Rejection};
-use std::{future::poll_fn, io::Write, pin::Pin, sync::Arc, task::Poll, time::Instant};
-use tokio::io::AsyncWrite;
+use http::{HeaderValue, Response, StatusCode, header};
+use operation::{Close, EndReason, Rejection};
+use std::{future::poll_fn, io::Write, task::Poll, time::Instant};
 
 /// A response of the proxy.
 pub(super) type LocalReply = Response<Body>;
@@ -34,7 +31,7 @@ pub(super) fn rejection(
     matched: &MatchedRoute,
     rejection: &Rejection,
 ) -> LocalReply {
-    let reply = rejection_response(&*server.dialect, &routed(matched), rejection.as_ref());
+    let reply = rejection_response(&*server.dialect, &matched.routed, rejection.as_ref());
     finish(server, attributes, matched, reply, None)
 }
 
@@ -45,7 +42,7 @@ pub(super) fn failed(
     matched: &MatchedRoute,
     error: AttemptError,
 ) -> (LocalReply, OperationEnd) {
-    let (reply, end) = failed_attempt(&*server.dialect, &routed(matched), error);
+    let (reply, end) = failed_attempt(&*server.dialect, &matched.routed, error);
     (finish(server, attributes, matched, reply, end.reason), end)
 }
 
@@ -57,18 +54,8 @@ pub(super) fn late(
     matched: &MatchedRoute,
     late: RequestTimeout,
 ) -> (LocalReply, OperationEnd, Option<Close>) {
-    let (reply, end, close) = late_response(&*server.dialect, &routed(matched), late);
+    let (reply, end, close) = late_response(&*server.dialect, &matched.routed, late);
     (finish(server, attributes, matched, reply, end.reason), end, close)
-}
-
-fn routed(matched: &MatchedRoute) -> RoutedRequest {
-    RoutedRequest {
-        route: Arc::clone(&matched.route),
-        captures: Captures::default(),
-        client_timeout: None,
-        translator: None,
-        origin_refused: false,
-    }
 }
 
 /// The reply to a request whose body is invalid, and how its operation ends.
@@ -76,10 +63,9 @@ pub(super) fn invalid(
     server: &Server,
     attributes: &HeadAttributes<'_>,
     matched: &MatchedRoute,
-    H1Error { violation, status, message, .. }: H1Error,
+    error: H1Error,
 ) -> (LocalReply, OperationEnd) {
-    let reply = invalid_request_response(status, violation, message);
-    let end = OperationEnd::new(Outcome::Rejected, violation);
+    let (reply, end) = invalid_body(error);
     (finish(server, attributes, matched, reply, end.reason), end)
 }
 
@@ -91,10 +77,7 @@ pub(super) fn direct(
     reply: LocalReply,
 ) -> (LocalReply, OperationEnd) {
     let (head, body) = reply.into_parts();
-    let end = match server.dialect.outcome_of_head(&head) {
-        Some(outcome) => OperationEnd { confirmed: false, ..outcome.into() },
-        None => OperationEnd::new(Outcome::Ok, EndReason::LocalReply),
-    };
+    let end = end_of_direct_response(&*server.dialect, &head);
     let reply = Response::from_parts(head, body);
     (finish(server, attributes, matched, reply, Some(EndReason::LocalReply)), end)
 }
@@ -111,13 +94,8 @@ fn finish(
     if matched.edits_response() {
         matched.edit_response(reply.headers_mut(), attributes);
     }
-    if let Some(id) = id {
-        server.dialect.add_request_id(&mut reply, id, reason);
-        if let Ok(value) = http::HeaderValue::from_str(id) {
-            reply.headers_mut().entry("x-request-id").or_insert(value);
-        }
-    }
-    attributes.progress.status.set(Some(reply.status()));
+    let id = id.and_then(|id| HeaderValue::from_str(id).ok());
+    complete(&*server.dialect, &attributes.progress, &mut reply, (id.as_ref(), reason));
     reply
 }
 
@@ -166,7 +144,7 @@ impl ClientRequest<'_> {
                     Poll::Pending => return self.link.watch.poll(cx, due).map(Err),
                 }
             }
-            match Pin::new(&mut self.link.client).poll_flush(cx) {
+            match self.link.poll_flush(cx) {
                 Poll::Ready(flushed) => Poll::Ready(flushed.map_err(|_| Close::ClientReset)),
                 Poll::Pending => self.link.watch.poll(cx, due).map(Err),
             }

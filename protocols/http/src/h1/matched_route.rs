@@ -4,32 +4,29 @@ use super::{
     attributes::{HeadAttributes, HeadView},
     client_fields,
     composed_head::{ComposedHead, ComposedRequest},
-    field::FieldName,
+    field::{Field, FieldName, header_map},
     local_reply::LocalReply,
 };
 use crate::{
     cors::{self, CorsHeaders},
+    dialect::RoutedRequest,
     header_lines::HeaderLines,
     header_policy::HeaderPolicy,
     pool::Pool,
     request_attributes::RequestFlags,
-    routes::{Action, Captures, RenderedValues, RequestHead, Route, Variables},
+    routes::{Action, RenderedValues, RequestHead, Variables},
     server::Server,
     settings::UpstreamVersion,
 };
-use http::{HeaderMap, HeaderValue, header};
-use std::{cell::OnceCell, rc::Rc, sync::Arc};
+use std::{cell::OnceCell, rc::Rc};
 
 /// A route that a request has matched.
 pub(super) struct MatchedRoute {
-    pub(super) route: Arc<Route>,
-    captures: Captures,
+    pub(super) routed: RoutedRequest,
     /// The cluster that was picked; `None` if the proxy answers the request itself.
     pub(super) pool: Option<Rc<Pool>>,
     /// CORS headers of the response.
     cors: Option<CorsHeaders>,
-    /// The calling page's origin is not allowed.
-    origin_refused: bool,
     /// Values of the route's response headers.
     response_values: OnceCell<RenderedValues>,
 }
@@ -42,8 +39,8 @@ impl MatchedRoute {
         if view.head.odd_path && (path.contains(['%', '\\']) || crate::path_fault(path).is_some()) {
             return None;
         }
-        let origin = view.value(FieldName::Origin);
-        let may_be_preflight = origin.is_some() && view.method() == "OPTIONS";
+        let may_be_preflight =
+            view.head.present.contains(FieldName::Origin) && view.method() == "OPTIONS";
         let (route, captures) = server.dialect.direct_routes()?.find(view, view.host())?;
         let most = route.max_request_body.unwrap_or(u64::MAX);
         let too_large = body.is_some_and(|body| body > most);
@@ -57,17 +54,17 @@ impl MatchedRoute {
         if pool.is_some_and(|pool| pool.version() != UpstreamVersion::Http1) {
             return None;
         }
-        let origin = origin.and_then(|origin| HeaderValue::from_bytes(origin).ok());
-        let origin: HeaderMap = origin.map(|origin| (header::ORIGIN, origin)).into_iter().collect();
-        let rules = route.cors.as_ref();
-        Some(Self {
-            cors: rules.map(|rules| rules.headers_for(&origin)),
-            origin_refused: rules.is_some_and(|rules| rules.is_refused(&origin, view.host())),
-            pool: pool.map(Rc::clone),
-            route,
-            captures,
-            response_values: OnceCell::new(),
-        })
+        let (mut cors, mut origin_refused) = (None, false);
+        if let Some(rules) = &route.cors {
+            let is_origin = |field: &&Field| field.known == FieldName::Origin;
+            let origin = header_map(view.bytes, view.fields.iter().filter(is_origin));
+            cors = Some(rules.headers_for(&origin));
+            origin_refused = rules.is_refused(&origin, view.host());
+        }
+        let pool = pool.map(Rc::clone);
+        let (client_timeout, translator) = (None, None);
+        let routed = RoutedRequest { route, captures, client_timeout, translator, origin_refused };
+        Some(Self { routed, pool, cors, response_values: OnceCell::new() })
     }
 
     /// The route's redirect or fixed response; `None` if it forwards.
@@ -76,12 +73,12 @@ impl MatchedRoute {
         attributes: &HeadAttributes<'_>,
         policy: &HeaderPolicy,
     ) -> Option<LocalReply> {
-        match &self.route.action {
+        match &self.routed.route.action {
             Action::Forward(_) => None,
             Action::Redirect(redirect) => {
                 let (view, encrypted) = (&attributes.view, attributes.session.is_encrypted());
                 let scheme = client_fields::scheme(view, policy, encrypted);
-                Some(redirect.answer(view, &self.captures, scheme))
+                Some(redirect.answer(view, &self.routed.captures, scheme))
             }
             Action::Reply(fixed) => Some(fixed.answer()),
         }
@@ -89,14 +86,14 @@ impl MatchedRoute {
 
     /// Notes for the log that the calling page's origin is not allowed.
     pub(super) fn flag_origin(&self, attributes: &HeadAttributes<'_>) {
-        if self.origin_refused {
+        if self.routed.origin_refused {
             attributes.progress.add_flag(RequestFlags::ORIGIN_REFUSED);
         }
     }
 
     /// Counts a request of a page whose origin is not allowed.
     pub(super) fn count_origin(&self, attributes: &HeadAttributes<'_>) {
-        if self.origin_refused {
+        if self.routed.origin_refused {
             attributes.session.count_violation(cors::REFUSED);
         }
     }
@@ -111,7 +108,7 @@ impl MatchedRoute {
         out: &mut Vec<u8>,
         attributes: &HeadAttributes<'_>,
     ) -> Result<(), &'static str> {
-        let (route, view) = (&self.route, &attributes.view);
+        let (route, view) = (&self.routed.route, &attributes.view);
         if !route.edits_request() && !route.edits_response() {
             return Ok(());
         }
@@ -120,9 +117,9 @@ impl MatchedRoute {
         let render = || self.render_response(&composed, attributes, self.cluster());
         self.response_values.get_or_init(render);
         let variables = self.variables(attributes, self.cluster());
-        let values = route.render_request(&composed, &self.captures, &variables);
+        let values = route.render_request(&composed, &self.routed.captures, &variables);
         route.edit_request(&mut head, &values);
-        if let Some(path) = route.rewritten_path(view.path(), &self.captures)? {
+        if let Some(path) = route.rewritten_path(view.path(), &self.routed.captures)? {
             head.set_path(&path);
         }
         if let Some(host) = route.host() {
@@ -137,7 +134,11 @@ impl MatchedRoute {
         attributes: &HeadAttributes<'_>,
         cluster: &str,
     ) -> RenderedValues {
-        self.route.render_response(head, &self.captures, &self.variables(attributes, cluster))
+        self.routed.route.render_response(
+            head,
+            &self.routed.captures,
+            &self.variables(attributes, cluster),
+        )
     }
 
     fn cluster(&self) -> &str {
@@ -155,7 +156,7 @@ impl MatchedRoute {
 
     /// Whether a response's head is not passed on as it is.
     pub(super) fn edits_response(&self) -> bool {
-        self.cors.is_some() || self.route.edits_response()
+        self.cors.is_some() || self.routed.route.edits_response()
     }
 
     /// Edits a response's head.
@@ -166,7 +167,7 @@ impl MatchedRoute {
     ) {
         // A request that was not prepared for a service has no cluster.
         let render = || self.render_response(&attributes.view, attributes, "");
-        self.route.edit_response(head, self.response_values.get_or_init(render));
+        self.routed.route.edit_response(head, self.response_values.get_or_init(render));
         if let Some(cors) = &self.cors {
             cors.replace(head);
         }

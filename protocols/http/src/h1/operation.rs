@@ -1,6 +1,6 @@
 //! An operation in flight, which settles exactly once.
 
-use super::{attributes::HeadAttributes, request::Failure};
+use super::attributes::HeadAttributes;
 use crate::active_operation::{AttemptGuard, OperationEnd};
 use cluster::Lease;
 use operation::{Close, Outcome, Settlement, Ticket};
@@ -42,23 +42,10 @@ impl<'a> ActiveRequest<'a> {
         self.attempt = Some(AttemptGuard::start(lease, None));
     }
 
-    /// The attempt has no response.
-    pub(super) fn end_attempt(&mut self, failure: &Failure) {
-        let outcome = match failure {
-            Failure::Close(_) | Failure::Invalid(_) => Outcome::Cancelled,
-            Failure::Attempt(error) => error.outcome(),
-            Failure::Late(late) if late.is_clients() => Outcome::Cancelled,
-            Failure::Late(_) => Outcome::Lost,
-        };
+    /// The attempt has no response that counts.
+    pub(super) fn end_attempt(&mut self, outcome: Outcome) {
         if let Some(attempt) = self.attempt.take() {
             attempt.finish(outcome, Instant::now());
-        }
-    }
-
-    /// The attempt has a response that makes another attempt necessary.
-    pub(super) fn reject_response(&mut self) {
-        if let Some(attempt) = self.attempt.take() {
-            attempt.finish(Outcome::Failed, Instant::now());
         }
     }
 

@@ -9,7 +9,7 @@ use crate::{
     admitted_request::RequestTimeout, h1_validator::H1Error, upstream_error::UpstreamError,
     upstream_request::AttemptError,
 };
-use operation::Close;
+use operation::{Close, Outcome};
 use session::Phase;
 use std::time::Instant;
 
@@ -22,6 +22,18 @@ pub(super) enum Failure {
     Late(RequestTimeout),
     /// The client has sent what is no body.
     Invalid(H1Error),
+}
+
+impl Failure {
+    /// The outcome that is recorded at the endpoint.
+    pub(super) fn outcome(&self) -> Outcome {
+        match self {
+            Failure::Close(_) | Failure::Invalid(_) => Outcome::Cancelled,
+            Failure::Attempt(error) => error.outcome(),
+            Failure::Late(late) if late.is_clients() => Outcome::Cancelled,
+            Failure::Late(_) => Outcome::Lost,
+        }
+    }
 }
 
 impl From<BodyFault> for Failure {

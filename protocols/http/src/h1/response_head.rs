@@ -2,7 +2,7 @@
 
 use super::field::{ByteRange, Field, FieldName, FieldSet};
 use crate::upstream_error::UpstreamError;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::StatusCode;
 use httparse::{Header, ParserConfig, Status};
 use std::mem::MaybeUninit;
 
@@ -89,15 +89,6 @@ impl ResponseHead {
         let lengths = head.read_fields(bytes, response.headers, fields)?;
         head.set_length(lengths, bodiless)?;
         Ok(Some(head))
-    }
-
-    /// The fields as a map.
-    pub(super) fn headers(&self, bytes: &[u8], fields: &[Field]) -> HeaderMap {
-        let field = |field: &Field| {
-            let name = HeaderName::from_bytes(field.name.of(bytes)).ok()?;
-            Some((name, HeaderValue::from_bytes(field.value.of(bytes)).ok()?))
-        };
-        fields.iter().filter_map(field).collect()
     }
 
     /// Notes the fields. Returns what they declare about the length.

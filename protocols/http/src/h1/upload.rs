@@ -141,7 +141,7 @@ impl Upload {
 
     /// Sends the bytes that were read, and reads more of the body. Ready when all of it was sent, or the service
     /// has closed its half.
-    pub(super) fn poll(
+    fn poll(
         &mut self,
         cx: &mut Context<'_>,
         (request, operation): (&mut ClientRequest<'_>, &mut ActiveRequest<'_>),
@@ -191,6 +191,16 @@ impl Upload {
             }
             self.keep_for_repeats(front, data);
         }
+    }
+
+    /// The same once the front was released.
+    pub(super) fn poll_rest(
+        &mut self,
+        cx: &mut Context<'_>,
+        exchange: (&mut ClientRequest<'_>, &mut ActiveRequest<'_>),
+        service: &mut Stream,
+    ) -> Poll<Result<(), Failure>> {
+        self.poll(cx, exchange, (service, &mut Vec::new()))
     }
 
     fn note_sent(&mut self, count: usize, front: usize, operation: &mut ActiveRequest<'_>) {
@@ -268,7 +278,7 @@ impl ClientRequest<'_> {
         {
             hints.drain(..count);
         }
-        let _ = Pin::new(&mut self.link.client).poll_flush(cx);
+        let _ = self.link.poll_flush(cx);
     }
 
     /// Reads the head of the response.
@@ -351,7 +361,7 @@ impl ClientRequest<'_> {
 
     /// The first deadline before the response.
     pub(super) fn response_deadline(&self, awaiting: &Awaiting<'_>) -> Option<(Instant, Failure)> {
-        let (route, upload) = (&awaiting.matched.route, &awaiting.upload);
+        let (route, upload) = (&awaiting.matched.routed.route, &awaiting.upload);
         let late = |time| Failure::Late(RequestTimeout::Route(time));
         let mut next = Earliest::default();
         next.add(upload.sent_at, route.timeout, late);

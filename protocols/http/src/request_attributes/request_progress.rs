@@ -13,7 +13,7 @@ use std::{
 #[derive(Default)]
 pub(crate) struct RequestProgress {
     /// Where it was sent last, while it is in flight…
-    pub(crate) target: Cell<Option<UpstreamTarget>>,
+    target: Cell<Option<UpstreamTarget>>,
     /// …and once it has ended.
     final_target: OnceCell<Option<UpstreamTarget>>,
     /// The status of its response.
@@ -36,6 +36,13 @@ impl RequestProgress {
         self.flags.get()
     }
 
+    /// Notes where it is sent: the cluster, and the endpoint with its version if one was reached.
+    pub(crate) fn set_target(&self, cluster: &Arc<str>, endpoint: Option<(&Arc<str>, Version)>) {
+        let (endpoint, version) =
+            endpoint.map(|(name, version)| (Arc::clone(name), version)).unzip();
+        self.target.set(Some(UpstreamTarget { cluster: Arc::clone(cluster), endpoint, version }));
+    }
+
     /// The request has ended: fixes where it was sent, for the log.
     pub(crate) fn finish(&self) {
         self.final_target.get_or_init(|| self.target.take());
@@ -52,11 +59,11 @@ impl RequestProgress {
 }
 
 /// Where a request was sent.
-pub(crate) struct UpstreamTarget {
-    pub(crate) cluster: Arc<str>,
+pub(super) struct UpstreamTarget {
+    pub(super) cluster: Arc<str>,
     /// `None` if no endpoint was available.
-    pub(crate) endpoint: Option<Arc<str>>,
-    pub(crate) version: Option<Version>,
+    pub(super) endpoint: Option<Arc<str>>,
+    pub(super) version: Option<Version>,
 }
 
 /// Time that a request spent before it was sent.

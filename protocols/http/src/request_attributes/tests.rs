@@ -56,11 +56,7 @@ fn attributes() -> RequestAttributes {
     made.progress.wait_times.set(WaitTimes { queue: wait(1_002), connect: wait(7) });
     made.progress.add_flag(RequestFlags::RETRIED);
     made.progress.add_flag(RequestFlags::HEDGED);
-    made.progress.target.set(Some(UpstreamTarget {
-        cluster: "cart".into(),
-        endpoint: Some("cart-1:8080".into()),
-        version: Some(Version::HTTP_2),
-    }));
+    made.progress.set_target(&"cart".into(), Some((&"cart-1:8080".into(), Version::HTTP_2)));
     made.progress.finish();
     made
 }

@@ -4,9 +4,7 @@ use super::*;
 use crate::{
     h1::request_head::HeadLimits,
     header_policy::RequestIdentity,
-    request_attributes::{
-        ATTRIBUTES, RequestAttributes, RequestFlags, UpstreamTarget, WaitTimes, tests::session,
-    },
+    request_attributes::{ATTRIBUTES, RequestAttributes, RequestFlags, WaitTimes, tests::session},
 };
 use http::{HeaderValue, StatusCode, header::USER_AGENT};
 use operation::{Protocol, SpanContext, is_plain};
@@ -66,11 +64,7 @@ fn forward(progress: &RequestProgress) {
     let (queue, connect) = (Duration::from_micros(1_002), Duration::from_micros(7));
     progress.wait_times.set(WaitTimes { queue, connect });
     progress.add_flag(RequestFlags::STALE);
-    progress.target.set(Some(UpstreamTarget {
-        cluster: "cart".into(),
-        endpoint: Some("cart-1:8080".into()),
-        version: Some(Version::HTTP_11),
-    }));
+    progress.set_target(&"cart".into(), Some((&"cart-1:8080".into(), Version::HTTP_11)));
 }
 
 /// The text that a log line has of an attribute.
